@@ -1,0 +1,33 @@
+"""fastnn: small and medium neural networks, trained and served at the speed of the hardware."""
+
+from ._version import __version__
+from .backends import get_num_threads, set_num_threads
+from .environment import show_versions, warmup
+from .errors import DivergedError, NotBuiltError
+from .history import History
+from .layers import Dense
+from .models import LogisticRegression, Sequential
+from .optimizers import SGD, Adam, AdamW, RMSprop
+from .schedules import Constant, CosineDecay, InverseTimeDecay, StepDecay
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Constant",
+    "CosineDecay",
+    "Dense",
+    "DivergedError",
+    "History",
+    "InverseTimeDecay",
+    "LogisticRegression",
+    "NotBuiltError",
+    "RMSprop",
+    "Sequential",
+    "StepDecay",
+    "__version__",
+    "get_num_threads",
+    "set_num_threads",
+    "show_versions",
+    "warmup",
+]

@@ -1,0 +1,142 @@
+"""python -m fastnn: what this installation runs on, and a real training run with its plots."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import fastnn
+
+REPORTS = 8  # lines of falling cost for each net
+
+
+def digits(test_share=0.25, seed=0):
+    """scikit-learn's digits (1,797 images of 8 x 8 pixels), pixels in [0, 1]: (X, y) to train on, (X, y) to test on."""
+    from sklearn.datasets import load_digits
+
+    X, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(seed).permutation(len(X))
+    cut = int(len(X) * (1 - test_share))
+    train, test = order[:cut], order[cut:]
+    return (X[train] / 16, y[train]), (X[test] / 16, y[test])
+
+
+def planar_flower(points=400, petals=4, seed=1):
+    """Two classes that spiral along the petals of a flower, after the recipe of the deep-learning courses."""
+    random = np.random.RandomState(seed)
+    half = points // 2
+    X, y = np.zeros((points, 2)), np.zeros(points)
+    for label in range(2):
+        rows = slice(half * label, half * (label + 1))
+        angle = np.linspace(label * 3.12, (label + 1) * 3.12, half) + random.randn(half) * 0.2
+        radius = petals * np.sin(4 * angle) + random.randn(half) * 0.2
+        X[rows] = np.c_[radius * np.sin(angle), radius * np.cos(angle)]
+        y[rows] = label
+    return X, y
+
+
+def train(name, net, optimizer, epochs, train_data, test_data, threads):
+    """Fit one net, report its cost and accuracy, and give its history."""
+    X, y = train_data
+    print(f"\n{name}: {net.layers}")
+    history = net.fit(
+        X,
+        y,
+        optimizer=optimizer,
+        epochs=epochs,
+        batch_size=32,
+        progress=True,
+        validation_data=test_data,
+        threads=threads,
+    )
+    print(f"{'epoch':>8}{'cost':>12}{'test cost':>12}")
+    for epoch in np.unique(np.linspace(0, epochs - 1, REPORTS).astype(int)):
+        print(f"{epoch:>8}{history.loss[epoch]:>12.6f}{history.validation_loss[epoch]:>12.6f}")
+    accuracy = [net.evaluate(*data)["accuracy"] for data in (train_data, test_data)]
+    print(f"train accuracy {accuracy[0]:.2%}, test accuracy {accuracy[1]:.2%}")
+    print(f"{history.steps:,} steps in {history.seconds:.3f} s: {history.microseconds_per_step:.1f} us a step")
+    return history
+
+
+def plot_learning_curves(path, histories):
+    """Cost by epoch of each net, on the training and on the test data."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for i, (name, history) in enumerate(histories.items()):
+        axes.plot(history.loss, color=f"C{i}", label=f"{name}, training")
+        axes.plot(history.validation_loss, color=f"C{i}", linestyle="--", label=f"{name}, test")
+    axes.set(xlabel="epoch", ylabel="cross-entropy", yscale="log", title="Digits: cost by epoch")
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3, which="both")
+    figure.savefig(path, dpi=120)
+
+
+def plot_boundaries(path, X, y, nets):
+    """Decision boundary of each net on the flower."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
+    low, high = X.min(axis=0) - 0.5, X.max(axis=0) + 0.5
+    across, up = np.meshgrid(np.linspace(low[0], high[0], 300), np.linspace(low[1], high[1], 300))
+    grid = np.c_[across.ravel(), up.ravel()]
+    for axes, (name, net) in zip(figure.subplots(1, len(nets)), nets.items(), strict=True):
+        probability = net.predict(grid).reshape(across.shape)
+        axes.contourf(across, up, probability, levels=np.linspace(0, 1, 11), cmap="RdBu_r", alpha=0.6)
+        axes.contour(across, up, probability, levels=[0.5], colors="black", linewidths=1)
+        axes.scatter(*X.T, c=y, cmap="RdBu_r", s=12, edgecolors="white", linewidths=0.4)
+        axes.set(title=f"{name}: accuracy {net.evaluate(X, y)['accuracy']:.1%}", xlabel="x1", ylabel="x2")
+        axes.set_aspect("equal")
+    figure.savefig(path, dpi=120)
+
+
+def main(arguments=None):
+    """Run the command; gives the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m fastnn", description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("."), help="folder for the plots (default: this one)")
+    parser.add_argument("--epochs", type=int, default=100, help="epochs of both nets on the digits (default: 100)")
+    parser.add_argument("--threads", type=int, help="threads that may take part (default: all cores)")
+    options = parser.parse_args(arguments)
+    try:
+        import matplotlib  # noqa: F401
+        import sklearn  # noqa: F401
+        import tqdm  # noqa: F401
+    except ImportError as error:
+        print(f"{error.name} is missing: pip install 'fastnn[demo]'", file=sys.stderr)
+        return 1
+
+    fastnn.show_versions()
+    training, test = digits()
+    print(f"\nscikit-learn's digits: {len(training[0]):,} images to train on, {len(test[0]):,} to test on")
+    logistic = fastnn.LogisticRegression(n_classes=10)
+    deep = fastnn.Sequential([fastnn.Dense(64, "relu"), fastnn.Dense(32, "relu"), fastnn.Dense(10, "softmax")])
+    histories = {
+        name: train(name, net, optimizer, options.epochs, training, test, options.threads)
+        for name, net, optimizer in (
+            ("logistic regression", logistic, fastnn.SGD(0.1, momentum=0.9)),
+            ("deep net", deep, fastnn.Adam(fastnn.CosineDecay(1e-3, options.epochs))),
+        )
+    }
+
+    X, y = planar_flower()
+    flower = {
+        "logistic regression": fastnn.LogisticRegression(),
+        "2-4-1 net": fastnn.Sequential([fastnn.Dense(4, "tanh"), fastnn.Dense(1, "sigmoid")], seed=2),
+    }
+    print("\nplanar flower, 400 points, full batch")
+    for name, net in flower.items():
+        history = net.fit(X, y, optimizer=fastnn.SGD(1.2), epochs=10_000)
+        print(f"{name}: accuracy {net.evaluate(X, y)['accuracy']:.2%}, {history.microseconds_per_step:.1f} us a step")
+
+    options.output.mkdir(parents=True, exist_ok=True)
+    curves, boundaries = options.output / "learning_curve.png", options.output / "decision_boundary.png"
+    plot_learning_curves(curves, histories)
+    plot_boundaries(boundaries, X, y, flower)
+    print(f"\nwrote {curves} and {boundaries}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""What this installation runs on, and compiling ahead of time."""
+
+import ctypes
+import platform
+from importlib import metadata
+
+import numpy as np
+
+from . import backends
+from ._version import __version__
+from .errors import must_be
+
+
+def _processor():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _gpu():
+    """Name of the first NVIDIA GPU that the driver shows, or None."""
+    for name in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            driver = ctypes.CDLL(name)
+        except OSError:
+            continue
+        label = ctypes.create_string_buffer(100)
+        if driver.cuInit(0) == 0 and driver.cuDeviceGetName(label, 100, 0) == 0:
+            return label.value.decode()
+    return None
+
+
+def _installed(package):
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def facts():
+    """What `show_versions` prints, as (name, value) pairs."""
+    return [
+        ("fastnn", __version__),
+        ("Python", platform.python_version()),
+        *[(name, _installed(name)) for name in ("numpy", "numba", "llvmlite")],
+        ("system", platform.platform()),
+        ("processor", _processor()),
+        *backends.cpu_facts(),
+        ("GPU", f"{_gpu() or 'none found'} (not used by this version)"),
+    ]
+
+
+def show_versions():
+    """Print the versions, the machine and what the kernels are compiled for."""
+    for name, value in facts():
+        print(f"{name:<20}{value}")
+
+
+def warmup(dtype=("float32", "float64")):
+    """Compile everything that `fit` and `predict` need, or load it, so that later calls in any process start at once.
+
+    Parameters
+    ----------
+    dtype : str or sequence of str
+        float32, float64, or both.
+    """
+    from .layers import Dense
+    from .models import Sequential
+
+    names = [dtype] if isinstance(dtype, str | np.dtype | type) else list(dtype)
+    for name in names:
+        if np.dtype(name) not in (np.float32, np.float64):
+            raise must_be("dtype", "'float32', 'float64' or both", dtype)
+        Sequential([Dense(1)], dtype=name).fit(np.zeros((2, 1)), np.zeros(2), epochs=1, batch_size=None)

@@ -1,0 +1,94 @@
+"""The outer side of the training loop: chunks of compiled steps, and what happens between them."""
+
+import time
+
+import numpy as np
+
+from . import backends
+from .errors import DivergedError
+
+CHUNK_SECONDS = 0.1  # work between two looks at Python: Ctrl-C, progress, callbacks
+LONG_STEP_SECONDS = 0.2  # steps longer than this are watched from outside, so that Ctrl-C need not wait for them
+_GUESSED_FLOPS = 5e9  # a second, before anything was measured: low, so that the first chunk is short
+
+
+class Loop:
+    """One fit.
+
+    Parameters
+    ----------
+    net : Sequential
+        Its parameters and counters are updated.
+    plan : plan.Plan
+        Tables of the run, data named.
+    optimizer : Optimizer
+        Gives the learning rates.
+    epochs : int
+        Epochs to do.
+    history : History
+        Receives the record.
+    """
+
+    def __init__(self, net, plan, optimizer, epochs, history):
+        self.net, self.plan, self.optimizer, self.epochs, self.history = net, plan, optimizer, epochs, history
+        batch, rows = plan["BATCH"], plan["ROWS"]
+        self.steps_per_epoch = -(-rows // batch)
+        self.total = epochs * self.steps_per_epoch
+        self.done = 0
+        self.step_seconds = batch * plan.layout.flops_per_sample() / _GUESSED_FLOPS
+        self.snapshot = net.parameters.copy()
+        self.rates = np.zeros(1)
+        plan.set(COMMAND=backends.TRAIN, LOSSES=history._loss, FINISHED=0, POSITION=0, STEPS=0)
+        backends.execute(plan)  # compiles, or loads what was compiled, outside the measured time
+
+    def run(self, bar, each_epoch=None):
+        """Train to the end; `each_epoch()` is called after each epoch where it is given, and may ask to stop."""
+        while self.done < self.total:
+            steps = max(1, int(CHUNK_SECONDS / self.step_seconds))
+            if each_epoch is not None:
+                steps = min(steps, self.steps_per_epoch - self.done % self.steps_per_epoch)
+            finished = self._chunk(min(steps, self.total - self.done))
+            if finished:
+                bar.update(self.history.epochs, self.history.loss[-1])
+                if each_epoch is not None and each_epoch():
+                    return
+
+    def _chunk(self, steps):
+        """Run `steps` steps; gives the number of epochs that they completed."""
+        plan, net = self.plan, self.net
+        np.copyto(self.snapshot, net.parameters)
+        counters = net.counters()
+        self._set_rates(steps)
+        plan.set(STEPS=steps)
+        execute = backends.execute_interruptibly if self.step_seconds > LONG_STEP_SECONDS else backends.execute
+        before = plan["STEP"]
+        start = time.perf_counter()
+        try:
+            execute(plan)
+        finally:
+            seconds = time.perf_counter() - start
+            made = plan["STEP"] - before
+            net.count(plan["STEP"], plan["EPOCH"])
+            self.history.seconds += seconds
+            self.history.steps += made
+            self.done += made
+            finished, self.history.epochs = plan["FINISHED"] - self.history.epochs, plan["FINISHED"]
+        if made:
+            self.step_seconds = max(seconds / made, 1e-9, self.step_seconds / 8)
+        if plan["STATUS"] == backends.DIVERGED:
+            np.copyto(net.parameters, self.snapshot)
+            net.count(*counters)
+            net.forget_optimizer()
+            finite = self.history.loss[np.isfinite(self.history.loss)]
+            raise DivergedError(self.history.epochs, float(finite[-1]) if finite.size else None, self.history)
+        return finished
+
+    def _set_rates(self, steps):
+        epochs = (self.done + np.arange(steps)) // self.steps_per_epoch
+        rates = np.asarray(self.optimizer.learning_rate.rates(epochs), np.float64)
+        if rates.shape != epochs.shape or not (np.isfinite(rates).all() and (rates >= 0).all()):
+            raise ValueError(
+                f"learning_rate must be a schedule of one finite non-negative rate an epoch; got {rates!r}"
+            )
+        self.rates = rates
+        self.plan.set(RATES=rates, RATES_STRIDE=1)

@@ -1,0 +1,136 @@
+"""Optimizers: hyperparameters, and the name of the kernel that uses them. Formulas and defaults are torch's."""
+
+from .errors import must_be
+from .schedules import as_schedule
+from .validation import number
+
+
+class Optimizer:
+    """An update rule: `kernel` names it, `settings` gives the plan's numbers."""
+
+    kernel = None
+
+    def __init__(self, learning_rate, weight_decay):
+        self.learning_rate = as_schedule(learning_rate)
+        self.weight_decay = number("weight_decay", weight_decay, low=0.0)
+
+    def settings(self):
+        """The plan's numbers, by name."""
+        return {"WEIGHT_DECAY": self.weight_decay}
+
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in vars(self).items())})"
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum and Nesterov's variant (torch.optim.SGD).
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+        Step size.
+    momentum : float
+        Share of the velocity that is kept, in [0, 1).
+    nesterov : bool
+        Look ahead along the velocity; needs momentum.
+    weight_decay : float
+        Adds weight_decay * parameter to every gradient.
+    """
+
+    def __init__(self, learning_rate=1e-3, momentum=0.0, nesterov=False, weight_decay=0.0):
+        super().__init__(learning_rate, weight_decay)
+        self.momentum = number("momentum", momentum, low=0.0, below=1.0)
+        if not isinstance(nesterov, bool):
+            raise must_be("nesterov", "a bool", nesterov, TypeError)
+        if nesterov and not self.momentum:
+            raise must_be("nesterov", "False where momentum is 0", nesterov)
+        self.nesterov = nesterov
+
+    @property
+    def kernel(self):
+        """sgd, momentum or nesterov."""
+        return "nesterov" if self.nesterov else "momentum" if self.momentum else "sgd"
+
+    def settings(self):
+        """The plan's numbers, by name."""
+        return super().settings() | {"MOMENTUM": self.momentum}
+
+
+class RMSprop(Optimizer):
+    """Gradients divided by a running root mean square (Tieleman and Hinton 2012; torch.optim.RMSprop).
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+        Step size.
+    rho : float
+        Smoothing of the squares, in [0, 1) (torch's alpha).
+    eps : float
+        Added to the root.
+    momentum : float
+        Share of the velocity that is kept, in [0, 1).
+    weight_decay : float
+        Adds weight_decay * parameter to every gradient.
+    """
+
+    kernel = "rmsprop"
+
+    def __init__(self, learning_rate=1e-2, rho=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0):
+        super().__init__(learning_rate, weight_decay)
+        self.rho, self.eps = number("rho", rho, low=0.0, below=1.0), number("eps", eps, above=0.0)
+        self.momentum = number("momentum", momentum, low=0.0, below=1.0)
+
+    def settings(self):
+        """The plan's numbers, by name."""
+        return super().settings() | {"MOMENTUM": self.momentum, "BETA2": self.rho, "EPS": self.eps}
+
+
+class Adam(Optimizer):
+    """Adaptive moments (Kingma and Ba 2015; torch.optim.Adam).
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+        Step size.
+    beta1, beta2 : float
+        Smoothing of the gradient and of its square, in [0, 1).
+    eps : float
+        Added to the root.
+    weight_decay : float
+        Adds weight_decay * parameter to every gradient.
+    """
+
+    kernel = "adam"
+
+    def __init__(self, learning_rate=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
+        super().__init__(learning_rate, weight_decay)
+        self.beta1 = number("beta1", beta1, low=0.0, below=1.0)
+        self.beta2 = number("beta2", beta2, low=0.0, below=1.0)
+        self.eps = number("eps", eps, above=0.0)
+
+    def settings(self):
+        """The plan's numbers, by name."""
+        return super().settings() | {"BETA1": self.beta1, "BETA2": self.beta2, "EPS": self.eps}
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019; torch.optim.AdamW).
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+        Step size.
+    beta1, beta2 : float
+        Smoothing of the gradient and of its square, in [0, 1).
+    eps : float
+        Added to the root.
+    weight_decay : float
+        Each step shrinks every parameter by learning_rate * weight_decay of itself.
+    """
+
+    def __init__(self, learning_rate=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=1e-2):
+        super().__init__(learning_rate, beta1, beta2, eps, weight_decay)
+
+    def settings(self):
+        """The plan's numbers, by name."""
+        return super().settings() | {"WEIGHT_DECAY": 0.0, "DECOUPLED": self.weight_decay}

@@ -1,0 +1,199 @@
+"""Turns what users pass into what the kernels promise to get, or says what is wrong with it."""
+
+import numbers
+
+import numpy as np
+
+from .errors import described, must_be
+
+_CHECKED_ROWS = 1 << 16  # elements checked at a time, so that a check of large data needs little memory
+
+
+def size(name, value):
+    """A positive int."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise must_be(name, "a positive int", value, TypeError)
+    if value < 1:
+        raise must_be(name, "a positive int", value)
+    return int(value)
+
+
+def flag(name, value):
+    """A bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise must_be(name, "a bool", value, TypeError)
+    return bool(value)
+
+
+def number(name, value, low=None, above=None, below=None, accepted=None):
+    """A finite float within bounds: low <= value, above < value, value < below."""
+    if accepted is None:
+        bounds = [f">= {low:g}" if low is not None else "", f"> {above:g}" if above is not None else ""]
+        bounds.append(f"< {below:g}" if below is not None else "")
+        accepted = " ".join(["a finite float", " and ".join(b for b in bounds if b)]).strip()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise must_be(name, accepted, value, TypeError)
+    result = float(value)
+    inside = (low is None or result >= low) and (above is None or result > above) and (below is None or result < below)
+    if not (np.isfinite(result) and inside):
+        raise must_be(name, accepted, value)
+    return result
+
+
+def _numeric(name, value, accepted):
+    if hasattr(value, "to_numpy"):  # pandas: mixed columns become one dtype
+        value = value.to_numpy()
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise must_be(name, accepted, described("rows of different lengths")) from None
+    if array.dtype == object:
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError):
+            raise must_be(name, accepted, described("an array of objects"), TypeError) from None
+    if array.dtype.kind not in "biuf":
+        raise must_be(name, accepted, described(f"an array of dtype {array.dtype}"), TypeError)
+    return array
+
+
+def _finite(name, array, given):
+    """Refuse NaN and infinity, naming the first row and column; and numbers that overflow the net's dtype."""
+    rows = max(1, _CHECKED_ROWS // max(1, array[:1].size))
+    for start in range(0, len(array), rows):
+        good = np.isfinite(array[start : start + rows])
+        if good.all():
+            continue
+        place = np.argwhere(~good)[0]
+        place[0] += start
+        where = f"row {place[0]}" + (f", column {place[1]}" if len(place) > 1 else "")
+        value = given[tuple(place)]
+        if np.isfinite(value):
+            raise must_be(name, f"within the range of {array.dtype}", described(f"{value} at {where}"))
+        raise must_be(name, "finite", described(f"{value} at {where}"))
+
+
+def _converted(array, dtype):
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.ascontiguousarray(array, dtype)
+
+
+def matrix(name, value, dtype, n_features=None, finite=True):
+    """A (m, n) array of samples in the net's dtype, with consecutive columns; copied only where it must be."""
+    accepted = "a 2-D array of numbers (samples x features)"
+    given = _numeric(name, value, accepted)
+    if given.ndim != 2:
+        raise must_be(name, accepted, described(f"an array of shape {given.shape}"))
+    if 0 in given.shape:
+        raise must_be(name, "an array of at least one sample and one feature", described(f"shape {given.shape}"))
+    if n_features is not None and given.shape[1] != n_features:
+        raise must_be(
+            name, f"an array of {n_features} features, as the net was built", described(f"{given.shape[1]} features")
+        )
+    array = given
+    rows_apart = given.strides[0] % given.itemsize == 0 and given.strides[0] >= given.shape[1] * given.itemsize
+    if given.dtype != dtype or given.strides[1] != given.itemsize or not rows_apart:
+        array = _converted(given, dtype)
+    if finite:
+        _finite(name, array, given)
+    return array
+
+
+def _same_length(name, array, rows):
+    if len(array) != rows:
+        raise must_be(name, f"an array of {rows} rows, as X", described(f"{len(array)} rows"))
+
+
+def targets(name, value, dtype, rows, loss, outputs):
+    """Targets for a loss: (array of (m,) or (m, k) in the net's dtype, whether it holds class indices)."""
+    accepted = {
+        "binary_cross_entropy": f"labels in [0, 1], of shape (m,) or (m, {outputs})",
+        "cross_entropy": f"class indices 0 to {outputs - 1} of shape (m,), or one-hot rows of shape (m, {outputs})",
+    }.get(loss, f"numbers of shape (m,) or (m, {outputs})")
+    given = _numeric(name, value, accepted)
+    if given.ndim == 0:
+        raise must_be(name, accepted, described(f"an array of shape {given.shape}"))
+    _same_length(name, given, rows)
+    if given.ndim == 2 and given.shape[1] == 1:
+        given = given[:, 0]
+    columns = given.shape[1] if given.ndim == 2 else 1
+    labels = loss == "cross_entropy" and given.ndim == 1
+    if given.ndim > 2 or not (columns == outputs or labels):
+        raise must_be(name, accepted, described(f"an array of shape {given.shape}"))
+    array = _converted(given, dtype)
+    _finite(name, array, given)
+    if labels:
+        wrong = (array < 0) | (array >= outputs) | (array != np.floor(array))
+    elif loss in ("binary_cross_entropy", "cross_entropy"):
+        wrong = (array < 0) | (array > 1)
+    else:
+        return array, labels
+    if wrong.any():
+        place = tuple(np.argwhere(wrong)[0])
+        raise must_be(name, accepted, described(f"{given[place]} at row {place[0]}"))
+    if array.ndim == 2 and loss == "cross_entropy":
+        sums = array.sum(axis=1, dtype=np.float64)
+        bad = np.flatnonzero(abs(sums - 1) > 1e-3)
+        if bad.size:
+            raise must_be(name, accepted, described(f"a row that sums to {sums[bad[0]]:g} at row {bad[0]}"))
+    return array, labels
+
+
+def sample_weights(name, value, dtype, rows):
+    """Weights (m,), not negative, not all zero; None stays None."""
+    if value is None:
+        return None
+    accepted = "None or non-negative finite numbers of shape (m,), not all zero"
+    given = _numeric(name, value, accepted)
+    if given.ndim != 1:
+        raise must_be(name, accepted, described(f"an array of shape {given.shape}"))
+    _same_length(name, given, rows)
+    array = _converted(given, dtype)
+    _finite(name, array, given)
+    if (array < 0).any():
+        row = int(np.argmax(array < 0))
+        raise must_be(name, accepted, described(f"{given[row]} at row {row}"))
+    if not array.any():
+        raise must_be(name, accepted, described("zeros only"))
+    return array
+
+
+def class_weights(value, y, labels, outputs):
+    """Weight of each sample by its class, float64, or None."""
+    if value is None:
+        return None
+    accepted = "None, 'balanced' or a dict from class to non-negative weight, with class labels as y"
+    single = labels or (y.ndim == 1 and bool(np.isin(y, (0, 1)).all()))
+    one_hot = (
+        not labels and y.ndim == 2 and outputs > 1 and bool((y.sum(axis=1) == 1).all() and np.isin(y, (0, 1)).all())
+    )
+    if not (single or one_hot):
+        raise must_be("class_weight", accepted, described(f"{value!r} for targets that are not classes"))
+    classes = (y if single else y.argmax(axis=1)).astype(np.int64)
+    count = max(outputs, 2)
+    if isinstance(value, str):
+        if value != "balanced":
+            raise must_be("class_weight", accepted, value)
+        counts = np.bincount(classes, minlength=count)
+        present = np.count_nonzero(counts)
+        table = len(classes) / (present * np.maximum(counts, 1.0))
+    elif isinstance(value, dict):
+        table = np.ones(count)
+        for label, weight in value.items():
+            if isinstance(label, bool) or not isinstance(label, numbers.Integral) or not 0 <= label < count:
+                raise must_be("class_weight", f"a dict with classes 0 to {count - 1} as keys", label)
+            table[label] = number(f"class_weight[{label}]", weight, low=0.0)
+    else:
+        raise must_be("class_weight", accepted, value, TypeError)
+    return table[classes]
+
+
+def numeric_array(name, value, shape, dtype):
+    """A finite array of exactly this shape, in the net's dtype."""
+    accepted = f"an array of shape {shape}"
+    given = _numeric(name, value, accepted)
+    if given.shape != shape:
+        raise must_be(name, accepted, described(f"shape {given.shape}"))
+    array = _converted(given, dtype)
+    _finite(name, array, given)
+    return array

@@ -1,0 +1,70 @@
+"""The kernel contract.
+
+A kernel is one compiled function that does one thing to arrays, on the CPU (`kernels.cpu`) or, under the same name
+and with the same arguments, on a GPU. Everything above them only decides which kernel runs on what.
+
+- Data are samples x features in C order: X (m, n_in), W (n_out, n_in), b (n_out,), Z, A and dZ (m, n_out). Any
+  strides are accepted; contiguous is fast. All arrays of one call have one dtype, float32 or float64.
+- Outputs are the caller's, come last, and are never read before they are written. `work` is scratch of
+  `work_size(m, n, k)` elements; an empty one picks a slower path without it.
+- A kernel allocates nothing, opens no parallel region, and owns its edge sizes. It raises nothing and checks nothing:
+  shapes are the caller's promise. NaN and infinity travel through.
+- Z may be A itself, but for activations whose derivative is not a function of their output (silu, gelu, gelu_tanh).
+- `param` is alpha (leaky_relu, elu) or delta (huber). Codes are the integers below.
+- Every CPU kernel can be called from Python and from the user's own @njit function. A user's own function cached on
+  disk keeps the kernels that it was compiled with: clear its cache after an upgrade.
+"""
+
+if __name__ != "fastnn.kernels":
+    raise ImportError(
+        f"these kernels are the package fastnn.kernels, imported here as {__name__!r}; "
+        "install fastnn (pip install -e .) and import fastnn.kernels"
+    )
+
+from .formulas import (
+    ADAM,
+    BINARY_CROSS_ENTROPY,
+    CROSS_ENTROPY,
+    ELU,
+    GELU,
+    GELU_TANH,
+    HUBER,
+    LEAKY_RELU,
+    LINEAR,
+    MAE,
+    MOMENTUM,
+    MSE,
+    NESTEROV,
+    RELU,
+    RMSPROP,
+    SGD,
+    SIGMOID,
+    SILU,
+    SOFTMAX,
+    SOFTPLUS,
+    TANH,
+)
+
+__all__ = [
+    "ADAM",
+    "BINARY_CROSS_ENTROPY",
+    "CROSS_ENTROPY",
+    "ELU",
+    "GELU",
+    "GELU_TANH",
+    "HUBER",
+    "LEAKY_RELU",
+    "LINEAR",
+    "MAE",
+    "MOMENTUM",
+    "MSE",
+    "NESTEROV",
+    "RELU",
+    "RMSPROP",
+    "SGD",
+    "SIGMOID",
+    "SILU",
+    "SOFTMAX",
+    "SOFTPLUS",
+    "TANH",
+]

@@ -1,0 +1,103 @@
+"""Runs a plan: the leader in this thread, helpers in threads that live as long as the call.
+
+No pool outlives a call, so there is nothing that a fork could break or that two Python threads could enter at once.
+A helper that comes late, or never, only means that the leader does more blocks itself.
+"""
+
+import _thread
+import threading
+
+from .. import plan as _plan
+from ..options import VECTORS, lanes
+from .training import run
+
+
+def make_plan(layout, theta, batch, threads, gradient=False):
+    """A plan for rows of `batch` at a time on this machine.
+
+    Parameters
+    ----------
+    layout : plan.Layout
+        The net.
+    theta : array (layout.size,), float32 or float64
+        The flat parameters.
+    batch : int
+        Most rows in one step.
+    threads : int
+        Threads that may take part.
+    gradient : bool
+        Whether gradients are wanted.
+
+    Returns
+    -------
+    plan.Plan
+        The tables; name the rows with `data`, the task with `set`.
+    """
+    width = lanes(8 * theta.itemsize)
+    return _plan.Plan(layout, theta, batch, width, VECTORS * width, threads, gradient)
+
+
+def execute(plan):
+    """Carry out a plan; its status and counters then stand in its table.
+
+    Parameters
+    ----------
+    plan : plan.Plan
+        From `make_plan`.
+    """
+    arguments = (plan.table, plan.reals, plan.theta)
+    plan.set(TICKET=0)
+    homes = []
+    try:
+        for thread in range(1, plan.threads):
+            homes.append(_start_helper(arguments, thread))
+        run(*arguments, 0)
+    finally:
+        plan.set(TICKET=_plan.NOBODY)
+        for home in homes:
+            home.acquire()
+
+
+def execute_interruptibly(plan):
+    """`execute` for a plan of long steps: Ctrl-C stops it before its next block, with no update begun.
+
+    Parameters
+    ----------
+    plan : plan.Plan
+        From `make_plan`.
+    """
+    failure = []
+
+    def lead():
+        try:
+            execute(plan)
+        except BaseException as error:
+            failure.append(error)
+
+    plan.set(STOP=0)
+    leader = threading.Thread(target=lead)
+    leader.start()
+    try:
+        leader.join()
+    except BaseException:
+        plan.set(STOP=1)
+        leader.join()
+        raise
+    finally:
+        plan.set(STOP=0)
+    if failure:
+        raise failure[0]
+
+
+def _start_helper(arguments, thread):
+    home = _thread.allocate_lock()
+    home.acquire()
+
+    def help_out():
+        try:
+            run(*arguments, thread)
+        finally:
+            home.release()
+
+    _thread.start_new_thread(help_out, ())
+    return home

@@ -1,0 +1,170 @@
+"""Losses and their gradients: samples along the lanes, outputs one after another.
+
+Sigmoid and softmax are fused with their cross-entropies and computed from logits, so nothing overflows and no
+logarithm meets a zero.
+"""
+
+from ..formulas import CROSS_ENTROPY
+from ..options import EXACT, jit
+from .formulas import VECTOR
+from .memory import address_of
+from .simd import fma, lane_numbers, lanes, like, load_strided, select, store_strided, total
+from .vmath import exp, log
+
+_loss, _loss_slope = VECTOR.loss, VECTOR.loss_slope
+
+
+@jit(EXACT)
+def loss_sum(code, param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss_w, scale, dz, fs_dz, ss_dz):
+    """Sum of w * loss over the samples, as float64; and, where scale is not 0, dz = scale * w * dloss/dz.
+
+    From pointers and strides (output, sample). `labels`: y holds one class index a sample instead of one target an
+    output. `ss_w` 0 means that every weight is 1. Lanes past the last sample are neither read nor written.
+    """
+    width = lanes(z)
+    numbers = lane_numbers(z)
+    mean = 1.0 / outputs
+    result = 0.0
+    for s in range(0, samples, width):
+        left = samples - s
+        weight = select(numbers < left, 1.0, like(0.0, numbers))
+        if ss_w != 0:
+            weight = load_strided(w + s * ss_w, ss_w, left)
+        p, t, d = z + s * ss_z, y + s * ss_y, dz + s * ss_dz
+        each = like(0.0, weight)
+        if code == CROSS_ENTROPY:
+            each = _cross_entropy(outputs, left, p, fs_z, ss_z, t, fs_y, ss_y, labels, weight, scale, d, fs_dz, ss_dz)
+        else:
+            for j in range(outputs):
+                value = load_strided(p + j * fs_z, ss_z, left)
+                target = load_strided(t + j * fs_y, ss_y, left)
+                each = each + _loss(code, param, value, target)
+                if scale != 0.0:
+                    slope = _loss_slope(code, param, value, target) * weight * (scale * mean)
+                    store_strided(d + j * fs_dz, ss_dz, slope, left)
+            each = each * mean
+        result += total(select(numbers < left, each * weight, 0.0))
+    return result
+
+
+@jit(EXACT)
+def _cross_entropy(outputs, left, z, fs_z, ss_z, y, fs_y, ss_y, labels, weight, scale, dz, fs_dz, ss_dz):
+    """Softmax cross-entropy of up to one register of samples, sum over outputs of y * (logsumexp(z) - z)."""
+    peak = load_strided(z, ss_z, left)
+    for j in range(1, outputs):
+        value = load_strided(z + j * fs_z, ss_z, left)
+        peak = select(value > peak, value, peak)
+    label = load_strided(y, ss_y, left)
+    mass, mass_y, score = like(0.0, peak), like(0.0, peak), like(0.0, peak)
+    for j in range(outputs):
+        value = load_strided(z + j * fs_z, ss_z, left) - peak
+        e = exp(value)
+        mass = mass + e
+        if labels:
+            score = select(label == j, value, score)
+        else:
+            target = load_strided(y + j * fs_y, ss_y, left)
+            mass_y = mass_y + target
+            # 0 * inf must stay 0: an impossible class may have an infinite logit
+            score = select(target == 0.0, score, fma(target, value, score))
+        if scale != 0.0:
+            store_strided(dz + j * fs_dz, ss_dz, e, left)
+    if labels:
+        mass_y = like(1.0, peak)
+    if scale != 0.0:
+        share = mass_y / mass
+        factor = weight * scale
+        for j in range(outputs):
+            probability = load_strided(dz + j * fs_dz, ss_dz, left) * share
+            if labels:
+                target = select(label == j, 1.0, like(0.0, peak))
+            else:
+                target = load_strided(y + j * fs_y, ss_y, left)
+            store_strided(dz + j * fs_dz, ss_dz, (probability - target) * factor, left)
+    return mass_y * log(mass) - score
+
+
+@jit(EXACT)
+def weight_sum(samples, w, ss_w):
+    """Sum of the sample weights, their number where ss_w is 0."""
+    if ss_w == 0:
+        return float(samples)
+    result = 0.0
+    for s in range(samples):
+        result += w[s * ss_w]
+    return result
+
+
+@jit(EXACT)
+def _on_arrays(code, param, Z, y, w, scale, dZ):
+    size = Z.itemsize
+    samples, outputs = Z.shape
+    ss_w = w.strides[0] // size if w.size > 0 else 0
+    mass = weight_sum(samples, address_of(w), ss_w)
+    summed = loss_sum(
+        code,
+        param,
+        outputs,
+        samples,
+        address_of(Z),
+        Z.strides[1] // size,
+        Z.strides[0] // size,
+        address_of(y),
+        y.strides[1] // size,
+        y.strides[0] // size,
+        code == CROSS_ENTROPY and y.shape[1] == 1,
+        address_of(w),
+        ss_w,
+        scale / mass,
+        address_of(dZ),
+        dZ.strides[1] // size,
+        dZ.strides[0] // size,
+    )
+    return summed / mass
+
+
+@jit(EXACT, public=True)
+def loss_forward(code, param, Z, y, w):
+    """Weighted mean loss, sum(w l) / sum(w).
+
+    Parameters
+    ----------
+    code : int
+        A loss code such as `kernels.MSE`.
+    param : float
+        delta of huber; others ignore it.
+    Z : array (m, k), float32 or float64
+        Logits for BINARY_CROSS_ENTROPY and CROSS_ENTROPY, predictions for MSE, MAE and HUBER.
+    y : array (m, k), dtype of Z
+        Targets; for CROSS_ENTROPY also (m, 1) class indices.
+    w : array (m,), dtype of Z
+        Sample weights; empty for all ones.
+
+    Returns
+    -------
+    float
+        The mean over samples (and, but for CROSS_ENTROPY, over outputs), summed in float64.
+    """
+    return _on_arrays(code, param, Z, y, w, 0.0, Z)
+
+
+@jit(EXACT, public=True)
+def loss_backward(code, param, Z, y, w, dZ):
+    """Gradient of `loss_forward` with respect to Z.
+
+    Parameters
+    ----------
+    code : int
+        A loss code.
+    param : float
+        delta of huber; others ignore it.
+    Z : array (m, k), float32 or float64
+        As for `loss_forward`.
+    y : array (m, k) or (m, 1), dtype of Z
+        As for `loss_forward`.
+    w : array (m,), dtype of Z
+        Sample weights; empty for all ones.
+    dZ : array (m, k), dtype of Z
+        Receives the gradient.
+    """
+    _on_arrays(code, param, Z, y, w, 1.0, dZ)

@@ -1,0 +1,170 @@
+"""The one product behind every layer: register tiles over operands of any strides.
+
+`product` works on pointers and strides in elements. It is fast where the columns of B and C are consecutive, which
+is how the training loop lays everything out; other strides go through the edge path. `matmul` is the public kernel
+on arrays.
+"""
+
+from ..options import FAST, VECTORS, jit, tile_rows
+from .memory import address_of
+from .simd import lanes, load, load_strided, store_strided
+from .tile import rank1, rank1_vector, tile_bias, tile_load, tile_spill, tile_store, tile_zeros, transpose_square
+
+ZERO, BIAS, ACCUMULATE = 0, 1, 2  # what the sums start from: nothing, bias[i] in row i, C itself
+
+
+def _strip_of(rows):
+    """The product of `rows` rows of A with all of B."""
+
+    @jit(FAST)
+    def strip(n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start, bias):
+        width = lanes(a)
+        j = 0
+        if cs_b == 1 and cs_c == 1:
+            while n - j >= VECTORS * width:
+                tile = tile_zeros(a, rows, VECTORS)
+                if start == BIAS:
+                    tile = tile_bias(tile, bias)
+                elif start == ACCUMULATE:
+                    tile = tile_load(tile, c + j, rs_c)
+                p, q, left = a, b + j, k
+                while left >= 4:
+                    tile = rank1(tile, p, rs_a, q)
+                    tile = rank1(tile, p + cs_a, rs_a, q + rs_b)
+                    tile = rank1(tile, p + 2 * cs_a, rs_a, q + 2 * rs_b)
+                    tile = rank1(tile, p + 3 * cs_a, rs_a, q + 3 * rs_b)
+                    p, q, left = p + 4 * cs_a, q + 4 * rs_b, left - 4
+                while left > 0:
+                    tile = rank1(tile, p, rs_a, q)
+                    p, q, left = p + cs_a, q + rs_b, left - 1
+                tile_store(tile, c + j, rs_c)
+                j += VECTORS * width
+        while j < n:
+            edge = tile_zeros(a, rows, 1)
+            if start == BIAS:
+                edge = tile_bias(edge, bias)
+            p, q = a, b + j * cs_b
+            for _ in range(k):
+                edge = rank1_vector(edge, p, rs_a, load_strided(q, cs_b, n - j))
+                p, q = p + cs_a, q + rs_b
+            sums, target = tile_spill(edge), c + j * cs_c
+            for _ in range(rows):
+                line = load(sums)
+                if start == ACCUMULATE:
+                    line = line + load_strided(target, cs_c, n - j)
+                store_strided(target, cs_c, line, n - j)
+                sums, target = sums + width, target + rs_c
+            j += width
+
+    return strip
+
+
+TALL = tile_rows()[0]
+_strip_tall, _strip_4, _strip_2, _strip_1 = (_strip_of(rows) for rows in tile_rows())
+
+
+@jit(FAST)
+def product(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start, bias):
+    """C (m, n) = A (m, k) @ B (k, n), from pointers and strides (row, column) in elements.
+
+    `start` is ZERO, BIAS (row i of C starts from bias[i]) or ACCUMULATE (C += A @ B). Every element of C is summed
+    in the same order whatever m and n are.
+    """
+    i = 0
+    while m - i >= TALL:
+        _strip_tall(n, k, a + i * rs_a, rs_a, cs_a, b, rs_b, cs_b, c + i * rs_c, rs_c, cs_c, start, bias + i)
+        i += TALL
+    if m - i >= 4:
+        _strip_4(n, k, a + i * rs_a, rs_a, cs_a, b, rs_b, cs_b, c + i * rs_c, rs_c, cs_c, start, bias + i)
+        i += 4
+    if m - i >= 2:
+        _strip_2(n, k, a + i * rs_a, rs_a, cs_a, b, rs_b, cs_b, c + i * rs_c, rs_c, cs_c, start, bias + i)
+        i += 2
+    if m - i >= 1:
+        _strip_1(n, k, a + i * rs_a, rs_a, cs_a, b, rs_b, cs_b, c + i * rs_c, rs_c, cs_c, start, bias + i)
+
+
+@jit(FAST)
+def transpose(rows, columns, source, stride, target, target_stride):
+    """target[j, i] = source[i, j], from pointers and row strides in elements."""
+    width = lanes(source)
+    for i in range(0, rows, width):
+        for j in range(0, columns, width):
+            transpose_square(
+                source + (i * stride + j),
+                stride,
+                min(width, rows - i),
+                min(width, columns - j),
+                target + (j * target_stride + i),
+                target_stride,
+            )
+
+
+@jit(FAST)
+def product_any(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start, work, room):
+    """`product` for operands of any strides: makes the columns of C and B consecutive where it can.
+
+    A C whose rows are consecutive is computed transposed; a B whose columns are not is transposed into `work`, if its
+    `room` elements suffice. `start` is ZERO or ACCUMULATE.
+    """
+    if cs_c != 1 and rs_c == 1:
+        m, n, a, rs_a, cs_a, b, rs_b, cs_b, rs_c, cs_c = n, m, b, cs_b, rs_b, a, cs_a, rs_a, cs_c, rs_c
+    if cs_b != 1 and rs_b == 1 and n * k <= room:
+        transpose(n, k, b, cs_b, work, n)
+        product(m, n, k, a, rs_a, cs_a, work, n, 1, c, rs_c, cs_c, start, a)
+    else:
+        product(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start, a)
+
+
+@jit(FAST, public=True)
+def work_size(m, n, k):
+    """Elements of scratch with which `matmul` of (m, k) by (k, n) reaches full speed for any strides.
+
+    Parameters
+    ----------
+    m, n, k : int
+        Sizes of the product.
+
+    Returns
+    -------
+    int
+        Number of elements, in the dtype of the operands.
+    """
+    return k * max(m, n) + m * n
+
+
+@jit(FAST, public=True)
+def matmul(A, B, work, out):
+    """Matrix product, out = A @ B.
+
+    Parameters
+    ----------
+    A : array (m, k), float32 or float64
+        Left operand, any strides.
+    B : array (k, n), dtype of A
+        Right operand, any strides.
+    work : array (w,), dtype of A
+        Scratch of `work_size(m, n, k)` elements, consecutive; empty picks the unpacked path.
+    out : array (m, n), dtype of A
+        Receives the product; must not overlap the operands.
+    """
+    m, k = A.shape
+    n = B.shape[1]
+    size = A.itemsize
+    product_any(
+        m,
+        n,
+        k,
+        address_of(A),
+        A.strides[0] // size,
+        A.strides[1] // size,
+        address_of(B),
+        B.strides[0] // size,
+        B.strides[1] // size,
+        address_of(out),
+        out.strides[0] // size,
+        out.strides[1] // size,
+        ZERO,
+        address_of(work),
+        work.size,
+    )

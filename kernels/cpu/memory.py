@@ -1,0 +1,176 @@
+"""Typed pointers, and the few atomic operations that the threads of a run meet by.
+
+`p + i` steps by elements, `p[i]` reads and writes: kernels take pointers instead of arrays, so that one compilation
+serves every layout and nothing is counted, checked or copied on the way.
+"""
+
+import operator
+import sys
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+from ..options import is_x86
+
+I64 = ir.IntType(64)
+
+
+class Pointer(types.Type):
+    """Address of an element; `p + i` steps by elements, `p[i]` reads and writes."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        super().__init__(name=f"Pointer({dtype})")
+
+
+def element(dtype):
+    """LLVM type of one element."""
+    if isinstance(dtype, types.Integer):
+        return ir.IntType(dtype.bitwidth)
+    return ir.FloatType() if dtype is types.float32 else ir.DoubleType()
+
+
+@register_model(Pointer)
+class _PointerModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, element(kind.dtype).as_pointer())
+
+
+@intrinsic
+def address_of(typingctx, array):
+    """Pointer to the first element of an array."""
+
+    def codegen(context, builder, sig, args):
+        return context.make_array(sig.args[0])(context, builder, args[0]).data
+
+    return Pointer(array.dtype)(array), codegen
+
+
+@intrinsic
+def pointer_at(typingctx, address, like):
+    """Pointer to the elements at an integer address, of the type that `like` points to."""
+
+    def codegen(context, builder, sig, args):
+        return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
+
+    return like(types.intp, like), codegen
+
+
+@intrinsic
+def integers_at(typingctx, address):
+    """Pointer to the 64-bit integers at an integer address."""
+
+    def codegen(context, builder, sig, args):
+        return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
+
+    return Pointer(types.int64)(types.intp), codegen
+
+
+@infer_global(operator.add)
+class _Step(AbstractTemplate):
+    def generic(self, args, kws):
+        if len(args) == 2 and isinstance(args[0], Pointer) and isinstance(args[1], types.Integer):
+            return signature(args[0], args[0], types.intp)
+
+
+@lower_builtin(operator.add, Pointer, types.Integer)
+def _step(context, builder, sig, args):
+    return builder.gep(args[0], [args[1]])
+
+
+@infer_global(operator.getitem)
+class _Get(AbstractTemplate):
+    def generic(self, args, kws):
+        if isinstance(args[0], Pointer):
+            return signature(args[0].dtype, args[0], types.intp)
+
+
+@lower_builtin(operator.getitem, Pointer, types.Integer)
+def _get(context, builder, sig, args):
+    return builder.load(builder.gep(args[0], [args[1]]))
+
+
+@infer_global(operator.setitem)
+class _Set(AbstractTemplate):
+    def generic(self, args, kws):
+        if isinstance(args[0], Pointer):
+            return signature(types.none, args[0], types.intp, args[0].dtype)
+
+
+@lower_builtin(operator.setitem, Pointer, types.Integer, types.Any)
+def _set(context, builder, sig, args):
+    builder.store(args[2], builder.gep(args[0], [args[1]]))
+    return context.get_dummy_value()
+
+
+@intrinsic
+def atomic_load(typingctx, pointer):
+    """The 64-bit integer at `pointer`; what its writer wrote before is visible after."""
+
+    def codegen(context, builder, sig, args):
+        return builder.load_atomic(args[0], ordering="acquire", align=8)
+
+    return types.int64(pointer), codegen
+
+
+@intrinsic
+def atomic_store(typingctx, pointer, value):
+    """Write a 64-bit integer; everything written before is visible to who reads it."""
+
+    def codegen(context, builder, sig, args):
+        builder.store_atomic(args[1], args[0], ordering="release", align=8)
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64), codegen
+
+
+@intrinsic
+def atomic_add(typingctx, pointer, value):
+    """Add to a 64-bit integer; gives the old one."""
+
+    def codegen(context, builder, sig, args):
+        return builder.atomic_rmw("add", args[0], args[1], ordering="acq_rel")
+
+    return types.int64(pointer, types.int64), codegen
+
+
+@intrinsic
+def atomic_swap_if(typingctx, pointer, expected, value):
+    """Write `value` where `expected` still stands; gives whether it did."""
+
+    def codegen(context, builder, sig, args):
+        outcome = builder.cmpxchg(args[0], args[1], args[2], ordering="acq_rel", failordering="acquire")
+        return builder.extract_value(outcome, 1)
+
+    return types.boolean(pointer, types.int64, types.int64), codegen
+
+
+@intrinsic
+def pause(typingctx):
+    """Tell the core that this thread spins."""
+
+    def codegen(context, builder, sig, args):
+        name, values = (
+            ("llvm.x86.sse2.pause", []) if is_x86() else ("llvm.aarch64.hint", [ir.Constant(ir.IntType(32), 1)])
+        )
+        kind = ir.FunctionType(ir.VoidType(), [v.type for v in values])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def give_way(typingctx):
+    """Let the system run another thread on this core."""
+
+    def codegen(context, builder, sig, args):
+        if sys.platform != "win32":  # its name for this is not in every process
+            kind = ir.FunctionType(ir.IntType(32), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen

@@ -1,0 +1,447 @@
+"""SIMD vectors as Numba types: with `memory.py` and `tile.py` the only place that writes LLVM IR.
+
+A kernel works on a `Pointer`, whose element type decides everything: `load(p)` gives a `Vector` that fills one
+register, `lanes(p)` says how many elements that is. Vectors have the operators of numbers, comparisons give a `Mask`,
+and `select` chooses; Python numbers and scalars spread over the lanes. So a formula reads the same for a float and
+for a vector, and Numba compiles it to the instructions that it names.
+"""
+
+import operator
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, lower_cast, models, overload, register_model
+
+from ..options import EXACT, has_fma
+from ..options import lanes as lanes_of
+from .memory import I64, element
+
+I1, I32 = ir.IntType(1), ir.IntType(32)
+
+
+class Vector(types.Type):
+    """One SIMD register of `dtype` elements."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        self.width = lanes_of(dtype.bitwidth)
+        super().__init__(name=f"Vector({dtype}x{self.width})")
+
+
+class Mask(types.Type):
+    """One truth value a lane."""
+
+    def __init__(self, width):
+        self.width = width
+        super().__init__(name=f"Mask({width})")
+
+
+def register(vector):
+    """LLVM type of a Vector."""
+    return ir.VectorType(element(vector.dtype), vector.width)
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, register(kind))
+
+
+@register_model(Mask)
+class _MaskModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, ir.VectorType(I1, kind.width))
+
+
+# LLVM helpers ---------------------------------------------------------------------------------------------------------
+
+
+def spread(builder, scalar, width):
+    """A register with `scalar` in every lane."""
+    undefined = ir.Constant(ir.VectorType(scalar.type, width), ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(I32, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, width), [0] * width))
+
+
+def load_vector(builder, kind, pointer):
+    """Unaligned load of a whole register."""
+    return builder.load(builder.bitcast(pointer, register(kind).as_pointer()), align=kind.dtype.bitwidth // 8)
+
+
+def store_vector(builder, kind, value, pointer):
+    """Unaligned store of a whole register."""
+    builder.store(value, builder.bitcast(pointer, register(kind).as_pointer()), align=kind.dtype.bitwidth // 8)
+
+
+def call_llvm(builder, name, result, *values):
+    """Call of the LLVM intrinsic `name`."""
+    kind = ir.FunctionType(result, [v.type for v in values])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
+
+
+def suffix(kind):
+    """The overload suffix of LLVM intrinsics, such as v16f32."""
+    letter = "i" if isinstance(kind.dtype, types.Integer) else "f"
+    return f"v{kind.width}{letter}{kind.dtype.bitwidth}"
+
+
+def fused(builder, kind, a, b, c):
+    """a * b + c, in one rounding where the machine can."""
+    name = "fma" if has_fma() else "fmuladd"
+    return call_llvm(builder, f"llvm.{name}.{suffix(kind)}", register(kind), a, b, c)
+
+
+def first_lanes(builder, count, width):
+    """Mask of the lanes below `count` (an i64)."""
+    numbers = ir.Constant(ir.VectorType(I32, width), list(range(width)))
+    return builder.icmp_signed("<", numbers, spread(builder, builder.trunc(count, I32), width))
+
+
+def load_first(builder, kind, pointer, count):
+    """The first `count` elements, zero in the other lanes; never touches memory beyond them."""
+    vector = register(kind)
+    address = builder.bitcast(pointer, vector.as_pointer())
+    name = f"llvm.masked.load.{suffix(kind)}.p0"
+    mask = first_lanes(builder, count, kind.width)
+    return call_llvm(builder, name, vector, address, ir.Constant(I32, 1), mask, ir.Constant(vector, None))
+
+
+def store_first(builder, kind, value, pointer, count):
+    """Store the first `count` lanes only."""
+    address = builder.bitcast(pointer, register(kind).as_pointer())
+    mask = first_lanes(builder, count, kind.width)
+    name = f"llvm.masked.store.{suffix(kind)}.p0"
+    call_llvm(builder, name, ir.VoidType(), value, address, ir.Constant(I32, 1), mask)
+
+
+# Moving vectors -------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def lanes(typingctx, pointer):
+    """Elements in one register: a constant of the pointer's (or vector's) type."""
+
+    def codegen(context, builder, sig, args):
+        return ir.Constant(I64, lanes_of(sig.args[0].dtype.bitwidth))
+
+    return types.intp(pointer), codegen
+
+
+@intrinsic
+def splat(typingctx, scalar, pointer):
+    """A vector, of the type that `pointer` points to, with `scalar` in every lane."""
+    vector = Vector(pointer.dtype)
+
+    def codegen(context, builder, sig, args):
+        return spread(builder, args[0], vector.width)
+
+    return vector(pointer.dtype, pointer), codegen
+
+
+@intrinsic
+def lane_numbers(typingctx, pointer):
+    """The vector 0, 1, 2, ... of the type that `pointer` points to."""
+    vector = Vector(pointer.dtype)
+
+    def codegen(context, builder, sig, args):
+        return ir.Constant(register(vector), list(range(vector.width)))
+
+    return vector(pointer), codegen
+
+
+@intrinsic
+def load(typingctx, pointer):
+    """One register from consecutive elements, aligned or not."""
+    vector = Vector(pointer.dtype)
+
+    def codegen(context, builder, sig, args):
+        return load_vector(builder, vector, args[0])
+
+    return vector(pointer), codegen
+
+
+@intrinsic
+def store(typingctx, pointer, value):
+    """Write one register to consecutive elements, aligned or not."""
+
+    def codegen(context, builder, sig, args):
+        store_vector(builder, sig.args[1], args[1], args[0])
+        return context.get_dummy_value()
+
+    return types.void(pointer, value), codegen
+
+
+@intrinsic
+def load_strided(typingctx, pointer, stride, count):
+    """Element i * stride in lane i for i < count, zero in the other lanes; a masked load where stride is 1."""
+    vector = Vector(pointer.dtype)
+
+    def codegen(context, builder, sig, args):
+        p, stride, count = args
+        kind = register(vector)
+        result = cgutils.alloca_once_value(builder, ir.Constant(kind, None))
+        with builder.if_else(builder.icmp_signed("==", stride, ir.Constant(I64, 1))) as (unit, strided):
+            with unit:
+                builder.store(load_first(builder, vector, p, count), result)
+            with strided:
+                slots = builder.bitcast(result, element(vector.dtype).as_pointer())
+                builder.store(ir.Constant(kind, None), result)
+                with cgutils.for_range(builder, _at_most(builder, count, vector.width)) as loop:
+                    value = builder.load(builder.gep(p, [builder.mul(loop.index, stride)]))
+                    builder.store(value, builder.gep(slots, [loop.index]))
+        return builder.load(result)
+
+    return vector(pointer, types.intp, types.intp), codegen
+
+
+@intrinsic
+def store_strided(typingctx, pointer, stride, value, count):
+    """Lane i to element i * stride for i < count."""
+
+    def codegen(context, builder, sig, args):
+        p, stride, value, count = args
+        vector = sig.args[2]
+        held = cgutils.alloca_once_value(builder, value)
+        builder.store(value, held)
+        with builder.if_else(builder.icmp_signed("==", stride, ir.Constant(I64, 1))) as (unit, strided):
+            with unit:
+                store_first(builder, vector, value, p, count)
+            with strided:
+                slots = builder.bitcast(held, element(vector.dtype).as_pointer())
+                with cgutils.for_range(builder, _at_most(builder, count, vector.width)) as loop:
+                    lane = builder.load(builder.gep(slots, [loop.index]))
+                    builder.store(lane, builder.gep(p, [builder.mul(loop.index, stride)]))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.intp, value, types.intp), codegen
+
+
+def _at_most(builder, count, width):
+    limit = ir.Constant(I64, width)
+    return builder.select(builder.icmp_signed("<", count, limit), count, limit)
+
+
+# Arithmetic -----------------------------------------------------------------------------------------------------------
+
+
+def _vector_among(args):
+    return next((a for a in args if isinstance(a, Vector)), None)
+
+
+def _accepts(args, vector):
+    return all(a == vector or isinstance(a, types.Number) for a in args)
+
+
+@lower_cast(types.Number, Vector)
+def _spread_number(context, builder, fromty, toty, value):
+    return spread(builder, context.cast(builder, value, fromty, toty.dtype), toty.width)
+
+
+def _define_operator(function, floats, integers=None, compares=False):
+    """Typing and code of a binary operator; `floats` and `integers` emit one instruction."""
+
+    @infer_global(function)
+    class Template(AbstractTemplate):
+        def generic(self, args, kws):
+            vector = _vector_among(args)
+            if vector is not None and len(args) == 2 and _accepts(args, vector):
+                return signature(Mask(vector.width) if compares else vector, vector, vector)
+
+    def lowered(context, builder, sig, args):
+        emit = integers if isinstance(sig.args[0].dtype, types.Integer) else floats
+        return emit(builder, *args)
+
+    for left, right in ((Vector, Vector), (Vector, types.Any), (types.Any, Vector)):
+        lower_builtin(function, left, right)(lowered)
+
+
+_define_operator(operator.add, ir.IRBuilder.fadd, ir.IRBuilder.add)
+_define_operator(operator.sub, ir.IRBuilder.fsub, ir.IRBuilder.sub)
+_define_operator(operator.mul, ir.IRBuilder.fmul, ir.IRBuilder.mul)
+_define_operator(operator.truediv, ir.IRBuilder.fdiv)
+_define_operator(operator.lshift, None, ir.IRBuilder.shl)
+_define_operator(operator.rshift, None, ir.IRBuilder.ashr)
+_define_operator(operator.and_, None, ir.IRBuilder.and_)
+_define_operator(operator.or_, None, ir.IRBuilder.or_)
+_define_operator(operator.xor, None, ir.IRBuilder.xor)
+
+
+def _define_comparison(function, symbol):
+    # every comparison with NaN is false but !=, as for numbers
+    def floats(builder, a, b):
+        compare = builder.fcmp_unordered if symbol == "!=" else builder.fcmp_ordered
+        return compare(symbol, a, b)
+
+    def integers(builder, a, b):
+        return builder.icmp_signed(symbol, a, b)
+
+    _define_operator(function, floats, integers, compares=True)
+
+
+for _function, _symbol in (
+    (operator.lt, "<"),
+    (operator.le, "<="),
+    (operator.gt, ">"),
+    (operator.ge, ">="),
+    (operator.eq, "=="),
+    (operator.ne, "!="),
+):
+    _define_comparison(_function, _symbol)
+
+
+def _define_mask_operator(function, emit):
+    @infer_global(function)
+    class Template(AbstractTemplate):
+        def generic(self, args, kws):
+            if len(args) == 2 and isinstance(args[0], Mask) and args[0] == args[1]:
+                return signature(args[0], *args)
+
+    lower_builtin(function, Mask, Mask)(lambda context, builder, sig, args: emit(builder, *args))
+
+
+_define_mask_operator(operator.and_, ir.IRBuilder.and_)
+_define_mask_operator(operator.or_, ir.IRBuilder.or_)
+
+
+@infer_global(operator.neg)
+class _Negate(AbstractTemplate):
+    def generic(self, args, kws):
+        if len(args) == 1 and isinstance(args[0], Vector):
+            return signature(args[0], args[0])
+
+
+@lower_builtin(operator.neg, Vector)
+def _negate(context, builder, sig, args):
+    integer = isinstance(sig.args[0].dtype, types.Integer)
+    return builder.neg(args[0]) if integer else builder.fneg(args[0])
+
+
+def _as_vector(context, builder, kind, value, vector):
+    return value if kind == vector else context.cast(builder, value, kind, vector)
+
+
+@intrinsic
+def like(typingctx, number, v):
+    """`number` in every lane of a vector of v's type."""
+
+    def codegen(context, builder, sig, args):
+        return args[0]
+
+    return v(v, v), codegen
+
+
+@intrinsic
+def select(typingctx, mask, a, b):
+    """`a` where `mask` holds, else `b`, lane by lane; either may be a number."""
+    vector = _vector_among((a, b))
+
+    def codegen(context, builder, sig, args):
+        return builder.select(*args)
+
+    return vector(mask, vector, vector), codegen
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """a * b + c, rounded once on machines with a fused multiply-add; any operand but one may be a number."""
+    vector = _vector_among((a, b, c))
+
+    def codegen(context, builder, sig, args):
+        return fused(builder, vector, *args)
+
+    return vector(vector, vector, vector), codegen
+
+
+def _unary(name, emit, result=lambda vector: vector):
+    def typing(typingctx, v):
+        def codegen(context, builder, sig, args):
+            return emit(builder, sig.args[0], args[0])
+
+        return result(v)(v), codegen
+
+    typing.__name__ = name
+    return intrinsic(typing)
+
+
+def _named(name):
+    return lambda builder, kind, v: call_llvm(builder, f"llvm.{name}.{suffix(kind)}", v.type, v)
+
+
+def _to_bits(vector):
+    return Vector(types.int32 if vector.dtype.bitwidth == 32 else types.int64)
+
+
+def _to_float(vector):
+    return Vector(types.float32 if vector.dtype.bitwidth == 32 else types.float64)
+
+
+absolute = _unary("absolute", _named("fabs"))
+sqrt = _unary("sqrt", _named("sqrt"))
+rint = _unary("rint", _named("rint"))
+bits = _unary("bits", lambda b, k, v: b.bitcast(v, register(_to_bits(k))), _to_bits)
+from_bits = _unary("from_bits", lambda b, k, v: b.bitcast(v, register(_to_float(k))), _to_float)
+to_int = _unary("to_int", lambda b, k, v: b.fptosi(v, register(_to_bits(k))), _to_bits)
+to_float = _unary("to_float", lambda b, k, v: b.sitofp(v, register(_to_float(k))), _to_float)
+
+
+@intrinsic
+def copysign(typingctx, magnitude, sign):
+    """`magnitude` with the sign of `sign`, lane by lane."""
+    vector = _vector_among((magnitude, sign))
+
+    def codegen(context, builder, sig, args):
+        return call_llvm(builder, f"llvm.copysign.{suffix(vector)}", register(vector), *args)
+
+    return vector(vector, vector), codegen
+
+
+@intrinsic
+def horner(typingctx, v, coefficients):
+    """The polynomial in v with these coefficients (a tuple of numbers, lowest power first), one fma a power."""
+
+    def codegen(context, builder, sig, args):
+        kind, numbers = sig.args
+        terms = [
+            context.cast(builder, builder.extract_value(args[1], i), number, kind) for i, number in enumerate(numbers)
+        ]
+        result = terms.pop()
+        while terms:
+            result = fused(builder, kind, result, args[0], terms.pop())
+        return result
+
+    return v(v, coefficients), codegen
+
+
+@intrinsic
+def total(typingctx, v):
+    """Sum of the lanes, by halves: the same bits always."""
+
+    def codegen(context, builder, sig, args):
+        value, width = args[0], sig.args[0].width
+        while width > 1:
+            width //= 2
+            halves = []
+            for start in (0, width):
+                chosen = ir.Constant(ir.VectorType(I32, width), list(range(start, start + width)))
+                halves.append(builder.shuffle_vector(value, value, chosen))
+            value = builder.fadd(*halves)
+        return builder.extract_element(value, ir.Constant(I32, 0))
+
+    return v.dtype(v), codegen
+
+
+def by_dtype(single, double):
+    """A function of a float vector that is `single` for float32 and `double` for float64, chosen at compilation."""
+
+    def chosen(v):
+        raise NotImplementedError("callable from compiled code only")
+
+    def choose(v):
+        if isinstance(v, Vector):
+            return (lambda v: single(v)) if v.dtype is types.float32 else (lambda v: double(v))
+
+    overload(chosen, jit_options={"fastmath": set(EXACT)})(choose)
+    chosen.__name__ = chosen.__qualname__ = single.py_func.__name__.strip("_").removesuffix("_single")
+    return chosen

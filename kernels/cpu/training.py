@@ -1,0 +1,390 @@
+"""The compiled loop: many steps of shuffle, gather, forward, loss, backward and update in one call.
+
+`run` is the only compiled entry. It reads everything from the plan's tables, allocates nothing, and is called by one
+leading thread and any number of helpers. The work of a phase is cut into blocks by its shape alone; whoever is free
+takes the next one, and sums are combined in a fixed order, so the same bits come out on any number of threads.
+"""
+
+from math import sqrt
+
+import numpy as np
+
+from .. import plan
+from ..formulas import ADAM, LINEAR, NESTEROV, RMSPROP, SGD, SOFTMAX
+from ..options import EXACT, FAST, VECTORS, jit
+from . import updates
+from .activations import activate_slope, softmax
+from .dense import forward_lanes, input_gradient_lanes, weight_gradient_lanes
+from .losses import loss_sum, weight_sum
+from .matmul import ACCUMULATE, ZERO, transpose
+from .memory import (
+    address_of,
+    atomic_add,
+    atomic_load,
+    atomic_store,
+    atomic_swap_if,
+    give_way,
+    pause,
+    pointer_at,
+)
+from .rng import half_bits, mix, permuted
+from .simd import lanes, like, load_strided, store_strided, total
+
+SPINS = 2000  # looks at a ticket before a thread offers its core to others
+MANY = 1 << 15  # parameters from which an update is worth sharing: below, it takes less than two phases cost
+
+
+@jit(EXACT)
+def _row(t, index):
+    """The row of the data that stands at `index` of the epoch's order."""
+    if t[plan.SHUFFLE] != 0:
+        return permuted(np.uint64(t[plan.KEY]), index, t[plan.ROWS], t[plan.LEFT_BITS], t[plan.RIGHT_BITS])
+    return index
+
+
+@jit(EXACT)
+def _copy(count, source, target):
+    for i in range(0, count, lanes(source)):
+        store_strided(target + i, 1, load_strided(source + i, 1, count - i), count - i)
+
+
+@jit(EXACT)
+def _gather(t, theta, scratch, first, count):
+    """Bring shuffled rows, targets and weights together; targets as (outputs, ld)."""
+    features, stride, ld = t[plan.FEATURES], t[plan.X_STRIDE], t[plan.LD]
+    x, y, w = pointer_at(t[plan.X], theta), pointer_at(t[plan.Y], theta), pointer_at(t[plan.WEIGHTS], theta)
+    rows, targets = scratch + t[plan.ROWS_AT], scratch + t[plan.TARGETS_AT]
+    columns = t[plan.Y_COLUMNS]
+    for s in range(count):
+        row = _row(t, first + s)
+        _copy(features, x + row * stride, rows + s * features)
+        for j in range(columns):
+            targets[j * ld + s] = y[row * columns + j]
+        if t[plan.WEIGHTS] != 0:
+            scratch[t[plan.WEIGHTS_AT] + s] = w[row]
+
+
+@jit(FAST)
+def _block(t, r, theta, scratch, grad, first, count, start):
+    """Take `count` rows from `first` on through the net, and do what the plan's flags ask; gives their loss sum."""
+    layers, ld, flags = t[plan.LAYERS], t[plan.LD], t[plan.FLAGS]
+    n_features = t[plan.FEATURES]
+    # whole tiles: what stands in the lanes past the last sample is computed with and never used
+    width = VECTORS * lanes(theta)
+    samples = (count + width - 1) // width * width
+    rows = pointer_at(t[plan.X], theta) + first * t[plan.X_STRIDE]
+    ld_rows = t[plan.X_STRIDE]
+    columns = t[plan.Y_COLUMNS]
+    y, fs_y, ss_y = pointer_at(t[plan.Y], theta) + first * columns, 1, columns
+    w, ss_w = pointer_at(t[plan.WEIGHTS], theta), 0
+    if t[plan.SHUFFLE] != 0:
+        _gather(t, theta, scratch, first, count)
+        rows, ld_rows = scratch + t[plan.ROWS_AT], n_features
+        y, fs_y, ss_y = scratch + t[plan.TARGETS_AT], ld, 1
+    if t[plan.WEIGHTS] != 0:
+        ss_w = 1
+        w = scratch + t[plan.WEIGHTS_AT] if t[plan.SHUFFLE] != 0 else w + first
+    inputs = scratch + t[plan.INPUT_AT]
+    transpose(count, n_features, rows, ld_rows, inputs, ld)
+
+    x = inputs
+    layer = t + t[plan.LAYERS_AT]
+    for i in range(layers):
+        n_in, n_out, code = layer[plan.N_IN], layer[plan.N_OUT], layer[plan.ACTIVATION]
+        z, a = scratch + layer[plan.Z_AT], scratch + layer[plan.A_AT]
+        last_logits = i == layers - 1 and flags & plan.WRITE_OUTPUT == 0 and t[plan.LOGITS] != 0
+        W, b = theta + layer[plan.W_AT], theta + layer[plan.B_AT]
+        forward_lanes(n_in, n_out, samples, W, b, LINEAR if last_logits else code, r[plan.ALPHAS + i], x, ld, z, a)
+        x = a
+        layer = layer + plan.RECORD
+    layer = layer + -plan.RECORD
+    n_out, code = layer[plan.N_OUT], layer[plan.ACTIVATION]
+    if flags & plan.WRITE_OUTPUT != 0:
+        if code == SOFTMAX:
+            softmax(n_out, count, x, ld, 1, x, ld, 1)
+        stride = t[plan.OUT_STRIDE]
+        transpose(n_out, count, x, ld, pointer_at(t[plan.OUT], theta) + first * stride, stride)
+    if flags & plan.WITH_LOSS == 0:
+        return 0.0
+
+    delta, other = scratch + t[plan.DELTA_AT], scratch + t[plan.NEXT_DELTA_AT]
+    scale = 1.0 / r[plan.BATCH_WEIGHT] if flags & plan.WITH_GRADIENT != 0 else 0.0
+    labels = t[plan.LABELS] != 0
+    summed = loss_sum(
+        t[plan.LOSS], r[plan.LOSS_PARAM], n_out, count, x, ld, 1, y, fs_y, ss_y, labels, w, ss_w, scale, delta, ld, 1
+    )
+    if flags & plan.WITH_GRADIENT == 0:
+        return summed
+    if t[plan.LOGITS] == 0 and code != LINEAR:
+        z, a = scratch + layer[plan.Z_AT], scratch + layer[plan.A_AT]
+        activate_slope(code, r[plan.ALPHAS + layers - 1], n_out, count, delta, ld, 1, z, ld, 1, a, ld, 1, delta, ld, 1)
+
+    for back in range(layers):
+        i = layers - 1 - back
+        n_in, n_out = layer[plan.N_IN], layer[plan.N_OUT]
+        W = theta + layer[plan.W_AT]
+        dW, db = grad + layer[plan.W_AT], grad + layer[plan.B_AT]
+        if i == 0:
+            weight_gradient_lanes(n_in, n_out, count, delta, ld, rows, ld_rows, start, dW, db)
+            if flags & plan.WRITE_INPUT_GRADIENT != 0:
+                input_gradient_lanes(n_in, n_out, samples, W, delta, LINEAR, 0.0, inputs, inputs, ld, other)
+                stride = t[plan.OUT_STRIDE]
+                transpose(n_in, count, other, ld, pointer_at(t[plan.OUT], theta) + first * stride, stride)
+            return summed
+        layer = layer + -plan.RECORD
+        z, a, turned = scratch + layer[plan.Z_AT], scratch + layer[plan.A_AT], scratch + t[plan.TURNED_AT]
+        transpose(n_in, count, a, ld, turned, n_in)
+        weight_gradient_lanes(n_in, n_out, count, delta, ld, turned, n_in, start, dW, db)
+        code, alpha = layer[plan.ACTIVATION], r[plan.ALPHAS + i - 1]
+        input_gradient_lanes(n_in, n_out, samples, W, delta, code, alpha, z, a, ld, other)
+        delta, other = other, delta
+    return summed
+
+
+@jit(EXACT)
+def _slot(t, r, theta, scratch, slot):
+    """The loss, and the gradient where wanted, of one slot's share of the batch."""
+    slots, count, step = t[plan.SLOTS_NOW], t[plan.COUNT], VECTORS * lanes(theta)
+    panels = (count + step - 1) // step
+    low, high = slot * panels // slots * step, min(count, (slot + 1) * panels // slots * step)
+    grad = pointer_at(t[plan.GRADIENTS], theta) + slot * t[plan.PARAMETERS]
+    summed = 0.0
+    start = ZERO
+    for at in range(low, high, t[plan.BLOCK]):
+        if t[plan.STOP] != 0:
+            break
+        count = min(t[plan.BLOCK], high - at)
+        summed += _block(t, r, theta, scratch, grad, t[plan.FIRST] + at, count, start)
+        start = ACCUMULATE
+    slot_losses = pointer_at(t[plan.SLOT_LOSSES], r)
+    slot_losses[slot] = summed
+
+
+@jit(EXACT)
+def _segment(t, r, theta, index):
+    """Combine the slots' gradients of one segment of the parameters, in order, and update it."""
+    segment = t + (t[plan.SEGMENTS_AT] + plan.SEGMENT * index)
+    start, count = segment[plan.START], segment[plan.LENGTH]
+    p = theta + start
+    grad = pointer_at(t[plan.GRADIENTS], theta) + start
+    _combine(t, grad, count)
+    if t[plan.COMMAND] != plan.TRAIN:
+        return
+    first, second = pointer_at(t[plan.STATE_1], theta) + start, pointer_at(t[plan.STATE_2], theta) + start
+    rate, decay = r[plan.RATE], r[plan.WEIGHT_DECAY]
+    if segment[plan.IS_WEIGHT] != 0:
+        decay += r[plan.L2]
+    code = t[plan.OPTIMIZER]
+    if code == SGD:
+        updates.sgd(count, p, 1, grad, 1, rate, decay)
+    elif code == RMSPROP:
+        rho, eps, keep = r[plan.BETA2], r[plan.EPS], r[plan.MOMENTUM]
+        updates.rmsprop(count, p, 1, grad, 1, first, 1, second, 1, rate, rho, eps, keep, decay)
+    elif code == ADAM:
+        updates.adam(
+            count,
+            p,
+            1,
+            grad,
+            1,
+            first,
+            1,
+            second,
+            1,
+            rate,
+            r[plan.BETA1],
+            r[plan.BETA2],
+            r[plan.EPS],
+            decay,
+            r[plan.SHRINK],
+            r[plan.ROOT_CORRECTION],
+        )
+    else:
+        updates.momentum_pass(count, p, 1, grad, 1, first, 1, rate, r[plan.MOMENTUM], code == NESTEROV, decay)
+
+
+@jit(EXACT)
+def _combine(t, grad, count):
+    slots, size = t[plan.SLOTS_NOW], t[plan.PARAMETERS]
+    if slots == 1:
+        return
+    for i in range(0, count, lanes(grad)):
+        left = count - i
+        summed = load_strided(grad + i, 1, left)
+        for slot in range(1, slots):
+            summed = summed + load_strided(grad + (slot * size + i), 1, left)
+        store_strided(grad + i, 1, summed, left)
+
+
+@jit(EXACT)
+def _work(t, r, theta, thread, kind, index):
+    """One block of a phase."""
+    scratch = pointer_at(t[plan.SCRATCH], theta) + thread * t[plan.SCRATCH_SIZE]
+    if kind == plan.GRADIENT_PHASE:
+        _slot(t, r, theta, scratch, index)
+    else:
+        _segment(t, r, theta, index)
+
+
+@jit(EXACT)
+def _help(t, r, theta, thread):
+    """Take blocks as they are published until the leader sends everybody home."""
+    spins = 0
+    while True:
+        ticket = atomic_load(t + plan.TICKET)
+        if ticket == plan.NOBODY:
+            return
+        if ticket > 0 and atomic_swap_if(t + plan.TICKET, ticket, ticket - 1):
+            _work(t, r, theta, thread, t[plan.KIND], ticket - 1)
+            atomic_add(t + plan.DONE, 1)
+            spins = 0
+        else:
+            spins += 1
+            if spins < SPINS:
+                pause()
+            else:
+                give_way()
+
+
+@jit(EXACT)
+def _phase(t, r, theta, kind, blocks, shared):
+    """All blocks of a phase, by this thread alone or together with the helpers."""
+    if not shared:
+        for index in range(blocks):
+            _work(t, r, theta, 0, kind, index)
+        return
+    t[plan.KIND] = kind
+    atomic_store(t + plan.DONE, 0)
+    atomic_store(t + plan.TICKET, blocks)
+    while True:
+        ticket = atomic_load(t + plan.TICKET)
+        if ticket == 0:
+            break
+        if atomic_swap_if(t + plan.TICKET, ticket, ticket - 1):
+            _work(t, r, theta, 0, kind, ticket - 1)
+            atomic_add(t + plan.DONE, 1)
+    spins = 0
+    while atomic_load(t + plan.DONE) < blocks:
+        spins += 1
+        if spins < SPINS:
+            pause()
+        else:
+            give_way()
+
+
+@jit(EXACT)
+def _rows_pass(t, r, theta, first, count):
+    """Loss sum of `count` rows from `first` on; gradients where wanted, divided by the batch's weight."""
+    t[plan.FIRST], t[plan.COUNT] = first, count
+    step = VECTORS * lanes(theta)
+    slots = min(t[plan.SLOTS], (count + step - 1) // step)
+    t[plan.SLOTS_NOW] = slots
+    weights = pointer_at(t[plan.WEIGHTS], theta)
+    if t[plan.WEIGHTS] == 0 or t[plan.SHUFFLE] == 0:
+        r[plan.BATCH_WEIGHT] = weight_sum(count, weights + first, 1 if t[plan.WEIGHTS] != 0 else 0)
+    else:
+        mass = 0.0
+        for i in range(first, first + count):
+            mass += weights[_row(t, i)]
+        r[plan.BATCH_WEIGHT] = mass
+    _phase(t, r, theta, plan.GRADIENT_PHASE, slots, slots > 1 and t[plan.THREADS] > 1)
+    slot_losses = pointer_at(t[plan.SLOT_LOSSES], r)
+    summed = 0.0
+    for slot in range(slots):
+        summed += slot_losses[slot]
+    return summed
+
+
+@jit(EXACT)
+def _penalty(t, r, theta):
+    """l2 / 2 times the sum of the squared weights."""
+    summed = 0.0
+    for index in range(t[plan.SEGMENTS]):
+        segment = t + (t[plan.SEGMENTS_AT] + plan.SEGMENT * index)
+        if segment[plan.IS_WEIGHT] != 0:
+            summed += updates.squares(segment[plan.LENGTH], theta + segment[plan.START])
+    return 0.5 * r[plan.L2] * summed
+
+
+@jit(EXACT)
+def _step(t, r, theta, rate):
+    """One step of training on the next batch; False where its loss is not finite, or it was told to stop."""
+    rows, batch = t[plan.ROWS], t[plan.BATCH]
+    first = t[plan.POSITION] * batch
+    count = min(batch, rows - first)
+    if t[plan.SHUFFLE] != 0 and t[plan.POSITION] == 0:
+        t[plan.LEFT_BITS], t[plan.RIGHT_BITS] = half_bits(rows)
+        t[plan.KEY] = np.int64(mix(mix(np.uint64(t[plan.SEED])) ^ np.uint64(t[plan.EPOCH])))
+    summed = _rows_pass(t, r, theta, first, count)
+    if t[plan.STOP] != 0:
+        return False
+    mass = r[plan.BATCH_WEIGHT]
+    loss = summed / mass
+    if r[plan.L2] != 0.0:
+        loss += _penalty(t, r, theta)
+    r[plan.LAST_LOSS] = loss
+    if not loss - loss == 0.0:
+        t[plan.STATUS] = plan.DIVERGED
+        return False
+    step = t[plan.STEP] + 1
+    r[plan.RATE], r[plan.SHRINK] = rate, 1.0 - rate * r[plan.DECOUPLED]
+    if t[plan.OPTIMIZER] == ADAM:
+        r[plan.RATE] = rate / (1.0 - r[plan.BETA1] ** step)
+        r[plan.ROOT_CORRECTION] = sqrt(1.0 - r[plan.BETA2] ** step)
+    shared = t[plan.THREADS] > 1 and t[plan.PARAMETERS] >= MANY
+    _phase(t, r, theta, plan.UPDATE_PHASE, t[plan.SEGMENTS], shared)
+    t[plan.STEP] = step
+    r[plan.EPOCH_LOSS] += loss * mass
+    r[plan.EPOCH_WEIGHT] += mass
+    t[plan.POSITION] += 1
+    if first + count == rows:
+        losses = pointer_at(t[plan.LOSSES], r)
+        losses[t[plan.FINISHED]] = r[plan.EPOCH_LOSS] / r[plan.EPOCH_WEIGHT]
+        r[plan.EPOCH_LOSS] = r[plan.EPOCH_WEIGHT] = 0.0
+        t[plan.POSITION] = 0
+        t[plan.FINISHED] += 1
+        t[plan.EPOCH] += 1
+    return True
+
+
+@jit(EXACT)
+def _all_finite(count, theta):
+    """Whether no parameter is NaN or infinite."""
+    bad = like(0.0, load_strided(theta, 1, 0))
+    for i in range(0, count, lanes(theta)):
+        bad = bad + load_strided(theta + i, 1, count - i) * 0.0
+    return total(bad) == 0.0
+
+
+@jit(EXACT, public=True)
+def run(table, reals, theta, thread):
+    """Carry out a plan, as its leader (thread 0) or as a helper.
+
+    Parameters
+    ----------
+    table : array (t,), int64
+        The plan's integers; those under TICKET, DONE and STATUS are written, and what counts progress.
+    reals : array (r,), float64
+        The plan's numbers.
+    theta : array (p,), float32 or float64
+        The flat parameters, updated in place by a training run.
+    thread : int
+        0 for the leader, else the helper's number below the plan's THREADS.
+    """
+    t, r, p = address_of(table), address_of(reals), address_of(theta)
+    if thread > 0:
+        _help(t, r, p, thread)
+        return
+    t[plan.STATUS] = plan.FINE
+    if t[plan.COMMAND] == plan.TRAIN:
+        rates = pointer_at(t[plan.RATES], r)
+        for i in range(t[plan.STEPS]):
+            if not _step(t, r, p, rates[i * t[plan.RATES_STRIDE]]):
+                break
+        if not _all_finite(theta.size, p):
+            t[plan.STATUS] = plan.DIVERGED
+    else:
+        r[plan.LAST_LOSS] = _rows_pass(t, r, p, 0, t[plan.ROWS]) / r[plan.BATCH_WEIGHT]
+        if t[plan.FLAGS] & plan.WITH_GRADIENT != 0:
+            _phase(t, r, p, plan.UPDATE_PHASE, t[plan.SEGMENTS], False)
+    atomic_store(t + plan.TICKET, plan.NOBODY)

@@ -1,0 +1,227 @@
+"""Every choice about compilation: jit options, fastmath sets, vector width, tile shape, threads and the disk cache.
+
+Nothing here touches the CPU or compiles at import: the target is read when the first kernel is typed.
+"""
+
+import functools
+import hashlib
+import os
+import pickle
+import sys
+import tempfile
+from pathlib import Path
+
+import numba
+from numba import njit
+
+try:
+    from numba.core.caching import _Cache
+    from numba.core.compiler import Compiler, CompileResult
+except ImportError:  # private names of Numba: without them the kernels still work, uncached
+    _Cache = None
+try:
+    from numba.core.codegen import JITCodeLibrary
+except (
+    ImportError
+):  # likewise: inner kernels are then optimised once more at every level, which takes three times as long
+    JITCodeLibrary = None
+
+# Products and reductions may be reordered; elementary functions, losses and finite checks may only be contracted:
+# reassoc turns the error of a range reduction from 1.5e-8 into 2.4e-7. Never nnan or ninf: divergence must be seen.
+FAST = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
+EXACT = frozenset({"contract"})
+
+
+def jit(math, public=False):
+    """Decorator for a kernel compiled with the fastmath set `math`.
+
+    An inner kernel (the default) is called from compiled code only. A public one can also be called from Python and
+    is kept in the disk cache.
+    """
+
+    def decorate(function):
+        pipeline = {} if public or JITCodeLibrary is None else {"pipeline_class": _InnerCompiler}
+        dispatcher = njit(
+            fastmath=set(math),
+            nogil=True,
+            error_model="numpy",
+            no_cpython_wrapper=not public,
+            no_cfunc_wrapper=True,
+            **pipeline,
+        )(function)
+        if public and _Cache is not None and hasattr(dispatcher, "_cache"):
+            dispatcher._cache = DiskCache(function)
+        return dispatcher
+
+    return decorate
+
+
+if JITCodeLibrary is not None:
+
+    class _InnerLibrary(JITCodeLibrary):
+        """Code that is only ever linked into a public kernel: left unoptimised, and no machine code of its own.
+
+        Numba would optimise and emit it here and again at every level above, with the same result.
+        """
+
+        def _optimize_final_module(self):
+            pass
+
+        def _finalize_final_module(self):
+            self._finalize_dynamic_globals()
+            self._finalized = True
+
+        def get_pointer_to_function(self, name):
+            return 0
+
+        @property
+        def codegen(self):
+            return self
+
+        def set_env(self, env_name, env):
+            """An inner kernel never raises, so nothing reads its environment."""
+
+    class _InnerCompiler(Compiler):
+        """Numba's pipeline, into an _InnerLibrary."""
+
+        def __init__(self, typingctx, targetctx, library, args, return_type, flags, locals):
+            library = _InnerLibrary(targetctx.codegen(), "fastnn_inner")
+            super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
+
+
+@functools.cache
+def _target():
+    """(triple, cpu name, feature string) that Numba compiles for."""
+    from numba.core.registry import cpu_target
+
+    return cpu_target.target_context.codegen().magic_tuple()
+
+
+@functools.cache
+def _features():
+    return frozenset(_target()[2].split(","))
+
+
+@functools.cache
+def vector_bytes():
+    """Bytes in one SIMD register of the machine that Numba compiles for."""
+    features = _features()
+    if "+avx512f" in features:
+        return 64
+    return 32 if "+avx" in features else 16
+
+
+def lanes(bits):
+    """Number of elements of `bits` bits in one SIMD register."""
+    return 8 * vector_bytes() // bits
+
+
+@functools.cache
+def has_fma():
+    """Whether a fused multiply-add is one instruction."""
+    return not is_x86() or bool(_features() & {"+fma", "+avx512f"})
+
+
+def is_x86():
+    """Whether Numba compiles for x86-64."""
+    return _target()[0].startswith("x86_64")
+
+
+# A register tile is ROWS x VECTORS registers: VECTORS registers hold a row of B, one the scalar of A, the rest the sums.
+VECTORS = 2
+
+
+@functools.cache
+def tile_rows():
+    """Heights of the register tiles, tallest first; 8 x 2 needs the 32 registers of AVX-512 and NEON, 6 x 2 fits in 16."""
+    return (8, 4, 2, 1) if vector_bytes() == 64 or not is_x86() else (6, 4, 2, 1)
+
+
+def default_threads():
+    """Threads used where the caller names none: NUMBA_NUM_THREADS, else the cores that this process may use."""
+    return numba.config.NUMBA_NUM_THREADS
+
+
+@functools.cache
+def sources_hash():
+    """Hash of every kernel source, so that an edit anywhere makes old cache files unreachable."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def cache_folder():
+    """Folder of compiled kernels: FASTNN_CACHE_DIR, else the user's cache folder."""
+    chosen = os.environ.get("FASTNN_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or "~"
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "fastnn"
+
+
+if _Cache is not None:
+
+    class DiskCache(_Cache):
+        """One file for each (function, signature, CPU, kernel sources, Numba, Python), written by atomic rename.
+
+        Numba's own cache does not see edits in other files, needs a writable source folder, and lets two cold
+        processes write the same data file. A file that cannot be read or written here is as good as absent.
+        """
+
+        def __init__(self, function):
+            self._name = f"{function.__module__}.{function.__qualname__}"
+
+        @property
+        def cache_path(self):
+            """The folder, as Numba's dispatcher reports it."""
+            return str(cache_folder())
+
+        def _path(self, signature):
+            key = (self._name, str(signature), _target(), sources_hash(), numba.__version__, sys.version, EXACT, FAST)
+            name = hashlib.sha256(repr([sorted(k) if isinstance(k, frozenset) else k for k in key]).encode())
+            return cache_folder() / f"{self._name.rpartition('.')[2]}-{name.hexdigest()[:32]}.fnc"
+
+        def load_overload(self, sig, target_context):
+            """The compiled function for `sig`, or None."""
+            target_context.refresh()
+            try:
+                content = self._path(sig).read_bytes()
+                digest, payload = content[:32], content[32:]
+                if hashlib.sha256(payload).digest() != digest:
+                    return None
+                return CompileResult._rebuild(target_context, *pickle.loads(payload))
+            except OSError:
+                return None
+
+        def save_overload(self, sig, data):
+            """Keep a compiled function; a full disk or a read-only folder is no error."""
+            if data.library.has_dynamic_globals or data.lifted:
+                return
+            from numba.core.serialize import dumps
+
+            payload = dumps(data._reduce())
+            path, temporary = self._path(sig), None
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+                with os.fdopen(handle, "wb") as file:
+                    file.write(hashlib.sha256(payload).digest() + payload)
+                os.replace(temporary, path)
+            except OSError:
+                if temporary is not None:
+                    Path(temporary).unlink(missing_ok=True)
+
+        def enable(self):
+            """Part of Numba's interface."""
+
+        def disable(self):
+            """Part of Numba's interface."""
+
+        def flush(self):
+            """Part of Numba's interface."""

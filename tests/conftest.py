@@ -1,0 +1,30 @@
+"""What every test shares. Settings of Numba must stand before its first import."""
+
+import os
+
+# the tests compare one thread with three, also on a machine with fewer cores
+os.environ.setdefault("NUMBA_NUM_THREADS", "3")
+
+import pytest
+from hypothesis import settings
+
+# a first example may compile; the same examples on every run
+settings.register_profile("fastnn", deadline=None, derandomize=True, database=None, max_examples=40)
+settings.load_profile("fastnn")
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Name of a floating-point type."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def cats():
+    """(X_train, y_train, X_test, y_test) of the cat pictures; skips where the file is not there."""
+    import recipes
+
+    data = recipes.cats()
+    if data is None:
+        pytest.skip(f"no cat_vs_noncat.npz in {recipes.data_directory()} (set FASTNN_DATA)")
+    return data

@@ -1,0 +1,86 @@
+"""loss_and_gradient and input_gradient against the reference and central differences of the net itself."""
+
+import numpy as np
+import pytest
+import reference
+from nets import data, flat, pair
+from tolerance import assert_close
+
+
+def check_gradients(activations, loss, weighted=False, **options):
+    widths = (3, 4, 2)
+    net, twin, weights = pair(widths, activations, loss, **options)
+    X, y = data(6, 3, 2, loss)
+    w = np.linspace(0.5, 2.0, 6) if weighted else None
+    value, gradient = net.loss_and_gradient(X, y, sample_weight=w)
+    assert isinstance(value, float)
+    assert value == pytest.approx(twin.objective(weights, X, y, w), rel=1e-12)
+    assert gradient.shape == net.parameters.shape
+    right, right_dX = twin.gradients(weights, X, y, w)
+    parts = [part for slices in net.parameter_slices for part in slices]
+    assert_close(np.concatenate([gradient[part] for part in parts]), flat(right), "training")
+    assert_close(net.input_gradient(X, y, sample_weight=w), right_dX, "training")
+
+    def loss_at(vector):
+        at, moved = 0, []
+        for kept in weights:
+            moved.append(vector[at : at + kept.size].reshape(kept.shape))
+            at += kept.size
+        net.set_weights(moved)
+        return net.loss_and_gradient(X, y, sample_weight=w)[0]
+
+    numeric = reference.central_difference(loss_at, flat(weights))
+    assert_close(np.concatenate([gradient[part] for part in parts]), numeric, "difference")
+    net.set_weights(weights)
+    numeric = reference.central_difference(lambda x: net.loss_and_gradient(x, y, sample_weight=w)[0], X)
+    assert_close(net.input_gradient(X, y, sample_weight=w), numeric, "difference")
+
+
+@pytest.mark.parametrize(
+    "loss, output",
+    [
+        ("binary_cross_entropy", "sigmoid"),
+        ("cross_entropy", "softmax"),
+        ("mse", "linear"),
+        ("mae", "linear"),
+        ("huber", "linear"),
+    ],
+)
+@pytest.mark.parametrize("hidden", reference.ACTIVATIONS)
+def test_gradients_are_central_differences(hidden, loss, output):
+    check_gradients((hidden, output), loss, weighted=hidden == "tanh")
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
+@pytest.mark.parametrize("output", reference.ACTIVATIONS)
+def test_gradients_of_every_output_of_a_regression(output, loss):
+    check_gradients(("tanh", output), loss)
+
+
+@pytest.mark.parametrize("name, alpha", [("leaky_relu", 0.3), ("elu", 0.6)])
+def test_gradients_with_another_alpha(name, alpha):
+    check_gradients(((name, alpha), "linear"), "huber", huber_delta=0.4)
+
+
+def test_the_gradient_is_flat_in_blocks_of_sixteen_and_empty_between():
+    net, _, weights = pair()
+    X, y = data()
+    gradient = net.loss_and_gradient(X, y)[1]
+    used = np.zeros(len(gradient), dtype=bool)
+    for (w_part, b_part), W, b in zip(net.parameter_slices, weights[0::2], weights[1::2], strict=True):
+        assert w_part.start % 16 == 0 and b_part.start % 16 == 0
+        assert np.array_equal(net.parameters[w_part].reshape(W.shape), W)
+        assert np.array_equal(net.parameters[b_part], b)
+        assert not used[w_part].any() and not used[b_part].any()
+        used[w_part] = used[b_part] = True
+    assert not gradient[~used].any()
+
+
+def test_loss_and_gradient_changes_nothing():
+    net, _, weights = pair()
+    X, y = data()
+    first = net.loss_and_gradient(X, y)
+    assert np.array_equal(flat(net.get_weights()), flat(weights))
+    second = net.loss_and_gradient(X, y)
+    assert first[0] == second[0]
+    assert np.array_equal(first[1], second[1])

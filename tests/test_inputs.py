@@ -1,0 +1,389 @@
+"""What a caller may hand in: every form of good data gives one result, and bad input says what was wrong."""
+
+import re
+
+import numpy as np
+import pytest
+from nets import data, flat, pair
+
+import fastnn
+
+pd = pytest.importorskip("pandas")
+
+
+class ArrayLike:
+    """Something that only knows how to become an array."""
+
+    def __init__(self, array):
+        self._array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self._array, dtype=dtype)
+
+
+def read_only(a):
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+def sliced(a):
+    wide = np.full(tuple(3 * n for n in a.shape), 99.0).astype(a.dtype)
+    wide[tuple([slice(1, None, 3)] * a.ndim)] = a
+    return wide[tuple([slice(1, None, 3)] * a.ndim)]
+
+
+def backwards(a):
+    index = tuple([slice(None, None, -1)] * a.ndim)
+    return a[index].copy()[index]
+
+
+FORMS = {
+    "list": lambda a: a.tolist(),
+    "tuple": lambda a: tuple(map(tuple, a.tolist())) if a.ndim == 2 else tuple(a.tolist()),
+    "list of arrays": list,
+    "pandas": lambda a: pd.DataFrame(a) if a.ndim == 2 else pd.Series(a),
+    "pandas with other labels": lambda a: (
+        pd.DataFrame(a, index=range(100, 100 + len(a))) if a.ndim == 2 else pd.Series(a, index=range(len(a))[::-1])
+    ),
+    "array-like": ArrayLike,
+    "read-only": read_only,
+    "F order": np.asfortranarray,
+    "sliced": sliced,
+    "negative strides": backwards,
+    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+    "object": lambda a: a.astype(object),
+}
+
+
+def whole_numbers():
+    """X of small integers and three classes, so that every form and dtype holds them exactly."""
+    rng = np.random.RandomState(0)
+    X = rng.randint(-4, 5, (24, 5)).astype(np.float64)
+    return X, rng.randint(0, 3, 24)
+
+
+def results(X, y, w, net_dtype="float64"):
+    """All that depends on the data, as one vector."""
+    net, _, _ = pair(dtype=net_dtype)
+    history = net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=3, batch_size=7, sample_weight=w)
+    parts = [flat(net.get_weights()), history.loss, net.predict(X).ravel(), net.predict_labels(X)]
+    loss, gradient = net.loss_and_gradient(X, y, sample_weight=w)
+    parts += [
+        [loss],
+        gradient,
+        net.input_gradient(X, y).ravel(),
+        list(net.evaluate(X, y, sample_weight=w).values()),
+    ]
+    return np.concatenate([np.asarray(part, dtype=np.float64) for part in parts])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_the_data_gives_one_result(form, dtype):
+    X, y = whole_numbers()
+    w = np.linspace(0.5, 2.0, len(y))
+    make = FORMS[form]
+    assert np.array_equal(results(make(X), make(y), make(w), dtype), results(X, y, w, dtype))
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "int8", "int64", "uint16", ">f4", ">i2", "longdouble"])
+def test_every_number_type_gives_one_result(kind, dtype):
+    X, y = whole_numbers()
+    X = np.abs(X) if kind.startswith("u") else X
+    y_kind = "int8" if kind == "float16" else kind
+    assert np.array_equal(results(X.astype(kind), y.astype(y_kind), None, dtype), results(X, y, None, dtype))
+
+
+@pytest.mark.parametrize("y_kind", ["bool", "uint8", "int64", "float32", "float64"])
+def test_two_classes_of_any_type(y_kind):
+    X, _ = whole_numbers()
+    y = X[:, 0] > 0
+    found = []
+    for target in (y.astype(float), y.astype(y_kind), y.astype(y_kind)[:, None], y.astype(y_kind).tolist()):
+        net, _, _ = pair((5, 4, 1), ("tanh", "sigmoid"), "binary_cross_entropy")
+        net.fit(X, target, optimizer=fastnn.SGD(0.1), epochs=3)
+        found.append(flat(net.get_weights()))
+    for other in found[1:]:
+        assert np.array_equal(found[0], other)
+
+
+def test_a_pandas_frame_of_mixed_number_types():
+    X, y = whole_numbers()
+    frame = pd.DataFrame(X, columns=list("abcde")).astype({"a": "int32", "b": "float32", "c": "int8"})
+    assert np.array_equal(results(frame, pd.Series(y), None), results(X, y, None))
+
+
+def test_float64_data_in_a_float32_net_is_rounded_once():
+    X, y = data()
+    rounded = X.astype(np.float32)
+    assert np.array_equal(results(X, y, None, "float32"), results(rounded, y, None, "float32"))
+
+
+def test_weights_may_have_any_form():
+    X, _ = whole_numbers()
+    net, _, weights = pair()
+    expected = net.predict(X)
+    for make in FORMS.values():
+        net, _, _ = pair(weights=[np.zeros_like(w) for w in weights])
+        net.set_weights([make(w) for w in weights])
+        assert np.array_equal(net.predict(X), expected)
+
+
+def test_the_callers_arrays_are_left_alone():
+    X, y = data()
+    w = np.linspace(0.5, 2.0, len(y))
+    kept = X.copy(), y.copy(), w.copy()
+    results(X, y, w)
+    for array, before in zip((X, y, w), kept, strict=True):
+        assert np.array_equal(array, before)
+
+
+def test_predict_lets_nan_through_in_its_row_only(dtype):
+    net, _, _ = pair(dtype=dtype)
+    X, _ = data(dtype=dtype)
+    clean = net.predict(X)
+    X[3, 2] = np.nan
+    found = net.predict(X)
+    assert np.isnan(found[3]).all()
+    assert np.array_equal(np.delete(found, 3, axis=0), np.delete(clean, 3, axis=0))
+
+
+# bad input: (call, error, argument named, what the message shows of the value) -----------------------------
+
+
+def fit(**changes):
+    """A fit that is right but for the changes."""
+    arguments = dict(zip("Xy", data(), strict=True)) | dict(optimizer=fastnn.SGD(0.1), epochs=1) | changes
+    X, y = arguments.pop("X"), arguments.pop("y")
+    pair()[0].fit(X, y, **arguments)
+
+
+def fit_loss(loss, y, **changes):
+    """A fit of another loss with these targets."""
+    output = {"binary_cross_entropy": "sigmoid", "mse": "linear"}[loss]
+    k = 1 if np.ndim(y) == 1 else np.shape(y)[1]
+    net, _, _ = pair((5, 4, k), ("tanh", output), loss)
+    net.fit(data()[0], y, optimizer=fastnn.SGD(0.1), epochs=1, **changes)
+
+
+def spoiled(array, value, dtype=None):
+    """A copy of the array with one bad element."""
+    array = np.array(array, dtype=dtype)
+    array[tuple(n // 2 for n in array.shape)] = value
+    return array
+
+
+X, Y = data()
+ONES = np.ones(len(Y))
+ZEROS = np.zeros(len(Y))
+
+
+def layers(last="softmax"):
+    return [fastnn.Dense(4, "tanh"), fastnn.Dense(3, last)]
+
+
+def built():
+    return pair()[0]
+
+
+NUMBERS = (("x", TypeError), (None, TypeError), (np.nan, ValueError), (-0.5, ValueError))
+COUNTS = ((0, ValueError), (-2, ValueError), (2.5, TypeError), ("4", TypeError))
+
+
+def not_numbers(make, name, skip=()):
+    """One row for each value that is not a finite, non-negative number."""
+    return [(lambda v=v: make(v), e, name, re.escape(repr(v))) for v, e in NUMBERS if v not in skip]
+
+
+def not_counts(make, name):
+    """One row for each value that is not a positive int."""
+    return [(lambda v=v: make(v), e, name, re.escape(repr(v))) for v, e in COUNTS]
+
+
+BAD = [
+    # layers
+    *not_counts(lambda v: fastnn.Dense(v), "units"),
+    (lambda: fastnn.Dense(3, "rleu"), ValueError, "activation", "'rleu'"),
+    (lambda: fastnn.Dense(3, 7), TypeError, "activation", "7"),
+    (lambda: fastnn.Dense(3, "elu", alpha="x"), TypeError, "alpha", "'x'"),
+    (lambda: fastnn.Dense(3, "elu", alpha=np.nan), ValueError, "alpha", "nan"),
+    (lambda: fastnn.Dense(3, "leaky_relu", alpha=-0.5), ValueError, "alpha", "-0.5"),
+    (lambda: fastnn.Dense(3, "elu", alpha=-0.5), ValueError, "alpha", "-0.5"),
+    (lambda: fastnn.Dense(3, kernel_initializer="glorot"), ValueError, "kernel_initializer", "'glorot'"),
+    (lambda: fastnn.Dense(3, kernel_initializer=3), TypeError, "kernel_initializer", "3"),
+    (lambda: fastnn.Dense(3, bias_initializer="one"), ValueError, "bias_initializer", "'one'"),
+    # models
+    (lambda: fastnn.Sequential([]), ValueError, "layers", r"\[\]"),
+    (lambda: fastnn.Sequential([3]), TypeError, "layers", "3|int"),
+    (lambda: fastnn.Sequential(5), TypeError, "layers", "5"),
+    (lambda: fastnn.Sequential(layers(), loss="logloss"), ValueError, "loss", "'logloss'"),
+    (lambda: fastnn.Sequential(layers(), loss=3), TypeError, "loss", "3"),
+    (lambda: fastnn.Sequential(layers("linear"), loss="cross_entropy"), ValueError, "loss", "cross_entropy"),
+    (
+        lambda: fastnn.Sequential(layers("linear"), loss="binary_cross_entropy"),
+        ValueError,
+        "loss",
+        "binary_cross_entropy",
+    ),
+    (lambda: fastnn.Sequential(layers("softmax"), loss="mse"), ValueError, "loss", "mse"),
+    (
+        lambda: fastnn.Sequential([fastnn.Dense(3, "softmax"), fastnn.Dense(1)]),
+        ValueError,
+        "activation|layers",
+        "softmax",
+    ),
+    (lambda: fastnn.Sequential(layers(), dtype="float16"), ValueError, "dtype", "float16"),
+    (lambda: fastnn.Sequential(layers(), dtype="int32"), ValueError, "dtype", "int32"),
+    (lambda: fastnn.Sequential(layers(), device="tpu"), ValueError, "device", "'tpu'"),
+    (lambda: fastnn.Sequential(layers(), seed=-1), ValueError, "seed", "-1"),
+    (lambda: fastnn.Sequential(layers(), seed=1.5), TypeError, "seed", "1.5"),
+    (lambda: fastnn.Sequential(layers(), seed="a"), TypeError, "seed", "'a'"),
+    *not_numbers(lambda v: fastnn.Sequential(layers("linear"), loss="huber", huber_delta=v), "huber_delta"),
+    (lambda: fastnn.Sequential(layers(), huber_delta=0.0), ValueError, "huber_delta", "0.0"),
+    *not_counts(lambda v: fastnn.Sequential(layers()).build(v), "n_features"),
+    (lambda: built().build(9), ValueError, "n_features", "9"),
+    *not_counts(lambda v: fastnn.LogisticRegression(n_classes=v), "n_classes"),
+    (lambda: fastnn.LogisticRegression(n_classes=1), ValueError, "n_classes", "1"),
+    (lambda: built().set_weights([np.zeros((7, 5))]), ValueError, "weights", "1"),
+    (lambda: built().set_weights(3), TypeError, "weights", "3"),
+    (
+        lambda: built().set_weights([np.zeros((5, 7)), *built().get_weights()[1:]]),
+        ValueError,
+        "weights",
+        r"\(5, 7\)",
+    ),
+    (lambda: built().set_weights(["x", *built().get_weights()[1:]]), TypeError, "weights", "x|str|<U"),
+    # X
+    (lambda: fit(X=X[:, 0]), ValueError, "X", r"1-D|\(40,\)"),
+    (lambda: fit(X=X[None]), ValueError, "X", r"3-D|\(1, 40, 5\)"),
+    (lambda: fit(X=X[:, :4]), ValueError, "X", "4"),
+    (lambda: fit(X=X[:0], y=Y[:0]), ValueError, "X", r"0|\(0, 5\)"),
+    (lambda: fit(X=None), TypeError, "X", "None"),
+    (lambda: fit(X=X.astype(str)), TypeError, "X", "str|<U"),
+    (lambda: fit(X=X + 1j), TypeError, "X", "complex"),
+    (lambda: fit(X=spoiled(X, "red", object)), TypeError, "X", "red|object"),
+    (lambda: fit(X=[[1.0, 2.0], [3.0]]), (TypeError, ValueError), "X", "."),
+    (lambda: fit(X=spoiled(X, np.nan)), ValueError, "X", "(?i)nan"),
+    (lambda: fit(X=spoiled(X, np.inf)), ValueError, "X", "(?i)inf"),
+    (lambda: fit(X=spoiled(X, -np.inf)), ValueError, "X", "(?i)inf"),
+    # y
+    (lambda: fit(y=Y[:-1]), ValueError, "y", "39"),
+    (lambda: fit(y=None), TypeError, "y", "None"),
+    (lambda: fit(y=np.array(["cat", "dog"] * 20)), TypeError, "y", "str|<U|cat"),
+    (lambda: fit(y=spoiled(Y, 3)), ValueError, "y", "3"),
+    (lambda: fit(y=spoiled(Y, -1)), ValueError, "y", "-1"),
+    (lambda: fit(y=spoiled(Y, 0.5, float)), ValueError, "y", "0.5"),
+    (lambda: fit(y=spoiled(Y, np.nan, float)), ValueError, "y", "(?i)nan"),
+    (lambda: fit(y=np.eye(4)[Y]), ValueError, "y", "4"),
+    (lambda: fit(y=spoiled(np.eye(3)[Y], -0.5)), ValueError, "y", "-0.5"),
+    (lambda: fit(y=spoiled(np.eye(3)[Y], np.nan)), ValueError, "y", "(?i)nan"),
+    (lambda: fit_loss("binary_cross_entropy", spoiled(ONES, 2.0)), ValueError, "y", "2"),
+    (lambda: fit_loss("binary_cross_entropy", spoiled(ONES, -0.1)), ValueError, "y", "-0.1"),
+    (lambda: fit_loss("binary_cross_entropy", spoiled(ONES, np.nan)), ValueError, "y", "(?i)nan"),
+    (lambda: fit_loss("mse", spoiled(ONES, np.inf)), ValueError, "y", "(?i)inf"),
+    (lambda: fit_loss("mse", ONES[:7]), ValueError, "y", "7"),
+    # fit
+    (lambda: fit(optimizer="adam"), TypeError, "optimizer", "'adam'"),
+    (lambda: fit(optimizer=fastnn.SGD), TypeError, "optimizer", "SGD"),
+    (lambda: fit(epochs=-1), ValueError, "epochs", "-1"),
+    (lambda: fit(epochs=2.5), TypeError, "epochs", "2.5"),
+    (lambda: fit(epochs="3"), TypeError, "epochs", "'3'"),
+    (lambda: fit(epochs=None), TypeError, "epochs", "None"),
+    *not_counts(lambda v: fit(batch_size=v), "batch_size"),
+    (lambda: fit(shuffle="yes"), TypeError, "shuffle", "'yes'"),
+    (lambda: fit(progress="yes"), TypeError, "progress", "'yes'"),
+    (lambda: fit(sample_weight=ONES[:-1]), ValueError, "sample_weight", "39"),
+    (lambda: fit(sample_weight=X), ValueError, "sample_weight", r"2-D|\(40, 5\)"),
+    (lambda: fit(sample_weight=spoiled(ONES, -1.0)), ValueError, "sample_weight", "-1"),
+    (lambda: fit(sample_weight=spoiled(ONES, np.nan)), ValueError, "sample_weight", "(?i)nan"),
+    (lambda: fit(sample_weight=spoiled(ONES, np.inf)), ValueError, "sample_weight", "(?i)inf"),
+    (lambda: fit(sample_weight=ZEROS), ValueError, "sample_weight", "0|zero"),
+    (lambda: fit(sample_weight=["a"] * 40), TypeError, "sample_weight", "str|<U|a"),
+    (lambda: fit(class_weight="even"), ValueError, "class_weight", "'even'"),
+    (lambda: fit(class_weight=[1.0, 2.0, 3.0]), TypeError, "class_weight", r"\[1.0, 2.0, 3.0\]|list"),
+    (lambda: fit(class_weight={0: 1.0, 1: -2.0, 2: 1.0}), ValueError, "class_weight", "-2.0"),
+    (lambda: fit(class_weight={0: 1.0, 1: "a", 2: 1.0}), TypeError, "class_weight", "'a'"),
+    (lambda: fit(class_weight={0: 1.0, 7: 2.0}), ValueError, "class_weight", "7"),
+    (lambda: fit_loss("mse", ONES, class_weight="balanced"), ValueError, "class_weight", "balanced"),
+    *not_numbers(lambda v: fit(l2=v), "l2"),
+    (lambda: fit(validation_data=X), (TypeError, ValueError), "validation_data", "."),
+    (lambda: fit(validation_data=(X,)), ValueError, "validation_data", "1"),
+    (lambda: fit(validation_data=(X, Y, ONES, ONES)), ValueError, "validation_data", "4"),
+    (lambda: fit(validation_data=(X, Y[:-1])), ValueError, "validation_data|y", "39"),
+    (lambda: fit(validation_data=(X[:, :4], Y)), ValueError, "validation_data|X", "4"),
+    (lambda: fit(callbacks=3), TypeError, "callbacks", "3"),
+    (lambda: fit(callbacks=[3]), TypeError, "callbacks", "3"),
+    *not_counts(lambda v: fit(threads=v), "threads"),
+    (lambda: fit(threads=10_000), ValueError, "threads", "10_?000"),
+    # the other methods
+    (lambda: built().predict(X[:, :3]), ValueError, "X", "3"),
+    (lambda: built().predict(X[0]), ValueError, "X", r"1-D|\(5,\)"),
+    (lambda: built().predict("x"), (TypeError, ValueError), "X", "'x'|str|<U|0-D"),
+    (lambda: built().evaluate(X, Y[:7]), ValueError, "y", "7"),
+    (lambda: built().evaluate(X, Y, sample_weight=ONES[:7]), ValueError, "sample_weight", "7"),
+    (lambda: built().loss_and_gradient(X, Y[:7]), ValueError, "y", "7"),
+    (lambda: built().input_gradient(X, spoiled(Y, 5)), ValueError, "y", "5"),
+    # optimizers
+    *[
+        row
+        for make in (fastnn.SGD, fastnn.RMSprop, fastnn.Adam, fastnn.AdamW)
+        for name in ("learning_rate", "weight_decay")
+        for row in not_numbers(lambda v, make=make, name=name: make(**{name: v}), name)
+    ],
+    (lambda: fastnn.SGD(np.inf), ValueError, "learning_rate", "inf"),
+    *not_numbers(lambda v: fastnn.SGD(0.1, momentum=v), "momentum"),
+    (lambda: fastnn.SGD(0.1, momentum=0.9, nesterov="yes"), TypeError, "nesterov", "'yes'"),
+    (lambda: fastnn.SGD(0.1, nesterov=True), ValueError, "nesterov|momentum", "."),
+    *not_numbers(lambda v: fastnn.RMSprop(rho=v), "rho"),
+    *not_numbers(lambda v: fastnn.RMSprop(eps=v), "eps"),
+    *not_numbers(lambda v: fastnn.RMSprop(momentum=v), "momentum"),
+    *[
+        row
+        for make in (fastnn.Adam, fastnn.AdamW)
+        for name in ("beta1", "beta2", "eps")
+        for row in not_numbers(lambda v, make=make, name=name: make(**{name: v}), name)
+    ],
+    (lambda: fastnn.Adam(beta1=1.0), ValueError, "beta1", "1.0"),
+    (lambda: fastnn.AdamW(beta2=1.5), ValueError, "beta2", "1.5"),
+    # schedules
+    *not_numbers(lambda v: fastnn.Constant(v), "rate"),
+    *not_numbers(lambda v: fastnn.StepDecay(v, 2, 0.5), "rate"),
+    *not_counts(lambda v: fastnn.StepDecay(0.1, v, 0.5), "every"),
+    *not_numbers(lambda v: fastnn.StepDecay(0.1, 2, v), "factor"),
+    *not_numbers(lambda v: fastnn.CosineDecay(v, 10), "rate"),
+    *not_counts(lambda v: fastnn.CosineDecay(0.1, v), "epochs"),
+    *not_numbers(lambda v: fastnn.CosineDecay(0.1, 10, floor=v), "floor"),
+    *not_numbers(lambda v: fastnn.InverseTimeDecay(v, 0.1), "rate"),
+    *not_numbers(lambda v: fastnn.InverseTimeDecay(0.1, v), "decay"),
+    # threads
+    *not_counts(lambda v: fastnn.set_num_threads(v), "n|threads"),
+    (lambda: fastnn.set_num_threads(10_000), ValueError, "n|threads", "10_?000"),
+]
+
+
+@pytest.mark.parametrize(
+    "call, error, argument, value", BAD, ids=[f"{i}-{row[2]}-{row[3]}" for i, row in enumerate(BAD)]
+)
+def test_bad_input_names_the_argument_and_the_value(call, error, argument, value):
+    with pytest.raises(error) as caught:
+        call()
+    message = str(caught.value)
+    # `argument must be what is accepted; got value`
+    pattern = rf"(?s)\b(?:{argument})\b.* must .+; got .*(?:{value})".replace("(?i)", "")
+    flags = re.IGNORECASE if "(?i)" in value else 0
+    assert re.search(pattern, message, flags), message
+
+
+def test_a_refused_fit_leaves_the_net_as_it_was():
+    net, _, weights = pair()
+    for bad in (dict(y=spoiled(Y, 3)), dict(X=spoiled(X, np.nan)), dict(epochs=-1), dict(l2=-1.0)):
+        arguments = dict(X=X, y=Y, optimizer=fastnn.SGD(0.1), epochs=1) | bad
+        with pytest.raises(ValueError, match="must"):
+            net.fit(**arguments)
+        assert np.array_equal(flat(net.get_weights()), flat(weights))
+
+
+def test_a_sparse_matrix_is_refused_by_name():
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(TypeError, match=r"X must .+; got .*(csr|sparse)"):
+        fit(X=sparse.csr_matrix(X))

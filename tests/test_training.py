@@ -1,0 +1,451 @@
+"""Training runs against the reference: optimisers, batches, weights, l2, schedules, seeds, threads."""
+
+import numba
+import numpy as np
+import pytest
+import recipes
+import reference
+from arrays import normal
+from nets import LOSS, OPTIMIZERS, data, flat, pair
+from tolerance import assert_close
+
+import fastnn
+
+# ten steps each, printed by reference.Net.train
+PINNED = {
+    "sgd": [
+        1.0374404424862844,
+        1.0278658605299529,
+        1.0184945640278653,
+        1.009355715458161,
+        1.0005232787452845,
+        0.9919579798302136,
+        0.9835479593027863,
+        0.9752979853435984,
+        0.9660788322227205,
+        0.9562171025399449,
+    ],
+    "adam": [
+        0.996084627755988,
+        0.9305187698172374,
+        0.8746361494138153,
+        0.8277559691521278,
+        0.7868964596972573,
+        0.7494846049419193,
+        0.7141004981700537,
+        0.6800311706829174,
+        0.6467372499463714,
+        0.6135917581271702,
+    ],
+}
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_ten_pinned_steps(name):
+    activations = {"sgd": ("tanh", "relu", "softmax"), "adam": ("gelu", "elu", "softmax")}[name]
+    net, twin, weights = pair(activations=activations)
+    make, settings = OPTIMIZERS[name]
+    X, y = data()
+    _, expected = twin.train(weights, X, y, reference.Optimizer(**settings), 10)
+    history = net.fit(X, y, optimizer=make(), epochs=10)
+    np.testing.assert_allclose(expected, PINNED[name], rtol=1e-12, atol=0)
+    np.testing.assert_allclose(history.loss, PINNED[name], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_for_twenty_steps(name, dtype):
+    net, twin, weights = pair(dtype=dtype)
+    make, settings = OPTIMIZERS[name]
+    X, y = data(dtype=dtype)
+    right, losses = twin.train(weights, X, y, reference.Optimizer(**settings), 20)
+    history = net.fit(X, y, optimizer=make(), epochs=20)
+    assert_close(flat(net.get_weights()), flat(right), "training", dtype)
+    assert_close(history.loss, losses, "training", dtype)
+    assert all(w.dtype == dtype for w in net.get_weights())
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 40, 41])
+@pytest.mark.parametrize("name", ["sgd", "momentum", "rmsprop", "adam"])
+def test_batches_in_order_with_a_short_last_one(name, batch_size, dtype):
+    net, twin, weights = pair(dtype=dtype)
+    make, settings = OPTIMIZERS[name]
+    X, y = data(dtype=dtype)
+    batches = reference.in_order(len(X), batch_size)
+    right, losses = twin.train(weights, X, y, reference.Optimizer(**settings), 2, batches)
+    history = net.fit(X, y, optimizer=make(), epochs=2, batch_size=batch_size, shuffle=False)
+    assert_close(flat(net.get_weights()), flat(right), "training", dtype)
+    assert_close(history.loss, losses, "training", dtype)
+
+
+@pytest.mark.parametrize("widths", [(1, 1), (2, 4, 1), (3, 1, 1, 2), (17, 33, 16, 15), (70, 5, 64, 31)])
+def test_any_widths(widths, dtype):
+    activations = ("relu", "sigmoid", "silu")[: len(widths) - 2] + ("linear",)
+    net, twin, weights = pair(widths, activations, "mse", dtype=dtype)
+    X, y = data(23, widths[0], widths[-1], "mse", dtype)
+    batches = reference.in_order(23, 10)
+    right, losses = twin.train(weights, X, y, reference.Optimizer("adam", 0.01), 5, batches)
+    history = net.fit(X, y, optimizer=fastnn.Adam(0.01), epochs=5, batch_size=10, shuffle=False)
+    assert_close(flat(net.get_weights()), flat(right), "training", dtype)
+    assert_close(history.loss, losses, "training", dtype)
+
+
+@pytest.mark.parametrize(
+    "loss, output",
+    [("binary_cross_entropy", "sigmoid"), ("mse", "linear"), ("mae", "tanh"), ("huber", "linear")],
+)
+def test_every_loss(loss, output, dtype):
+    options = {"huber_delta": 0.3} if loss == "huber" else {}
+    net, twin, weights = pair(activations=("tanh", "gelu", output), loss=loss, dtype=dtype, **options)
+    X, y = data(loss=loss, dtype=dtype)
+    right, losses = twin.train(weights, X, y, reference.Optimizer("sgd", 0.1), 10)
+    history = net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=10)
+    assert_close(flat(net.get_weights()), flat(right), "training", dtype)
+    assert_close(history.loss, losses, "training", dtype)
+
+
+def test_one_column_of_regression_targets_may_be_a_vector():
+    X, y = data(k=1, loss="mse")
+    results = []
+    for target in (y, y[:, 0]):
+        net, _, _ = pair((5, 4, 1), ("tanh", "linear"), "mse")
+        net.fit(X, target, optimizer=fastnn.SGD(0.1), epochs=3)
+        results.append(flat(net.get_weights()))
+    assert np.array_equal(*results)
+
+
+def test_one_hot_rows_train_as_class_indices_do():
+    X, y = data()
+    results = []
+    for target in (y, np.eye(3)[y]):
+        net, _, _ = pair()
+        net.fit(X, target, optimizer=fastnn.SGD(0.1), epochs=5)
+        results.append(flat(net.get_weights()))
+    assert_close(results[0], results[1], "training")
+
+
+def test_soft_rows_train_against_the_reference():
+    net, twin, weights = pair()
+    X, _ = data()
+    y = reference.softmax(normal(30, len(X), 3))
+    right, losses = twin.train(weights, X, y, reference.Optimizer("sgd", 0.1), 5)
+    history = net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=5)
+    assert_close(flat(net.get_weights()), flat(right), "training")
+    assert_close(history.loss, losses, "training")
+
+
+@pytest.mark.parametrize("batch_size", [None, 9])
+def test_sample_weight(batch_size, dtype):
+    net, twin, weights = pair(dtype=dtype)
+    X, y = data(dtype=dtype)
+    w = np.random.RandomState(0).uniform(0.1, 3.0, len(X)).astype(dtype)
+    w[::7] = 0.0
+    batches = None if batch_size is None else reference.in_order(len(X), batch_size)
+    right, losses = twin.train(weights, X, y, reference.Optimizer("momentum", 0.05), 6, batches, w)
+    history = net.fit(
+        X,
+        y,
+        optimizer=fastnn.SGD(0.05, momentum=0.9),
+        epochs=6,
+        batch_size=batch_size,
+        shuffle=False,
+        sample_weight=w,
+    )
+    assert_close(flat(net.get_weights()), flat(right), "training", dtype)
+    assert_close(history.loss, losses, "training", dtype)
+
+
+def test_a_row_of_weight_zero_is_absent():
+    X, y = data()
+    X[5] = 100.0
+    with_row, _, _ = pair()
+    without, _, _ = pair()
+    with_row.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=5, sample_weight=np.arange(len(X)) != 5)
+    without.fit(np.delete(X, 5, axis=0), np.delete(y, 5), optimizer=fastnn.SGD(0.1), epochs=5)
+    assert_close(flat(with_row.get_weights()), flat(without.get_weights()), "training")
+
+
+def test_a_batch_without_weight_does_not_end_the_run():
+    net, _, _ = pair()
+    X, y = data()
+    w = np.ones(len(X))
+    w[8:16] = 0.0
+    history = net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=2, batch_size=8, shuffle=False, sample_weight=w)
+    assert np.isfinite(history.loss).all()
+    assert np.isfinite(flat(net.get_weights())).all()
+
+
+@pytest.mark.parametrize("class_weight", [{0: 0.5, 1: 2.0, 2: 1.25}, "balanced"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_class_weight_multiplies_the_weight_of_the_sample(class_weight, weighted):
+    net, twin, weights = pair()
+    X, y = data()
+    if class_weight == "balanced":
+        counts = np.bincount(y, minlength=3)
+        assert len(set(counts)) > 1
+        factor = (len(y) / (3 * counts))[y]
+    else:
+        factor = np.array([0.5, 2.0, 1.25])[y]
+    w = np.linspace(0.5, 1.5, len(X)) if weighted else None
+    total = factor if w is None else factor * w
+    right, losses = twin.train(weights, X, y, reference.Optimizer("sgd", 0.1), 5, w=total)
+    history = net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=5, class_weight=class_weight, sample_weight=w)
+    assert_close(flat(net.get_weights()), flat(right), "training")
+    assert_close(history.loss, losses, "training")
+
+
+def test_class_weight_of_two_classes():
+    net, twin, weights = pair((5, 4, 1), ("tanh", "sigmoid"), "binary_cross_entropy")
+    X, y = data(k=1, loss="binary_cross_entropy")
+    right, _ = twin.train(weights, X, y, reference.Optimizer("sgd", 0.1), 5, w=np.where(y[:, 0] == 1, 3.0, 0.5))
+    net.fit(X, y[:, 0], optimizer=fastnn.SGD(0.1), epochs=5, class_weight={0: 0.5, 1: 3.0})
+    assert_close(flat(net.get_weights()), flat(right), "training")
+
+
+@pytest.mark.parametrize("batch_size", [None, 9])
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_l2_counts_in_the_loss_and_spares_the_biases(name, batch_size, dtype):
+    net, twin, weights = pair(dtype=dtype, l2=0.2)
+    make, settings = OPTIMIZERS[name]
+    X, y = data(dtype=dtype)
+    batches = None if batch_size is None else reference.in_order(len(X), batch_size)
+    right, losses = twin.train(weights, X, y, reference.Optimizer(**settings), 6, batches)
+    history = net.fit(X, y, optimizer=make(), epochs=6, batch_size=batch_size, shuffle=False, l2=0.2)
+    assert_close(flat(net.get_weights()), flat(right), "training", dtype)
+    assert_close(history.loss, losses, "training", dtype)
+
+
+SCHEDULES = {
+    "constant": (lambda: fastnn.Constant(0.1), lambda e: 0.1),
+    "step": (lambda: fastnn.StepDecay(0.2, 3, 0.5), lambda e: 0.2 * 0.5 ** (e // 3)),
+    "cosine": (
+        lambda: fastnn.CosineDecay(0.2, 8, floor=0.01),
+        lambda e: 0.01 + 0.19 * 0.5 * (1 + np.cos(np.pi * min(e, 8) / 8)),
+    ),
+    "inverse time": (lambda: fastnn.InverseTimeDecay(0.2, 0.5), lambda e: 0.2 / (1 + 0.5 * e)),
+}
+
+
+@pytest.mark.parametrize("batch_size", [None, 16])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_schedules_step_by_epoch(schedule, batch_size):
+    make, rate = SCHEDULES[schedule]
+    net, twin, weights = pair()
+    X, y = data()
+    batches = None if batch_size is None else reference.in_order(len(X), batch_size)
+    rates = [rate(epoch) for epoch in range(10)]
+    right, losses = twin.train(weights, X, y, reference.Optimizer("sgd", 0.0), 10, batches, rates=rates)
+    history = net.fit(X, y, optimizer=fastnn.SGD(make()), epochs=10, batch_size=batch_size, shuffle=False)
+    assert_close(flat(net.get_weights()), flat(right), "training")
+    assert_close(history.loss, losses, "training")
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam", "adamw"])
+def test_the_other_optimizers_take_a_schedule(optimizer):
+    classes = {"rmsprop": fastnn.RMSprop, "adam": fastnn.Adam, "adamw": fastnn.AdamW}
+    net, twin, weights = pair()
+    X, y = data()
+    rates = [0.02 * 0.5 ** (epoch // 2) for epoch in range(6)]
+    more = {"rmsprop": {"momentum": 0.0}, "adam": {}, "adamw": {"decay": 0.01}}[optimizer]
+    right, _ = twin.train(weights, X, y, reference.Optimizer(optimizer, 0.0, **more), 6, rates=rates)
+    net.fit(X, y, optimizer=classes[optimizer](fastnn.StepDecay(0.02, 2, 0.5)), epochs=6)
+    assert_close(flat(net.get_weights()), flat(right), "training")
+
+
+def test_full_batch_loss_is_that_before_the_update():
+    net, twin, weights = pair()
+    X, y = data()
+    before = net.evaluate(X, y)["loss"]
+    history = net.fit(X, y, optimizer=fastnn.SGD(0.5), epochs=3)
+    assert history.loss.shape == (3,)
+    assert history.loss.dtype == np.float64
+    assert history.loss[0] == pytest.approx(before, rel=1e-12)
+    assert history.loss[0] == pytest.approx(twin.objective(weights, X, y), rel=1e-12)
+    after = net.evaluate(X, y)["loss"]
+    assert after < history.loss[2] * 0.999
+    assert net.fit(X, y, optimizer=fastnn.SGD(0.5), epochs=1).loss[0] == pytest.approx(after, rel=1e-12)
+
+
+def test_history_of_validation():
+    net, _, _ = pair()
+    X, y = data()
+    X_val, y_val = normal(31, 17, 5), np.arange(17) % 3
+    history = net.fit(X, y, optimizer=fastnn.SGD(0.5), epochs=4, validation_data=(X_val, y_val))
+    assert history.validation_loss.shape == (4,)
+    assert history.validation_loss[-1] == pytest.approx(net.evaluate(X_val, y_val)["loss"], rel=1e-12)
+
+    w = np.linspace(0.1, 2.0, 17)
+    history = net.fit(X, y, optimizer=fastnn.SGD(0.5), epochs=2, validation_data=(X_val, y_val, w))
+    weighted = net.evaluate(X_val, y_val, sample_weight=w)["loss"]
+    assert history.validation_loss[-1] == pytest.approx(weighted, rel=1e-12)
+    assert abs(weighted - net.evaluate(X_val, y_val)["loss"]) > 1e-4
+
+
+def test_validation_leaves_training_alone():
+    X, y = data()
+    results = []
+    for validation in (None, (X[:9], y[:9])):
+        net, _, _ = pair()
+        net.fit(X, y, optimizer=fastnn.Adam(0.02), epochs=4, batch_size=8, validation_data=validation)
+        results.append(flat(net.get_weights()))
+    assert np.array_equal(*results)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("batch_size", [None, 9])
+@pytest.mark.parametrize("name", ["momentum", "nesterov", "rmsprop, momentum", "adam", "adamw"])
+def test_a_second_fit_goes_on_from_weights_and_optimizer_state(name, batch_size, shuffle):
+    X, y = data()
+    make, _ = OPTIMIZERS[name]
+    whole, _, _ = pair()
+    parts, _, _ = pair()
+    losses = whole.fit(X, y, optimizer=make(), epochs=7, batch_size=batch_size, shuffle=shuffle).loss
+    optimizer = make()
+    settings = dict(optimizer=optimizer, batch_size=batch_size, shuffle=shuffle)
+    first = parts.fit(X, y, epochs=3, **settings).loss
+    second = parts.fit(X, y, epochs=4, **settings).loss
+    assert np.array_equal(flat(parts.get_weights()), flat(whole.get_weights()))
+    assert np.array_equal(np.concatenate([first, second]), losses)
+
+
+def test_a_second_fit_with_the_default_optimizer_goes_on_too():
+    X, y = data()
+    whole, _, _ = pair()
+    parts, _, _ = pair()
+    whole.fit(X, y, epochs=6)
+    parts.fit(X, y, epochs=4)
+    parts.fit(X, y, epochs=2)
+    assert np.array_equal(flat(parts.get_weights()), flat(whole.get_weights()))
+
+
+def test_another_kind_of_optimizer_starts_afresh():
+    X, y = data()
+    net, twin, weights = pair()
+    weights, _ = twin.train(weights, X, y, reference.Optimizer("adam", 0.02), 3)
+    right, _ = twin.train(weights, X, y, reference.Optimizer("momentum", 0.05), 3)
+    net.fit(X, y, optimizer=fastnn.Adam(0.02), epochs=3)
+    net.fit(X, y, optimizer=fastnn.SGD(0.05, momentum=0.9), epochs=3)
+    assert_close(flat(net.get_weights()), flat(right), "training")
+
+
+def train_with_seed(seed, initial=None, shuffle=True):
+    net = fastnn.Sequential([fastnn.Dense(7, "tanh"), fastnn.Dense(3, "softmax")], dtype="float64", seed=seed)
+    net.build(5)
+    if initial is not None:
+        net.set_weights(initial)
+    X, y = data()
+    net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=3, batch_size=8, shuffle=shuffle)
+    return flat(net.get_weights())
+
+
+def test_the_same_seed_gives_the_same_weights():
+    assert np.array_equal(train_with_seed(5), train_with_seed(5))
+
+
+def test_another_seed_gives_other_weights_and_another_order():
+    assert not np.allclose(train_with_seed(5, shuffle=False), train_with_seed(6, shuffle=False))
+    initial = recipes.random_weights((5, 7, 3), 0)
+    assert np.array_equal(train_with_seed(5, initial, False), train_with_seed(6, initial, False))
+    assert not np.array_equal(train_with_seed(5, initial), train_with_seed(6, initial))
+    assert not np.array_equal(train_with_seed(5, initial), train_with_seed(5, initial, False))
+
+
+def order_of_visits(net, m):
+    """Row order of one epoch on the identity: row i alone moves weight i, and less the later it comes.
+
+    With target 1, a tiny rate and zero weights, W_i = 2 r (1 - b) if row i was met once, about twice that if
+    twice, zero if never; b grows with every step, so that the weights fall in the order of the visits.
+    """
+    rate = 1e-3
+    net.set_weights([np.zeros((1, m)), np.zeros(1)])
+    net.fit(np.eye(m), np.ones(m), optimizer=fastnn.SGD(rate), epochs=1, batch_size=1)
+    moved = net.get_weights()[0][0] / (2 * rate)
+    return np.rint(moved).astype(int), np.argsort(-moved, kind="stable")
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 17, 64, 100])
+def test_shuffle_visits_each_row_once_an_epoch_in_a_new_order(m):
+    net = fastnn.Sequential([fastnn.Dense(1)], loss="mse", dtype="float64", seed=3)
+    net.build(m)
+    orders = []
+    for _ in range(4):
+        visits, order = order_of_visits(net, m)
+        assert visits.tolist() == [1] * m
+        orders.append(tuple(order))
+    assert orders == [tuple(reference.permutation(3, epoch, m)) for epoch in range(4)]
+    if m >= 17:
+        assert len(set(orders)) == 4
+        assert tuple(range(m)) not in orders
+
+
+def test_the_order_of_visits_reproduces_the_run():
+    m = 50
+    net = fastnn.Sequential([fastnn.Dense(1)], loss="mse", dtype="float64", seed=4)
+    net.build(m)
+    _, order = order_of_visits(net, m)
+    twin = reference.Net(["linear"], "mse")
+    start = [np.zeros((1, m)), np.zeros(1)]
+    batches = [np.array([row]) for row in order]
+    right, _ = twin.train(start, np.eye(m), np.ones(m), reference.Optimizer("sgd", 1e-3), 1, batches)
+    assert_close(flat(net.get_weights()), flat(right), "sum")
+
+
+def test_a_shuffled_short_last_batch_is_averaged_over_its_own_size():
+    # 10 rows by 4: rows of the two full batches move by 1/4 of a step, the two of the last one by 1/2
+    m = 10
+    net = fastnn.Sequential([fastnn.Dense(1)], loss="mse", dtype="float64", seed=5)
+    net.build(m)
+    net.set_weights([np.zeros((1, m)), np.zeros(1)])
+    net.fit(np.eye(m), np.ones(m), optimizer=fastnn.SGD(1e-3), epochs=1, batch_size=4)
+    moved = np.sort(np.rint(net.get_weights()[0][0] / (2e-3 / 4)))
+    assert moved.tolist() == [1.0] * 8 + [2.0] * 2
+
+
+def test_rows_stay_with_their_targets_and_weights():
+    # row i alone moves weight i, by 2 r w_i y_i / sum of its batch's w: a mix-up spreads the ratios
+    m, rng = 24, np.random.RandomState(0)
+    y, w = rng.permutation(np.linspace(1, 10, m)), rng.permutation(np.linspace(1, 10, m))
+    net = fastnn.Sequential([fastnn.Dense(1)], loss="mse", dtype="float64", seed=6)
+    net.build(m)
+    net.set_weights([np.zeros((1, m)), np.zeros(1)])
+    net.fit(np.eye(m), y, optimizer=fastnn.SGD(1e-4), epochs=1, batch_size=12, sample_weight=w)
+    ratio = net.get_weights()[0][0] / (2e-4 * w * y)
+    assert len(set(np.round(ratio, 5))) > 1
+    assert ratio.min() > 0 and ratio.max() / ratio.min() < 2
+
+
+def fit_with_threads(threads, dtype, m, widths, batch_size):
+    activations = ("relu",) * (len(widths) - 2) + ("softmax",)
+    net, _, _ = pair(widths, activations, LOSS, dtype=dtype)
+    X, y = data(m, widths[0], widths[-1], dtype=dtype)
+    history = net.fit(X, y, optimizer=fastnn.Adam(0.01), epochs=3, batch_size=batch_size, l2=0.01, threads=threads)
+    return net.get_weights(), history.loss, net.predict(X)
+
+
+@pytest.mark.parametrize(
+    "m, widths, batch_size",
+    [
+        (3001, (20, 33, 3), None),
+        (3001, (20, 33, 3), 1024),
+        (257, (300, 130, 70, 4), None),
+        (209, (2000, 20, 7, 2), None),
+        (100, (5, 7, 3), 16),
+    ],
+)
+def test_weights_are_equal_bit_for_bit_on_any_number_of_threads(m, widths, batch_size, dtype):
+    if numba.config.NUMBA_NUM_THREADS < 3:
+        pytest.skip("NUMBA_NUM_THREADS is set below 3")
+    one, two, three = (fit_with_threads(threads, dtype, m, widths, batch_size) for threads in (1, 2, 3))
+    for other in (two, three):
+        assert np.array_equal(flat(one[0]), flat(other[0]))
+        assert np.array_equal(one[1], other[1])
+        assert np.array_equal(one[2], other[2])
+
+
+def test_the_worked_example_of_one_neuron(dtype):
+    # g(1 + 3 x1 - 2 x2) at (-1, 2) is sigmoid(-6)
+    net = fastnn.Sequential([fastnn.Dense(1, "sigmoid")], dtype=dtype)
+    net.build(2)
+    net.set_weights([np.array([[3.0, -2.0]]), np.array([1.0])])
+    output = net.predict(np.array([[-1.0, 2.0]]))
+    assert output.shape == (1, 1)
+    assert output[0, 0] == pytest.approx(0.0024726, abs=5e-8)

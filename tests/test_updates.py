@@ -1,0 +1,149 @@
+"""Each update rule, several steps in place, against the reference."""
+
+import numpy as np
+import pytest
+import reference
+from arrays import DTYPES, Placed, as_array, normal
+from hypothesis import given
+from hypothesis import strategies as st
+from numba import njit
+from tolerance import assert_close
+
+from fastnn.kernels import cpu
+
+SIZES = st.one_of(st.integers(1, 70), st.sampled_from([15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 1000, 4099]))
+LAYOUTS = ("C", "sliced", "reversed")
+STEPS = 4
+RATE = 0.03
+# (kernel, what follows the rate); Adam's step counter comes last
+CASES = {
+    "sgd": ("sgd", (0.0,)),
+    "sgd, decay": ("sgd", (0.1,)),
+    "momentum": ("momentum", (0.9, False, 0.0)),
+    "momentum, decay": ("momentum", (0.8, False, 0.1)),
+    "nesterov": ("momentum", (0.9, True, 0.0)),
+    "nesterov, decay": ("momentum", (0.7, True, 0.1)),
+    "rmsprop": ("rmsprop", (0.99, 1e-8, 0.0, 0.0)),
+    "rmsprop, momentum": ("rmsprop", (0.9, 1e-6, 0.5, 0.0)),
+    "rmsprop, momentum, decay": ("rmsprop", (0.9, 1e-8, 0.5, 0.1)),
+    "adam": ("adam", (0.9, 0.999, 1e-8, 0.0, 0.0)),
+    "adam, decay": ("adam", (0.8, 0.99, 1e-6, 0.1, 0.0)),
+    "adamw": ("adam", (0.9, 0.999, 1e-8, 0.0, 0.1)),
+}
+STATES = {"sgd": 0, "momentum": 1, "rmsprop": 2, "adam": 2}
+
+
+@njit
+def compiled_sgd(theta, grad, rate, decay):
+    cpu.sgd_update(as_array(theta), as_array(grad), rate, decay)
+
+
+@njit
+def compiled_momentum(theta, grad, velocity, rate, momentum, nesterov, decay):
+    cpu.momentum_update(as_array(theta), as_array(grad), as_array(velocity), rate, momentum, nesterov, decay)
+
+
+@njit
+def compiled_rmsprop(theta, grad, square, velocity, rate, rho, eps, momentum, decay):
+    cpu.rmsprop_update(
+        as_array(theta), as_array(grad), as_array(square), as_array(velocity), rate, rho, eps, momentum, decay
+    )
+
+
+@njit
+def compiled_adam(theta, grad, first, second, rate, beta1, beta2, eps, decay, decoupled, step):
+    cpu.adam_update(
+        as_array(theta),
+        as_array(grad),
+        as_array(first),
+        as_array(second),
+        rate,
+        beta1,
+        beta2,
+        eps,
+        decay,
+        decoupled,
+        step,
+    )
+
+
+COMPILED = {
+    "sgd": compiled_sgd,
+    "momentum": compiled_momentum,
+    "rmsprop": compiled_rmsprop,
+    "adam": compiled_adam,
+}
+FROM_PYTHON = {
+    "sgd": cpu.sgd_update,
+    "momentum": cpu.momentum_update,
+    "rmsprop": cpu.rmsprop_update,
+    "adam": cpu.adam_update,
+}
+
+
+def check(case, size, dtype, layouts, compiled):
+    kind, settings = CASES[case]
+    theta = Placed(normal(0, size, dtype=dtype), dtype, layouts[0])
+    states = [Placed(np.zeros(size), dtype, layout) for layout in layouts[2 : 2 + STATES[kind]]]
+    right = [theta.array.astype(np.float64), *(np.zeros(size) for _ in states)]
+    for step in range(1, STEPS + 1):
+        grad = Placed(normal(step, size, dtype=dtype), dtype, layouts[1])
+        counter = (step,) if kind == "adam" else ()
+        passed = [p.spec if compiled else p.array for p in (theta, grad, *states)]
+        update = COMPILED[kind] if compiled else FROM_PYTHON[kind]
+        assert update(*passed, RATE, *settings, *counter) is None
+        answer = getattr(reference, kind)(right[0], grad.array, *right[1:], RATE, *settings, *counter)
+        right = list(answer) if isinstance(answer, tuple) else [answer]
+        grad.assert_unchanged()
+    if case == "rmsprop":  # without momentum its velocity means nothing
+        states, right = states[:1], right[:2]
+    for placed, expected in zip((theta, *states), right, strict=True):
+        placed.assert_guarded()
+        assert_close(placed.array, expected, "pointwise", what=case)
+
+
+@given(
+    st.sampled_from(list(CASES)),
+    SIZES,
+    st.sampled_from(DTYPES),
+    st.tuples(*[st.sampled_from(LAYOUTS)] * 4),
+)
+def test_any_size_and_stride(case, size, dtype, layouts):
+    check(case, size, dtype, layouts, compiled=True)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_from_python(case, dtype):
+    for size in (1, 17, 203):
+        check(case, size, dtype, ["C"] * 4, compiled=False)
+
+
+@pytest.mark.parametrize("case", ["sgd, decay", "nesterov, decay", "rmsprop, momentum, decay", "adamw"])
+def test_from_python_with_strides(case):
+    check(case, 37, "float32", ["sliced"] * 4, compiled=False)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nan_stays_in_its_place_and_shows(case, dtype):
+    kind, settings = CASES[case]
+    theta, grad = np.ones(40, dtype), np.full(40, 0.5, dtype)
+    grad[33] = np.nan
+    states = [np.zeros(40, dtype) for _ in range(STATES[kind])]
+    FROM_PYTHON[kind](theta, grad, *states, RATE, *settings, *((1,) if kind == "adam" else ()))
+    assert np.isnan(theta).nonzero()[0].tolist() == [33]
+
+
+@pytest.mark.parametrize("case", ["rmsprop", "rmsprop, momentum", "adam", "adamw"])
+def test_no_gradient_at_all_is_no_division_by_zero(case, dtype):
+    kind, settings = CASES[case]
+    theta, states = np.ones(40, dtype), [np.zeros(40, dtype) for _ in range(STATES[kind])]
+    FROM_PYTHON[kind](theta, np.zeros(40, dtype), *states, RATE, *settings, *((1,) if kind == "adam" else ()))
+    decayed = 1.0 - RATE * 0.1 if case == "adamw" else 1.0
+    assert_close(theta, np.full(40, decayed), "pointwise")
+
+
+def test_adam_forgets_its_bias_late_in_a_run(dtype):
+    theta, grad = np.zeros(5, dtype), np.ones(5, dtype)
+    first, second = np.ones(5, dtype), np.ones(5, dtype)
+    cpu.adam_update(theta, grad, first, second, RATE, 0.9, 0.999, 1e-8, 0.0, 0.0, 10_000_000)
+    assert_close(theta, np.full(5, -RATE / (1 + 1e-8)), "pointwise")
