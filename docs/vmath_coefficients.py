@@ -133,4 +133,4 @@ if __name__ == "__main__":
     print_logarithm("LOG1P_SINGLE", SINGLE, 8, mp.mpf("1e-6"))
     print_logarithm("LOG1P_DOUBLE", DOUBLE, 19, mp.mpf("1e-12"))
     print_error_function("SINGLE", SINGLE, (7, 6), 1.25, 4.0)
-    print_error_function("DOUBLE", DOUBLE, (14, 15), 1.5, 6.0)
+    print_error_function("DOUBLE", DOUBLE, (13, 16), 1.25, 6.0)

@@ -6,7 +6,8 @@ from .environment import show_versions, warmup
 from .errors import DivergedError, NotBuiltError
 from .history import History
 from .layers import Dense
-from .models import LogisticRegression, Sequential
+from .logistic import LogisticRegression
+from .models import Sequential
 from .optimizers import SGD, Adam, AdamW, RMSprop
 from .schedules import Constant, CosineDecay, InverseTimeDecay, StepDecay
 

@@ -3,7 +3,6 @@
 import os
 
 from .errors import must_be
-
 from .kernels import cpu, formulas, options, plan
 
 ACTIVATIONS, LOSSES = formulas.ACTIVATIONS, formulas.LOSSES

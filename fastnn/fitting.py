@@ -57,7 +57,7 @@ class Loop:
         """Run `steps` steps; gives the number of epochs that they completed."""
         plan, net = self.plan, self.net
         np.copyto(self.snapshot, net.parameters)
-        counters = net.counters()
+        epoch = net._epoch
         self._set_rates(steps)
         plan.set(STEPS=steps)
         execute = backends.execute_interruptibly if self.step_seconds > LONG_STEP_SECONDS else backends.execute
@@ -68,7 +68,7 @@ class Loop:
         finally:
             seconds = time.perf_counter() - start
             made = plan["STEP"] - before
-            net.count(plan["STEP"], plan["EPOCH"])
+            net._step, net._epoch = plan["STEP"], plan["EPOCH"]
             self.history.seconds += seconds
             self.history.steps += made
             self.done += made
@@ -77,8 +77,8 @@ class Loop:
             self.step_seconds = max(seconds / made, 1e-9, self.step_seconds / 8)
         if plan["STATUS"] == backends.DIVERGED:
             np.copyto(net.parameters, self.snapshot)
-            net.count(*counters)
-            net.forget_optimizer()
+            net._forget_optimizer()
+            net._epoch = epoch
             finite = self.history.loss[np.isfinite(self.history.loss)]
             raise DivergedError(self.history.epochs, float(finite[-1]) if finite.size else None, self.history)
         return finished

@@ -40,7 +40,18 @@ class Constant(Schedule):
         self.rate = number("rate", rate, low=0.0)
 
     def rates(self, epochs):
-        """Rate for each of `epochs`."""
+        """Learning rates.
+
+        Parameters
+        ----------
+        epochs : array of int
+            Epochs of this fit, from 0.
+
+        Returns
+        -------
+        array of float64
+            One rate for each.
+        """
         return np.full(len(epochs), self.rate)
 
 
@@ -62,7 +73,18 @@ class StepDecay(Schedule):
         self.factor = number("factor", factor, low=0.0)
 
     def rates(self, epochs):
-        """Rate for each of `epochs`."""
+        """Learning rates.
+
+        Parameters
+        ----------
+        epochs : array of int
+            Epochs of this fit, from 0.
+
+        Returns
+        -------
+        array of float64
+            One rate for each.
+        """
         return self.rate * self.factor ** (np.asarray(epochs) // self.every)
 
 
@@ -84,7 +106,18 @@ class CosineDecay(Schedule):
         self.floor = number("floor", floor, low=0.0)
 
     def rates(self, epochs):
-        """Rate for each of `epochs`."""
+        """Learning rates.
+
+        Parameters
+        ----------
+        epochs : array of int
+            Epochs of this fit, from 0.
+
+        Returns
+        -------
+        array of float64
+            One rate for each.
+        """
         share = np.minimum(np.asarray(epochs) / self.epochs, 1.0)
         return self.floor + (self.rate - self.floor) * 0.5 * (1.0 + np.cos(np.pi * share))
 
@@ -104,7 +137,18 @@ class InverseTimeDecay(Schedule):
         self.rate, self.decay = number("rate", rate, low=0.0), number("decay", decay, low=0.0)
 
     def rates(self, epochs):
-        """Rate for each of `epochs`."""
+        """Learning rates.
+
+        Parameters
+        ----------
+        epochs : array of int
+            Epochs of this fit, from 0.
+
+        Returns
+        -------
+        array of float64
+            One rate for each.
+        """
         return self.rate / (1.0 + self.decay * np.asarray(epochs))
 
 

@@ -47,6 +47,9 @@ def _numeric(name, value, accepted):
         array = np.asarray(value)
     except ValueError:
         raise must_be(name, accepted, described("rows of different lengths")) from None
+    if array.ndim == 0:
+        given = described(f"a {type(value).__name__}") if array.dtype == object and value is not None else value
+        raise must_be(name, accepted, given, TypeError)
     if array.dtype == object:
         try:
             array = array.astype(np.float64)
@@ -111,8 +114,6 @@ def targets(name, value, dtype, rows, loss, outputs):
         "cross_entropy": f"class indices 0 to {outputs - 1} of shape (m,), or one-hot rows of shape (m, {outputs})",
     }.get(loss, f"numbers of shape (m,) or (m, {outputs})")
     given = _numeric(name, value, accepted)
-    if given.ndim == 0:
-        raise must_be(name, accepted, described(f"an array of shape {given.shape}"))
     _same_length(name, given, rows)
     if given.ndim == 2 and given.shape[1] == 1:
         given = given[:, 0]

@@ -40,8 +40,8 @@ def make(ops, jit):
     Parameters
     ----------
     ops : namespace
-        `real` (turns a Python float into a constant of the backend), `like` (the number x in the type of v), `select`, `absolute`, `sqrt`, `exp`, `expm1`,
-        `log1p`, `tanh`, `sigmoid`, `erf`.
+        `real` (turns a Python float into a constant of the backend), `like` (a number in the type of a value),
+        `select`, `absolute`, `sqrt`, `exp`, `expm1`, `log1p`, `tanh`, `sigmoid`, `erf`.
     jit : callable
         Decorator.
 
@@ -117,7 +117,8 @@ def make(ops, jit):
     def loss(code, param, z, y):
         """Loss of one output: from the logit for binary cross-entropy, from the prediction for the others."""
         if code == BINARY_CROSS_ENTROPY:
-            return softplus(z) - y * z
+            # the large terms cancel before the small one is added
+            return (select(z <= zero, zero, z) - y * z) + log1p(exp(-absolute(z)))
         error = z - y
         if code == MSE:
             return error * error

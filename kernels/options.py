@@ -127,13 +127,13 @@ def is_x86():
     return _target()[0].startswith("x86_64")
 
 
-# A register tile is ROWS x VECTORS registers: VECTORS registers hold a row of B, one the scalar of A, the rest the sums.
+# A register tile is rows x VECTORS registers of sums; VECTORS more hold a row of B, one the scalar of A.
 VECTORS = 2
 
 
 @functools.cache
 def tile_rows():
-    """Heights of the register tiles, tallest first; 8 x 2 needs the 32 registers of AVX-512 and NEON, 6 x 2 fits in 16."""
+    """Heights of the register tiles, tallest first: 8 x 2 needs 32 registers (AVX-512, NEON), 6 x 2 fits in 16."""
     return (8, 4, 2, 1) if vector_bytes() == 64 or not is_x86() else (6, 4, 2, 1)
 
 

@@ -194,7 +194,7 @@ class Plan:
         self.reals = np.zeros(ALPHAS + len(layout.units))
         self.reals[ALPHAS:] = layout.alphas
         self.slot_losses = np.zeros(slots)
-        self.kept = []  # what the tables hold addresses of
+        self.kept = {}  # the arrays whose addresses stand in the tables
         self.set(
             THREADS=self.threads,
             LAYERS=len(layout.units),
@@ -257,7 +257,7 @@ class Plan:
         """Write fields of the integer table; an array stands as its address and is kept alive."""
         for name, value in fields.items():
             if isinstance(value, np.ndarray):
-                self.kept.append((name, value))
+                self.kept[name] = value
                 value = value.ctypes.data
             self.table[globals()[name]] = value
 

@@ -1,9 +1,4 @@
-"""What every test shares. Settings of Numba must stand before its first import."""
-
-import os
-
-# the tests compare one thread with three, also on a machine with fewer cores
-os.environ.setdefault("NUMBA_NUM_THREADS", "3")
+"""What every test shares."""
 
 import pytest
 from hypothesis import settings

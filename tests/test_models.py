@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import reference
 from arrays import normal
 from nets import data, flat, pair
 from tolerance import assert_close
@@ -327,13 +328,18 @@ def test_logistic_regression_agrees_with_scikit_learn():
 
 @pytest.mark.parametrize("batch_size", [None, 8])
 def test_divergence_is_told_and_undone(batch_size, dtype):
-    net, _, _ = pair((5, 4, 1), ("relu", "linear"), "mse", dtype=dtype)
+    # one linear layer: each step multiplies the error by about the same, so that it takes some epochs
+    net, twin, weights = pair((5, 1), ("linear",), "mse", dtype=dtype)
     X, y = data(k=1, loss="mse", dtype=dtype)
     with pytest.raises(fastnn.DivergedError) as caught:
-        net.fit(X, y, optimizer=fastnn.SGD(100.0), epochs=2000, batch_size=batch_size)
+        net.fit(X, y, optimizer=fastnn.SGD(5.0), epochs=2000, batch_size=batch_size, shuffle=False)
     message = str(caught.value)
-    assert re.search(r"epoch \d+", message), message
-    assert re.search(r"loss\D*\d", message), message
+    epoch = int(re.search(r"epoch (\d+)", message)[1])
+    last_loss = float(re.search(r"loss\D* (\d\S*[0-9])", message)[1])
+    assert epoch >= 2
+    batches = None if batch_size is None else reference.in_order(len(X), batch_size)
+    _, right = twin.train(weights, X, y, reference.Optimizer("sgd", 5.0), epoch, batches)
+    assert last_loss == pytest.approx(right[epoch - 1], rel=1e-3)
     assert np.isfinite(flat(net.get_weights())).all()
     assert np.isfinite(net.evaluate(X, y)["loss"])
     history = net.fit(X, y, optimizer=fastnn.SGD(1e-4), epochs=2)
@@ -352,6 +358,7 @@ def test_divergence_after_a_good_start_keeps_the_good_start():
 
 INTERRUPTED = """
 import numpy as np, fastnn
+fastnn.fitting.LONG_STEP_SECONDS = {long_step}
 rng = np.random.RandomState(0)
 X, y = rng.standard_normal((5000, 20)), rng.randint(0, 2, 5000)
 net = fastnn.Sequential([fastnn.Dense(32, "tanh"), fastnn.Dense(1, "sigmoid")])
@@ -359,7 +366,7 @@ net.fit(X, y, epochs=1, batch_size={batch_size})
 before = net.get_weights()
 print("fitting", flush=True)
 try:
-    net.fit(X, y, epochs=100_000_000, batch_size={batch_size})
+    net.fit(X, y, epochs=2_000_000, batch_size={batch_size})
 except KeyboardInterrupt:
     moved = any((a != b).any() for a, b in zip(before, net.get_weights()))
     finite = all(np.isfinite(w).all() for w in net.get_weights()) and np.isfinite(net.predict(X)).all()
@@ -369,10 +376,10 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a subprocess takes no SIGINT there")
-@pytest.mark.parametrize("batch_size", [None, 32])
-def test_control_c_stops_a_long_fit_at_a_completed_step(batch_size):
+@pytest.mark.parametrize("batch_size, long_step", [(None, 0.2), (32, 0.2), (None, 0.0)])
+def test_control_c_stops_a_long_fit_at_a_completed_step(batch_size, long_step):
     child = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED.format(batch_size=batch_size)],
+        [sys.executable, "-c", INTERRUPTED.format(batch_size=batch_size, long_step=long_step)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -9,6 +9,7 @@ from tolerance import assert_close
 import fastnn
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)
 
 WIDTHS = (5, 16, 8, 3)
 STEPS = 50

@@ -28,7 +28,7 @@ def forward_lanes(n_in, n_out, samples, W, b, code, param, x, ld, z, a):
 
 @jit(FAST)
 def input_gradient_lanes(n_in, n_out, samples, W, delta, code, param, z, a, ld, out):
-    """out = (W^T delta) * g'(z): the next delta, all (features, ld); LINEAR gives the plain input gradient."""
+    """Out = (W^T delta) * g'(z): the next delta, all (features, ld); LINEAR gives the plain input gradient."""
     for i in range(0, n_in, STRIP):
         rows = min(STRIP, n_in - i)
         target = out + i * ld
@@ -40,7 +40,7 @@ def input_gradient_lanes(n_in, n_out, samples, W, delta, code, param, z, a, ld, 
 
 @jit(FAST)
 def weight_gradient_lanes(n_in, n_out, samples, delta, ld, rows, ld_rows, start, dW, db):
-    """dW = delta rows, db = sum of delta over the samples; `rows` is (samples, features). ACCUMULATE adds."""
+    """DW = delta rows, db = sum of delta over the samples; `rows` is (samples, features). ACCUMULATE adds."""
     product(n_out, n_in, samples, delta, ld, 1, rows, ld_rows, 1, dW, n_in, 1, start, db)
     for o in range(n_out):
         summed = like(0.0, load_strided(delta, 1, 0))

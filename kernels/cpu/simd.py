@@ -88,7 +88,7 @@ def suffix(kind):
 
 
 def fused(builder, kind, a, b, c):
-    """a * b + c, in one rounding where the machine can."""
+    """A * b + c, in one rounding where the machine can."""
     name = "fma" if has_fma() else "fmuladd"
     return call_llvm(builder, f"llvm.{name}.{suffix(kind)}", register(kind), a, b, c)
 
@@ -345,7 +345,7 @@ def select(typingctx, mask, a, b):
 
 @intrinsic
 def fma(typingctx, a, b, c):
-    """a * b + c, rounded once on machines with a fused multiply-add; any operand but one may be a number."""
+    """A * b + c, rounded once on machines with a fused multiply-add; any operand but one may be a number."""
     vector = _vector_among((a, b, c))
 
     def codegen(context, builder, sig, args):

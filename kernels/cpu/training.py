@@ -319,23 +319,18 @@ def _step(t, r, theta, rate):
     if t[plan.STOP] != 0:
         return False
     mass = r[plan.BATCH_WEIGHT]
-    loss = summed / mass
-    if r[plan.L2] != 0.0:
-        loss += _penalty(t, r, theta)
-    r[plan.LAST_LOSS] = loss
-    if not loss - loss == 0.0:
-        t[plan.STATUS] = plan.DIVERGED
-        return False
-    step = t[plan.STEP] + 1
-    r[plan.RATE], r[plan.SHRINK] = rate, 1.0 - rate * r[plan.DECOUPLED]
-    if t[plan.OPTIMIZER] == ADAM:
-        r[plan.RATE] = rate / (1.0 - r[plan.BETA1] ** step)
-        r[plan.ROOT_CORRECTION] = sqrt(1.0 - r[plan.BETA2] ** step)
-    shared = t[plan.THREADS] > 1 and t[plan.PARAMETERS] >= MANY
-    _phase(t, r, theta, plan.UPDATE_PHASE, t[plan.SEGMENTS], shared)
-    t[plan.STEP] = step
-    r[plan.EPOCH_LOSS] += loss * mass
-    r[plan.EPOCH_WEIGHT] += mass
+    if mass > 0.0:  # a batch whose weights are all zero changes nothing
+        loss = summed / mass
+        if r[plan.L2] != 0.0:
+            loss += _penalty(t, r, theta)
+        r[plan.LAST_LOSS] = loss
+        if not loss - loss == 0.0:
+            t[plan.STATUS] = plan.DIVERGED
+            return False
+        _update(t, r, theta, rate, t[plan.STEP] + 1)
+        r[plan.EPOCH_LOSS] += loss * mass
+        r[plan.EPOCH_WEIGHT] += mass
+    t[plan.STEP] += 1
     t[plan.POSITION] += 1
     if first + count == rows:
         losses = pointer_at(t[plan.LOSSES], r)
@@ -345,6 +340,17 @@ def _step(t, r, theta, rate):
         t[plan.FINISHED] += 1
         t[plan.EPOCH] += 1
     return True
+
+
+@jit(EXACT)
+def _update(t, r, theta, rate, step):
+    """Update number `step` of all parameters, from the gradients of the batch."""
+    r[plan.RATE], r[plan.SHRINK] = rate, 1.0 - rate * r[plan.DECOUPLED]
+    if t[plan.OPTIMIZER] == ADAM:
+        r[plan.RATE] = rate / (1.0 - r[plan.BETA1] ** step)
+        r[plan.ROOT_CORRECTION] = sqrt(1.0 - r[plan.BETA2] ** step)
+    shared = t[plan.THREADS] > 1 and t[plan.PARAMETERS] >= MANY
+    _phase(t, r, theta, plan.UPDATE_PHASE, t[plan.SEGMENTS], shared)
 
 
 @jit(EXACT)

@@ -12,7 +12,7 @@ _sgd, _momentum, _rmsprop, _adam = VECTOR.sgd, VECTOR.momentum, VECTOR.rmsprop, 
 
 @jit(EXACT)
 def sgd(count, theta, by_theta, grad, by_grad, rate, decay):
-    """theta -= rate * (grad + decay * theta), from pointers and strides."""
+    """Theta -= rate * (grad + decay * theta), from pointers and strides."""
     for i in range(0, count, lanes(theta)):
         left = count - i
         p = theta + i * by_theta

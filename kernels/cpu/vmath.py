@@ -1,7 +1,7 @@
 """Elementary functions of SIMD vectors: straight-line code without branches, tables or calls."""
 
 from functools import cache
-from math import inf, log, nan, sqrt
+from math import inf, log, nan
 from typing import NamedTuple
 
 from ..options import EXACT, jit
@@ -195,7 +195,7 @@ def _both(define):
 
 @jit(EXACT)
 def _clamp(v, low, high):
-    """v within [low, high]; NaN stays."""
+    """V within [low, high]; NaN stays."""
     v = select(v < low, low, v)
     return select(v > high, high, v)
 

@@ -1,0 +1,33 @@
+"""Logistic regression: a net of one layer."""
+
+from .errors import must_be
+from .layers import Dense
+from .models import Sequential
+from .validation import size
+
+
+class LogisticRegression(Sequential):
+    """Logistic regression: one sigmoid neuron for two classes, one softmax layer for more, zero weights at the start.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of classes, at least 2.
+    dtype : str or dtype
+        float32 or float64.
+    device : str
+        "cpu".
+    seed : int
+        Shuffling.
+    """
+
+    def __init__(self, n_classes=2, dtype="float32", device="cpu", seed=0):
+        self.n_classes = size("n_classes", n_classes)
+        if self.n_classes < 2:
+            raise must_be("n_classes", "an int of at least 2", n_classes)
+        layer = (
+            Dense(1, "sigmoid", kernel_initializer="zeros")
+            if self.n_classes == 2
+            else Dense(self.n_classes, "softmax", kernel_initializer="zeros")
+        )
+        super().__init__([layer], dtype=dtype, device=device, seed=seed)

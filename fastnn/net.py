@@ -1,0 +1,179 @@
+"""What a net is: layers, a loss, and parameters in one flat vector."""
+
+import numpy as np
+
+from . import backends, validation
+from .errors import NotBuiltError, described, must_be, unknown_name
+from .initializers import initialize
+from .layers import Dense
+
+FUSED = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
+
+
+class Net:
+    """The part of `Sequential` that needs no data."""
+
+    def __init__(self, layers, loss=None, dtype="float32", device="cpu", seed=0, huber_delta=1.0):
+        accepted = "a list of at least one fastnn.Dense"
+        if not isinstance(layers, list | tuple) or not all(isinstance(layer, Dense) for layer in layers):
+            raise must_be("layers", accepted, layers, TypeError)
+        if not layers:
+            raise must_be("layers", accepted, layers)
+        self.layers = list(layers)
+        last = self.layers[-1].activation
+        if any(layer.activation == "softmax" for layer in self.layers[:-1]):
+            raise must_be("activation", "other than 'softmax' before the last layer", "softmax")
+        if loss is None:
+            loss = {activation: name for name, activation in FUSED.items()}.get(last, "mse")
+        if loss not in backends.LOSSES:
+            raise unknown_name("loss", loss, backends.LOSSES)
+        needed = FUSED.get(loss)
+        if needed is not None and last != needed or last == "softmax" and loss != "cross_entropy":
+            pairs = (
+                "'binary_cross_entropy' with a sigmoid output, 'cross_entropy' with softmax, another without softmax"
+            )
+            raise must_be("loss", pairs, described(f"{loss!r} with {last!r}"))
+        if last == "softmax" and self.layers[-1].units < 2:
+            raise must_be("units", "at least 2 for a softmax layer", self.layers[-1].units)
+        self.loss = loss
+        try:
+            self.dtype = None if dtype is None else np.dtype(dtype)
+        except TypeError:
+            self.dtype = None
+        if self.dtype not in (np.float32, np.float64) or not self.dtype.isnative:
+            raise must_be("dtype", "'float32' or 'float64'", dtype)
+        backends.check_device(device)
+        self.device = device
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+            raise must_be("seed", "a non-negative int below 2**63", seed, TypeError)
+        if not 0 <= seed < 1 << 63:
+            raise must_be("seed", "a non-negative int below 2**63", seed)
+        self.seed = int(seed)
+        self.huber_delta = validation.number("huber_delta", huber_delta, above=0.0)
+        self.layout = self.parameters = None
+        self._forget_optimizer()
+        self._epoch = 0  # epochs since the build: the shuffle goes on from fit to fit
+
+    @property
+    def n_features(self):
+        """Number of inputs, None before `build`."""
+        return None if self.layout is None else self.layout.n_features
+
+    @property
+    def parameter_slices(self):
+        """(W slice, b slice) of each layer into `parameters` and into a flat gradient."""
+        self._must_be_built()
+        return [
+            (slice(w, w + n_in * n_out), slice(b, b + n_out))
+            for (n_in, n_out), (w, b) in zip(self.layout.sizes, self.layout.offsets, strict=True)
+        ]
+
+    def build(self, n_features):
+        """Make the parameters and draw their starting values; `fit` does it where it was not done.
+
+        Parameters
+        ----------
+        n_features : int
+            Number of inputs.
+
+        Returns
+        -------
+        Sequential
+            The net itself.
+        """
+        n_features = validation.size("n_features", n_features)
+        layout = backends.Layout(
+            n_features,
+            [layer.units for layer in self.layers],
+            [backends.activation_code(layer.activation) for layer in self.layers],
+            [layer.alpha or 0.0 for layer in self.layers],
+        )
+        try:
+            parameters = np.zeros(layout.size, self.dtype)
+        except MemoryError:
+            raise MemoryError(
+                f"no memory for {layout.size:,} parameters, {layout.size * self.dtype.itemsize:,} bytes"
+            ) from None
+        self.layout, self.parameters = layout, parameters
+        self._forget_optimizer()
+        self._epoch = 0
+        for i, (layer, (W, b)) in enumerate(zip(self.layers, self._views(), strict=True)):
+            rng = np.random.default_rng((self.seed, i))
+            n_out, n_in = W.shape
+            W[...] = initialize(layer.kernel_initializer, n_in, n_out, W.shape, rng)
+            b[...] = initialize(layer.bias_initializer, n_in, n_out, b.shape, rng)
+        return self
+
+    def _views(self):
+        """Views (W, b) of each layer's parameters."""
+        shapes = self.layout.sizes
+        for (w, b), (n_in, n_out) in zip(self.parameter_slices, shapes, strict=True):
+            yield self.parameters[w].reshape(n_out, n_in), self.parameters[b]
+
+    def _must_be_built(self):
+        if self.layout is None:
+            raise NotBuiltError("the net has no parameters yet: call build(n_features) or fit(X, y) first")
+
+    def get_weights(self):
+        """The parameters, copied.
+
+        Returns
+        -------
+        list of array
+            W1 (n_out, n_in), b1 (n_out,), W2, b2, ...
+        """
+        self._must_be_built()
+        return [array.copy() for pair in self._views() for array in pair]
+
+    def set_weights(self, weights):
+        """Replace the parameters; the optimizer starts afresh.
+
+        Parameters
+        ----------
+        weights : sequence of array
+            As `get_weights` gives them.
+        """
+        self._must_be_built()
+        targets = [array for pair in self._views() for array in pair]
+        names = [f"{kind}{i + 1}" for i in range(len(self.layers)) for kind in "Wb"]
+        accepted = f"a list of the {len(targets)} arrays {', '.join(names)}"
+        if not isinstance(weights, list | tuple):
+            raise must_be("weights", accepted, weights, TypeError)
+        if len(weights) != len(targets):
+            raise must_be("weights", accepted, described(f"{len(weights)} arrays"))
+        checked = []
+        for name, target, value in zip(names, targets, weights, strict=True):
+            given = validation.numeric_array(f"weights[{name}]", value, target.shape, self.dtype)
+            checked.append(given)
+        for target, value in zip(targets, checked, strict=True):
+            target[...] = value
+        self._forget_optimizer()
+
+    def summary(self):
+        """A table of the layers.
+
+        Returns
+        -------
+        str
+            One line a layer: shape, activation, number of parameters.
+        """
+        lines = [f"{'layer':<24}{'inputs':>10}{'outputs':>10}{'parameters':>14}"]
+        inputs, count = self.n_features, 0
+        for layer in self.layers:
+            name = f"Dense {layer.activation}"
+            if inputs is None:
+                lines.append(f"{name:<24}{'?':>10}{layer.units:>10,}{'?':>14}")
+            else:
+                own = layer.units * (inputs + 1)
+                lines.append(f"{name:<24}{inputs:>10,}{layer.units:>10,}{own:>14,}")
+                count += own
+            inputs = layer.units
+        known = "?" if self.layout is None else f"{count:,}"
+        lines.append(f"{f'loss {self.loss}, {self.dtype}':<44}{known:>14}")
+        return "\n".join(lines)
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self.layers!r}, loss={self.loss!r}, dtype={str(self.dtype)!r})"
+
+    def _forget_optimizer(self):
+        self._state, self._rule, self._step = None, None, 0
