@@ -23,7 +23,7 @@ def activate(code, param, rows, columns, z, rs_z, cs_z, a, rs_a, cs_a):
 
 @jit(EXACT)
 def activate_slope(code, param, rows, columns, da, rs_da, cs_da, z, rs_z, cs_z, a, rs_a, cs_a, dz, rs_dz, cs_dz):
-    """DZ = dA * g'(Z) element by element; dZ may be dA."""
+    """dZ = dA * g'(Z) element by element; dZ may be dA."""
     width = lanes(z)
     for i in range(rows):
         for j in range(0, columns, width):
@@ -58,7 +58,7 @@ def softmax(outputs, samples, z, fs_z, ss_z, a, fs_a, ss_a):
 
 @jit(EXACT)
 def softmax_slope(outputs, samples, da, fs_da, ss_da, a, fs_a, ss_a, dz, fs_dz, ss_dz):
-    """DZ = A * (dA - sum(dA * A)) over the outputs of each sample; dZ may be dA."""
+    """dZ = A * (dA - sum(dA * A)) over the outputs of each sample; dZ may be dA."""
     width = lanes(a)
     for s in range(0, samples, width):
         left = samples - s
@@ -102,7 +102,7 @@ def activation_forward(code, param, Z, A):
 
 @jit(EXACT, public=True)
 def activation_backward(code, param, dA, Z, A, dZ):
-    """DZ = dA * g'(Z), for softmax its Jacobian times dA.
+    """dZ = dA * g'(Z), for softmax its Jacobian times dA.
 
     Parameters
     ----------

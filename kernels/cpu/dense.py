@@ -9,7 +9,7 @@ from ..formulas import LINEAR, SOFTMAX
 from ..options import FAST, jit
 from .activations import activate, activate_slope, softmax, softmax_slope
 from .matmul import ACCUMULATE, BIAS, ZERO, product, product_any
-from .memory import address_of
+from .memory import address_of, plain
 from .simd import lanes, like, load_strided, store_strided, total
 
 STRIP = 32  # rows whose activation follows their product while both are in the first-level cache
@@ -21,18 +21,18 @@ def forward_lanes(n_in, n_out, samples, W, b, code, param, x, ld, z, a):
     for o in range(0, n_out, STRIP):
         rows = min(STRIP, n_out - o)
         zo, ao = z + o * ld, a + o * ld
-        product(rows, samples, n_in, W + o * n_in, n_in, 1, x, ld, 1, zo, ld, 1, BIAS, b + o)
+        product(rows, samples, n_in, W + o * n_in, n_in, plain(1), x, ld, zo, ld, plain(BIAS), b + o)
         if code != LINEAR and code != SOFTMAX:
             activate(code, param, rows, samples, zo, ld, 1, ao, ld, 1)
 
 
 @jit(FAST)
 def input_gradient_lanes(n_in, n_out, samples, W, delta, code, param, z, a, ld, out):
-    """Out = (W^T delta) * g'(z): the next delta, all (features, ld); LINEAR gives the plain input gradient."""
+    """out = (W^T delta) * g'(z): the next delta, all (features, ld)."""
     for i in range(0, n_in, STRIP):
         rows = min(STRIP, n_in - i)
         target = out + i * ld
-        product(rows, samples, n_out, W + i, 1, n_in, delta, ld, 1, target, ld, 1, ZERO, W)
+        product(rows, samples, n_out, W + i, plain(1), n_in, delta, ld, target, ld, plain(ZERO), W)
         if code != LINEAR:
             zi, ai = z + i * ld, a + i * ld
             activate_slope(code, param, rows, samples, target, ld, 1, zi, ld, 1, ai, ld, 1, target, ld, 1)
@@ -40,8 +40,8 @@ def input_gradient_lanes(n_in, n_out, samples, W, delta, code, param, z, a, ld, 
 
 @jit(FAST)
 def weight_gradient_lanes(n_in, n_out, samples, delta, ld, rows, ld_rows, start, dW, db):
-    """DW = delta rows, db = sum of delta over the samples; `rows` is (samples, features). ACCUMULATE adds."""
-    product(n_out, n_in, samples, delta, ld, 1, rows, ld_rows, 1, dW, n_in, 1, start, db)
+    """dW = delta rows, db = sum of delta over the samples; `rows` is (samples, features). ACCUMULATE adds."""
+    product(n_out, n_in, samples, delta, ld, plain(1), rows, ld_rows, dW, n_in, start, db)
     for o in range(n_out):
         summed = like(0.0, load_strided(delta, 1, 0))
         for s in range(0, samples, lanes(delta)):

@@ -1,13 +1,13 @@
-"""The one product behind every layer: register tiles over operands of any strides.
+"""The products behind every layer.
 
-`product` works on pointers and strides in elements. It is fast where the columns of B and C are consecutive, which
-is how the training loop lays everything out; other strides go through the edge path. `matmul` is the public kernel
-on arrays.
+`product` is the fast one: register tiles over operands whose columns are consecutive in B and C, straight from memory.
+That is how the training loop lays everything out. `product_any` brings other strides into that form where it can.
+`matmul` is the public kernel on arrays.
 """
 
 from ..options import FAST, VECTORS, jit, tile_rows
 from .memory import address_of
-from .simd import lanes, load, load_strided, store_strided
+from .simd import fma, lanes, like, load, load_strided, splat, store_strided
 from .tile import rank1, rank1_vector, tile_bias, tile_load, tile_spill, tile_store, tile_zeros, transpose_square
 
 ZERO, BIAS, ACCUMULATE = 0, 1, 2  # what the sums start from: nothing, bias[i] in row i, C itself
@@ -17,42 +17,41 @@ def _strip_of(rows):
     """The product of `rows` rows of A with all of B."""
 
     @jit(FAST)
-    def strip(n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start, bias):
+    def strip(n, k, a, rs_a, cs_a, b, rs_b, c, rs_c, start, bias):
         width = lanes(a)
         j = 0
-        if cs_b == 1 and cs_c == 1:
-            while n - j >= VECTORS * width:
-                tile = tile_zeros(a, rows, VECTORS)
-                if start == BIAS:
-                    tile = tile_bias(tile, bias)
-                elif start == ACCUMULATE:
-                    tile = tile_load(tile, c + j, rs_c)
-                p, q, left = a, b + j, k
-                while left >= 4:
-                    tile = rank1(tile, p, rs_a, q)
-                    tile = rank1(tile, p + cs_a, rs_a, q + rs_b)
-                    tile = rank1(tile, p + 2 * cs_a, rs_a, q + 2 * rs_b)
-                    tile = rank1(tile, p + 3 * cs_a, rs_a, q + 3 * rs_b)
-                    p, q, left = p + 4 * cs_a, q + 4 * rs_b, left - 4
-                while left > 0:
-                    tile = rank1(tile, p, rs_a, q)
-                    p, q, left = p + cs_a, q + rs_b, left - 1
-                tile_store(tile, c + j, rs_c)
-                j += VECTORS * width
+        while n - j >= VECTORS * width:
+            tile = tile_zeros(a, rows, VECTORS)
+            if start == BIAS:
+                tile = tile_bias(tile, bias)
+            elif start == ACCUMULATE:
+                tile = tile_load(tile, c + j, rs_c)
+            p, q, left = a, b + j, k
+            while left >= 4:
+                tile = rank1(tile, p, rs_a, q)
+                tile = rank1(tile, p + cs_a, rs_a, q + rs_b)
+                tile = rank1(tile, p + 2 * cs_a, rs_a, q + 2 * rs_b)
+                tile = rank1(tile, p + 3 * cs_a, rs_a, q + 3 * rs_b)
+                p, q, left = p + 4 * cs_a, q + 4 * rs_b, left - 4
+            while left > 0:
+                tile = rank1(tile, p, rs_a, q)
+                p, q, left = p + cs_a, q + rs_b, left - 1
+            tile_store(tile, c + j, rs_c)
+            j += VECTORS * width
         while j < n:
             edge = tile_zeros(a, rows, 1)
             if start == BIAS:
                 edge = tile_bias(edge, bias)
-            p, q = a, b + j * cs_b
+            p, q = a, b + j
             for _ in range(k):
-                edge = rank1_vector(edge, p, rs_a, load_strided(q, cs_b, n - j))
+                edge = rank1_vector(edge, p, rs_a, load_strided(q, 1, n - j))
                 p, q = p + cs_a, q + rs_b
-            sums, target = tile_spill(edge), c + j * cs_c
+            sums, target = tile_spill(edge), c + j
             for _ in range(rows):
                 line = load(sums)
                 if start == ACCUMULATE:
-                    line = line + load_strided(target, cs_c, n - j)
-                store_strided(target, cs_c, line, n - j)
+                    line = line + load_strided(target, 1, n - j)
+                store_strided(target, 1, line, n - j)
                 sums, target = sums + width, target + rs_c
             j += width
 
@@ -64,24 +63,40 @@ _strip_tall, _strip_4, _strip_2, _strip_1 = (_strip_of(rows) for rows in tile_ro
 
 
 @jit(FAST)
-def product(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start, bias):
-    """C (m, n) = A (m, k) @ B (k, n), from pointers and strides (row, column) in elements.
+def product(m, n, k, a, rs_a, cs_a, b, rs_b, c, rs_c, start, bias):
+    """C (m, n) = A (m, k) @ B (k, n), from pointers and strides (row, column) in elements; B and C by rows.
 
     `start` is ZERO, BIAS (row i of C starts from bias[i]) or ACCUMULATE (C += A @ B). Every element of C is summed
     in the same order whatever m and n are.
     """
     i = 0
     while m - i >= TALL:
-        _strip_tall(n, k, a + i * rs_a, rs_a, cs_a, b, rs_b, cs_b, c + i * rs_c, rs_c, cs_c, start, bias + i)
+        _strip_tall(n, k, a + i * rs_a, rs_a, cs_a, b, rs_b, c + i * rs_c, rs_c, start, bias + i)
         i += TALL
     if m - i >= 4:
-        _strip_4(n, k, a + i * rs_a, rs_a, cs_a, b, rs_b, cs_b, c + i * rs_c, rs_c, cs_c, start, bias + i)
+        _strip_4(n, k, a + i * rs_a, rs_a, cs_a, b, rs_b, c + i * rs_c, rs_c, start, bias + i)
         i += 4
     if m - i >= 2:
-        _strip_2(n, k, a + i * rs_a, rs_a, cs_a, b, rs_b, cs_b, c + i * rs_c, rs_c, cs_c, start, bias + i)
+        _strip_2(n, k, a + i * rs_a, rs_a, cs_a, b, rs_b, c + i * rs_c, rs_c, start, bias + i)
         i += 2
     if m - i >= 1:
-        _strip_1(n, k, a + i * rs_a, rs_a, cs_a, b, rs_b, cs_b, c + i * rs_c, rs_c, cs_c, start, bias + i)
+        _strip_1(n, k, a + i * rs_a, rs_a, cs_a, b, rs_b, c + i * rs_c, rs_c, start, bias + i)
+
+
+@jit(FAST)
+def _product_strided(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start):
+    """`product` for any strides, one register of C at a time: right everywhere, fast nowhere."""
+    for i in range(m):
+        for j in range(0, n, lanes(a)):
+            left = n - j
+            target = c + (i * rs_c + j * cs_c)
+            summed = like(0.0, splat(a[0], a))
+            if start == ACCUMULATE:
+                summed = load_strided(target, cs_c, left)
+            for p in range(k):
+                scalar = splat(a[i * rs_a + p * cs_a], a)
+                summed = fma(scalar, load_strided(b + (p * rs_b + j * cs_b), cs_b, left), summed)
+            store_strided(target, cs_c, summed, left)
 
 
 @jit(FAST)
@@ -111,9 +126,11 @@ def product_any(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start, wor
         m, n, a, rs_a, cs_a, b, rs_b, cs_b, rs_c, cs_c = n, m, b, cs_b, rs_b, a, cs_a, rs_a, cs_c, rs_c
     if cs_b != 1 and rs_b == 1 and n * k <= room:
         transpose(n, k, b, cs_b, work, n)
-        product(m, n, k, a, rs_a, cs_a, work, n, 1, c, rs_c, cs_c, start, a)
+        b, rs_b, cs_b = work, n, 1
+    if cs_b == 1 and cs_c == 1:
+        product(m, n, k, a, rs_a, cs_a, b, rs_b, c, rs_c, start, a)
     else:
-        product(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start, a)
+        _product_strided(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start)
 
 
 @jit(FAST, public=True)

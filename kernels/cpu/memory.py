@@ -107,6 +107,16 @@ def _set(context, builder, sig, args):
 
 
 @intrinsic
+def plain(typingctx, constant):
+    """An integer constant that Numba does not compile the called kernel anew for."""
+
+    def codegen(context, builder, sig, args):
+        return args[0]
+
+    return types.intp(types.intp), codegen
+
+
+@intrinsic
 def atomic_load(typingctx, pointer):
     """The 64-bit integer at `pointer`; what its writer wrote before is visible after."""
 

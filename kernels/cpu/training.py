@@ -16,7 +16,7 @@ from . import updates
 from .activations import activate_slope, softmax
 from .dense import forward_lanes, input_gradient_lanes, weight_gradient_lanes
 from .losses import loss_sum, weight_sum
-from .matmul import ACCUMULATE, ZERO, transpose
+from .matmul import ACCUMULATE, ZERO, product, transpose
 from .memory import (
     address_of,
     atomic_add,
@@ -25,6 +25,7 @@ from .memory import (
     atomic_swap_if,
     give_way,
     pause,
+    plain,
     pointer_at,
 )
 from .rng import half_bits, mix, permuted
@@ -127,7 +128,7 @@ def _block(t, r, theta, scratch, grad, first, count, start):
         if i == 0:
             weight_gradient_lanes(n_in, n_out, count, delta, ld, rows, ld_rows, start, dW, db)
             if flags & plan.WRITE_INPUT_GRADIENT != 0:
-                input_gradient_lanes(n_in, n_out, samples, W, delta, LINEAR, 0.0, inputs, inputs, ld, other)
+                product(n_in, samples, n_out, W, plain(1), n_in, delta, ld, other, ld, plain(ZERO), W)
                 stride = t[plan.OUT_STRIDE]
                 transpose(n_in, count, other, ld, pointer_at(t[plan.OUT], theta) + first * stride, stride)
             return summed
@@ -251,7 +252,7 @@ def _phase(t, r, theta, kind, blocks, shared):
     """All blocks of a phase, by this thread alone or together with the helpers."""
     if not shared:
         for index in range(blocks):
-            _work(t, r, theta, 0, kind, index)
+            _work(t, r, theta, plain(0), kind, index)
         return
     t[plan.KIND] = kind
     atomic_store(t + plan.DONE, 0)
@@ -261,7 +262,7 @@ def _phase(t, r, theta, kind, blocks, shared):
         if ticket == 0:
             break
         if atomic_swap_if(t + plan.TICKET, ticket, ticket - 1):
-            _work(t, r, theta, 0, kind, ticket - 1)
+            _work(t, r, theta, plain(0), kind, ticket - 1)
             atomic_add(t + plan.DONE, 1)
     spins = 0
     while atomic_load(t + plan.DONE) < blocks:
@@ -343,14 +344,19 @@ def _step(t, r, theta, rate):
 
 
 @jit(EXACT)
+def _shares_updates(t):
+    """Whether combining and updating is work for more than one thread."""
+    return t[plan.THREADS] > 1 and t[plan.PARAMETERS] >= MANY
+
+
+@jit(EXACT)
 def _update(t, r, theta, rate, step):
     """Update number `step` of all parameters, from the gradients of the batch."""
     r[plan.RATE], r[plan.SHRINK] = rate, 1.0 - rate * r[plan.DECOUPLED]
     if t[plan.OPTIMIZER] == ADAM:
         r[plan.RATE] = rate / (1.0 - r[plan.BETA1] ** step)
         r[plan.ROOT_CORRECTION] = sqrt(1.0 - r[plan.BETA2] ** step)
-    shared = t[plan.THREADS] > 1 and t[plan.PARAMETERS] >= MANY
-    _phase(t, r, theta, plan.UPDATE_PHASE, t[plan.SEGMENTS], shared)
+    _phase(t, r, theta, plan.UPDATE_PHASE, t[plan.SEGMENTS], _shares_updates(t))
 
 
 @jit(EXACT)
@@ -390,7 +396,7 @@ def run(table, reals, theta, thread):
         if not _all_finite(theta.size, p):
             t[plan.STATUS] = plan.DIVERGED
     else:
-        r[plan.LAST_LOSS] = _rows_pass(t, r, p, 0, t[plan.ROWS]) / r[plan.BATCH_WEIGHT]
+        r[plan.LAST_LOSS] = _rows_pass(t, r, p, plain(0), t[plan.ROWS]) / r[plan.BATCH_WEIGHT]
         if t[plan.FLAGS] & plan.WITH_GRADIENT != 0:
-            _phase(t, r, p, plan.UPDATE_PHASE, t[plan.SEGMENTS], False)
+            _phase(t, r, p, plan.UPDATE_PHASE, t[plan.SEGMENTS], _shares_updates(t))
     atomic_store(t + plan.TICKET, plan.NOBODY)
