@@ -1,10 +1,9 @@
-"""Fit the polynomials of kernels/cpu/vmath.py and print them as Python source.
+"""Fit the polynomials of kernels/cpu/vmath.py; prints kernels/coefficients.py.
 
-    python docs/vmath_coefficients.py
+    python docs/vmath_coefficients.py > kernels/coefficients.py
 
 Each list minimises the largest weighted error on its interval (Remez exchange, 220 bits). The coefficients are then
 rounded one after the other, lowest power first, and the higher ones fitted again around what is already rounded.
-The comment behind a list is its error after rounding, in units of half a unit in the last place of 1.
 """
 
 import numpy as np
@@ -127,7 +126,14 @@ def print_error_function(name, precision, degrees, join, end):
     show(f"ERF_FAR_{name}", precision, degrees[1], far, erfc_root, lambda x: 8 * erfc_root(x) ** 7)
 
 
+HEADER = '''"""Coefficients of the polynomials in `cpu/vmath.py`, as printed by docs/vmath_coefficients.py.
+
+Lowest power first; behind each name the largest weighted error, in half a unit in the last place of 1.
+"""
+'''
+
 if __name__ == "__main__":
+    print(HEADER)
     print_exponential("EXPM1_SINGLE", SINGLE, 4, mp.mpf("1e-5"))
     print_exponential("EXPM1_DOUBLE", DOUBLE, 9, mp.mpf("1e-12"))
     print_logarithm("LOG1P_SINGLE", SINGLE, 8, mp.mpf("1e-6"))

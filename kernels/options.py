@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import numba
+import numpy as np
 from numba import njit
 
 try:
@@ -31,6 +32,9 @@ except (
 FAST = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
 EXACT = frozenset({"contract"})
 
+# False with NUMBA_DISABLE_JIT=1: kernels are plain Python then, over the primitives of cpu/plain.py.
+COMPILED = not numba.config.DISABLE_JIT
+
 
 def jit(math, public=False):
     """Decorator for a kernel compiled with the fastmath set `math`.
@@ -40,6 +44,8 @@ def jit(math, public=False):
     """
 
     def decorate(function):
+        if not COMPILED:
+            return _silent(function) if public else function
         pipeline = {} if public or JITCodeLibrary is None else {"pipeline_class": _InnerCompiler}
         dispatcher = njit(
             fastmath=set(math),
@@ -54,6 +60,17 @@ def jit(math, public=False):
         return dispatcher
 
     return decorate
+
+
+def _silent(function):
+    """`function` in plain Python, where overflow and division by zero are as silent as in compiled code."""
+
+    @functools.wraps(function)
+    def kernel(*args, **keywords):
+        with np.errstate(all="ignore"):
+            return function(*args, **keywords)
+
+    return kernel
 
 
 if JITCodeLibrary is not None:

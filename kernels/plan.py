@@ -47,6 +47,7 @@ STATUS, STOP, TICKET, DONE = 0, 1, 8, 16
     LOGITS,
     OPTIMIZER,
     SHUFFLE,
+    LOADED,
     KEY,
     LEFT_BITS,
     RIGHT_BITS,
@@ -74,8 +75,8 @@ STATUS, STOP, TICKET, DONE = 0, 1, 8, 16
     TURNED_AT,
     DELTA_AT,
     NEXT_DELTA_AT,
-) = range(24, 80)
-HEADER = 80
+) = range(24, 81)
+HEADER = 88
 
 # Record of a layer
 N_IN, N_OUT, W_AT, B_AT, ACTIVATION, Z_AT, A_AT, RECORD = range(8)

@@ -123,6 +123,16 @@ def test_from_python_with_strides(case):
     check(case, 37, "float32", ["sliced"] * 4, compiled=False)
 
 
+@pytest.mark.parametrize("case", ["sgd", "momentum", "rmsprop, momentum", "adam"])
+def test_from_python_with_a_read_only_gradient(case):
+    kind, settings = CASES[case]
+    theta, grad, states = np.ones(20), normal(1, 20), [np.zeros(20) for _ in range(STATES[kind])]
+    expected = getattr(reference, kind)(theta, grad, *states, RATE, *settings, *((1,) if kind == "adam" else ()))
+    grad.flags.writeable = False
+    FROM_PYTHON[kind](theta, grad, *states, RATE, *settings, *((1,) if kind == "adam" else ()))
+    assert_close(theta, expected[0] if isinstance(expected, tuple) else expected, "pointwise")
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_nan_stays_in_its_place_and_shows(case, dtype):
     kind, settings = CASES[case]

@@ -1,7 +1,7 @@
 """A fully connected layer: Z = X W^T + b, A = g(Z), and the three gradients.
 
 The training loop keeps a block of samples as (features, samples), the samples along the lanes, so that even a layer
-of two units fills the registers: `forward_lanes`, `weight_gradient` and `input_gradient` work on that. `dense_forward`
+of two units fills the registers: all functions but the last two work on that. `dense_forward`
 and `dense_backward` are the public kernels on (samples, features) arrays.
 """
 
@@ -10,7 +10,8 @@ from ..options import FAST, jit
 from .activations import activate, activate_slope, softmax, softmax_slope
 from .matmul import ACCUMULATE, BIAS, ZERO, product, product_any
 from .memory import address_of, plain
-from .simd import lanes, like, load_strided, store_strided, total
+from .simd import lanes, like, load, load_strided, store_strided, total
+from .tile import lane_products, lane_products_first, tile_spill, tile_zeros
 
 STRIP = 32  # rows whose activation follows their product while both are in the first-level cache
 
@@ -39,14 +40,58 @@ def input_gradient_lanes(n_in, n_out, samples, W, delta, code, param, z, a, ld, 
 
 
 @jit(FAST)
-def weight_gradient_lanes(n_in, n_out, samples, delta, ld, rows, ld_rows, start, dW, db):
-    """dW = delta rows, db = sum of delta over the samples; `rows` is (samples, features). ACCUMULATE adds."""
-    product(n_out, n_in, samples, delta, ld, plain(1), rows, ld_rows, dW, n_in, start, db)
+def weight_gradient(n_in, n_out, samples, delta, ld, rows, ld_rows, start, dW):
+    """dW = delta rows, where `rows` is (samples, features); ACCUMULATE adds."""
+    product(n_out, n_in, samples, delta, ld, plain(1), rows, ld_rows, dW, n_in, start, dW)
+
+
+@jit(FAST)
+def bias_gradient(n_out, samples, delta, ld, start, db):
+    """db = sum of delta over the samples; ACCUMULATE adds."""
     for o in range(n_out):
         summed = like(0.0, load_strided(delta, 1, 0))
         for s in range(0, samples, lanes(delta)):
             summed = summed + load_strided(delta + (o * ld + s), 1, samples - s)
         db[o] = total(summed) + (db[o] if start == ACCUMULATE else 0.0)
+
+
+def _narrow_of(rows, columns):
+    """A block of `rows` x `columns` weight gradients, each summed along the lanes."""
+
+    @jit(FAST)
+    def block(samples, delta, x, ld, start, dW, n_in):
+        width = lanes(delta)
+        tile = tile_zeros(delta, rows, columns)
+        whole = samples // width * width
+        for s in range(0, whole, width):
+            tile = lane_products(tile, delta + s, ld, x + s, ld)
+        if whole < samples:
+            tile = lane_products_first(tile, delta + whole, ld, x + whole, ld, samples - whole)
+        sums = tile_spill(tile)
+        for i in range(rows):
+            for j in range(columns):
+                summed = total(load(sums + (i * columns + j) * width))
+                dW[i * n_in + j] = summed + (dW[i * n_in + j] if start == ACCUMULATE else 0.0)
+
+    return block
+
+
+_narrow_4x4, _narrow_1x4, _narrow_4x1, _narrow_1x1 = (_narrow_of(*size) for size in ((4, 4), (1, 4), (4, 1), (1, 1)))
+
+
+@jit(FAST)
+def weight_gradient_narrow(n_in, n_out, samples, delta, x, ld, start, dW):
+    """dW = delta x^T with both (features, ld): for layers with so few inputs that they would not fill the lanes."""
+    for o in range(0, n_out // 4 * 4, 4):
+        for i in range(0, n_in // 4 * 4, 4):
+            _narrow_4x4(samples, delta + o * ld, x + i * ld, ld, start, dW + (o * n_in + i), n_in)
+        for i in range(n_in // 4 * 4, n_in):
+            _narrow_4x1(samples, delta + o * ld, x + i * ld, ld, start, dW + (o * n_in + i), n_in)
+    for o in range(n_out // 4 * 4, n_out):
+        for i in range(0, n_in // 4 * 4, 4):
+            _narrow_1x4(samples, delta + o * ld, x + i * ld, ld, start, dW + (o * n_in + i), n_in)
+        for i in range(n_in // 4 * 4, n_in):
+            _narrow_1x1(samples, delta + o * ld, x + i * ld, ld, start, dW + (o * n_in + i), n_in)
 
 
 @jit(FAST, public=True)

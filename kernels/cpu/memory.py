@@ -13,7 +13,8 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-from ..options import is_x86
+from ..options import COMPILED, is_x86
+from .plain import stand_in
 
 I64 = ir.IntType(64)
 
@@ -184,3 +185,7 @@ def give_way(typingctx):
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+if not COMPILED:
+    stand_in(globals())

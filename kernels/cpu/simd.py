@@ -14,9 +14,10 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, lower_cast, models, overload, register_model
 
-from ..options import EXACT, has_fma
+from ..options import COMPILED, EXACT, has_fma
 from ..options import lanes as lanes_of
 from .memory import I64, element
+from .plain import stand_in
 
 I1, I32 = ir.IntType(1), ir.IntType(32)
 
@@ -445,3 +446,7 @@ def by_dtype(single, double):
     overload(chosen, jit_options={"fastmath": set(EXACT)})(choose)
     chosen.__name__ = chosen.__qualname__ = single.py_func.__name__.strip("_").removesuffix("_single")
     return chosen
+
+
+if not COMPILED:
+    stand_in(globals())

@@ -9,11 +9,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
+from ..options import COMPILED
 from .memory import I64, Pointer, element
+from .plain import stand_in
 from .simd import (
     I32,
     Vector,
     fused,
+    load_first,
     load_vector,
     register,
     spread,
@@ -160,6 +163,14 @@ def tile_spill(typingctx, tile):
     return Pointer(tile.dtype)(tile), codegen
 
 
+def _add_lane_products(context, builder, tile, value, left, right):
+    rows = [
+        [fused(builder, tile.vector, a, b, c) for b, c in zip(right, sums, strict=True)]
+        for a, sums in zip(left, _to_rows(builder, tile, value), strict=True)
+    ]
+    return _from_rows(context, builder, tile, rows)
+
+
 @intrinsic
 def lane_products(typingctx, tile, a, stride_a, b, stride_b):
     """tile[i, j] += a[i * stride_a + lane] * b[j * stride_b + lane]: sums that stay apart in the lanes."""
@@ -168,13 +179,22 @@ def lane_products(typingctx, tile, a, stride_a, b, stride_b):
         value, a, stride_a, b, stride_b = args
         left = [load_vector(builder, tile.vector, _step(builder, a, stride_a, i)) for i in range(tile.rows)]
         right = [load_vector(builder, tile.vector, _step(builder, b, stride_b, j)) for j in range(tile.vectors)]
-        rows = [
-            [fused(builder, tile.vector, left[i], right[j], c) for j, c in enumerate(sums)]
-            for i, sums in enumerate(_to_rows(builder, tile, value))
-        ]
-        return _from_rows(context, builder, tile, rows)
+        return _add_lane_products(context, builder, tile, value, left, right)
 
     return tile(tile, a, types.intp, b, types.intp), codegen
+
+
+@intrinsic
+def lane_products_first(typingctx, tile, a, stride_a, b, stride_b, count):
+    """`lane_products` of the first `count` lanes; the others are not read."""
+
+    def codegen(context, builder, sig, args):
+        value, a, stride_a, b, stride_b, count = args
+        left = [load_first(builder, tile.vector, _step(builder, a, stride_a, i), count) for i in range(tile.rows)]
+        right = [load_first(builder, tile.vector, _step(builder, b, stride_b, j), count) for j in range(tile.vectors)]
+        return _add_lane_products(context, builder, tile, value, left, right)
+
+    return tile(tile, a, types.intp, b, types.intp, types.intp), codegen
 
 
 @intrinsic
@@ -225,3 +245,7 @@ def _transposed(builder, lines):
             mixed += [builder.shuffle_vector(a, b, low_mask), builder.shuffle_vector(a, b, high_mask)]
         lines = mixed
     return lines
+
+
+if not COMPILED:
+    stand_in(globals())

@@ -14,7 +14,7 @@ from ..formulas import ADAM, LINEAR, NESTEROV, RMSPROP, SGD, SOFTMAX
 from ..options import EXACT, FAST, VECTORS, jit
 from . import updates
 from .activations import activate_slope, softmax
-from .dense import forward_lanes, input_gradient_lanes, weight_gradient_lanes
+from .dense import bias_gradient, forward_lanes, input_gradient_lanes, weight_gradient, weight_gradient_narrow
 from .losses import loss_sum, weight_sum
 from .matmul import ACCUMULATE, ZERO, product, transpose
 from .memory import (
@@ -65,6 +65,12 @@ def _gather(t, theta, scratch, first, count):
             scratch[t[plan.WEIGHTS_AT] + s] = w[row]
 
 
+@jit(EXACT)
+def _narrowest(samples, width):
+    """Most inputs of a layer whose weight gradient is summed along the lanes instead of across them."""
+    return 2 * width if samples >= 8 * width else width // 2
+
+
 @jit(FAST)
 def _block(t, r, theta, scratch, grad, first, count, start):
     """Take `count` rows from `first` on through the net, and do what the plan's flags ask; gives their loss sum."""
@@ -86,7 +92,8 @@ def _block(t, r, theta, scratch, grad, first, count, start):
         ss_w = 1
         w = scratch + t[plan.WEIGHTS_AT] if t[plan.SHUFFLE] != 0 else w + first
     inputs = scratch + t[plan.INPUT_AT]
-    transpose(count, n_features, rows, ld_rows, inputs, ld)
+    if t[plan.LOADED] == 0:
+        transpose(count, n_features, rows, ld_rows, inputs, ld)
 
     x = inputs
     layer = t + t[plan.LAYERS_AT]
@@ -125,17 +132,25 @@ def _block(t, r, theta, scratch, grad, first, count, start):
         n_in, n_out = layer[plan.N_IN], layer[plan.N_OUT]
         W = theta + layer[plan.W_AT]
         dW, db = grad + layer[plan.W_AT], grad + layer[plan.B_AT]
+        previous = layer + -plan.RECORD
+        x = inputs if i == 0 else scratch + previous[plan.A_AT]
+        if n_in <= _narrowest(count, lanes(theta)):
+            weight_gradient_narrow(n_in, n_out, count, delta, x, ld, start, dW)
+        else:
+            by_sample, ld_sample = rows, ld_rows
+            if i > 0:
+                by_sample, ld_sample = scratch + t[plan.TURNED_AT], n_in
+                transpose(n_in, count, x, ld, by_sample, ld_sample)
+            weight_gradient(n_in, n_out, count, delta, ld, by_sample, ld_sample, start, dW)
+        bias_gradient(n_out, count, delta, ld, start, db)
         if i == 0:
-            weight_gradient_lanes(n_in, n_out, count, delta, ld, rows, ld_rows, start, dW, db)
             if flags & plan.WRITE_INPUT_GRADIENT != 0:
                 product(n_in, samples, n_out, W, plain(1), n_in, delta, ld, other, ld, plain(ZERO), W)
                 stride = t[plan.OUT_STRIDE]
                 transpose(n_in, count, other, ld, pointer_at(t[plan.OUT], theta) + first * stride, stride)
             return summed
-        layer = layer + -plan.RECORD
-        z, a, turned = scratch + layer[plan.Z_AT], scratch + layer[plan.A_AT], scratch + t[plan.TURNED_AT]
-        transpose(n_in, count, a, ld, turned, n_in)
-        weight_gradient_lanes(n_in, n_out, count, delta, ld, turned, n_in, start, dW, db)
+        layer = previous
+        z, a = scratch + layer[plan.Z_AT], scratch + layer[plan.A_AT]
         code, alpha = layer[plan.ACTIVATION], r[plan.ALPHAS + i - 1]
         input_gradient_lanes(n_in, n_out, samples, W, delta, code, alpha, z, a, ld, other)
         delta, other = other, delta
@@ -289,6 +304,8 @@ def _rows_pass(t, r, theta, first, count):
             mass += weights[_row(t, i)]
         r[plan.BATCH_WEIGHT] = mass
     _phase(t, r, theta, plan.GRADIENT_PHASE, slots, slots > 1 and t[plan.THREADS] > 1)
+    # one block of all rows in their own order stays in the leader's scratch from step to step
+    t[plan.LOADED] = slots == 1 and t[plan.SHUFFLE] == 0 and count == t[plan.ROWS] and count <= t[plan.BLOCK]
     slot_losses = pointer_at(t[plan.SLOT_LOSSES], r)
     summed = 0.0
     for slot in range(slots):
@@ -387,7 +404,7 @@ def run(table, reals, theta, thread):
     if thread > 0:
         _help(t, r, p, thread)
         return
-    t[plan.STATUS] = plan.FINE
+    t[plan.STATUS], t[plan.LOADED] = plan.FINE, 0
     if t[plan.COMMAND] == plan.TRAIN:
         rates = pointer_at(t[plan.RATES], r)
         for i in range(t[plan.STEPS]):
