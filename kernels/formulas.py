@@ -48,8 +48,9 @@ def make(ops, jit):
     Returns
     -------
     namespace
-        `activate(code, param, z)`, `slope(code, param, z, a)`, `loss(code, param, z, y)`,
-        `loss_slope(code, param, z, y)`, `sgd`, `momentum`, `rmsprop`, `adam`.
+        `activations`: by code, the pair g(param, z) and g'(param, z, a), where a = g(z) is used if that is enough;
+        None for softmax, which looks at a whole row. `losses`: by code, f(param, z, y) giving (loss, derivative by z)
+        of one output; None for cross_entropy. `sgd`, `momentum`, `rmsprop`, `adam`: the updates.
     """
     select, like, absolute, sqrt = ops.select, ops.like, ops.absolute, ops.sqrt
     exp, expm1, log1p, tanh, sigmoid, erf = ops.exp, ops.expm1, ops.log1p, ops.tanh, ops.sigmoid, ops.erf
@@ -61,83 +62,111 @@ def make(ops, jit):
     three_cubic = ops.real(3 * 0.044715)
 
     @jit
-    def activate(code, param, z):
-        """A = g(z), for every activation but softmax, which looks at a whole row."""
-        if code == SIGMOID:
-            return sigmoid(z)
-        if code == TANH:
-            return tanh(z)
-        if code == RELU:
-            return select(z <= zero, zero, z)
-        if code == LEAKY_RELU:
-            return select(z <= zero, z * param, z)
-        if code == ELU:
-            return select(z <= zero, expm1(z) * param, z)
-        if code == SOFTPLUS:
-            return softplus(z)
-        if code == SILU:
-            return z * sigmoid(z)
-        if code == GELU:
-            return half * z * (one + erf(z * root_half))
-        if code == GELU_TANH:
-            return half * z * (one + tanh(gelu_scale * z * (one + gelu_cubic * z * z)))
+    def linear(param, z):
         return z
 
     @jit
-    def slope(code, param, z, a):
-        """g'(z); from a = g(z) alone where that is enough."""
-        if code == SIGMOID:
-            return a * (one - a)
-        if code == TANH:
-            return (one - a) * (one + a)
-        if code == RELU:
-            return select(a <= zero, zero, like(one, a))
-        if code == LEAKY_RELU:
-            return select(a <= zero, like(param, a), like(one, a))
-        if code == ELU:
-            return select(a <= zero, a + param, like(one, a))
-        if code == SOFTPLUS:
-            return -expm1(-a)
-        if code == SILU:
-            s = sigmoid(z)
-            return s * (one + z * (one - s))
-        if code == GELU:
-            return half * (one + erf(z * root_half)) + z * normal_peak * exp(-half * z * z)
-        if code == GELU_TANH:
-            t = tanh(gelu_scale * z * (one + gelu_cubic * z * z))
-            return half * (one + t) + half * z * (one - t * t) * gelu_scale * (one + three_cubic * z * z)
+    def linear_slope(param, z, a):
         return like(one, a)
 
     @jit
-    def softplus(z):
-        """log(1 + e^z), without overflow."""
+    def sigmoid_(param, z):
+        return sigmoid(z)
+
+    @jit
+    def sigmoid_slope(param, z, a):
+        return a * (one - a)
+
+    @jit
+    def tanh_(param, z):
+        return tanh(z)
+
+    @jit
+    def tanh_slope(param, z, a):
+        return (one - a) * (one + a)
+
+    @jit
+    def relu(param, z):
+        return select(z <= zero, zero, z)
+
+    @jit
+    def relu_slope(param, z, a):
+        return select(a <= zero, zero, like(one, a))
+
+    @jit
+    def leaky_relu(alpha, z):
+        return select(z <= zero, z * alpha, z)
+
+    @jit
+    def leaky_relu_slope(alpha, z, a):
+        return select(a <= zero, like(alpha, a), like(one, a))
+
+    @jit
+    def elu(alpha, z):
+        return select(z <= zero, expm1(z) * alpha, z)
+
+    @jit
+    def elu_slope(alpha, z, a):
+        return select(a <= zero, a + alpha, like(one, a))
+
+    @jit
+    def softplus(param, z):
         return select(z <= zero, zero, z) + log1p(exp(-absolute(z)))
 
     @jit
-    def loss(code, param, z, y):
-        """Loss of one output: from the logit for binary cross-entropy, from the prediction for the others."""
-        if code == BINARY_CROSS_ENTROPY:
-            # the large terms cancel before the small one is added
-            return (select(z <= zero, zero, z) - y * z) + log1p(exp(-absolute(z)))
-        error = z - y
-        if code == MSE:
-            return error * error
-        size = absolute(error)
-        if code == HUBER:
-            return select(size <= param, half * error * error, param * (size - half * param))
-        return size
+    def softplus_slope(param, z, a):
+        return -expm1(-a)
 
     @jit
-    def loss_slope(code, param, z, y):
-        """Derivative of `loss` by z."""
-        if code == BINARY_CROSS_ENTROPY:
-            return sigmoid(z) - y
+    def silu(param, z):
+        return z * sigmoid(z)
+
+    @jit
+    def silu_slope(param, z, a):
+        s = sigmoid(z)
+        return s * (one + z * (one - s))
+
+    @jit
+    def gelu(param, z):
+        return half * z * (one + erf(z * root_half))
+
+    @jit
+    def gelu_slope(param, z, a):
+        return half * (one + erf(z * root_half)) + z * normal_peak * exp(-half * z * z)
+
+    @jit
+    def gelu_tanh(param, z):
+        return half * z * (one + tanh(gelu_scale * z * (one + gelu_cubic * z * z)))
+
+    @jit
+    def gelu_tanh_slope(param, z, a):
+        t = tanh(gelu_scale * z * (one + gelu_cubic * z * z))
+        return half * (one + t) + half * z * (one - t * t) * gelu_scale * (one + three_cubic * z * z)
+
+    @jit
+    def binary_cross_entropy(param, z, y):
+        """softplus(z) - y z, from the logit, and sigmoid(z) - y; one exponential for both."""
+        e = exp(-absolute(z))
+        # the large terms cancel before the small one is added
+        loss = (select(z <= zero, zero, z) - y * z) + log1p(e)
+        return loss, select(z < zero, e, like(one, e)) / (one + e) - y
+
+    @jit
+    def mse(param, z, y):
         error = z - y
-        if code == MSE:
-            return two * error
-        if code == HUBER:
-            return select(error > param, param, select(error < -param, -param, error))
-        return select(error > zero, one, select(error < zero, -one, error))
+        return error * error, two * error
+
+    @jit
+    def mae(param, z, y):
+        error = z - y
+        return absolute(error), select(error > zero, one, select(error < zero, -one, error))
+
+    @jit
+    def huber(delta, z, y):
+        error = z - y
+        size = absolute(error)
+        loss = select(size <= delta, half * error * error, delta * (size - half * delta))
+        return loss, select(error > delta, delta, select(error < -delta, -delta, error))
 
     @jit
     def sgd(theta, grad, rate, decay):
@@ -165,18 +194,28 @@ def make(ops, jit):
     def adam(theta, grad, first, second, rate, beta1, beta2, eps, decay, shrink, root_correction):
         """New (theta, first, second): Kingma and Ba 2015; shrink < 1 is AdamW's decay (Loshchilov and Hutter 2019).
 
-        `rate` is the learning rate / (1 - beta1^step), `root_correction` sqrt(1 - beta2^step).
+        `rate` is the learning rate / (1 - beta1^step), `root_correction` is 1 / sqrt(1 - beta2^step).
         """
         g = grad + decay * theta
         first = first + (one - beta1) * (g - first)
         second = beta2 * second + (one - beta2) * g * g
-        return shrink * theta - rate * first / (sqrt(second) / root_correction + eps), first, second
+        return shrink * theta - rate * first / (sqrt(second) * root_correction + eps), first, second
 
     return SimpleNamespace(
-        activate=activate,
-        slope=slope,
-        loss=loss,
-        loss_slope=loss_slope,
+        activations=(
+            (linear, linear_slope),
+            (sigmoid_, sigmoid_slope),
+            (tanh_, tanh_slope),
+            (relu, relu_slope),
+            (leaky_relu, leaky_relu_slope),
+            (elu, elu_slope),
+            (softplus, softplus_slope),
+            (silu, silu_slope),
+            (gelu, gelu_slope),
+            (gelu_tanh, gelu_tanh_slope),
+            None,
+        ),
+        losses=(binary_cross_entropy, None, mse, mae, huber),
         sgd=sgd,
         momentum=momentum,
         rmsprop=rmsprop,

@@ -1,38 +1,160 @@
 """Activations and their derivatives over whole arrays: loops around the formulas."""
 
-from ..formulas import SOFTMAX
+from ..formulas import (
+    ELU,
+    GELU,
+    GELU_TANH,
+    LEAKY_RELU,
+    RELU,
+    SIGMOID,
+    SILU,
+    SOFTMAX,
+    SOFTPLUS,
+    TANH,
+)
 from ..options import EXACT, jit
 from .formulas import VECTOR
 from .memory import address_of
-from .simd import lanes, like, load_strided, select, store_strided
+from .simd import lanes, like, load_part, load_strided, select, store_part, store_strided
+from .tile import tile_spill, tile_zeros
 from .vmath import exp
 
-_activate, _slope = VECTOR.activate, VECTOR.slope
+
+def _forward_of(formula):
+    """A = g(Z) over rows of consecutive elements."""
+
+    @jit(EXACT)
+    def forward(param, rows, columns, z, rs_z, a, rs_a):
+        for i in range(rows):
+            p, q = z + i * rs_z, a + i * rs_a
+            for j in range(0, columns, lanes(z)):
+                store_part(q + j, formula(param, load_part(p + j, columns - j)), columns - j)
+
+    return forward
+
+
+def _backward_of(slope):
+    """dZ = dA * g'(Z) over rows of consecutive elements."""
+
+    @jit(EXACT)
+    def backward(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz):
+        for i in range(rows):
+            incoming, p, q, out = da + i * rs_da, z + i * rs_z, a + i * rs_a, dz + i * rs_dz
+            for j in range(0, columns, lanes(z)):
+                left = columns - j
+                by = slope(param, load_part(p + j, left), load_part(q + j, left))
+                store_part(out + j, load_part(incoming + j, left) * by, left)
+
+    return backward
+
+
+(
+    _linear,
+    _sigmoid,
+    _tanh,
+    _relu,
+    _leaky_relu,
+    _elu,
+    _softplus,
+    _silu,
+    _gelu,
+    _gelu_tanh,
+) = (_forward_of(pair[0]) for pair in VECTOR.activations if pair)
+(
+    _linear_back,
+    _sigmoid_back,
+    _tanh_back,
+    _relu_back,
+    _leaky_relu_back,
+    _elu_back,
+    _softplus_back,
+    _silu_back,
+    _gelu_back,
+    _gelu_tanh_back,
+) = (_backward_of(pair[1]) for pair in VECTOR.activations if pair)
 
 
 @jit(EXACT)
-def activate(code, param, rows, columns, z, rs_z, cs_z, a, rs_a, cs_a):
-    """A = g(Z) element by element, from pointers and strides (row, column); fast where the columns are consecutive."""
-    width = lanes(z)
+def activate(code, param, rows, columns, z, rs_z, a, rs_a):
+    """A = g(Z), from pointers and row strides; consecutive columns, any activation but softmax."""
+    if code == RELU:
+        _relu(param, rows, columns, z, rs_z, a, rs_a)
+    elif code == TANH:
+        _tanh(param, rows, columns, z, rs_z, a, rs_a)
+    elif code == SIGMOID:
+        _sigmoid(param, rows, columns, z, rs_z, a, rs_a)
+    elif code == LEAKY_RELU:
+        _leaky_relu(param, rows, columns, z, rs_z, a, rs_a)
+    elif code == ELU:
+        _elu(param, rows, columns, z, rs_z, a, rs_a)
+    elif code == SOFTPLUS:
+        _softplus(param, rows, columns, z, rs_z, a, rs_a)
+    elif code == SILU:
+        _silu(param, rows, columns, z, rs_z, a, rs_a)
+    elif code == GELU:
+        _gelu(param, rows, columns, z, rs_z, a, rs_a)
+    elif code == GELU_TANH:
+        _gelu_tanh(param, rows, columns, z, rs_z, a, rs_a)
+    else:
+        _linear(param, rows, columns, z, rs_z, a, rs_a)
+
+
+@jit(EXACT)
+def activate_slope(code, param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz):
+    """dZ = dA * g'(Z), from pointers and row strides; consecutive columns, any activation but softmax."""
+    if code == RELU:
+        _relu_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
+    elif code == TANH:
+        _tanh_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
+    elif code == SIGMOID:
+        _sigmoid_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
+    elif code == LEAKY_RELU:
+        _leaky_relu_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
+    elif code == ELU:
+        _elu_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
+    elif code == SOFTPLUS:
+        _softplus_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
+    elif code == SILU:
+        _silu_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
+    elif code == GELU:
+        _gelu_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
+    elif code == GELU_TANH:
+        _gelu_tanh_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
+    else:
+        _linear_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
+
+
+@jit(EXACT)
+def activate_any(code, param, rows, columns, z, rs_z, cs_z, a, rs_a, cs_a):
+    """`activate` for any strides (row, column): scattered elements go through a register on the stack."""
+    if cs_z == 1 and cs_a == 1:
+        activate(code, param, rows, columns, z, rs_z, a, rs_a)
+        return
+    held = tile_spill(tile_zeros(z, 1, 1))
     for i in range(rows):
-        p, q = z + i * rs_z, a + i * rs_a
-        for j in range(0, columns, width):
-            value = load_strided(p + j * cs_z, cs_z, columns - j)
-            store_strided(q + j * cs_a, cs_a, _activate(code, param, value), columns - j)
+        for j in range(0, columns, lanes(z)):
+            left = columns - j
+            store_part(held, load_strided(z + (i * rs_z + j * cs_z), cs_z, left), lanes(z))
+            activate(code, param, 1, lanes(z), held, 0, held, 0)
+            store_strided(a + (i * rs_a + j * cs_a), cs_a, load_part(held, left), left)
 
 
 @jit(EXACT)
-def activate_slope(code, param, rows, columns, da, rs_da, cs_da, z, rs_z, cs_z, a, rs_a, cs_a, dz, rs_dz, cs_dz):
-    """dZ = dA * g'(Z) element by element; dZ may be dA."""
+def activate_slope_any(code, param, rows, columns, da, rs_da, cs_da, z, rs_z, cs_z, a, rs_a, cs_a, dz, rs_dz, cs_dz):
+    """`activate_slope` for any strides (row, column); dZ may be dA."""
+    if cs_da == 1 and cs_z == 1 and cs_a == 1 and cs_dz == 1:
+        activate_slope(code, param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
+        return
     width = lanes(z)
+    held = tile_spill(tile_zeros(z, 3, 1))
     for i in range(rows):
         for j in range(0, columns, width):
             left = columns - j
-            z_here = load_strided(z + (i * rs_z + j * cs_z), cs_z, left)
-            a_here = load_strided(a + (i * rs_a + j * cs_a), cs_a, left)
-            incoming = load_strided(da + (i * rs_da + j * cs_da), cs_da, left)
-            result = incoming * _slope(code, param, z_here, a_here)
-            store_strided(dz + (i * rs_dz + j * cs_dz), cs_dz, result, left)
+            store_part(held, load_strided(da + (i * rs_da + j * cs_da), cs_da, left), width)
+            store_part(held + width, load_strided(z + (i * rs_z + j * cs_z), cs_z, left), width)
+            store_part(held + 2 * width, load_strided(a + (i * rs_a + j * cs_a), cs_a, left), width)
+            activate_slope(code, param, 1, width, held, 0, held + width, 0, held + 2 * width, 0, held, 0)
+            store_strided(dz + (i * rs_dz + j * cs_dz), cs_dz, load_part(held, left), left)
 
 
 @jit(EXACT)
@@ -95,9 +217,9 @@ def activation_forward(code, param, Z, A):
     if code == SOFTMAX:
         softmax(columns, rows, z, cs_z, rs_z, a, cs_a, rs_a)
     elif cs_z != 1 and rs_z == 1:
-        activate(code, param, columns, rows, z, cs_z, rs_z, a, cs_a, rs_a)
+        activate_any(code, param, columns, rows, z, cs_z, rs_z, a, cs_a, rs_a)
     else:
-        activate(code, param, rows, columns, z, rs_z, cs_z, a, rs_a, cs_a)
+        activate_any(code, param, rows, columns, z, rs_z, cs_z, a, rs_a, cs_a)
 
 
 @jit(EXACT, public=True)
@@ -126,4 +248,4 @@ def activation_backward(code, param, dA, Z, A, dZ):
     if code == SOFTMAX:
         softmax_slope(columns, rows, da, cs_da, rs_da, a, cs_a, rs_a, dz, cs_dz, rs_dz)
     else:
-        activate_slope(code, param, rows, columns, da, rs_da, cs_da, z, rs_z, cs_z, a, rs_a, cs_a, dz, rs_dz, cs_dz)
+        activate_slope_any(code, param, rows, columns, da, rs_da, cs_da, z, rs_z, cs_z, a, rs_a, cs_a, dz, rs_dz, cs_dz)

@@ -7,7 +7,7 @@ and `dense_backward` are the public kernels on (samples, features) arrays.
 
 from ..formulas import LINEAR, SOFTMAX
 from ..options import FAST, jit
-from .activations import activate, activate_slope, softmax, softmax_slope
+from .activations import activate, activate_any, activate_slope, activate_slope_any, softmax, softmax_slope
 from .matmul import ACCUMULATE, BIAS, ZERO, product, product_any
 from .memory import address_of, plain
 from .simd import lanes, like, load, load_strided, store_strided, total
@@ -24,7 +24,7 @@ def forward_lanes(n_in, n_out, samples, W, b, code, param, x, ld, z, a):
         zo, ao = z + o * ld, a + o * ld
         product(rows, samples, n_in, W + o * n_in, n_in, plain(1), x, ld, zo, ld, plain(BIAS), b + o)
         if code != LINEAR and code != SOFTMAX:
-            activate(code, param, rows, samples, zo, ld, 1, ao, ld, 1)
+            activate(code, param, rows, samples, zo, ld, ao, ld)
 
 
 @jit(FAST)
@@ -36,7 +36,7 @@ def input_gradient_lanes(n_in, n_out, samples, W, delta, code, param, z, a, ld, 
         product(rows, samples, n_out, W + i, plain(1), n_in, delta, ld, target, ld, plain(ZERO), W)
         if code != LINEAR:
             zi, ai = z + i * ld, a + i * ld
-            activate_slope(code, param, rows, samples, target, ld, 1, zi, ld, 1, ai, ld, 1, target, ld, 1)
+            activate_slope(code, param, rows, samples, target, ld, zi, ld, ai, ld, target, ld)
 
 
 @jit(FAST)
@@ -145,7 +145,7 @@ def dense_forward(X, W, b, activation, param, work, Z, A):
     if activation == SOFTMAX:
         softmax(n_out, m, z, cs_z, rs_z, a, cs_a, rs_a)
     else:
-        activate(activation, param, m, n_out, z, rs_z, cs_z, a, rs_a, cs_a)
+        activate_any(activation, param, m, n_out, z, rs_z, cs_z, a, rs_a, cs_a)
 
 
 @jit(FAST, public=True)
@@ -184,7 +184,7 @@ def dense_backward(dA, Z, A, X, W, activation, param, work, dX, dW, db):
     if activation == SOFTMAX:
         softmax_slope(n_out, m, delta, cs, rs, a, cs_a, rs_a, delta, cs, rs)
     elif activation != LINEAR:
-        activate_slope(activation, param, m, n_out, delta, rs, cs, z, rs_z, cs_z, a, rs_a, cs_a, delta, rs, cs)
+        activate_slope_any(activation, param, m, n_out, delta, rs, cs, z, rs_z, cs_z, a, rs_a, cs_a, delta, rs, cs)
     rs_w, cs_w = dW.strides[0] // s, dW.strides[1] // s
     product_any(n_out, n_in, m, delta, cs, rs, x, rs_x, cs_x, address_of(dW), rs_w, cs_w, ZERO, scratch, work.size)
     sums, by = address_of(db), db.strides[0] // s

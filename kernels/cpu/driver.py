@@ -49,8 +49,11 @@ def execute(plan):
     plan.set(TICKET=0)
     homes = []
     try:
-        for thread in range(1, plan.threads):
-            homes.append(_start_helper(arguments, thread))
+        try:
+            for thread in range(1, plan.threads):
+                homes.append(_start_helper(arguments, thread))
+        except RuntimeError:
+            pass  # no more threads in this process: those that there are do the work
         run(*arguments, 0)
     finally:
         plan.set(TICKET=_plan.NOBODY)
@@ -66,27 +69,42 @@ def execute_interruptibly(plan):
     plan : plan.Plan
         From `make_plan`.
     """
-    failure = []
+    start, ended, failure = _thread.allocate_lock(), threading.Event(), []
 
     def lead():
-        try:
-            execute(plan)
-        except BaseException as error:
-            failure.append(error)
+        if start.acquire(blocking=False):  # else it was called off before it began
+            try:
+                execute(plan)
+            except BaseException as error:
+                failure.append(error)
+            finally:
+                ended.set()
 
     plan.set(STOP=0)
-    leader = threading.Thread(target=lead)
-    leader.start()
     try:
-        leader.join()
+        try:
+            _thread.start_new_thread(lead, ())
+        except RuntimeError:  # no more threads in this process
+            lead()
+        ended.wait()
     except BaseException:
         plan.set(STOP=1)
-        leader.join()
+        if not start.acquire(blocking=False):
+            _outwait(ended)
         raise
     finally:
         plan.set(STOP=0)
     if failure:
         raise failure[0]
+
+
+def _outwait(event):
+    """Wait for an event that is near, however often Ctrl-C is pressed meanwhile."""
+    while not event.is_set():
+        try:
+            event.wait()
+        except KeyboardInterrupt:
+            continue
 
 
 def _start_helper(arguments, thread):

@@ -4,14 +4,50 @@ Sigmoid and softmax are fused with their cross-entropies and computed from logit
 logarithm meets a zero.
 """
 
-from ..formulas import CROSS_ENTROPY
+from ..formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MAE, MSE
 from ..options import EXACT, jit
 from .formulas import VECTOR
 from .memory import address_of
 from .simd import fma, lane_numbers, lanes, like, load_strided, select, store_strided, total
 from .vmath import exp, log
 
-_loss, _loss_slope = VECTOR.loss, VECTOR.loss_slope
+
+def _pointwise_of(formula):
+    """Loss sum, and gradient where wanted, of outputs that do not depend on one another."""
+
+    @jit(EXACT)
+    def summed(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, w, ss_w, scale, dz, fs_dz, ss_dz):
+        width = lanes(z)
+        numbers = lane_numbers(z)
+        mean = 1.0 / outputs
+        result = 0.0
+        for s in range(0, samples, width):
+            left = samples - s
+            weight = _weights(numbers, left, w + s * ss_w, ss_w)
+            each = like(0.0, weight)
+            for j in range(outputs):
+                value = load_strided(z + (j * fs_z + s * ss_z), ss_z, left)
+                target = load_strided(y + (j * fs_y + s * ss_y), ss_y, left)
+                loss, slope = formula(param, value, target)
+                each = each + loss
+                if scale != 0.0:
+                    slope = slope * weight * (scale * mean)
+                    store_strided(dz + (j * fs_dz + s * ss_dz), ss_dz, slope, left)
+            result += total(select(numbers < left, each * mean * weight, 0.0))
+        return result
+
+    return summed
+
+
+@jit(EXACT)
+def _weights(numbers, left, w, ss_w):
+    """Weights of a register of samples, ones where ss_w is 0; zero past the last sample."""
+    if ss_w == 0:
+        return select(numbers < left, 1.0, like(0.0, numbers))
+    return load_strided(w, ss_w, left)
+
+
+_binary_cross_entropy, _mse, _mae, _huber = (_pointwise_of(formula) for formula in VECTOR.losses if formula)
 
 
 @jit(EXACT)
@@ -21,67 +57,62 @@ def loss_sum(code, param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels
     From pointers and strides (output, sample). `labels`: y holds one class index a sample instead of one target an
     output. `ss_w` 0 means that every weight is 1. Lanes past the last sample are neither read nor written.
     """
-    width = lanes(z)
-    numbers = lane_numbers(z)
-    mean = 1.0 / outputs
-    result = 0.0
-    for s in range(0, samples, width):
-        left = samples - s
-        weight = select(numbers < left, 1.0, like(0.0, numbers))
-        if ss_w != 0:
-            weight = load_strided(w + s * ss_w, ss_w, left)
-        p, t, d = z + s * ss_z, y + s * ss_y, dz + s * ss_dz
-        each = like(0.0, weight)
-        if code == CROSS_ENTROPY:
-            each = _cross_entropy(outputs, left, p, fs_z, ss_z, t, fs_y, ss_y, labels, weight, scale, d, fs_dz, ss_dz)
-        else:
-            for j in range(outputs):
-                value = load_strided(p + j * fs_z, ss_z, left)
-                target = load_strided(t + j * fs_y, ss_y, left)
-                each = each + _loss(code, param, value, target)
-                if scale != 0.0:
-                    slope = _loss_slope(code, param, value, target) * weight * (scale * mean)
-                    store_strided(d + j * fs_dz, ss_dz, slope, left)
-            each = each * mean
-        result += total(select(numbers < left, each * weight, 0.0))
-    return result
+    if code == CROSS_ENTROPY:
+        return _cross_entropy(outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss_w, scale, dz, fs_dz, ss_dz)
+    if code == BINARY_CROSS_ENTROPY:
+        return _binary_cross_entropy(
+            param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, w, ss_w, scale, dz, fs_dz, ss_dz
+        )
+    if code == MSE:
+        return _mse(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, w, ss_w, scale, dz, fs_dz, ss_dz)
+    if code == MAE:
+        return _mae(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, w, ss_w, scale, dz, fs_dz, ss_dz)
+    return _huber(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, w, ss_w, scale, dz, fs_dz, ss_dz)
 
 
 @jit(EXACT)
-def _cross_entropy(outputs, left, z, fs_z, ss_z, y, fs_y, ss_y, labels, weight, scale, dz, fs_dz, ss_dz):
-    """Softmax cross-entropy of up to one register of samples, sum over outputs of y * (logsumexp(z) - z)."""
-    peak = load_strided(z, ss_z, left)
-    for j in range(1, outputs):
-        value = load_strided(z + j * fs_z, ss_z, left)
-        peak = select(value > peak, value, peak)
-    label = load_strided(y, ss_y, left)
-    mass, mass_y, score = like(0.0, peak), like(0.0, peak), like(0.0, peak)
-    for j in range(outputs):
-        value = load_strided(z + j * fs_z, ss_z, left) - peak
-        e = exp(value)
-        mass = mass + e
-        if labels:
-            score = select(label == j, value, score)
-        else:
-            target = load_strided(y + j * fs_y, ss_y, left)
-            mass_y = mass_y + target
-            # 0 * inf must stay 0: an impossible class may have an infinite logit
-            score = select(target == 0.0, score, fma(target, value, score))
-        if scale != 0.0:
-            store_strided(dz + j * fs_dz, ss_dz, e, left)
-    if labels:
-        mass_y = like(1.0, peak)
-    if scale != 0.0:
-        share = mass_y / mass
-        factor = weight * scale
+def _cross_entropy(outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss_w, scale, dz, fs_dz, ss_dz):
+    """Softmax cross-entropy, the sum over outputs of y * (logsumexp(z) - z)."""
+    width = lanes(z)
+    numbers = lane_numbers(z)
+    result = 0.0
+    for s in range(0, samples, width):
+        left = samples - s
+        weight = _weights(numbers, left, w + s * ss_w, ss_w)
+        p, t, d = z + s * ss_z, y + s * ss_y, dz + s * ss_dz
+        peak = load_strided(p, ss_z, left)
+        for j in range(1, outputs):
+            value = load_strided(p + j * fs_z, ss_z, left)
+            peak = select(value > peak, value, peak)
+        label = load_strided(t, ss_y, left)
+        mass, mass_y, score = like(0.0, peak), like(0.0, peak), like(0.0, peak)
         for j in range(outputs):
-            probability = load_strided(dz + j * fs_dz, ss_dz, left) * share
+            value = load_strided(p + j * fs_z, ss_z, left) - peak
+            e = exp(value)
+            mass = mass + e
             if labels:
-                target = select(label == j, 1.0, like(0.0, peak))
+                score = select(label == j, value, score)
             else:
-                target = load_strided(y + j * fs_y, ss_y, left)
-            store_strided(dz + j * fs_dz, ss_dz, (probability - target) * factor, left)
-    return mass_y * log(mass) - score
+                target = load_strided(t + j * fs_y, ss_y, left)
+                mass_y = mass_y + target
+                # 0 * inf must stay 0: an impossible class may have an infinite logit
+                score = select(target == 0.0, score, fma(target, value, score))
+            if scale != 0.0:
+                store_strided(d + j * fs_dz, ss_dz, e, left)
+        if labels:
+            mass_y = like(1.0, peak)
+        if scale != 0.0:
+            share = mass_y / mass
+            factor = weight * scale
+            for j in range(outputs):
+                probability = load_strided(d + j * fs_dz, ss_dz, left) * share
+                if labels:
+                    target = select(label == j, 1.0, like(0.0, peak))
+                else:
+                    target = load_strided(t + j * fs_y, ss_y, left)
+                store_strided(d + j * fs_dz, ss_dz, (probability - target) * factor, left)
+        result += total(select(numbers < left, (mass_y * log(mass) - score) * weight, 0.0))
+    return result
 
 
 @jit(EXACT)

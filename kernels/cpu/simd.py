@@ -175,6 +175,29 @@ def store(typingctx, pointer, value):
 
 
 @intrinsic
+def load_part(typingctx, pointer, count):
+    """The first `count` of consecutive elements, zero in the other lanes; nothing beyond them is read."""
+    vector = Vector(pointer.dtype)
+
+    def codegen(context, builder, sig, args):
+        return load_first(builder, vector, *args)
+
+    return vector(pointer, types.intp), codegen
+
+
+@intrinsic
+def store_part(typingctx, pointer, value, count):
+    """The first `count` lanes to consecutive elements."""
+
+    def codegen(context, builder, sig, args):
+        p, value, count = args
+        store_first(builder, sig.args[1], value, p, count)
+        return context.get_dummy_value()
+
+    return types.void(pointer, value, types.intp), codegen
+
+
+@intrinsic
 def load_strided(typingctx, pointer, stride, count):
     """Element i * stride in lane i for i < count, zero in the other lanes; a masked load where stride is 1."""
     vector = Vector(pointer.dtype)
@@ -182,17 +205,23 @@ def load_strided(typingctx, pointer, stride, count):
     def codegen(context, builder, sig, args):
         p, stride, count = args
         kind = register(vector)
-        result = cgutils.alloca_once_value(builder, ir.Constant(kind, None))
+        held = cgutils.alloca_once(builder, kind)
         with builder.if_else(builder.icmp_signed("==", stride, ir.Constant(I64, 1))) as (unit, strided):
             with unit:
-                builder.store(load_first(builder, vector, p, count), result)
+                whole = load_first(builder, vector, p, count)
+                unit_end = builder.block
             with strided:
-                slots = builder.bitcast(result, element(vector.dtype).as_pointer())
-                builder.store(ir.Constant(kind, None), result)
+                builder.store(ir.Constant(kind, None), held)
+                slots = builder.bitcast(held, element(vector.dtype).as_pointer())
                 with cgutils.for_range(builder, _at_most(builder, count, vector.width)) as loop:
                     value = builder.load(builder.gep(p, [builder.mul(loop.index, stride)]))
                     builder.store(value, builder.gep(slots, [loop.index]))
-        return builder.load(result)
+                collected = builder.load(held)
+                strided_end = builder.block
+        result = builder.phi(kind)  # not through memory: the unit path must stay in registers
+        result.add_incoming(whole, unit_end)
+        result.add_incoming(collected, strided_end)
+        return result
 
     return vector(pointer, types.intp, types.intp), codegen
 
@@ -204,12 +233,12 @@ def store_strided(typingctx, pointer, stride, value, count):
     def codegen(context, builder, sig, args):
         p, stride, value, count = args
         vector = sig.args[2]
-        held = cgutils.alloca_once_value(builder, value)
-        builder.store(value, held)
+        held = cgutils.alloca_once(builder, value.type)
         with builder.if_else(builder.icmp_signed("==", stride, ir.Constant(I64, 1))) as (unit, strided):
             with unit:
                 store_first(builder, vector, value, p, count)
             with strided:
+                builder.store(value, held)
                 slots = builder.bitcast(held, element(vector.dtype).as_pointer())
                 with cgutils.for_range(builder, _at_most(builder, count, vector.width)) as loop:
                     lane = builder.load(builder.gep(slots, [loop.index]))
@@ -317,10 +346,6 @@ class _Negate(AbstractTemplate):
 def _negate(context, builder, sig, args):
     integer = isinstance(sig.args[0].dtype, types.Integer)
     return builder.neg(args[0]) if integer else builder.fneg(args[0])
-
-
-def _as_vector(context, builder, kind, value, vector):
-    return value if kind == vector else context.cast(builder, value, kind, vector)
 
 
 @intrinsic

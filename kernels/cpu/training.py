@@ -125,7 +125,7 @@ def _block(t, r, theta, scratch, grad, first, count, start):
         return summed
     if t[plan.LOGITS] == 0 and code != LINEAR:
         z, a = scratch + layer[plan.Z_AT], scratch + layer[plan.A_AT]
-        activate_slope(code, r[plan.ALPHAS + layers - 1], n_out, count, delta, ld, 1, z, ld, 1, a, ld, 1, delta, ld, 1)
+        activate_slope(code, r[plan.ALPHAS + layers - 1], n_out, count, delta, ld, z, ld, a, ld, delta, ld)
 
     for back in range(layers):
         i = layers - 1 - back
@@ -372,7 +372,7 @@ def _update(t, r, theta, rate, step):
     r[plan.RATE], r[plan.SHRINK] = rate, 1.0 - rate * r[plan.DECOUPLED]
     if t[plan.OPTIMIZER] == ADAM:
         r[plan.RATE] = rate / (1.0 - r[plan.BETA1] ** step)
-        r[plan.ROOT_CORRECTION] = sqrt(1.0 - r[plan.BETA2] ** step)
+        r[plan.ROOT_CORRECTION] = 1.0 / sqrt(1.0 - r[plan.BETA2] ** step)
     _phase(t, r, theta, plan.UPDATE_PHASE, t[plan.SEGMENTS], _shares_updates(t))
 
 

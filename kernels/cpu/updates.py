@@ -199,6 +199,6 @@ def adam_update(theta, grad, first, second, rate, beta1, beta2, eps, decay, deco
     by_theta, by_grad = theta.strides[0] // z, grad.strides[0] // z
     by_first, by_second = first.strides[0] // z, second.strides[0] // z
     p, g, m, v = address_of(theta), address_of(grad), address_of(first), address_of(second)
-    corrected, shrink, root = rate / (1.0 - beta1**step), 1.0 - rate * decoupled, sqrt(1.0 - beta2**step)
+    corrected, shrink, root = rate / (1.0 - beta1**step), 1.0 - rate * decoupled, 1.0 / sqrt(1.0 - beta2**step)
     n = theta.size
     adam(n, p, by_theta, g, by_grad, m, by_first, v, by_second, corrected, beta1, beta2, eps, decay, shrink, root)
