@@ -81,5 +81,5 @@ def cpu_facts():
         ("fused multiply-add", "yes" if options.has_fma() else "no"),
         ("register tile", f"{options.tile_rows()[0]} x {options.VECTORS}"),
         ("threads", f"{get_num_threads()} of {os.cpu_count()} cores"),
-        ("kernel cache", str(options.cache_folder())),
+        ("kernel cache", str(options.cache_folder() or "none: no home folder")),
     ]

@@ -34,54 +34,62 @@ class Loop:
         batch, rows = plan["BATCH"], plan["ROWS"]
         self.steps_per_epoch = -(-rows // batch)
         self.total = epochs * self.steps_per_epoch
-        self.done = 0
+        self.done, self.first_step = 0, plan["STEP"]
         self.step_seconds = batch * plan.layout.flops_per_sample() / _GUESSED_FLOPS
-        self.snapshot = net.parameters.copy()
+        self.snapshot, self.snapshot_epoch = net.parameters.copy(), net._epoch
         self.rates = np.zeros(1)
         plan.set(COMMAND=backends.TRAIN, LOSSES=history._loss, FINISHED=0, POSITION=0, STEPS=0)
         backends.execute(plan)  # compiles, or loads what was compiled, outside the measured time
 
     def run(self, bar, each_epoch=None):
         """Train to the end; `each_epoch()` is called after each epoch where it is given, and may ask to stop."""
-        while self.done < self.total:
-            steps = max(1, int(CHUNK_SECONDS / self.step_seconds))
-            if each_epoch is not None:
-                steps = min(steps, self.steps_per_epoch - self.done % self.steps_per_epoch)
-            finished = self._chunk(min(steps, self.total - self.done))
-            if finished:
-                bar.update(self.history.epochs, self.history.loss[-1])
-                if each_epoch is not None and each_epoch():
-                    return
+        try:
+            while self.done < self.total:
+                steps = max(1, int(CHUNK_SECONDS / self.step_seconds))
+                if each_epoch is not None:
+                    steps = min(steps, self.steps_per_epoch - self.done % self.steps_per_epoch)
+                finished = self._chunk(min(steps, self.total - self.done))
+                if finished:
+                    bar.update(self.history.epochs, self.history.loss[-1])
+                    if each_epoch is not None and each_epoch():
+                        return
+        finally:
+            self._settle()  # Ctrl-C may have come after the steps of a chunk and before they were counted
 
     def _chunk(self, steps):
         """Run `steps` steps; gives the number of epochs that they completed."""
-        plan, net = self.plan, self.net
+        plan, net, history = self.plan, self.net, self.history
         np.copyto(self.snapshot, net.parameters)
-        epoch = net._epoch
+        self.snapshot_epoch = net._epoch
         self._set_rates(steps)
         plan.set(STEPS=steps)
         execute = backends.execute_interruptibly if self.step_seconds > LONG_STEP_SECONDS else backends.execute
-        before = plan["STEP"]
+        steps, epochs = history.steps, history.epochs
         start = time.perf_counter()
         try:
             execute(plan)
         finally:
             seconds = time.perf_counter() - start
-            made = plan["STEP"] - before
-            net._step, net._epoch = plan["STEP"], plan["EPOCH"]
-            self.history.seconds += seconds
-            self.history.steps += made
-            self.done += made
-            finished, self.history.epochs = plan["FINISHED"] - self.history.epochs, plan["FINISHED"]
+            self._settle()
+            history.seconds += seconds
+        made = history.steps - steps
         if made:
             self.step_seconds = max(seconds / made, 1e-9, self.step_seconds / 8)
         if plan["STATUS"] == backends.DIVERGED:
+            finite = history.loss[np.isfinite(history.loss)]
+            raise DivergedError(history.epochs, float(finite[-1]) if finite.size else None, history)
+        return history.epochs - epochs
+
+    def _settle(self):
+        """Bring net and history to where the plan stands; to do it twice changes nothing."""
+        plan, net, history = self.plan, self.net, self.history
+        net._step, net._epoch = plan["STEP"], plan["EPOCH"]
+        history.steps = self.done = plan["STEP"] - self.first_step
+        history.epochs = plan["FINISHED"]
+        if plan["STATUS"] == backends.DIVERGED:
             np.copyto(net.parameters, self.snapshot)
             net._forget_optimizer()
-            net._epoch = epoch
-            finite = self.history.loss[np.isfinite(self.history.loss)]
-            raise DivergedError(self.history.epochs, float(finite[-1]) if finite.size else None, self.history)
-        return finished
+            net._epoch = self.snapshot_epoch
 
     def _set_rates(self, steps):
         epochs = (self.done + np.arange(steps)) // self.steps_per_epoch

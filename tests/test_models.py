@@ -378,21 +378,17 @@ except KeyboardInterrupt:
 @pytest.mark.skipif(sys.platform == "win32", reason="a subprocess takes no SIGINT there")
 @pytest.mark.parametrize("batch_size, long_step", [(None, 0.2), (32, 0.2), (None, 0.0)])
 def test_control_c_stops_a_long_fit_at_a_completed_step(batch_size, long_step):
-    child = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED.format(batch_size=batch_size, long_step=long_step)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert child.stdout.readline() == "fitting\n"
-        time.sleep(1.5)  # well inside the fit
-        child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=120)
-    finally:
-        child.kill()
-        child.wait()
-    assert out == "moved True finite True\n", err
+    code = INTERRUPTED.format(batch_size=batch_size, long_step=long_step)
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as child:
+        try:
+            first = child.stdout.readline()
+            time.sleep(1.5)  # well inside the fit
+            child.send_signal(signal.SIGINT)
+            out, err = child.communicate(timeout=120)
+        finally:
+            child.kill()
+    assert first + out == "fitting\nmoved True finite True\n", err
     assert child.returncode == 0, err
 
 

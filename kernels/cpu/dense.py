@@ -8,10 +8,9 @@ and `dense_backward` are the public kernels on (samples, features) arrays.
 from ..formulas import LINEAR, SOFTMAX
 from ..options import FAST, jit
 from .activations import activate, activate_any, activate_slope, activate_slope_any, softmax, softmax_slope
-from .matmul import ACCUMULATE, BIAS, ZERO, product, product_any
+from .matmul import ACCUMULATE, BIAS, ZERO, product, product_any, product_rows
 from .memory import address_of, plain
-from .simd import lanes, like, load, load_strided, store_strided, total
-from .tile import lane_products, lane_products_first, tile_spill, tile_zeros
+from .simd import lanes, like, load_strided, store_strided, total
 
 STRIP = 32  # rows whose activation follows their product while both are in the first-level cache
 
@@ -40,9 +39,26 @@ def input_gradient_lanes(n_in, n_out, samples, W, delta, code, param, z, a, ld, 
 
 
 @jit(FAST)
+def forward_rows(n_in, n_out, samples, W, b, code, param, rows, ld_rows, ld, z, a):
+    """`forward_lanes` from samples as they lie, `rows` (samples, features): for few outputs of many features.
+
+    It saves the transposition of the samples, at the price of one sum across the lanes for each output.
+    """
+    product_rows(n_out, samples, n_in, W, n_in, rows, ld_rows, z, ld, plain(1), plain(BIAS), b)
+    if code != LINEAR and code != SOFTMAX:
+        activate(code, param, n_out, samples, z, ld, a, ld)
+
+
+@jit(FAST)
 def weight_gradient(n_in, n_out, samples, delta, ld, rows, ld_rows, start, dW):
     """dW = delta rows, where `rows` is (samples, features); ACCUMULATE adds."""
     product(n_out, n_in, samples, delta, ld, plain(1), rows, ld_rows, dW, n_in, start, dW)
+
+
+@jit(FAST)
+def weight_gradient_narrow(n_in, n_out, samples, delta, x, ld, start, dW):
+    """dW = delta x^T with both (features, ld): for layers with so few inputs that they would not fill the lanes."""
+    product_rows(n_out, n_in, samples, delta, ld, x, ld, dW, n_in, plain(1), start, dW)
 
 
 @jit(FAST)
@@ -53,45 +69,6 @@ def bias_gradient(n_out, samples, delta, ld, start, db):
         for s in range(0, samples, lanes(delta)):
             summed = summed + load_strided(delta + (o * ld + s), 1, samples - s)
         db[o] = total(summed) + (db[o] if start == ACCUMULATE else 0.0)
-
-
-def _narrow_of(rows, columns):
-    """A block of `rows` x `columns` weight gradients, each summed along the lanes."""
-
-    @jit(FAST)
-    def block(samples, delta, x, ld, start, dW, n_in):
-        width = lanes(delta)
-        tile = tile_zeros(delta, rows, columns)
-        whole = samples // width * width
-        for s in range(0, whole, width):
-            tile = lane_products(tile, delta + s, ld, x + s, ld)
-        if whole < samples:
-            tile = lane_products_first(tile, delta + whole, ld, x + whole, ld, samples - whole)
-        sums = tile_spill(tile)
-        for i in range(rows):
-            for j in range(columns):
-                summed = total(load(sums + (i * columns + j) * width))
-                dW[i * n_in + j] = summed + (dW[i * n_in + j] if start == ACCUMULATE else 0.0)
-
-    return block
-
-
-_narrow_4x4, _narrow_1x4, _narrow_4x1, _narrow_1x1 = (_narrow_of(*size) for size in ((4, 4), (1, 4), (4, 1), (1, 1)))
-
-
-@jit(FAST)
-def weight_gradient_narrow(n_in, n_out, samples, delta, x, ld, start, dW):
-    """dW = delta x^T with both (features, ld): for layers with so few inputs that they would not fill the lanes."""
-    for o in range(0, n_out // 4 * 4, 4):
-        for i in range(0, n_in // 4 * 4, 4):
-            _narrow_4x4(samples, delta + o * ld, x + i * ld, ld, start, dW + (o * n_in + i), n_in)
-        for i in range(n_in // 4 * 4, n_in):
-            _narrow_4x1(samples, delta + o * ld, x + i * ld, ld, start, dW + (o * n_in + i), n_in)
-    for o in range(n_out // 4 * 4, n_out):
-        for i in range(0, n_in // 4 * 4, 4):
-            _narrow_1x4(samples, delta + o * ld, x + i * ld, ld, start, dW + (o * n_in + i), n_in)
-        for i in range(n_in // 4 * 4, n_in):
-            _narrow_1x1(samples, delta + o * ld, x + i * ld, ld, start, dW + (o * n_in + i), n_in)
 
 
 @jit(FAST, public=True)

@@ -1,14 +1,26 @@
 """The products behind every layer.
 
 `product` is the fast one: register tiles over operands whose columns are consecutive in B and C, straight from memory.
-That is how the training loop lays everything out. `product_any` brings other strides into that form where it can.
+That is how the training loop lays everything out. `product_rows` takes A and B by rows, as for A B^T, and sums along
+the lanes. `product_any` brings other strides into one of these forms where it can.
 `matmul` is the public kernel on arrays.
 """
 
 from ..options import FAST, VECTORS, jit, tile_rows
 from .memory import address_of
-from .simd import fma, lanes, like, load, load_strided, splat, store_strided
-from .tile import rank1, rank1_vector, tile_bias, tile_load, tile_spill, tile_store, tile_zeros, transpose_square
+from .simd import fma, lanes, like, load, load_strided, splat, store_strided, total
+from .tile import (
+    lane_products,
+    lane_products_first,
+    rank1,
+    rank1_vector,
+    tile_bias,
+    tile_load,
+    tile_spill,
+    tile_store,
+    tile_zeros,
+    transpose_square,
+)
 
 ZERO, BIAS, ACCUMULATE = 0, 1, 2  # what the sums start from: nothing, bias[i] in row i, C itself
 
@@ -83,6 +95,57 @@ def product(m, n, k, a, rs_a, cs_a, b, rs_b, c, rs_c, start, bias):
         _strip_1(n, k, a + i * rs_a, rs_a, cs_a, b, rs_b, c + i * rs_c, rs_c, start, bias + i)
 
 
+def _dots_of(rows, columns):
+    """`rows` x `columns` dot products, each summed along the lanes."""
+
+    @jit(FAST)
+    def dots(k, a, ld_a, b, ld_b, c, rs_c, cs_c, start, bias):
+        width = lanes(a)
+        tile = tile_zeros(a, rows, columns)
+        whole = k // width * width
+        for p in range(0, whole, width):
+            tile = lane_products(tile, a + p, ld_a, b + p, ld_b)
+        if whole < k:
+            tile = lane_products_first(tile, a + whole, ld_a, b + whole, ld_b, k - whole)
+        sums = tile_spill(tile)
+        for i in range(rows):
+            for j in range(columns):
+                at = i * rs_c + j * cs_c
+                summed = total(load(sums + (i * columns + j) * width))
+                if start == BIAS:
+                    summed += bias[i]
+                elif start == ACCUMULATE:
+                    summed += c[at]
+                c[at] = summed
+
+    return dots
+
+
+_dots_4x4, _dots_4x1, _dots_1x4, _dots_1x1 = (_dots_of(*size) for size in ((4, 4), (4, 1), (1, 4), (1, 1)))
+DEPTH = 1024  # elements of the operands' rows that go through the tiles before the next: eight rows in the first cache
+
+
+@jit(FAST)
+def product_rows(m, n, k, a, ld_a, b, ld_b, c, rs_c, cs_c, start, bias):
+    """C (m, n) = A (m, k) @ B (n, k)^T, both operands by rows of consecutive elements; `start` as for `product`."""
+    whole_m, whole_n = m // 4 * 4, n // 4 * 4
+    for at in range(0, k, DEPTH):
+        depth = min(DEPTH, k - at)
+        for j in range(0, whole_n, 4):
+            q, t = b + (j * ld_b + at), c + j * cs_c
+            for i in range(0, whole_m, 4):
+                _dots_4x4(depth, a + (i * ld_a + at), ld_a, q, ld_b, t + i * rs_c, rs_c, cs_c, start, bias + i)
+            for i in range(whole_m, m):
+                _dots_1x4(depth, a + (i * ld_a + at), ld_a, q, ld_b, t + i * rs_c, rs_c, cs_c, start, bias + i)
+        for j in range(whole_n, n):
+            q, t = b + (j * ld_b + at), c + j * cs_c
+            for i in range(0, whole_m, 4):
+                _dots_4x1(depth, a + (i * ld_a + at), ld_a, q, ld_b, t + i * rs_c, rs_c, cs_c, start, bias + i)
+            for i in range(whole_m, m):
+                _dots_1x1(depth, a + (i * ld_a + at), ld_a, q, ld_b, t + i * rs_c, rs_c, cs_c, start, bias + i)
+        start = ACCUMULATE
+
+
 @jit(FAST)
 def _product_strided(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start):
     """`product` for any strides, one register of C at a time: right everywhere, fast nowhere."""
@@ -129,6 +192,8 @@ def product_any(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start, wor
         b, rs_b, cs_b = work, n, 1
     if cs_b == 1 and cs_c == 1:
         product(m, n, k, a, rs_a, cs_a, b, rs_b, c, rs_c, start, a)
+    elif cs_a == 1 and rs_b == 1:
+        product_rows(m, n, k, a, rs_a, b, cs_b, c, rs_c, cs_c, start, a)
     else:
         _product_strided(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start)
 

@@ -14,7 +14,14 @@ from ..formulas import ADAM, LINEAR, NESTEROV, RMSPROP, SGD, SOFTMAX
 from ..options import EXACT, FAST, VECTORS, jit
 from . import updates
 from .activations import activate_slope, softmax
-from .dense import bias_gradient, forward_lanes, input_gradient_lanes, weight_gradient, weight_gradient_narrow
+from .dense import (
+    bias_gradient,
+    forward_lanes,
+    forward_rows,
+    input_gradient_lanes,
+    weight_gradient,
+    weight_gradient_narrow,
+)
 from .losses import loss_sum, weight_sum
 from .matmul import ACCUMULATE, ZERO, product, transpose
 from .memory import (
@@ -71,6 +78,12 @@ def _narrowest(samples, width):
     return 2 * width if samples >= 8 * width else width // 2
 
 
+@jit(EXACT)
+def _takes_rows(n_in, n_out, width):
+    """Whether the first layer takes samples as they lie: a sum across the lanes costs about 10 transposed elements."""
+    return n_in >= width and n_in >= 10 * n_out
+
+
 @jit(FAST)
 def _block(t, r, theta, scratch, grad, first, count, start):
     """Take `count` rows from `first` on through the net, and do what the plan's flags ask; gives their loss sum."""
@@ -92,17 +105,22 @@ def _block(t, r, theta, scratch, grad, first, count, start):
         ss_w = 1
         w = scratch + t[plan.WEIGHTS_AT] if t[plan.SHUFFLE] != 0 else w + first
     inputs = scratch + t[plan.INPUT_AT]
-    if t[plan.LOADED] == 0:
+    layer = t + t[plan.LAYERS_AT]
+    by_rows = _takes_rows(layer[plan.N_IN], layer[plan.N_OUT], lanes(theta))
+    if not by_rows and t[plan.LOADED] == 0:
         transpose(count, n_features, rows, ld_rows, inputs, ld)
 
     x = inputs
-    layer = t + t[plan.LAYERS_AT]
     for i in range(layers):
         n_in, n_out, code = layer[plan.N_IN], layer[plan.N_OUT], layer[plan.ACTIVATION]
         z, a = scratch + layer[plan.Z_AT], scratch + layer[plan.A_AT]
         last_logits = i == layers - 1 and flags & plan.WRITE_OUTPUT == 0 and t[plan.LOGITS] != 0
-        W, b = theta + layer[plan.W_AT], theta + layer[plan.B_AT]
-        forward_lanes(n_in, n_out, samples, W, b, LINEAR if last_logits else code, r[plan.ALPHAS + i], x, ld, z, a)
+        W, b, alpha = theta + layer[plan.W_AT], theta + layer[plan.B_AT], r[plan.ALPHAS + i]
+        code = LINEAR if last_logits else code
+        if i == 0 and by_rows:
+            forward_rows(n_in, n_out, count, W, b, code, alpha, rows, ld_rows, ld, z, a)
+        else:
+            forward_lanes(n_in, n_out, samples, W, b, code, alpha, x, ld, z, a)
         x = a
         layer = layer + plan.RECORD
     layer = layer + -plan.RECORD
@@ -134,7 +152,7 @@ def _block(t, r, theta, scratch, grad, first, count, start):
         dW, db = grad + layer[plan.W_AT], grad + layer[plan.B_AT]
         previous = layer + -plan.RECORD
         x = inputs if i == 0 else scratch + previous[plan.A_AT]
-        if n_in <= _narrowest(count, lanes(theta)):
+        if n_in <= _narrowest(count, lanes(theta)) and not (i == 0 and by_rows):
             weight_gradient_narrow(n_in, n_out, count, delta, x, ld, start, dW)
         else:
             by_sample, ld_sample = rows, ld_rows
