@@ -7,8 +7,8 @@ import functools
 import hashlib
 import os
 import pickle
+import secrets
 import sys
-import tempfile
 from pathlib import Path
 
 import numba
@@ -45,7 +45,7 @@ def jit(math, public=False):
 
     def decorate(function):
         if not COMPILED:
-            return _silent(function) if public else function
+            return _in_plain_python(function, public)
         pipeline = {} if public or JITCodeLibrary is None else {"pipeline_class": _InnerCompiler}
         dispatcher = njit(
             fastmath=set(math),
@@ -62,14 +62,17 @@ def jit(math, public=False):
     return decorate
 
 
-def _silent(function):
-    """`function` in plain Python, where overflow and division by zero are as silent as in compiled code."""
+def _in_plain_python(function, public):
+    """The function itself; where Python enters, overflow and division by zero are as silent as in compiled code."""
+    kernel = function
+    if public:
 
-    @functools.wraps(function)
-    def kernel(*args, **keywords):
-        with np.errstate(all="ignore"):
-            return function(*args, **keywords)
+        @functools.wraps(function)
+        def kernel(*args, **keywords):
+            with np.errstate(all="ignore"):
+                return function(*args, **keywords)
 
+    kernel.py_func = function
     return kernel
 
 
@@ -159,17 +162,20 @@ def default_threads():
     return numba.config.NUMBA_NUM_THREADS
 
 
-@functools.cache
-def sources_hash():
-    """Hash of every kernel source, so that an edit anywhere makes old cache files unreachable."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+def _sources_hash():
+    """Hash of every kernel source, so that an edit anywhere makes old cache files unreachable; None without sources."""
+    digest, paths = hashlib.sha256(), sorted(Path(__file__).parent.rglob("*.py"))
+    for path in paths:
         digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
+    return digest.hexdigest() if paths else None  # none to see in a zip file
+
+
+# taken at import (1 ms): a file that is changed after it is not what this process runs
+SOURCES = _sources_hash()
 
 
 def cache_folder():
-    """Folder of compiled kernels: FASTNN_CACHE_DIR, else the user's cache folder."""
+    """Folder of compiled kernels: FASTNN_CACHE_DIR, else the user's cache folder, None for a user without a home."""
     chosen = os.environ.get("FASTNN_CACHE_DIR")
     if chosen:
         return Path(chosen)
@@ -179,7 +185,8 @@ def cache_folder():
         base = "~/Library/Caches"
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "fastnn"
+    folder = os.path.expanduser(os.path.join(base, "fastnn"))
+    return None if folder.startswith("~") else Path(folder)
 
 
 if _Cache is not None:
@@ -200,7 +207,10 @@ if _Cache is not None:
             return str(cache_folder())
 
         def _path(self, signature):
-            key = (self._name, str(signature), _target(), sources_hash(), numba.__version__, sys.version, EXACT, FAST)
+            """The file of a signature; None where nothing is kept."""
+            if cache_folder() is None or SOURCES is None:
+                return None
+            key = (self._name, str(signature), _target(), SOURCES, numba.__version__, sys.version, EXACT, FAST)
             name = hashlib.sha256(repr([sorted(k) if isinstance(k, frozenset) else k for k in key]).encode())
             return cache_folder() / f"{self._name.rpartition('.')[2]}-{name.hexdigest()[:32]}.fnc"
 
@@ -208,13 +218,14 @@ if _Cache is not None:
             """The compiled function for `sig`, or None."""
             target_context.refresh()
             try:
-                content = self._path(sig).read_bytes()
-                digest, payload = content[:32], content[32:]
-                if hashlib.sha256(payload).digest() != digest:
-                    return None
-                return CompileResult._rebuild(target_context, *pickle.loads(payload))
+                path = self._path(sig)
+                content = b"" if path is None else path.read_bytes()
             except OSError:
                 return None
+            digest, payload = content[:32], content[32:]
+            if hashlib.sha256(payload).digest() != digest:
+                return None
+            return CompileResult._rebuild(target_context, *pickle.loads(payload))
 
         def save_overload(self, sig, data):
             """Keep a compiled function; a full disk or a read-only folder is no error."""
@@ -223,16 +234,19 @@ if _Cache is not None:
             from numba.core.serialize import dumps
 
             payload = dumps(data._reduce())
-            path, temporary = self._path(sig), None
             try:
+                path = self._path(sig)
+                if path is None:
+                    return
                 path.parent.mkdir(parents=True, exist_ok=True)
-                handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-                with os.fdopen(handle, "wb") as file:
-                    file.write(hashlib.sha256(payload).digest() + payload)
-                os.replace(temporary, path)
+                temporary = path.with_name(f"{path.stem}-{secrets.token_hex(8)}.tmp")
+                try:
+                    temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
+                    os.replace(temporary, path)
+                finally:
+                    temporary.unlink(missing_ok=True)
             except OSError:
-                if temporary is not None:
-                    Path(temporary).unlink(missing_ok=True)
+                return
 
         def enable(self):
             """Part of Numba's interface."""

@@ -1,10 +1,12 @@
 """What every test shares."""
 
+import numba
 import pytest
 from hypothesis import settings
 
-# a first example may compile; the same examples on every run
-settings.register_profile("fastnn", deadline=None, derandomize=True, database=None, max_examples=40)
+# a first example may compile; the same examples on every run; few in plain Python, which takes its time
+examples = 4 if numba.config.DISABLE_JIT else 40
+settings.register_profile("fastnn", deadline=None, derandomize=True, database=None, max_examples=examples)
 settings.load_profile("fastnn")
 
 

@@ -140,14 +140,14 @@ def test_options_alone_chooses_how_to_compile():
     assert not wrong
 
 
-def test_three_files_write_llvm():
+def test_four_files_write_llvm():
     importers = {
         name_of(path)
         for path in sources("fastnn", "kernels")
         for name in imported(path, parse(path))
         if inside(name, "llvmlite")
     }
-    assert importers == {"kernels/cpu/memory.py", "kernels/cpu/simd.py", "kernels/cpu/tile.py"}
+    assert importers == {f"kernels/cpu/{name}.py" for name in ("memory", "registers", "simd", "tile")}
 
 
 def test_files_are_short():

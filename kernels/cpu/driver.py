@@ -11,6 +11,8 @@ from .. import plan as _plan
 from ..options import VECTORS, lanes
 from .training import run
 
+LOOK = 0.1  # seconds: on Windows Ctrl-C does not end a wait without a limit
+
 
 def make_plan(layout, theta, batch, threads, gradient=False):
     """A plan for rows of `batch` at a time on this machine.
@@ -86,7 +88,8 @@ def execute_interruptibly(plan):
             _thread.start_new_thread(lead, ())
         except RuntimeError:  # no more threads in this process
             lead()
-        ended.wait()
+        while not ended.wait(LOOK):
+            pass
     except BaseException:
         plan.set(STOP=1)
         if not start.acquire(blocking=False):
@@ -102,7 +105,7 @@ def _outwait(event):
     """Wait for an event that is near, however often Ctrl-C is pressed meanwhile."""
     while not event.is_set():
         try:
-            event.wait()
+            event.wait(LOOK)
         except KeyboardInterrupt:
             continue
 

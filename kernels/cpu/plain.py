@@ -202,6 +202,14 @@ def store(pointer, value):
     pointer.view(value.lanes.shape, (1,))[...] = value.lanes
 
 
+def load_part(pointer, count):
+    return load_strided(pointer, 1, count)
+
+
+def store_part(pointer, value, count):
+    store_strided(pointer, 1, value, count)
+
+
 def load_strided(pointer, stride, count):
     result = np.zeros(lanes(pointer), pointer.dtype)
     count = max(0, min(count, result.size))

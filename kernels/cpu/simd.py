@@ -1,4 +1,4 @@
-"""SIMD vectors as Numba types: with `memory.py` and `tile.py` the only place that writes LLVM IR.
+"""What a kernel can do with SIMD vectors.
 
 A kernel works on a `Pointer`, whose element type decides everything: `load(p)` gives a `Vector` that fills one
 register, `lanes(p)` says how many elements that is. Vectors have the operators of numbers, comparisons give a `Mask`,
@@ -12,112 +12,27 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, lower_cast, models, overload, register_model
+from numba.extending import intrinsic, lower_builtin, lower_cast, overload
 
-from ..options import COMPILED, EXACT, has_fma
+from ..options import COMPILED, EXACT
 from ..options import lanes as lanes_of
 from .memory import I64, element
 from .plain import stand_in
-
-I1, I32 = ir.IntType(1), ir.IntType(32)
-
-
-class Vector(types.Type):
-    """One SIMD register of `dtype` elements."""
-
-    def __init__(self, dtype):
-        self.dtype = dtype
-        self.width = lanes_of(dtype.bitwidth)
-        super().__init__(name=f"Vector({dtype}x{self.width})")
-
-
-class Mask(types.Type):
-    """One truth value a lane."""
-
-    def __init__(self, width):
-        self.width = width
-        super().__init__(name=f"Mask({width})")
-
-
-def register(vector):
-    """LLVM type of a Vector."""
-    return ir.VectorType(element(vector.dtype), vector.width)
-
-
-@register_model(Vector)
-class _VectorModel(models.PrimitiveModel):
-    def __init__(self, manager, kind):
-        super().__init__(manager, kind, register(kind))
-
-
-@register_model(Mask)
-class _MaskModel(models.PrimitiveModel):
-    def __init__(self, manager, kind):
-        super().__init__(manager, kind, ir.VectorType(I1, kind.width))
-
-
-# LLVM helpers ---------------------------------------------------------------------------------------------------------
-
-
-def spread(builder, scalar, width):
-    """A register with `scalar` in every lane."""
-    undefined = ir.Constant(ir.VectorType(scalar.type, width), ir.Undefined)
-    first = builder.insert_element(undefined, scalar, ir.Constant(I32, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, width), [0] * width))
-
-
-def load_vector(builder, kind, pointer):
-    """Unaligned load of a whole register."""
-    return builder.load(builder.bitcast(pointer, register(kind).as_pointer()), align=kind.dtype.bitwidth // 8)
-
-
-def store_vector(builder, kind, value, pointer):
-    """Unaligned store of a whole register."""
-    builder.store(value, builder.bitcast(pointer, register(kind).as_pointer()), align=kind.dtype.bitwidth // 8)
-
-
-def call_llvm(builder, name, result, *values):
-    """Call of the LLVM intrinsic `name`."""
-    kind = ir.FunctionType(result, [v.type for v in values])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
-
-
-def suffix(kind):
-    """The overload suffix of LLVM intrinsics, such as v16f32."""
-    letter = "i" if isinstance(kind.dtype, types.Integer) else "f"
-    return f"v{kind.width}{letter}{kind.dtype.bitwidth}"
-
-
-def fused(builder, kind, a, b, c):
-    """A * b + c, in one rounding where the machine can."""
-    name = "fma" if has_fma() else "fmuladd"
-    return call_llvm(builder, f"llvm.{name}.{suffix(kind)}", register(kind), a, b, c)
-
-
-def first_lanes(builder, count, width):
-    """Mask of the lanes below `count` (an i64)."""
-    numbers = ir.Constant(ir.VectorType(I32, width), list(range(width)))
-    return builder.icmp_signed("<", numbers, spread(builder, builder.trunc(count, I32), width))
-
-
-def load_first(builder, kind, pointer, count):
-    """The first `count` elements, zero in the other lanes; never touches memory beyond them."""
-    vector = register(kind)
-    address = builder.bitcast(pointer, vector.as_pointer())
-    name = f"llvm.masked.load.{suffix(kind)}.p0"
-    mask = first_lanes(builder, count, kind.width)
-    return call_llvm(builder, name, vector, address, ir.Constant(I32, 1), mask, ir.Constant(vector, None))
-
-
-def store_first(builder, kind, value, pointer, count):
-    """Store the first `count` lanes only."""
-    address = builder.bitcast(pointer, register(kind).as_pointer())
-    mask = first_lanes(builder, count, kind.width)
-    name = f"llvm.masked.store.{suffix(kind)}.p0"
-    call_llvm(builder, name, ir.VoidType(), value, address, ir.Constant(I32, 1), mask)
-
-
-# Moving vectors -------------------------------------------------------------------------------------------------------
+from .registers import (
+    I32,
+    Mask,
+    Vector,
+    at_most,
+    call_llvm,
+    fused,
+    load_first,
+    load_vector,
+    register,
+    spread,
+    store_first,
+    store_vector,
+    suffix,
+)
 
 
 @intrinsic
@@ -213,7 +128,7 @@ def load_strided(typingctx, pointer, stride, count):
             with strided:
                 builder.store(ir.Constant(kind, None), held)
                 slots = builder.bitcast(held, element(vector.dtype).as_pointer())
-                with cgutils.for_range(builder, _at_most(builder, count, vector.width)) as loop:
+                with cgutils.for_range(builder, at_most(builder, count, vector.width)) as loop:
                     value = builder.load(builder.gep(p, [builder.mul(loop.index, stride)]))
                     builder.store(value, builder.gep(slots, [loop.index]))
                 collected = builder.load(held)
@@ -240,20 +155,12 @@ def store_strided(typingctx, pointer, stride, value, count):
             with strided:
                 builder.store(value, held)
                 slots = builder.bitcast(held, element(vector.dtype).as_pointer())
-                with cgutils.for_range(builder, _at_most(builder, count, vector.width)) as loop:
+                with cgutils.for_range(builder, at_most(builder, count, vector.width)) as loop:
                     lane = builder.load(builder.gep(slots, [loop.index]))
                     builder.store(lane, builder.gep(p, [builder.mul(loop.index, stride)]))
         return context.get_dummy_value()
 
     return types.void(pointer, types.intp, value, types.intp), codegen
-
-
-def _at_most(builder, count, width):
-    limit = ir.Constant(I64, width)
-    return builder.select(builder.icmp_signed("<", count, limit), count, limit)
-
-
-# Arithmetic -----------------------------------------------------------------------------------------------------------
 
 
 def _vector_among(args):

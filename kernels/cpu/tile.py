@@ -12,7 +12,7 @@ from numba.extending import intrinsic, models, register_model
 from ..options import COMPILED
 from .memory import I64, Pointer, element
 from .plain import stand_in
-from .simd import (
+from .registers import (
     I32,
     Vector,
     fused,
