@@ -10,20 +10,11 @@ from math import sqrt
 import numpy as np
 
 from .. import plan
-from ..formulas import ADAM, LINEAR, NESTEROV, RMSPROP, SGD, SOFTMAX
-from ..options import EXACT, FAST, VECTORS, jit
+from ..formulas import ADAM, NESTEROV, RMSPROP, SGD
+from ..options import EXACT, VECTORS, jit
 from . import updates
-from .activations import activate_slope, softmax
-from .dense import (
-    bias_gradient,
-    forward_lanes,
-    forward_rows,
-    input_gradient_lanes,
-    weight_gradient,
-    weight_gradient_narrow,
-)
-from .losses import loss_sum, weight_sum
-from .matmul import ACCUMULATE, ZERO, product, transpose
+from .losses import weight_sum
+from .matmul import ACCUMULATE, ZERO
 from .memory import (
     address_of,
     atomic_add,
@@ -35,144 +26,12 @@ from .memory import (
     plain,
     pointer_at,
 )
-from .rng import half_bits, mix, permuted
+from .passes import row_at, run_block
+from .rng import half_bits, mix
 from .simd import lanes, like, load_strided, store_strided, total
 
 SPINS = 2000  # looks at a ticket before a thread offers its core to others
 MANY = 1 << 15  # parameters from which an update is worth sharing: below, it takes less than two phases cost
-
-
-@jit(EXACT)
-def _row(t, index):
-    """The row of the data that stands at `index` of the epoch's order."""
-    if t[plan.SHUFFLE] != 0:
-        return permuted(np.uint64(t[plan.KEY]), index, t[plan.ROWS], t[plan.LEFT_BITS], t[plan.RIGHT_BITS])
-    return index
-
-
-@jit(EXACT)
-def _copy(count, source, target):
-    for i in range(0, count, lanes(source)):
-        store_strided(target + i, 1, load_strided(source + i, 1, count - i), count - i)
-
-
-@jit(EXACT)
-def _gather(t, theta, scratch, first, count):
-    """Bring shuffled rows, targets and weights together; targets as (outputs, ld)."""
-    features, stride, ld = t[plan.FEATURES], t[plan.X_STRIDE], t[plan.LD]
-    x, y, w = pointer_at(t[plan.X], theta), pointer_at(t[plan.Y], theta), pointer_at(t[plan.WEIGHTS], theta)
-    rows, targets = scratch + t[plan.ROWS_AT], scratch + t[plan.TARGETS_AT]
-    columns = t[plan.Y_COLUMNS]
-    for s in range(count):
-        row = _row(t, first + s)
-        _copy(features, x + row * stride, rows + s * features)
-        for j in range(columns):
-            targets[j * ld + s] = y[row * columns + j]
-        if t[plan.WEIGHTS] != 0:
-            scratch[t[plan.WEIGHTS_AT] + s] = w[row]
-
-
-@jit(EXACT)
-def _narrowest(samples, width):
-    """Most inputs of a layer whose weight gradient is summed along the lanes instead of across them."""
-    return 2 * width if samples >= 8 * width else width // 2
-
-
-@jit(EXACT)
-def _takes_rows(n_in, n_out, width):
-    """Whether the first layer takes samples as they lie: a sum across the lanes costs about 10 transposed elements."""
-    return n_in >= width and n_in >= 10 * n_out
-
-
-@jit(FAST)
-def _block(t, r, theta, scratch, grad, first, count, start):
-    """Take `count` rows from `first` on through the net, and do what the plan's flags ask; gives their loss sum."""
-    layers, ld, flags = t[plan.LAYERS], t[plan.LD], t[plan.FLAGS]
-    n_features = t[plan.FEATURES]
-    # whole tiles: what stands in the lanes past the last sample is computed with and never used
-    width = VECTORS * lanes(theta)
-    samples = (count + width - 1) // width * width
-    rows = pointer_at(t[plan.X], theta) + first * t[plan.X_STRIDE]
-    ld_rows = t[plan.X_STRIDE]
-    columns = t[plan.Y_COLUMNS]
-    y, fs_y, ss_y = pointer_at(t[plan.Y], theta) + first * columns, 1, columns
-    w, ss_w = pointer_at(t[plan.WEIGHTS], theta), 0
-    if t[plan.SHUFFLE] != 0:
-        _gather(t, theta, scratch, first, count)
-        rows, ld_rows = scratch + t[plan.ROWS_AT], n_features
-        y, fs_y, ss_y = scratch + t[plan.TARGETS_AT], ld, 1
-    if t[plan.WEIGHTS] != 0:
-        ss_w = 1
-        w = scratch + t[plan.WEIGHTS_AT] if t[plan.SHUFFLE] != 0 else w + first
-    inputs = scratch + t[plan.INPUT_AT]
-    layer = t + t[plan.LAYERS_AT]
-    by_rows = _takes_rows(layer[plan.N_IN], layer[plan.N_OUT], lanes(theta))
-    if not by_rows and t[plan.LOADED] == 0:
-        transpose(count, n_features, rows, ld_rows, inputs, ld)
-
-    x = inputs
-    for i in range(layers):
-        n_in, n_out, code = layer[plan.N_IN], layer[plan.N_OUT], layer[plan.ACTIVATION]
-        z, a = scratch + layer[plan.Z_AT], scratch + layer[plan.A_AT]
-        last_logits = i == layers - 1 and flags & plan.WRITE_OUTPUT == 0 and t[plan.LOGITS] != 0
-        W, b, alpha = theta + layer[plan.W_AT], theta + layer[plan.B_AT], r[plan.ALPHAS + i]
-        code = LINEAR if last_logits else code
-        if i == 0 and by_rows:
-            forward_rows(n_in, n_out, count, W, b, code, alpha, rows, ld_rows, ld, z, a)
-        else:
-            forward_lanes(n_in, n_out, samples, W, b, code, alpha, x, ld, z, a)
-        x = a
-        layer = layer + plan.RECORD
-    layer = layer + -plan.RECORD
-    n_out, code = layer[plan.N_OUT], layer[plan.ACTIVATION]
-    if flags & plan.WRITE_OUTPUT != 0:
-        if code == SOFTMAX:
-            softmax(n_out, count, x, ld, 1, x, ld, 1)
-        stride = t[plan.OUT_STRIDE]
-        transpose(n_out, count, x, ld, pointer_at(t[plan.OUT], theta) + first * stride, stride)
-    if flags & plan.WITH_LOSS == 0:
-        return 0.0
-
-    delta, other = scratch + t[plan.DELTA_AT], scratch + t[plan.NEXT_DELTA_AT]
-    scale = 1.0 / r[plan.BATCH_WEIGHT] if flags & plan.WITH_GRADIENT != 0 else 0.0
-    labels = t[plan.LABELS] != 0
-    summed = loss_sum(
-        t[plan.LOSS], r[plan.LOSS_PARAM], n_out, count, x, ld, 1, y, fs_y, ss_y, labels, w, ss_w, scale, delta, ld, 1
-    )
-    if flags & plan.WITH_GRADIENT == 0:
-        return summed
-    if t[plan.LOGITS] == 0 and code != LINEAR:
-        z, a = scratch + layer[plan.Z_AT], scratch + layer[plan.A_AT]
-        activate_slope(code, r[plan.ALPHAS + layers - 1], n_out, count, delta, ld, z, ld, a, ld, delta, ld)
-
-    for back in range(layers):
-        i = layers - 1 - back
-        n_in, n_out = layer[plan.N_IN], layer[plan.N_OUT]
-        W = theta + layer[plan.W_AT]
-        dW, db = grad + layer[plan.W_AT], grad + layer[plan.B_AT]
-        previous = layer + -plan.RECORD
-        x = inputs if i == 0 else scratch + previous[plan.A_AT]
-        if n_in <= _narrowest(count, lanes(theta)) and not (i == 0 and by_rows):
-            weight_gradient_narrow(n_in, n_out, count, delta, x, ld, start, dW)
-        else:
-            by_sample, ld_sample = rows, ld_rows
-            if i > 0:
-                by_sample, ld_sample = scratch + t[plan.TURNED_AT], n_in
-                transpose(n_in, count, x, ld, by_sample, ld_sample)
-            weight_gradient(n_in, n_out, count, delta, ld, by_sample, ld_sample, start, dW)
-        bias_gradient(n_out, count, delta, ld, start, db)
-        if i == 0:
-            if flags & plan.WRITE_INPUT_GRADIENT != 0:
-                product(n_in, samples, n_out, W, plain(1), n_in, delta, ld, other, ld, plain(ZERO), W)
-                stride = t[plan.OUT_STRIDE]
-                transpose(n_in, count, other, ld, pointer_at(t[plan.OUT], theta) + first * stride, stride)
-            return summed
-        layer = previous
-        z, a = scratch + layer[plan.Z_AT], scratch + layer[plan.A_AT]
-        code, alpha = layer[plan.ACTIVATION], r[plan.ALPHAS + i - 1]
-        input_gradient_lanes(n_in, n_out, samples, W, delta, code, alpha, z, a, ld, other)
-        delta, other = other, delta
-    return summed
 
 
 @jit(EXACT)
@@ -188,7 +47,7 @@ def _slot(t, r, theta, scratch, slot):
         if t[plan.STOP] != 0:
             break
         count = min(t[plan.BLOCK], high - at)
-        summed += _block(t, r, theta, scratch, grad, t[plan.FIRST] + at, count, start)
+        summed += run_block(t, r, theta, scratch, grad, t[plan.FIRST] + at, count, start)
         start = ACCUMULATE
     slot_losses = pointer_at(t[plan.SLOT_LOSSES], r)
     slot_losses[slot] = summed
@@ -319,7 +178,7 @@ def _rows_pass(t, r, theta, first, count):
     else:
         mass = 0.0
         for i in range(first, first + count):
-            mass += weights[_row(t, i)]
+            mass += weights[row_at(t, i)]
         r[plan.BATCH_WEIGHT] = mass
     _phase(t, r, theta, plan.GRADIENT_PHASE, slots, slots > 1 and t[plan.THREADS] > 1)
     # one block of all rows in their own order stays in the leader's scratch from step to step

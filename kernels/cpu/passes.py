@@ -1,0 +1,206 @@
+"""One block of samples on its way through a net: gather, forward, loss, backward. Everything comes from the tables.
+
+Inside, activations are (features, samples) with `ld` elements from row to row, the samples along the lanes.
+"""
+
+import numpy as np
+
+from .. import plan
+from ..formulas import LINEAR, SOFTMAX
+from ..options import EXACT, FAST, VECTORS, jit
+from .activations import activate_slope, softmax
+from .dense import (
+    bias_gradient,
+    forward_lanes,
+    forward_rows,
+    input_gradient_lanes,
+    weight_gradient,
+    weight_gradient_narrow,
+)
+from .losses import loss_sum
+from .matmul import ZERO, product, transpose
+from .memory import plain, pointer_at
+from .rng import permuted
+from .simd import lanes, load_strided, store_strided
+
+
+@jit(EXACT)
+def row_at(t, index):
+    """The row of the data that stands at `index` of the epoch's order."""
+    if t[plan.SHUFFLE] != 0:
+        return permuted(np.uint64(t[plan.KEY]), index, t[plan.ROWS], t[plan.LEFT_BITS], t[plan.RIGHT_BITS])
+    return index
+
+
+@jit(EXACT)
+def _copy(count, source, target):
+    for i in range(0, count, lanes(source)):
+        store_strided(target + i, 1, load_strided(source + i, 1, count - i), count - i)
+
+
+@jit(EXACT)
+def _gather(t, theta, scratch, first, count):
+    """Bring shuffled rows, targets and weights together; targets as (outputs, ld)."""
+    features, stride, ld = t[plan.FEATURES], t[plan.X_STRIDE], t[plan.LD]
+    x, y, w = pointer_at(t[plan.X], theta), pointer_at(t[plan.Y], theta), pointer_at(t[plan.WEIGHTS], theta)
+    rows, targets = scratch + t[plan.ROWS_AT], scratch + t[plan.TARGETS_AT]
+    columns = t[plan.Y_COLUMNS]
+    for s in range(count):
+        row = row_at(t, first + s)
+        _copy(features, x + row * stride, rows + s * features)
+        for j in range(columns):
+            targets[j * ld + s] = y[row * columns + j]
+        if t[plan.WEIGHTS] != 0:
+            scratch[t[plan.WEIGHTS_AT] + s] = w[row]
+
+
+@jit(EXACT)
+def _narrowest(samples, width):
+    """Most inputs of a layer whose weight gradient is summed along the lanes instead of across them."""
+    return 2 * width if samples >= 8 * width else width // 2
+
+
+@jit(EXACT)
+def _takes_rows(n_in, n_out, width):
+    """Whether the first layer takes samples as they lie: a sum across the lanes costs about 10 transposed elements."""
+    return n_in >= width and n_in >= 10 * n_out
+
+
+@jit(EXACT)
+def _samples(t, theta, scratch, first):
+    """(rows, their stride) of the block, as (samples, features)."""
+    if t[plan.SHUFFLE] != 0:
+        return scratch + t[plan.ROWS_AT], t[plan.FEATURES]
+    return pointer_at(t[plan.X], theta) + first * t[plan.X_STRIDE], t[plan.X_STRIDE]
+
+
+@jit(EXACT)
+def _whole_tiles(count, width):
+    """Columns that whole register tiles cover: the lanes past the last sample are computed with and never used."""
+    tile = VECTORS * width
+    return (count + tile - 1) // tile * tile
+
+
+@jit(FAST)
+def _forward(t, r, theta, scratch, first, count):
+    """Every layer's outputs for a block of samples; logits where the loss takes them and no output is wanted."""
+    layers, ld = t[plan.LAYERS], t[plan.LD]
+    samples = _whole_tiles(count, lanes(theta))
+    rows, ld_rows = _samples(t, theta, scratch, first)
+    inputs = scratch + t[plan.INPUT_AT]
+    layer = t + t[plan.LAYERS_AT]
+    by_rows = _takes_rows(layer[plan.N_IN], layer[plan.N_OUT], lanes(theta))
+    if not by_rows and t[plan.LOADED] == 0:
+        transpose(count, t[plan.FEATURES], rows, ld_rows, inputs, ld)
+    x = inputs
+    for i in range(layers):
+        n_in, n_out, code = layer[plan.N_IN], layer[plan.N_OUT], layer[plan.ACTIVATION]
+        if i == layers - 1 and t[plan.LOGITS] != 0 and t[plan.FLAGS] & plan.WRITE_OUTPUT == 0:
+            code = LINEAR
+        W, b, alpha = theta + layer[plan.W_AT], theta + layer[plan.B_AT], r[plan.ALPHAS + i]
+        z, a = scratch + layer[plan.Z_AT], scratch + layer[plan.A_AT]
+        if i == 0 and by_rows:
+            forward_rows(n_in, n_out, count, W, b, code, alpha, rows, ld_rows, ld, z, a)
+        else:
+            forward_lanes(n_in, n_out, samples, W, b, code, alpha, x, ld, z, a)
+        x = a
+        layer = layer + plan.RECORD
+
+
+@jit(FAST)
+def _loss(t, r, theta, scratch, first, count, layer, delta):
+    """Loss sum of a block, and, where gradients are wanted, the last layer's delta."""
+    ld, columns, n_out, code = t[plan.LD], t[plan.Y_COLUMNS], layer[plan.N_OUT], layer[plan.ACTIVATION]
+    z, a = scratch + layer[plan.Z_AT], scratch + layer[plan.A_AT]
+    y, fs_y, ss_y = pointer_at(t[plan.Y], theta) + first * columns, 1, columns
+    w, ss_w = pointer_at(t[plan.WEIGHTS], theta) + first, 1
+    if t[plan.SHUFFLE] != 0:
+        y, fs_y, ss_y = scratch + t[plan.TARGETS_AT], ld, 1
+        w = scratch + t[plan.WEIGHTS_AT]
+    if t[plan.WEIGHTS] == 0:
+        ss_w = 0
+    scale = 1.0 / r[plan.BATCH_WEIGHT] if t[plan.FLAGS] & plan.WITH_GRADIENT != 0 else 0.0
+    summed = loss_sum(
+        t[plan.LOSS],
+        r[plan.LOSS_PARAM],
+        n_out,
+        count,
+        a,
+        ld,
+        1,
+        y,
+        fs_y,
+        ss_y,
+        t[plan.LABELS] != 0,
+        w,
+        ss_w,
+        scale,
+        delta,
+        ld,
+        1,
+    )
+    if scale != 0.0 and t[plan.LOGITS] == 0 and code != LINEAR:
+        alpha = r[plan.ALPHAS + t[plan.LAYERS] - 1]
+        activate_slope(code, alpha, n_out, count, delta, ld, z, ld, a, ld, delta, ld)
+    return summed
+
+
+@jit(FAST)
+def _backward(t, r, theta, scratch, grad, first, count, start, layer, delta):
+    """The gradients of every layer from the last one's delta; added to `grad` if `start` is ACCUMULATE."""
+    ld, width = t[plan.LD], lanes(theta)
+    samples = _whole_tiles(count, width)
+    other = scratch + t[plan.NEXT_DELTA_AT]
+    for i in range(t[plan.LAYERS] - 1, -1, -1):
+        n_in, n_out = layer[plan.N_IN], layer[plan.N_OUT]
+        W, dW, db = theta + layer[plan.W_AT], grad + layer[plan.W_AT], grad + layer[plan.B_AT]
+        previous = layer + -plan.RECORD
+        x, by_rows = scratch + t[plan.INPUT_AT], _takes_rows(n_in, n_out, width)
+        if i > 0:
+            x, by_rows = scratch + previous[plan.A_AT], False
+        if n_in <= _narrowest(count, width) and not by_rows:
+            weight_gradient_narrow(n_in, n_out, count, delta, x, ld, start, dW)
+        else:
+            rows, ld_rows = _samples(t, theta, scratch, first)
+            if i > 0:
+                rows, ld_rows = scratch + t[plan.TURNED_AT], n_in
+                transpose(n_in, count, x, ld, rows, ld_rows)
+            weight_gradient(n_in, n_out, count, delta, ld, rows, ld_rows, start, dW)
+        bias_gradient(n_out, count, delta, ld, start, db)
+        if i > 0:
+            z, a = scratch + previous[plan.Z_AT], scratch + previous[plan.A_AT]
+            code, alpha = previous[plan.ACTIVATION], r[plan.ALPHAS + i - 1]
+            input_gradient_lanes(n_in, n_out, samples, W, delta, code, alpha, z, a, ld, other)
+            delta, other, layer = other, delta, previous
+        elif t[plan.FLAGS] & plan.WRITE_INPUT_GRADIENT != 0:
+            product(n_in, samples, n_out, W, plain(1), n_in, delta, ld, other, ld, plain(ZERO), W)
+            _write_out(t, theta, n_in, first, count, other)
+
+
+@jit(EXACT)
+def _write_out(t, theta, features, first, count, x):
+    """Block of (features, samples) to the rows of the result."""
+    stride = t[plan.OUT_STRIDE]
+    transpose(features, count, x, t[plan.LD], pointer_at(t[plan.OUT], theta) + first * stride, stride)
+
+
+@jit(EXACT)
+def run_block(t, r, theta, scratch, grad, first, count, start):
+    """Take `count` rows from `first` on through the net, and do what the plan's flags ask; gives their loss sum."""
+    flags, ld = t[plan.FLAGS], t[plan.LD]
+    if t[plan.SHUFFLE] != 0:
+        _gather(t, theta, scratch, first, count)
+    _forward(t, r, theta, scratch, first, count)
+    last = t + (t[plan.LAYERS_AT] + plan.RECORD * (t[plan.LAYERS] - 1))
+    if flags & plan.WRITE_OUTPUT != 0:
+        n_out, a = last[plan.N_OUT], scratch + last[plan.A_AT]
+        if last[plan.ACTIVATION] == SOFTMAX:
+            softmax(n_out, count, a, ld, 1, a, ld, 1)
+        _write_out(t, theta, n_out, first, count, a)
+    if flags & plan.WITH_LOSS == 0:
+        return 0.0
+    delta = scratch + t[plan.DELTA_AT]
+    summed = _loss(t, r, theta, scratch, first, count, last, delta)
+    if flags & plan.WITH_GRADIENT != 0:
+        _backward(t, r, theta, scratch, grad, first, count, start, last, delta)
+    return summed
