@@ -15,3 +15,13 @@ def test_tour_runs(tmp_path, monkeypatch):
     for block in blocks:
         lines_before = text.count("\n", 0, block.start(1))
         exec(compile("\n" * lines_before + block.group(1), README, "exec"), namespace)
+
+
+def test_promises_name_tests_that_exist():
+    text = README.read_text(encoding="utf-8")
+    promises = text.partition("## What you can rely on")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(test_\w+)`", promises))
+    sources = (path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    defined = {name for source in sources for name in re.findall(r"^def (test_\w+)\(", source, re.MULTILINE)}
+    assert named and not named - defined
+    assert all("`test_" in line for line in promises.splitlines() if line.startswith("- "))

@@ -92,18 +92,40 @@ def first_lanes(builder, count, width):
     return builder.icmp_signed("<", numbers, spread(builder, builder.trunc(at_most(builder, count, width), I32), width))
 
 
+# Most vectors are whole, and an unmasked access is much the faster where masks are slow (AVX2) or emulated lane by lane
+# (SSE2, NEON): a third of the time of an update, and no difference on AVX-512.
+
+
 def load_first(builder, kind, pointer, count):
     """The first `count` elements, zero in the other lanes; never touches memory beyond them."""
     vector = register(kind)
-    address = builder.bitcast(pointer, vector.as_pointer())
-    name = f"llvm.masked.load.{suffix(kind)}.p0"
-    mask = first_lanes(builder, count, kind.width)
-    return call_llvm(builder, name, vector, address, ir.Constant(I32, 1), mask, ir.Constant(vector, None))
+    with builder.if_else(_whole(builder, kind, count), likely=True) as (whole, part):
+        with whole:
+            every = load_vector(builder, kind, pointer)
+            whole_end = builder.block
+        with part:
+            address = builder.bitcast(pointer, vector.as_pointer())
+            name = f"llvm.masked.load.{suffix(kind)}.p0"
+            mask = first_lanes(builder, count, kind.width)
+            some = call_llvm(builder, name, vector, address, ir.Constant(I32, 1), mask, ir.Constant(vector, None))
+            part_end = builder.block
+    result = builder.phi(vector)
+    result.add_incoming(every, whole_end)
+    result.add_incoming(some, part_end)
+    return result
 
 
 def store_first(builder, kind, value, pointer, count):
     """Store the first `count` lanes only."""
-    address = builder.bitcast(pointer, register(kind).as_pointer())
-    mask = first_lanes(builder, count, kind.width)
-    name = f"llvm.masked.store.{suffix(kind)}.p0"
-    call_llvm(builder, name, ir.VoidType(), value, address, ir.Constant(I32, 1), mask)
+    with builder.if_else(_whole(builder, kind, count), likely=True) as (whole, part):
+        with whole:
+            store_vector(builder, kind, value, pointer)
+        with part:
+            address = builder.bitcast(pointer, register(kind).as_pointer())
+            mask = first_lanes(builder, count, kind.width)
+            name = f"llvm.masked.store.{suffix(kind)}.p0"
+            call_llvm(builder, name, ir.VoidType(), value, address, ir.Constant(I32, 1), mask)
+
+
+def _whole(builder, kind, count):
+    return builder.icmp_signed(">=", count, ir.Constant(I64, kind.width))

@@ -1,0 +1,285 @@
+"""One cache of compiled kernels among many processes, in folders that cannot be written, over sources that change."""
+
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from subprocesses import finish, python, start
+
+ROOT = Path(__file__).parents[1]
+POSIX = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
+UPDATE = "import jobs; print(jobs.update({!r}))"
+TRAIN = "import jobs; print(jobs.train({!r}))"
+BOTH = [pytest.param(UPDATE, id="update"), pytest.param(TRAIN, id="train", marks=pytest.mark.slow)]
+
+
+def install(folder):
+    """A copy of the package below `folder`, as an installer would make it."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "fastnn", folder / "fastnn", ignore=ignore)
+    shutil.copytree(ROOT / "kernels", folder / "fastnn" / "kernels", ignore=ignore)
+    return folder
+
+
+def works(*command):
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        return done.returncode == 0
+    except OSError:
+        return False
+
+
+def obedient(folder):
+    """Prefix of a command for which the modes of files hold, root or not; `folder` is one that is not to be written."""
+    probe = [sys.executable, "-c", f"open({str(folder / 'probe')!r}, 'w')"]
+    for prefix in ([], ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]):
+        if works(*prefix, sys.executable, "-c", "") and not works(*prefix, *probe):
+            return prefix
+        (folder / "probe").unlink(missing_ok=True)
+    return pytest.skip("nothing here keeps this user from writing")
+
+
+class ReadOnly:
+    """A folder that cannot be written while the context lasts; gives the prefix of commands that mind it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.all = [folder, *folder.rglob("*")]
+
+    def __enter__(self):
+        for path in self.all:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        try:
+            return obedient(self.folder)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_):
+        for path in self.all:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def assert_whole(cache, code, dtypes=("float32", "float64")):
+    """The cache holds one good file for each dtype and nothing else."""
+    assert [name[-4:] for name in names(cache)] == [".fnc"] * len(dtypes)
+    for dtype in dtypes:
+        assert python(code.format(dtype), FASTNN_CACHE_DIR=cache) == "0\n"
+
+
+@pytest.mark.parametrize("code", BOTH)
+def test_a_dozen_cold_processes_share_one_cache(code, tmp_path):
+    code = code.replace("jobs;", "jobs; jobs.wait();")
+    with ExitStack() as stack:
+        children = [
+            stack.enter_context(start(code.format(dtype), FASTNN_CACHE_DIR=tmp_path))
+            for dtype in ("float32", "float64") * 6
+        ]
+        try:
+            assert [child.stdout.readline() for child in children] == ["ready\n"] * 12
+            for child in children:
+                child.stdin.write("go\n")
+                child.stdin.flush()
+            for child in children:
+                finish(child)
+        finally:
+            for child in children:
+                child.kill()
+    assert_whole(tmp_path, code.replace("jobs.wait();", ""))
+
+
+@POSIX
+@pytest.mark.parametrize("code", BOTH)
+def test_an_installation_that_cannot_be_written(code, tmp_path):
+    site, home = install(tmp_path / "site"), tmp_path / "home"
+    before = names(site)
+    code = f"import fastnn; assert fastnn.__file__.startswith({str(site)!r}); " + code.format("float32")
+    own = dict(PYTHONPATH=site, HOME=home, FASTNN_CACHE_DIR=None, XDG_CACHE_HOME=None)
+    with ReadOnly(site) as prefix:
+        assert int(python(code, prefix, **own)) > 0
+        assert python(code, prefix, **own) == "0\n"
+    assert names(site) == before
+    assert len(names(home)) > 1
+
+
+@POSIX
+def test_a_cache_that_cannot_be_written(tmp_path):
+    with ReadOnly(tmp_path) as prefix:
+        for _ in range(2):
+            assert int(python(UPDATE.format("float32"), prefix, FASTNN_CACHE_DIR=tmp_path)) > 0
+    assert names(tmp_path) == []
+
+
+@POSIX
+def test_a_filled_cache_that_cannot_be_written_is_read(tmp_path):
+    assert int(python(UPDATE.format("float32"), FASTNN_CACHE_DIR=tmp_path)) > 0
+    (file,) = before = names(tmp_path)
+    with ReadOnly(tmp_path) as prefix:
+        assert python(UPDATE.format("float32"), prefix, FASTNN_CACHE_DIR=tmp_path) == "0\n"
+        assert int(python(UPDATE.format("float64"), prefix, FASTNN_CACHE_DIR=tmp_path)) > 0
+        (tmp_path / file).chmod(0o000)  # a file of somebody else
+        assert int(python(UPDATE.format("float32"), prefix, FASTNN_CACHE_DIR=tmp_path)) > 0
+    assert names(tmp_path) == before
+
+
+@POSIX
+def test_cache_files_have_the_modes_that_the_user_gives_to_new_files(tmp_path):
+    python("import os; os.umask(0o022); " + UPDATE.format("float32"), FASTNN_CACHE_DIR=tmp_path)
+    (file,) = tmp_path.iterdir()
+    assert file.stat().st_mode & 0o777 == 0o644
+
+
+@POSIX
+def test_a_full_cache(tmp_path):
+    mount = 'mount -t tmpfs -o size=4k none "$0" && exec "$@"'
+    for options in ("-m", "-rm"):  # the mount is seen by, and goes with, the process alone
+        prefix = ["unshare", options, "sh", "-c", mount, str(tmp_path)]
+        if works(*prefix, "true"):
+            break
+    else:
+        pytest.skip("no small file system can be mounted here")
+    code = f"""
+import errno, jobs, os
+try:
+    open({str(tmp_path / "probe")!r}, "wb").write(bytes(5000))
+except OSError as error:
+    assert error.errno == errno.ENOSPC
+os.unlink({str(tmp_path / "probe")!r})
+print(jobs.update(), os.listdir({str(tmp_path)!r}))
+"""
+    count, left = python(code, prefix, FASTNN_CACHE_DIR=tmp_path).split(maxsplit=1)
+    assert int(count) > 0 and left == "[]\n"
+
+
+@POSIX
+def test_a_limit_on_the_size_of_files(tmp_path):
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); " + UPDATE.format("float32")
+    assert int(python(code, FASTNN_CACHE_DIR=tmp_path)) > 0
+    assert names(tmp_path) == []
+
+
+@POSIX
+def test_a_user_without_a_home(tmp_path):
+    prefix = ["unshare", "--user", "--map-user=54321"]
+    code = "import os; print(os.path.expanduser('~')); import fastnn; fastnn.show_versions(); "
+    unknown = dict(HOME=None, FASTNN_CACHE_DIR=None, XDG_CACHE_HOME=None)
+    if not works(*prefix, "true") or python("import os; print(os.path.expanduser('~'))", prefix, **unknown) != "~\n":
+        pytest.skip("no user can be made up here")
+    assert int(python(code + UPDATE.format("float32"), prefix, **unknown).splitlines()[-1]) > 0
+
+
+def test_a_zip_file_is_not_cached(tmp_path):
+    """Its sources cannot be seen, so that another version's kernels could be taken for its own."""
+    site = install(tmp_path / "site")
+    archive = shutil.make_archive(str(tmp_path / "app"), "zip", site, "fastnn")
+    code = f"import fastnn; assert fastnn.__file__.startswith({archive!r}); " + UPDATE.format("float32")
+    for _ in range(2):
+        assert int(python(code, PYTHONPATH=archive, FASTNN_CACHE_DIR=tmp_path / "cache")) > 0
+    assert not (tmp_path / "cache").exists()
+
+
+FORMULAS = {
+    # job: (formula, the same with another constant, result of each)
+    "sgd": (
+        "return theta - rate * (grad + decay * theta)",
+        "return theta - rate * (grad + decay * theta) * 2.0",
+        ("0.5\n", "0.0\n"),
+        "import numpy as np, fastnn; from fastnn.kernels import cpu; {between}"
+        "t = np.ones(1); cpu.sgd_update(t, np.ones(1), 0.5, 0.0); print(t[0])",
+    ),
+    "relu": (
+        "return select(z <= zero, zero, z)",
+        "return select(z <= zero, z * 2.0, z)",
+        ("0.0\n", "-2.0\n"),
+        "import numpy as np, fastnn; {between}net = fastnn.Sequential([fastnn.Dense(1, 'relu')]).build(1); "
+        "net.set_weights([np.ones((1, 1)), np.zeros(1)]); print(net.predict([[-1.0]])[0, 0])",
+    ),
+}
+
+
+@pytest.mark.parametrize("job", ["sgd", pytest.param("relu", marks=pytest.mark.slow)])
+def test_kernels_that_change_under_an_old_cache(job, tmp_path):
+    site, cache = install(tmp_path / "site"), tmp_path / "cache"
+    file = site / "fastnn" / "kernels" / "formulas.py"
+    old = file.read_text(encoding="utf-8")
+    formula, other, (first, second), code = FORMULAS[job]
+    assert old.count(formula) == 1
+    new = old.replace(formula, other)
+    own = dict(PYTHONPATH=site, FASTNN_CACHE_DIR=cache)
+
+    assert python(code.format(between=""), **own) == first
+    files = names(cache)
+    # changed under a process that has imported the old ones and compiles only now
+    later = f"open({str(file)!r}, 'w', encoding='utf-8').write({new!r}); "
+    for path in cache.iterdir():
+        path.unlink()
+    assert python(code.format(between=later), **own) == first
+    assert names(cache) == files
+    assert file.read_text(encoding="utf-8") == new
+
+    assert python(code.format(between=""), **own) == second
+    assert len(names(cache)) == 2 * len(files)
+    file.write_text(old, encoding="utf-8")
+    assert python(code.format(between=""), **own) == first
+    assert len(names(cache)) == 2 * len(files)
+
+
+def flipped(whole):
+    middle = len(whole) // 2
+    return whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+
+
+DAMAGES = {
+    "cut in the digest": lambda whole: whole[:31],
+    "one byte short": lambda whole: whole[:-1],
+    "one bit flipped": flipped,
+    "zeros": lambda whole: bytes(len(whole)),
+    "a folder": None,
+}
+
+
+@pytest.fixture(scope="module")
+def good_file(tmp_path_factory):
+    """(name, content) of the cache file of the update."""
+    cache = tmp_path_factory.mktemp("good")
+    python(UPDATE.format("float32"), FASTNN_CACHE_DIR=cache)
+    (file,) = cache.iterdir()
+    return file.name, file.read_bytes()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_file_does_no_harm(damage, good_file, tmp_path):
+    name, whole = good_file
+    change = DAMAGES[damage]
+    if change is None:
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_bytes(change(whole))
+    assert int(python(UPDATE.format("float32"), FASTNN_CACHE_DIR=tmp_path)) > 0
+    assert names(tmp_path) == [name]
+    if change is not None:
+        assert python(UPDATE.format("float32"), FASTNN_CACHE_DIR=tmp_path) == "0\n"
+
+
+def test_an_undamaged_cache_file_is_read(good_file, tmp_path):
+    """The test above rests on it."""
+    name, whole = good_file
+    (tmp_path / name).write_bytes(whole)
+    assert python(UPDATE.format("float32"), FASTNN_CACHE_DIR=tmp_path) == "0\n"
+
+
+@pytest.mark.slow
+def test_a_damaged_file_of_the_compiled_loop(tmp_path):
+    assert int(python(TRAIN.format("float32"), FASTNN_CACHE_DIR=tmp_path)) > 0
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-1000])
+    assert int(python(TRAIN.format("float32"), FASTNN_CACHE_DIR=tmp_path)) > 0
+    assert_whole(tmp_path, TRAIN, ["float32"])
