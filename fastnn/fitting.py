@@ -12,6 +12,12 @@ LONG_STEP_SECONDS = 0.2  # steps longer than this are watched from outside, so t
 _GUESSED_FLOPS = 5e9  # a second, before anything was measured: low, so that the first chunk is short
 
 
+def run_pass(plan):
+    """Carry out one pass over the rows; a long one is watched from outside, so that Ctrl-C need not wait for it."""
+    guess = plan["ROWS"] * plan.layout.flops_per_sample() / _GUESSED_FLOPS
+    (backends.execute_interruptibly if guess > LONG_STEP_SECONDS else backends.execute)(plan)
+
+
 class Loop:
     """One fit.
 

@@ -5,7 +5,7 @@ import numpy as np
 from . import backends, metrics, validation
 from . import progress as progress_bars
 from .errors import must_be
-from .fitting import Loop
+from .fitting import Loop, run_pass
 from .history import History
 from .net import FUSED, Net
 from .optimizers import Adam, Optimizer
@@ -176,7 +176,7 @@ class Sequential(Net):
     def _loss_on(self, X, y, labels, weights, threads=None):
         plan = self._plan(len(X), backends.thread_count("threads", threads), backends.WITH_LOSS)
         plan.data(X, y, weights, labels)
-        backends.execute(plan)
+        run_pass(plan)
         return float(plan.reals[backends.real("LAST_LOSS")])
 
     def predict(self, X, threads=None):
@@ -200,7 +200,7 @@ class Sequential(Net):
         plan = self._plan(len(X), backends.thread_count("threads", threads), backends.WRITE_OUTPUT)
         plan.data(X)
         plan.set(OUT=out, OUT_STRIDE=out.shape[1])
-        backends.execute(plan)
+        run_pass(plan)
         return out
 
     def predict_labels(self, X, threads=None):
@@ -280,7 +280,7 @@ class Sequential(Net):
             In the layout of `parameters`; `parameter_slices` says where each W and b stands.
         """
         plan = self._gradient_plan(X, y, sample_weight, threads, 0)
-        backends.execute(plan)
+        run_pass(plan)
         return float(plan.reals[backends.real("LAST_LOSS")]), plan.gradients[0].copy()
 
     def input_gradient(self, X, y, sample_weight=None, threads=None):
@@ -305,7 +305,7 @@ class Sequential(Net):
         plan = self._gradient_plan(X, y, sample_weight, threads, backends.WRITE_INPUT_GRADIENT)
         out = np.empty((plan["ROWS"], self.n_features), self.dtype)
         plan.set(OUT=out, OUT_STRIDE=out.shape[1])
-        backends.execute(plan)
+        run_pass(plan)
         return out
 
     def _gradient_plan(self, X, y, sample_weight, threads, flags):

@@ -178,7 +178,7 @@ def cache_folder():
     """Folder of compiled kernels: FASTNN_CACHE_DIR, else the user's cache folder, None for a user without a home."""
     chosen = os.environ.get("FASTNN_CACHE_DIR")
     if chosen:
-        return Path(chosen)
+        return Path(chosen).expanduser()
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or "~"
     elif sys.platform == "darwin":

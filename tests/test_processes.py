@@ -1,6 +1,7 @@
 """One cache of compiled kernels among many processes, in folders that cannot be written, over sources that change."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -186,33 +187,30 @@ def test_a_zip_file_is_not_cached(tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-FORMULAS = {
-    # job: (formula, the same with another constant, result of each)
+CHANGES = {
+    # formula: (its result, code that prints it)
     "sgd": (
-        "return theta - rate * (grad + decay * theta)",
-        "return theta - rate * (grad + decay * theta) * 2.0",
-        ("0.5\n", "0.0\n"),
+        0.5,
         "import numpy as np, fastnn; from fastnn.kernels import cpu; {between}"
         "t = np.ones(1); cpu.sgd_update(t, np.ones(1), 0.5, 0.0); print(t[0])",
     ),
     "relu": (
-        "return select(z <= zero, zero, z)",
-        "return select(z <= zero, z * 2.0, z)",
-        ("0.0\n", "-2.0\n"),
+        3.0,
         "import numpy as np, fastnn; {between}net = fastnn.Sequential([fastnn.Dense(1, 'relu')]).build(1); "
-        "net.set_weights([np.ones((1, 1)), np.zeros(1)]); print(net.predict([[-1.0]])[0, 0])",
+        "net.set_weights([np.ones((1, 1)), np.zeros(1)]); print(net.predict([[3.0]])[0, 0])",
     ),
 }
 
 
-@pytest.mark.parametrize("job", ["sgd", pytest.param("relu", marks=pytest.mark.slow)])
-def test_kernels_that_change_under_an_old_cache(job, tmp_path):
+@pytest.mark.parametrize("formula", ["sgd", pytest.param("relu", marks=pytest.mark.slow)])
+def test_kernels_that_change_under_an_old_cache(formula, tmp_path):
     site, cache = install(tmp_path / "site"), tmp_path / "cache"
     file = site / "fastnn" / "kernels" / "formulas.py"
     old = file.read_text(encoding="utf-8")
-    formula, other, (first, second), code = FORMULAS[job]
-    assert old.count(formula) == 1
-    new = old.replace(formula, other)
+    new, count = re.subn(rf"(def {formula}\(.*\n(?:.*\n)*?\s+return )(.*)\n", r"\1(\2) * 2.0\n", old, count=1)
+    assert count == 1
+    result, code = CHANGES[formula]
+    first, second = f"{result}\n", f"{2 * result}\n"
     own = dict(PYTHONPATH=site, FASTNN_CACHE_DIR=cache)
 
     assert python(code.format(between=""), **own) == first
@@ -238,7 +236,6 @@ def flipped(whole):
 
 
 DAMAGES = {
-    "cut in the digest": lambda whole: whole[:31],
     "one byte short": lambda whole: whole[:-1],
     "one bit flipped": flipped,
     "zeros": lambda whole: bytes(len(whole)),

@@ -90,7 +90,7 @@ print("right")
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_workers_after_a_parallel_fit(method):
     import multiprocessing
 
@@ -143,7 +143,7 @@ print("right")
 @FORKS
 @pytest.mark.parametrize("long_step", [0.2, 0.0])  # the second: trained by a thread of its own, watched from here
 def test_forks_while_another_thread_trains(long_step):
-    code = FORK_WHILE_TRAINING.format(long_step=long_step, forks=20)
+    code = FORK_WHILE_TRAINING.format(long_step=long_step, forks=10)
     assert python(code, NUMBA_NUM_THREADS=7) == "right\n"
 
 
