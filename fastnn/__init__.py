@@ -9,7 +9,7 @@ from .layers import Dense
 from .logistic import LogisticRegression
 from .models import Sequential
 from .optimizers import SGD, Adam, AdamW, RMSprop
-from .schedules import Constant, CosineDecay, InverseTimeDecay, StepDecay
+from .schedules import Constant, CosineDecay, InverseTimeDecay, Schedule, StepDecay
 
 __all__ = [
     "SGD",
@@ -24,6 +24,7 @@ __all__ = [
     "LogisticRegression",
     "NotBuiltError",
     "RMSprop",
+    "Schedule",
     "Sequential",
     "StepDecay",
     "__version__",

@@ -6,7 +6,7 @@ from .validation import number, size
 
 
 class Schedule:
-    """A learning rate for each epoch; subclasses give `rates`."""
+    """A learning rate for each epoch. A schedule of your own overrides `rates`."""
 
     def rates(self, epochs):
         """Learning rates.
@@ -21,7 +21,7 @@ class Schedule:
         array of float64
             One rate for each.
         """
-        raise NotImplementedError
+        return self._rates(np.asarray(epochs))
 
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(f'{k}={v:g}' for k, v in vars(self).items())})"
@@ -39,19 +39,7 @@ class Constant(Schedule):
     def __init__(self, rate):
         self.rate = number("rate", rate, low=0.0)
 
-    def rates(self, epochs):
-        """Learning rates.
-
-        Parameters
-        ----------
-        epochs : array of int
-            Epochs of this fit, from 0.
-
-        Returns
-        -------
-        array of float64
-            One rate for each.
-        """
+    def _rates(self, epochs):
         return np.full(len(epochs), self.rate)
 
 
@@ -72,20 +60,8 @@ class StepDecay(Schedule):
         self.rate, self.every = number("rate", rate, low=0.0), size("every", every)
         self.factor = number("factor", factor, low=0.0)
 
-    def rates(self, epochs):
-        """Learning rates.
-
-        Parameters
-        ----------
-        epochs : array of int
-            Epochs of this fit, from 0.
-
-        Returns
-        -------
-        array of float64
-            One rate for each.
-        """
-        return self.rate * self.factor ** (np.asarray(epochs) // self.every)
+    def _rates(self, epochs):
+        return self.rate * self.factor ** (epochs // self.every)
 
 
 class CosineDecay(Schedule):
@@ -105,20 +81,8 @@ class CosineDecay(Schedule):
         self.rate, self.epochs = number("rate", rate, low=0.0), size("epochs", epochs)
         self.floor = number("floor", floor, low=0.0)
 
-    def rates(self, epochs):
-        """Learning rates.
-
-        Parameters
-        ----------
-        epochs : array of int
-            Epochs of this fit, from 0.
-
-        Returns
-        -------
-        array of float64
-            One rate for each.
-        """
-        share = np.minimum(np.asarray(epochs) / self.epochs, 1.0)
+    def _rates(self, epochs):
+        share = np.minimum(epochs / self.epochs, 1.0)
         return self.floor + (self.rate - self.floor) * 0.5 * (1.0 + np.cos(np.pi * share))
 
 
@@ -136,20 +100,8 @@ class InverseTimeDecay(Schedule):
     def __init__(self, rate, decay):
         self.rate, self.decay = number("rate", rate, low=0.0), number("decay", decay, low=0.0)
 
-    def rates(self, epochs):
-        """Learning rates.
-
-        Parameters
-        ----------
-        epochs : array of int
-            Epochs of this fit, from 0.
-
-        Returns
-        -------
-        array of float64
-            One rate for each.
-        """
-        return self.rate / (1.0 + self.decay * np.asarray(epochs))
+    def _rates(self, epochs):
+        return self.rate / (1.0 + self.decay * epochs)
 
 
 def as_schedule(learning_rate):
