@@ -5,6 +5,7 @@ from .backends import get_num_threads, set_num_threads
 from .environment import show_versions, warmup
 from .errors import DivergedError, NotBuiltError
 from .history import History
+from .inference import Frozen, apply
 from .layers import Dense
 from .logistic import LogisticRegression
 from .models import Sequential
@@ -19,6 +20,7 @@ __all__ = [
     "CosineDecay",
     "Dense",
     "DivergedError",
+    "Frozen",
     "History",
     "InverseTimeDecay",
     "LogisticRegression",
@@ -28,6 +30,7 @@ __all__ = [
     "Sequential",
     "StepDecay",
     "__version__",
+    "apply",
     "get_num_threads",
     "set_num_threads",
     "show_versions",

@@ -1,4 +1,8 @@
-"""python -m fastnn: what this installation runs on, and a real training run with its plots."""
+"""What this installation runs on, and a real training run with its plots.
+
+python -m fastnn            the run
+python -m fastnn warmup     only compile the kernels into the cache, for images and clusters
+"""
 
 import argparse
 import sys
@@ -7,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 import fastnn
+
+from . import backends
 
 REPORTS = 8  # lines of falling cost for each net
 
@@ -94,11 +100,19 @@ def plot_boundaries(path, X, y, nets):
 
 def main(arguments=None):
     """Run the command; gives the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m fastnn", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m fastnn", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", nargs="?", choices=("run", "warmup"), default="run", help=argparse.SUPPRESS)
+    parser.add_argument("--dtype", choices=("float32", "float64"), help="with warmup: this one (default: both)")
     parser.add_argument("--output", type=Path, default=Path("."), help="folder for the plots (default: this one)")
     parser.add_argument("--epochs", type=int, default=100, help="epochs of both nets on the digits (default: 100)")
     parser.add_argument("--threads", type=int, help="threads that may take part (default: all cores)")
     options = parser.parse_args(arguments)
+    if options.command == "warmup":
+        fastnn.warmup(options.dtype or ("float32", "float64"))
+        print(dict(backends.cpu_facts())["kernel cache"])
+        return 0
     try:
         import matplotlib  # noqa: F401
         import sklearn  # noqa: F401

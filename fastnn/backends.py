@@ -4,13 +4,16 @@ import os
 
 from .errors import must_be
 from .kernels import cpu, formulas, options, plan
+from .validation import size
 
 ACTIVATIONS, LOSSES = formulas.ACTIVATIONS, formulas.LOSSES
 DEFAULT_ALPHA = formulas.DEFAULT_ALPHA
 Layout, make_plan = plan.Layout, cpu.make_plan
 execute, execute_interruptibly = cpu.execute, cpu.execute_interruptibly
+predict_rows = cpu.predict_rows
 WRITE_OUTPUT, WITH_LOSS, WITH_GRADIENT = plan.WRITE_OUTPUT, plan.WITH_LOSS, plan.WITH_GRADIENT
 WRITE_INPUT_GRADIENT = plan.WRITE_INPUT_GRADIENT
+N_IN, N_OUT = plan.N_IN, plan.N_OUT
 TRAIN, PASS, DIVERGED = plan.TRAIN, plan.PASS, plan.DIVERGED
 
 _threads = None
@@ -67,8 +70,6 @@ def get_num_threads():
 
 def thread_count(name, n):
     """A checked number of threads."""
-    from .validation import size
-
     return get_num_threads() if n is None else size(name, n)
 
 

@@ -76,4 +76,6 @@ def warmup(dtype=("float32", "float64")):
     for name in names:
         if np.dtype(name) not in (np.float32, np.float64):
             raise must_be("dtype", "'float32', 'float64' or both", dtype)
-        Sequential([Dense(1)], dtype=name).fit(np.zeros((2, 1)), np.zeros(2), epochs=1, batch_size=None)
+        net = Sequential([Dense(1)], dtype=name)
+        net.fit(np.zeros((2, 1)), np.zeros(2), epochs=1, batch_size=None)
+        net.predict(np.zeros((1, 1)))

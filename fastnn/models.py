@@ -2,13 +2,15 @@
 
 import numpy as np
 
-from . import backends, metrics, validation
+from . import backends, inference, metrics, validation
 from . import progress as progress_bars
 from .errors import must_be
 from .fitting import Loop, run_pass
 from .history import History
 from .net import FUSED, Net
 from .optimizers import Adam, Optimizer
+
+FEW_ROWS = 16  # up to which prediction without a plan is faster
 
 
 class Sequential(Net):
@@ -195,9 +197,13 @@ class Sequential(Net):
             In the net's dtype.
         """
         self._must_be_built()
-        X = validation.matrix("X", X, self.dtype, self.n_features, finite=False)
+        X = validation.matrix("X", X, self.dtype, self.layout.n_features, finite=False)
+        threads = backends.thread_count("threads", threads)
         out = np.empty((len(X), self.layers[-1].units), self.dtype)
-        plan = self._plan(len(X), backends.thread_count("threads", threads), backends.WRITE_OUTPUT)
+        if len(X) <= FEW_ROWS:
+            backends.predict_rows(*inference.freeze(self.layout, self.parameters), X, out)
+            return out
+        plan = self._plan(len(X), threads, backends.WRITE_OUTPUT)
         plan.data(X)
         plan.set(OUT=out, OUT_STRIDE=out.shape[1])
         run_pass(plan)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import backends, validation
+from . import backends, inference, validation
 from .errors import NotBuiltError, described, must_be, unknown_name
 from .initializers import initialize
 from .layers import Dense
@@ -148,6 +148,17 @@ class Net:
         for target, value in zip(targets, checked, strict=True):
             target[...] = value
         self._forget_optimizer()
+
+    def freeze(self):
+        """The net as it is now, for `fastnn.apply`: also in the user's own @njit functions.
+
+        Returns
+        -------
+        Frozen
+            A named tuple of arrays that cannot be written to; later fits do not change it.
+        """
+        self._must_be_built()
+        return inference.freeze(self.layout, self.parameters.copy())
 
     def summary(self):
         """A table of the layers.

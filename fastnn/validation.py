@@ -83,6 +83,9 @@ def _converted(array, dtype):
 
 def matrix(name, value, dtype, n_features=None, finite=True):
     """A (m, n) array of samples in the net's dtype, with consecutive columns; copied only where it must be."""
+    if type(value) is np.ndarray and not finite and value.dtype == dtype and value.flags.c_contiguous:
+        if value.ndim == 2 and value.shape[1] == n_features and len(value):
+            return value  # one row at a time is worth a short way
     accepted = "a 2-D array of numbers (samples x features)"
     given = _numeric(name, value, accepted)
     if given.ndim != 2:

@@ -125,10 +125,9 @@ class Layout:
     """
 
     def __init__(self, n_features, units, activations, alphas):
+        self.arguments = (n_features, tuple(units), tuple(activations), tuple(alphas))
         self.n_features = n_features
         self.units = tuple(units)
-        self.activations = tuple(activations)
-        self.alphas = tuple(alphas)
         self.sizes = list(zip((n_features, *units[:-1]), units, strict=True))
         self.offsets = []
         end = 0
@@ -138,6 +137,18 @@ class Layout:
             end = b + round_up(n_out, ALIGN)
             self.offsets.append((w, b))
         self.size = end
+        # the records of the layers, without buffers, and the alphas: what prediction of single rows reads
+        self.records = np.zeros((len(self.units), RECORD), np.int64)
+        for record, (n_in, n_out), (w, b), code in zip(
+            self.records, self.sizes, self.offsets, activations, strict=True
+        ):
+            record[: ACTIVATION + 1] = n_in, n_out, w, b, code
+        self.alphas = np.array(alphas, np.float64)
+        for array in (self.records, self.alphas):
+            array.flags.writeable = False
+
+    def __reduce__(self):
+        return Layout, self.arguments  # copies of its arrays would not be read-only
 
     def segments(self):
         """(start, length, is_weight) of pieces that cover all parameters but the gaps."""
@@ -239,11 +250,12 @@ class Plan:
             "NEXT_DELTA_AT": widest * ld,
         }
         self.set(**{name: place(elements) for name, elements in buffers.items()})
-        for i, ((n_in, n_out), (w, b)) in enumerate(zip(layout.sizes, layout.offsets, strict=True)):
-            code = layout.activations[i]
-            a = place(n_out * ld)
-            z = place(n_out * ld) if code in formulas.NEEDS_INPUT else a
-            self.table[layers_at + RECORD * i : layers_at + RECORD * (i + 1)] = (n_in, n_out, w, b, code, z, a)
+        records = self.table[layers_at : layers_at + layout.records.size].reshape(layout.records.shape)
+        records[:] = layout.records
+        for record in records:
+            record[A_AT] = place(int(record[N_OUT]) * ld)
+            own = record[ACTIVATION] in formulas.NEEDS_INPUT
+            record[Z_AT] = place(int(record[N_OUT]) * ld) if own else record[A_AT]
         return end
 
     def allocate(self, elements):

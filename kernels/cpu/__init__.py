@@ -4,6 +4,7 @@ from . import rng, vmath
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .driver import execute, execute_interruptibly, make_plan
+from .inference import predict_rows
 from .losses import loss_backward, loss_forward
 from .matmul import matmul, work_size
 from .updates import adam_update, momentum_update, rmsprop_update, sgd_update
@@ -21,6 +22,7 @@ __all__ = [
     "make_plan",
     "matmul",
     "momentum_update",
+    "predict_rows",
     "rmsprop_update",
     "rng",
     "sgd_update",

@@ -1,0 +1,110 @@
+"""Nets inside the user's own compiled code: `net.freeze()` gives one as an argument, `apply` runs it."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import overload
+
+from . import backends, validation
+from .errors import described, must_be
+
+_INPUTS, _OUTPUTS = backends.N_IN, backends.N_OUT
+
+
+class Frozen(NamedTuple):
+    """A net as it stood when it was frozen: arrays that cannot be written to, fit to be passed to an @njit function.
+
+    Parameters
+    ----------
+    records : array (layers, 8), int64
+        Sizes, activation and place of the parameters of each layer.
+    alphas : array (layers,), float64
+        Parameter of each activation.
+    parameters : array (p,), float32 or float64
+        All weights and biases.
+    """
+
+    records: np.ndarray
+    alphas: np.ndarray
+    parameters: np.ndarray
+
+
+def freeze(layout, parameters):
+    """A Frozen over `parameters`, which are not copied."""
+    view = parameters.view()
+    view.flags.writeable = False
+    return Frozen(layout.records, layout.alphas, view)
+
+
+def apply(net, x, out=None):
+    """Outputs of a frozen net, from Python or from the user's own @njit function.
+
+    In compiled code it takes a fraction of a microsecond for a row of a small net. It uses one thread; for many rows
+    at once, `predict` is faster.
+
+    Parameters
+    ----------
+    net : Frozen
+        From `net.freeze()`; in an @njit function, one of its arguments.
+    x : array (n_features,) or (m, n_features)
+        One sample or several. In compiled code, in the net's dtype.
+    out : array (n_out,) or (m, n_out), optional
+        Receives the outputs, in the net's dtype; allocated where it is None.
+
+    Returns
+    -------
+    array
+        `out`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that is not accepted; in compiled code, TypingError for a wrong dtype or number of dimensions.
+    """
+    if not isinstance(net, Frozen):
+        raise must_be("net", "what net.freeze() gives", net, TypeError)
+    dtype, n_in, n_out = net.parameters.dtype, int(net.records[0, _INPUTS]), int(net.records[-1, _OUTPUTS])
+    single = np.ndim(x) == 1
+    X = validation.matrix("x", np.asarray(x)[np.newaxis] if single else x, dtype, n_in, finite=False)
+    result = np.empty(n_out if single else (len(X), n_out), dtype) if out is None else out
+    shape = (n_out,) if single else (len(X), n_out)
+    if not isinstance(result, np.ndarray) or result.dtype != dtype or result.shape != shape:
+        given = f"{result.dtype} {result.shape}" if isinstance(result, np.ndarray) else type(result).__name__
+        raise must_be("out", f"None or an array of {dtype} of shape {shape}", described(given))
+    if not result.flags.writeable:
+        raise must_be("out", "an array that can be written to", described("a read-only one"))
+    backends.predict_rows(*net, X, result[np.newaxis] if single else result)
+    return result
+
+
+@overload(apply)
+def _compiled_apply(net, x, out=None):
+    if not isinstance(net, types.NamedTuple) or net.instance_class is not Frozen:
+        return None
+    dtype = net[2].dtype
+    if not isinstance(x, types.Array) or x.ndim not in (1, 2) or x.dtype != dtype:
+        raise TypingError(f"x must be an array of {dtype} with one or two dimensions; got {x}")
+    absent = out is None or isinstance(out, types.NoneType | types.Omitted)
+    if not absent and (not isinstance(out, types.Array) or (out.ndim, out.dtype) != (x.ndim, dtype)):
+        raise TypingError(f"out must be None or an array of {dtype} with {x.ndim} dimensions; got {out}")
+    kernel, number = backends.predict_rows, np.dtype(str(dtype)).type
+
+    def one(net, x, out=None):
+        outputs = net.records[-1, _OUTPUTS]
+        result = np.empty(outputs, number) if out is None else out
+        if x.size != net.records[0, _INPUTS] or result.size != outputs:
+            raise ValueError("x must have the net's number of inputs, and out its number of outputs")
+        kernel(net.records, net.alphas, net.parameters, np.expand_dims(x, 0), np.expand_dims(result, 0))
+        return result
+
+    def many(net, x, out=None):
+        outputs = net.records[-1, _OUTPUTS]
+        result = np.empty((len(x), outputs), number) if out is None else out
+        if x.shape[1] != net.records[0, _INPUTS] or result.shape != (len(x), outputs):
+            raise ValueError("x must be (m, the net's number of inputs), and out (m, its number of outputs)")
+        kernel(net.records, net.alphas, net.parameters, x, result)
+        return result
+
+    return one if x.ndim == 1 else many
