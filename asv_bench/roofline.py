@@ -160,7 +160,7 @@ class Roofline:
 
     def _enough(self, seconds_of, amount):
         """An amount of work that takes TRIAL_SECONDS."""
-        while (seconds := seconds_of(amount)) < TRIAL_SECONDS / 4:
+        while (seconds := min(seconds_of(amount) for _ in range(TRIALS))) < TRIAL_SECONDS / 4:
             amount *= 4
         return max(1, round(amount * TRIAL_SECONDS / seconds))
 

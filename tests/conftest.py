@@ -1,5 +1,7 @@
 """What every test shares."""
 
+import signal
+
 import numba
 import pytest
 from hypothesis import settings
@@ -8,6 +10,10 @@ from hypothesis import settings
 examples = 4 if numba.config.DISABLE_JIT else 40
 settings.register_profile("fastnn", deadline=None, derandomize=True, database=None, max_examples=examples)
 settings.load_profile("fastnn")
+
+# a shell that starts the tests in the background lets them, and the processes that they start, ignore Ctrl-C
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["float32", "float64"])
