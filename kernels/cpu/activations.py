@@ -49,7 +49,7 @@ def _backward_of(slope):
 
 
 (
-    _linear,
+    _,
     _sigmoid,
     _tanh,
     _relu,
@@ -61,10 +61,10 @@ def _backward_of(slope):
     _gelu_tanh,
 ) = (_forward_of(pair[0]) for pair in VECTOR.activations if pair)
 (
-    _linear_back,
+    _,
     _sigmoid_back,
     _tanh_back,
-    _relu_back,
+    _,
     _leaky_relu_back,
     _elu_back,
     _softplus_back,
@@ -72,6 +72,8 @@ def _backward_of(slope):
     _gelu_back,
     _gelu_tanh_back,
 ) = (_backward_of(pair[1]) for pair in VECTOR.activations if pair)
+
+# every loop is compiled into the training loop: linear and the slope of relu are leaky relu's of slope 1 and 0
 
 
 @jit(EXACT)
@@ -95,15 +97,15 @@ def activate(code, param, rows, columns, z, rs_z, a, rs_a):
         _gelu(param, rows, columns, z, rs_z, a, rs_a)
     elif code == GELU_TANH:
         _gelu_tanh(param, rows, columns, z, rs_z, a, rs_a)
-    else:
-        _linear(param, rows, columns, z, rs_z, a, rs_a)
+    else:  # LINEAR
+        _leaky_relu(1.0, rows, columns, z, rs_z, a, rs_a)
 
 
 @jit(EXACT)
 def activate_slope(code, param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz):
     """dZ = dA * g'(Z), from pointers and row strides; consecutive columns, any activation but softmax."""
     if code == RELU:
-        _relu_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
+        _leaky_relu_back(0.0, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
     elif code == TANH:
         _tanh_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
     elif code == SIGMOID:
@@ -120,8 +122,8 @@ def activate_slope(code, param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, 
         _gelu_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
     elif code == GELU_TANH:
         _gelu_tanh_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
-    else:
-        _linear_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
+    else:  # LINEAR
+        _leaky_relu_back(1.0, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
 
 
 @jit(EXACT)
