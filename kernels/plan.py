@@ -1,7 +1,7 @@
 """The tables that describe a net and a run to the compiled loop.
 
-A net is data: one table of 64-bit integers (a header, a record for each layer, a record for each segment of the
-parameter vector) and one of float64 (hyperparameters, alphas, running sums). Arrays stand in it as addresses and
+A net is data: one table of 64-bit integers (a header, a record for each layer, a record for each piece of the
+parameters) and one of float64 (hyperparameters, alphas, running sums). Arrays stand in it as addresses and
 strides. So one compilation for each dtype serves every architecture, loss and optimizer. A backend reads the same
 tables on any device.
 
@@ -27,14 +27,15 @@ STATUS, STOP, TICKET, DONE = 0, 1, 8, 16
     OUTPUTS,
     PARAMETERS,
     LAYERS_AT,
-    SEGMENTS,
-    SEGMENTS_AT,
+    PIECES,
+    PIECES_AT,
     ROWS,
     BATCH,
     BLOCK,
     LD,
     SLOTS,
     SLOTS_NOW,
+    PIECEWISE,
     FIRST,
     COUNT,
     X,
@@ -62,6 +63,8 @@ STATUS, STOP, TICKET, DONE = 0, 1, 8, 16
     STATE_2,
     SCRATCH,
     SCRATCH_SIZE,
+    PIECE_ROOM,
+    PIECE_ROOM_SIZE,
     SLOT_LOSSES,
     LOSSES,
     RATES,
@@ -72,16 +75,16 @@ STATUS, STOP, TICKET, DONE = 0, 1, 8, 16
     INPUT_AT,
     TARGETS_AT,
     WEIGHTS_AT,
-    TURNED_AT,
-    DELTA_AT,
-    NEXT_DELTA_AT,
-) = range(24, 81)
+    INPUT_DELTA_AT,
+) = range(24, 82)
 HEADER = 88
 
-# Record of a layer
-N_IN, N_OUT, W_AT, B_AT, ACTIVATION, Z_AT, A_AT, RECORD = range(8)
-# Record of a segment: parameters START to START + LENGTH, all weights or all biases
-START, LENGTH, IS_WEIGHT, SEGMENT = range(4)
+# Record of a layer: sizes, parameters in the flat vector, and buffers in the scratch: inputs, pre-activations, outputs
+# and deltas as (features, LD); the inputs once more as (samples, features), below zero where they are the samples
+N_IN, N_OUT, W_AT, B_AT, ACTIVATION, X_AT, Z_AT, A_AT, DELTA_AT, TURNED_AT, RECORD = range(11)
+# Record of a piece of the parameters: ROWS_OF x COLUMNS_OF of a layer's W, from ROW and COLUMN on; with COLUMN 0 the
+# biases of these rows, too
+LAYER, ROW, ROWS_OF, COLUMN, COLUMNS_OF, PIECE = range(6)
 
 # Float table: then the alpha of each layer
 (LOSS_PARAM, MOMENTUM, BETA1, BETA2, EPS, WEIGHT_DECAY, DECOUPLED, L2) = range(8)
@@ -97,7 +100,8 @@ FINE, DIVERGED = 0, 1
 # A ticket below zero sends helping threads home
 NOBODY = -1
 
-_SEGMENT_LENGTH = 1 << 14  # parameters that one thread updates at a time
+_PIECE_ROWS, _PIECE_COLUMNS = 24, 1024  # of a piece of W: its gradient fits in the inner caches
+_PIECEWISE_SIZE, _PIECEWISE_ROWS = 1 << 15, 512  # parameters from which, and rows a slot up to which, it pays
 _MAX_SLOTS = 16  # partial gradients, so threads that can share a step
 _SLOT_FLOPS = 1 << 20  # work below which a slot of its own costs more than it brings (a phase costs about 1 us)
 _BLOCK_BYTES = 1 << 20  # activations of a block of samples stay in the second-level cache
@@ -150,12 +154,22 @@ class Layout:
     def __reduce__(self):
         return Layout, self.arguments  # copies of its arrays would not be read-only
 
-    def segments(self):
-        """(start, length, is_weight) of pieces that cover all parameters but the gaps."""
-        for (n_in, n_out), (w, b) in zip(self.sizes, self.offsets, strict=True):
-            for start, length, is_weight in ((w, n_in * n_out, 1), (b, n_out, 0)):
-                for at in range(0, length, _SEGMENT_LENGTH):
-                    yield start + at, min(_SEGMENT_LENGTH, length - at), is_weight
+    def pieces(self):
+        """Records of pieces that cover all parameters but the gaps."""
+        for i, (n_in, n_out) in enumerate(self.sizes):
+            columns = min(n_in, _PIECE_COLUMNS)
+            rows = _PIECE_ROWS * (_PIECE_COLUMNS // columns)
+            for row in range(0, n_out, rows):
+                for column in range(0, n_in, columns):
+                    yield i, row, min(rows, n_out - row), column, min(columns, n_in - column)
+
+    def piecewise(self, rows):
+        """Whether the gradient of a batch of `rows` is made piece by piece, each updated at once, or slot by slot.
+
+        Piece by piece the gradient never leaves the inner caches, and the slots need no partial gradients; but the
+        activations of the whole batch must be kept.
+        """
+        return self.size >= _PIECEWISE_SIZE and rows <= self.slots(rows) * _PIECEWISE_ROWS
 
     def flops_per_sample(self):
         """Floating-point operations of a training step for each sample, roughly."""
@@ -196,13 +210,14 @@ class Plan:
 
     def __init__(self, layout, theta, batch, width, step, threads, gradient):
         self.layout, self.theta, self.dtype = layout, theta, theta.dtype
-        slots = layout.slots(batch)
-        block = layout.block(-(-batch // slots), theta.itemsize, step)
-        ld = block + width  # an odd number of registers: rows of a block do not meet in one cache set
-        segments = list(layout.segments())
+        slots, piecewise = layout.slots(batch), layout.piecewise(batch)
+        in_slot = -(-batch // slots)
+        block = round_up(in_slot, step) if piecewise else layout.block(in_slot, theta.itemsize, step)
+        pieces = np.array(list(layout.pieces()), np.int64)
         self.threads = max(1, min(threads, slots))
-        layers_at, segments_at = HEADER, HEADER + RECORD * len(layout.units)
-        self.table = _aligned(segments_at + SEGMENT * len(segments), np.int64)
+        layers_at, pieces_at = HEADER, HEADER + layout.records.size
+        self.table = _aligned(pieces_at + pieces.size, np.int64)
+        self.table[pieces_at:] = pieces.ravel()
         self.reals = np.zeros(ALPHAS + len(layout.units))
         self.reals[ALPHAS:] = layout.alphas
         self.slot_losses = np.zeros(slots)
@@ -214,48 +229,51 @@ class Plan:
             OUTPUTS=layout.units[-1],
             PARAMETERS=layout.size,
             LAYERS_AT=layers_at,
-            SEGMENTS=len(segments),
-            SEGMENTS_AT=segments_at,
+            PIECES=len(pieces),
+            PIECES_AT=pieces_at,
             BATCH=batch,
             BLOCK=block,
-            LD=ld,
+            LD=block + width,  # an odd number of registers: rows of a block do not meet in one cache set
             SLOTS=slots,
+            PIECEWISE=piecewise,
             SLOT_LOSSES=self.slot_losses,
         )
-        self.table[segments_at:] = np.array(segments).ravel()
-        size = self._place_buffers(layers_at, block, ld)
-        self.set(SCRATCH=self.allocate(self.threads * size), SCRATCH_SIZE=size)
+        size = self._place_buffers(layers_at, block, block + width, piecewise)
+        self.set(SCRATCH=self.allocate((slots if piecewise else self.threads) * size), SCRATCH_SIZE=size)
         if gradient:
-            self.gradients = self.allocate(slots * layout.size).reshape(slots, layout.size)
+            self.gradients = self.allocate((1 if piecewise else slots) * layout.size).reshape(-1, layout.size)
             self.set(GRADIENTS=self.gradients)
+            if piecewise:
+                room = round_up(_PIECE_ROWS * _PIECE_COLUMNS + max(layout.units), 64)
+                self.set(PIECE_ROOM=self.allocate(self.threads * room), PIECE_ROOM_SIZE=room)
 
-    def _place_buffers(self, layers_at, block, ld):
-        """Offsets of every buffer in a thread's scratch; gives its size."""
+    def _place_buffers(self, layers_at, block, ld, piecewise):
+        """Offsets of every buffer in a scratch; gives its size."""
         layout, end = self.layout, 0
 
         def place(elements):
             nonlocal end
-            start, end = end, end + round_up(elements, 64)
+            start, end = end, end + round_up(int(elements), 64)
             return start
 
         widest = max(layout.n_features, *layout.units)
         hidden = max((0, *layout.units[:-1]))
-        buffers = {
-            "ROWS_AT": block * layout.n_features,
-            "INPUT_AT": layout.n_features * ld,
-            "TARGETS_AT": layout.units[-1] * ld,
-            "WEIGHTS_AT": ld,
-            "TURNED_AT": round_up(hidden, ALIGN) * block,
-            "DELTA_AT": widest * ld,
-            "NEXT_DELTA_AT": widest * ld,
-        }
-        self.set(**{name: place(elements) for name, elements in buffers.items()})
+        shuffled = {"ROWS_AT": block * layout.n_features, "TARGETS_AT": layout.units[-1] * ld, "WEIGHTS_AT": ld}
+        self.set(**{name: place(elements) for name, elements in shuffled.items()})
         records = self.table[layers_at : layers_at + layout.records.size].reshape(layout.records.shape)
         records[:] = layout.records
-        for record in records:
-            record[A_AT] = place(int(record[N_OUT]) * ld)
-            own = record[ACTIVATION] in formulas.NEEDS_INPUT
-            record[Z_AT] = place(int(record[N_OUT]) * ld) if own else record[A_AT]
+        # deltas of every layer, and its inputs turned, where they are kept; else what the layers use by turns
+        deltas = [] if piecewise else [place(widest * ld) for _ in range(2)]
+        turned = 0 if piecewise else place(hidden * block)
+        inputs = place(layout.n_features * ld)
+        for i, record in enumerate(records):
+            n_in, n_out = int(record[N_IN]), int(record[N_OUT])
+            record[X_AT] = inputs
+            record[A_AT] = inputs = place(n_out * ld)
+            record[Z_AT] = place(n_out * ld) if record[ACTIVATION] in formulas.NEEDS_INPUT else inputs
+            record[DELTA_AT] = place(n_out * ld) if piecewise else deltas[i % 2]
+            record[TURNED_AT] = -1 if i == 0 else place(n_in * block) if piecewise else turned
+        self.set(INPUT_DELTA_AT=place(layout.n_features * ld) if piecewise else deltas[1])
         return end
 
     def allocate(self, elements):

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import recipes
 import reference
-from nets import data, flat, pair
+from nets import OPTIMIZERS, data, flat, pair
 from tolerance import assert_close
 
 
@@ -84,3 +85,46 @@ def test_loss_and_gradient_changes_nothing():
     second = net.loss_and_gradient(X, y)
     assert first[0] == second[0]
     assert np.array_equal(first[1], second[1])
+
+
+# (rows, widths): gradients slot by slot, and piece by piece with pieces that divide the rows of W and its columns
+LARGE = [
+    (9000, (60, 600, 2)),
+    (70, (5, 200, 190, 3)),
+    (300, (5, 200, 190, 3)),
+    (130, (1100, 40, 2)),
+    (130, (1100, 150, 2)),
+    (1100, (40, 500, 60, 2)),
+    (33, (2100, 17, 1)),
+]
+
+
+@pytest.mark.parametrize("rows, widths", LARGE)
+def test_gradients_of_large_nets(rows, widths, dtype):
+    activations = ("tanh", "silu")[: len(widths) - 2] + ("linear",)
+    weights = [w * 0.3 for w in recipes.random_weights(widths, 3)]
+    net, twin, weights = pair(widths, activations, "mse", dtype=dtype, weights=weights)
+    assert net.layout.piecewise(rows) == (rows != 9000)
+    X, y = data(rows, widths[0], widths[-1], "mse", dtype)
+    w = np.linspace(0.5, 2.0, rows)
+    right, right_dX = twin.gradients(weights, X, y, w)
+    parts = [part for slices in net.parameter_slices for part in slices]
+    for threads in (1, 3):
+        value, gradient = net.loss_and_gradient(X, y, sample_weight=w, threads=threads)
+        assert_close(value, twin.objective(weights, X, y, w), "training", dtype)
+        assert_close(np.concatenate([gradient[part] for part in parts]), flat(right), "training")
+        assert_close(net.input_gradient(X, y, sample_weight=w, threads=threads), right_dX, "training")
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_large_nets_train_as_the_reference_does(name):
+    widths = (1100, 30, 3)
+    net, twin, weights = pair(
+        widths, ("tanh", "softmax"), weights=[w * 0.05 for w in recipes.random_weights(widths, 3)], l2=0.02
+    )
+    make, settings = OPTIMIZERS[name]
+    X, y = data(250, 1100, 3)
+    right, losses = twin.train(weights, X, y, reference.Optimizer(**settings), 2, reference.in_order(250, 100))
+    history = net.fit(X, y, optimizer=make(), epochs=2, batch_size=100, shuffle=False, l2=0.02, threads=2)
+    assert_close(flat(net.get_weights()), flat(right), "training")
+    assert_close(history.loss, losses, "training")

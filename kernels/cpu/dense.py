@@ -50,15 +50,15 @@ def forward_rows(n_in, n_out, samples, W, b, code, param, rows, ld_rows, ld, z, 
 
 
 @jit(FAST)
-def weight_gradient(n_in, n_out, samples, delta, ld, rows, ld_rows, start, dW):
+def weight_gradient(n_in, n_out, samples, delta, ld, rows, ld_rows, start, dW, ld_dw):
     """dW = delta rows, where `rows` is (samples, features); ACCUMULATE adds."""
-    product(n_out, n_in, samples, delta, ld, plain(1), rows, ld_rows, dW, n_in, start, dW)
+    product(n_out, n_in, samples, delta, ld, plain(1), rows, ld_rows, dW, ld_dw, start, dW)
 
 
 @jit(FAST)
-def weight_gradient_narrow(n_in, n_out, samples, delta, x, ld, start, dW):
+def weight_gradient_narrow(n_in, n_out, samples, delta, x, ld, start, dW, ld_dw):
     """dW = delta x^T with both (features, ld): for layers with so few inputs that they would not fill the lanes."""
-    product_rows(n_out, n_in, samples, delta, ld, x, ld, dW, n_in, plain(1), start, dW)
+    product_rows(n_out, n_in, samples, delta, ld, x, ld, dW, ld_dw, plain(1), start, dW)
 
 
 @jit(FAST)

@@ -87,23 +87,20 @@ def _forward(t, r, theta, scratch, first, count):
     layers, ld = t[plan.LAYERS], t[plan.LD]
     samples = _whole_tiles(count, lanes(theta))
     rows, ld_rows = _samples(t, theta, scratch, first)
-    inputs = scratch + t[plan.INPUT_AT]
     layer = t + t[plan.LAYERS_AT]
     by_rows = _takes_rows(layer[plan.N_IN], layer[plan.N_OUT], lanes(theta))
     if not by_rows and t[plan.LOADED] == 0:
-        transpose(count, t[plan.FEATURES], rows, ld_rows, inputs, ld)
-    x = inputs
+        transpose(count, t[plan.FEATURES], rows, ld_rows, scratch + layer[plan.X_AT], ld)
     for i in range(layers):
         n_in, n_out, code = layer[plan.N_IN], layer[plan.N_OUT], layer[plan.ACTIVATION]
         if i == layers - 1 and t[plan.LOGITS] != 0 and t[plan.FLAGS] & plan.WRITE_OUTPUT == 0:
             code = LINEAR
         W, b, alpha = theta + layer[plan.W_AT], theta + layer[plan.B_AT], r[plan.ALPHAS + i]
-        z, a = scratch + layer[plan.Z_AT], scratch + layer[plan.A_AT]
+        x, z, a = scratch + layer[plan.X_AT], scratch + layer[plan.Z_AT], scratch + layer[plan.A_AT]
         if i == 0 and by_rows:
             forward_rows(n_in, n_out, count, W, b, code, alpha, rows, ld_rows, ld, z, a)
         else:
             forward_lanes(n_in, n_out, samples, W, b, code, alpha, x, ld, z, a)
-        x = a
         layer = layer + plan.RECORD
 
 
@@ -146,35 +143,56 @@ def _loss(t, r, theta, scratch, first, count, layer, delta):
 
 
 @jit(FAST)
-def _backward(t, r, theta, scratch, grad, first, count, start, layer, delta):
-    """The gradients of every layer from the last one's delta; added to `grad` if `start` is ACCUMULATE."""
+def layer_gradient(t, theta, scratch, first, count, layer, row, rows, column, columns, start, dW, ld_dw, db):
+    """The gradient of a piece of a layer: `rows` x `columns` of W, and with column 0 the biases of these rows.
+
+    Added to what is there if `start` is ACCUMULATE.
+    """
+    ld, width, n_in = t[plan.LD], lanes(theta), layer[plan.N_IN]
+    delta, turned = scratch + (layer[plan.DELTA_AT] + row * ld), layer[plan.TURNED_AT]
+    if _is_narrow(layer, count, width):
+        x = scratch + (layer[plan.X_AT] + column * ld)
+        weight_gradient_narrow(columns, rows, count, delta, x, ld, start, dW, ld_dw)
+    else:
+        samples, ld_samples = _samples(t, theta, scratch, first)
+        if turned >= 0:
+            samples, ld_samples = scratch + turned, n_in
+        weight_gradient(columns, rows, count, delta, ld, samples + column, ld_samples, start, dW, ld_dw)
+    if column == 0:
+        bias_gradient(rows, count, delta, ld, start, db)
+
+
+@jit(EXACT)
+def _is_narrow(layer, samples, width):
+    """Whether the weight gradient of a layer is summed along the lanes: there its inputs must stand as (n_in, LD)."""
+    n_in = layer[plan.N_IN]
+    by_rows = layer[plan.TURNED_AT] < 0 and _takes_rows(n_in, layer[plan.N_OUT], width)
+    return n_in <= _narrowest(samples, width) and not by_rows
+
+
+@jit(FAST)
+def _backward(t, r, theta, scratch, grad, first, count, start, layer):
+    """From the last layer's delta to the others'; and, unless that is done piecewise, the gradients, to `grad`."""
     ld, width = t[plan.LD], lanes(theta)
     samples = _whole_tiles(count, width)
-    other = scratch + t[plan.NEXT_DELTA_AT]
     for i in range(t[plan.LAYERS] - 1, -1, -1):
         n_in, n_out = layer[plan.N_IN], layer[plan.N_OUT]
-        W, dW, db = theta + layer[plan.W_AT], grad + layer[plan.W_AT], grad + layer[plan.B_AT]
-        previous = layer + -plan.RECORD
-        x, by_rows = scratch + t[plan.INPUT_AT], _takes_rows(n_in, n_out, width)
+        W, delta, previous = theta + layer[plan.W_AT], scratch + layer[plan.DELTA_AT], layer + -plan.RECORD
+        if i > 0 and not _is_narrow(layer, count, width):
+            transpose(n_in, count, scratch + layer[plan.X_AT], ld, scratch + layer[plan.TURNED_AT], n_in)
+        if t[plan.PIECEWISE] == 0:
+            dW, db = grad + layer[plan.W_AT], grad + layer[plan.B_AT]
+            all_in = plain(0)
+            layer_gradient(t, theta, scratch, first, count, layer, all_in, n_out, all_in, n_in, start, dW, n_in, db)
         if i > 0:
-            x, by_rows = scratch + previous[plan.A_AT], False
-        if n_in <= _narrowest(count, width) and not by_rows:
-            weight_gradient_narrow(n_in, n_out, count, delta, x, ld, start, dW)
-        else:
-            rows, ld_rows = _samples(t, theta, scratch, first)
-            if i > 0:
-                rows, ld_rows = scratch + t[plan.TURNED_AT], n_in
-                transpose(n_in, count, x, ld, rows, ld_rows)
-            weight_gradient(n_in, n_out, count, delta, ld, rows, ld_rows, start, dW)
-        bias_gradient(n_out, count, delta, ld, start, db)
-        if i > 0:
-            z, a = scratch + previous[plan.Z_AT], scratch + previous[plan.A_AT]
+            z, a, out = scratch + previous[plan.Z_AT], scratch + previous[plan.A_AT], scratch + previous[plan.DELTA_AT]
             code, alpha = previous[plan.ACTIVATION], r[plan.ALPHAS + i - 1]
-            input_gradient_lanes(n_in, n_out, samples, W, delta, code, alpha, z, a, ld, other)
-            delta, other, layer = other, delta, previous
+            input_gradient_lanes(n_in, n_out, samples, W, delta, code, alpha, z, a, ld, out)
+            layer = previous
         elif t[plan.FLAGS] & plan.WRITE_INPUT_GRADIENT != 0:
-            product(n_in, samples, n_out, W, plain(1), n_in, delta, ld, other, ld, plain(ZERO), W)
-            _write_out(t, theta, n_in, first, count, other)
+            out = scratch + t[plan.INPUT_DELTA_AT]
+            product(n_in, samples, n_out, W, plain(1), n_in, delta, ld, out, ld, plain(ZERO), W)
+            _write_out(t, theta, n_in, first, count, out)
 
 
 @jit(EXACT)
@@ -199,8 +217,7 @@ def run_block(t, r, theta, scratch, grad, first, count, start):
         _write_out(t, theta, n_out, first, count, a)
     if flags & plan.WITH_LOSS == 0:
         return 0.0
-    delta = scratch + t[plan.DELTA_AT]
-    summed = _loss(t, r, theta, scratch, first, count, last, delta)
+    summed = _loss(t, r, theta, scratch, first, count, last, scratch + last[plan.DELTA_AT])
     if flags & plan.WITH_GRADIENT != 0:
-        _backward(t, r, theta, scratch, grad, first, count, start, last, delta)
+        _backward(t, r, theta, scratch, grad, first, count, start, last)
     return summed

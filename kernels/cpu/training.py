@@ -26,7 +26,7 @@ from .memory import (
     plain,
     pointer_at,
 )
-from .passes import row_at, run_block
+from .passes import layer_gradient, row_at, run_block
 from .rng import half_bits, mix
 from .simd import lanes, like, load_strided, store_strided, total
 
@@ -35,11 +35,17 @@ MANY = 1 << 15  # parameters from which an update is worth sharing: below, it ta
 
 
 @jit(EXACT)
-def _slot(t, r, theta, scratch, slot):
-    """The loss, and the gradient where wanted, of one slot's share of the batch."""
+def _share(t, theta, slot):
+    """(first, past the last) row of one slot's share of the batch, counted from the batch's first."""
     slots, count, step = t[plan.SLOTS_NOW], t[plan.COUNT], VECTORS * lanes(theta)
     panels = (count + step - 1) // step
-    low, high = slot * panels // slots * step, min(count, (slot + 1) * panels // slots * step)
+    return slot * panels // slots * step, min(count, (slot + 1) * panels // slots * step)
+
+
+@jit(EXACT)
+def _slot(t, r, theta, scratch, slot):
+    """The loss, and what is wanted of the gradient, of one slot's share of the batch."""
+    low, high = _share(t, theta, slot)
     grad = pointer_at(t[plan.GRADIENTS], theta) + slot * t[plan.PARAMETERS]
     summed = 0.0
     start = ZERO
@@ -54,20 +60,42 @@ def _slot(t, r, theta, scratch, slot):
 
 
 @jit(EXACT)
-def _segment(t, r, theta, index):
-    """Combine the slots' gradients of one segment of the parameters, in order, and update it."""
-    segment = t + (t[plan.SEGMENTS_AT] + plan.SEGMENT * index)
-    start, count = segment[plan.START], segment[plan.LENGTH]
-    p = theta + start
-    grad = pointer_at(t[plan.GRADIENTS], theta) + start
-    _combine(t, grad, count)
+def _piece(t, r, theta, thread, index):
+    """The gradient of one piece of the parameters, from the slots in order; and its update."""
+    piece = t + (t[plan.PIECES_AT] + plan.PIECE * index)
+    layer = t + (t[plan.LAYERS_AT] + plan.RECORD * piece[plan.LAYER])
+    row, rows, column, columns = piece[plan.ROW], piece[plan.ROWS_OF], piece[plan.COLUMN], piece[plan.COLUMNS_OF]
+    n_in, train = layer[plan.N_IN], t[plan.COMMAND] == plan.TRAIN
+    weights, biases = layer[plan.W_AT] + row * n_in + column, layer[plan.B_AT] + row
+    gradients = pointer_at(t[plan.GRADIENTS], theta)
+    dW, ld_dw, db = gradients + weights, n_in, gradients + biases
+    if t[plan.PIECEWISE] != 0:
+        if train:
+            dW, ld_dw = pointer_at(t[plan.PIECE_ROOM], theta) + thread * t[plan.PIECE_ROOM_SIZE], columns
+            db = dW + rows * columns
+        for slot in range(t[plan.SLOTS_NOW]):
+            low, high = _share(t, theta, slot)
+            scratch = pointer_at(t[plan.SCRATCH], theta) + slot * t[plan.SCRATCH_SIZE]
+            start = ZERO if slot == 0 else ACCUMULATE
+            first, count = t[plan.FIRST] + low, high - low
+            layer_gradient(t, theta, scratch, first, count, layer, row, rows, column, columns, start, dW, ld_dw, db)
+    lines, length = (1, rows * columns) if columns == n_in else (rows, columns)
+    for line in range(lines):
+        _finish(t, r, theta, weights + line * n_in, length, dW + line * ld_dw, r[plan.L2])
+    if column == 0:
+        _finish(t, r, theta, biases, rows, db, 0.0)
+
+
+@jit(EXACT)
+def _finish(t, r, theta, at, count, grad, l2):
+    """Combine the slots' gradients of `count` parameters from `at` on, in order, and update them in training."""
+    if t[plan.PIECEWISE] == 0:
+        _combine(t, grad, count)
     if t[plan.COMMAND] != plan.TRAIN:
         return
-    first, second = pointer_at(t[plan.STATE_1], theta) + start, pointer_at(t[plan.STATE_2], theta) + start
-    rate, decay = r[plan.RATE], r[plan.WEIGHT_DECAY]
-    if segment[plan.IS_WEIGHT] != 0:
-        decay += r[plan.L2]
-    code = t[plan.OPTIMIZER]
+    p = theta + at
+    first, second = pointer_at(t[plan.STATE_1], theta) + at, pointer_at(t[plan.STATE_2], theta) + at
+    rate, decay, code = r[plan.RATE], r[plan.WEIGHT_DECAY] + l2, t[plan.OPTIMIZER]
     if code == SGD:
         updates.sgd(count, p, 1, grad, 1, rate, decay)
     elif code == RMSPROP:
@@ -112,11 +140,12 @@ def _combine(t, grad, count):
 @jit(EXACT)
 def _work(t, r, theta, thread, kind, index):
     """One block of a phase."""
-    scratch = pointer_at(t[plan.SCRATCH], theta) + thread * t[plan.SCRATCH_SIZE]
-    if kind == plan.GRADIENT_PHASE:
-        _slot(t, r, theta, scratch, index)
-    else:
-        _segment(t, r, theta, index)
+    if kind == plan.UPDATE_PHASE:
+        _piece(t, r, theta, thread, index)
+        return
+    # what is kept for the pieces stands apart for each slot; else each thread uses its own scratch again
+    place = index if t[plan.PIECEWISE] != 0 else thread
+    _slot(t, r, theta, pointer_at(t[plan.SCRATCH], theta) + place * t[plan.SCRATCH_SIZE], index)
 
 
 @jit(EXACT)
@@ -194,10 +223,9 @@ def _rows_pass(t, r, theta, first, count):
 def _penalty(t, r, theta):
     """l2 / 2 times the sum of the squared weights."""
     summed = 0.0
-    for index in range(t[plan.SEGMENTS]):
-        segment = t + (t[plan.SEGMENTS_AT] + plan.SEGMENT * index)
-        if segment[plan.IS_WEIGHT] != 0:
-            summed += updates.squares(segment[plan.LENGTH], theta + segment[plan.START])
+    for i in range(t[plan.LAYERS]):
+        layer = t + (t[plan.LAYERS_AT] + plan.RECORD * i)
+        summed += updates.squares(layer[plan.N_IN] * layer[plan.N_OUT], theta + layer[plan.W_AT])
     return 0.5 * r[plan.L2] * summed
 
 
@@ -250,7 +278,7 @@ def _update(t, r, theta, rate, step):
     if t[plan.OPTIMIZER] == ADAM:
         r[plan.RATE] = rate / (1.0 - r[plan.BETA1] ** step)
         r[plan.ROOT_CORRECTION] = 1.0 / sqrt(1.0 - r[plan.BETA2] ** step)
-    _phase(t, r, theta, plan.UPDATE_PHASE, t[plan.SEGMENTS], _shares_updates(t))
+    _phase(t, r, theta, plan.UPDATE_PHASE, t[plan.PIECES], _shares_updates(t))
 
 
 @jit(EXACT)
@@ -292,5 +320,5 @@ def run(table, reals, theta, thread):
     else:
         r[plan.LAST_LOSS] = _rows_pass(t, r, p, plain(0), t[plan.ROWS]) / r[plan.BATCH_WEIGHT]
         if t[plan.FLAGS] & plan.WITH_GRADIENT != 0:
-            _phase(t, r, p, plan.UPDATE_PHASE, t[plan.SEGMENTS], _shares_updates(t))
+            _phase(t, r, p, plan.UPDATE_PHASE, t[plan.PIECES], _shares_updates(t))
     atomic_store(t + plan.TICKET, plan.NOBODY)
