@@ -183,3 +183,45 @@ def test_nets_and_threads_do_not_pile_up():
     before, threads = count(), threading.active_count()
     assert count() == before
     assert threading.active_count() == threads
+
+
+PEAK = """
+import numpy as np
+import fastnn
+
+def status(name):
+    with open("/proc/self/status") as file:
+        return next(1024 * int(line.split()[1]) for line in file if line.startswith(name))
+
+rows, widths, batch, optimizer = {run}
+X = np.random.default_rng(0).standard_normal((rows, widths[0]), np.float32)
+y = X[:, 0] > 0
+fastnn.warmup("float32")
+layers = [fastnn.Dense(units, "relu") for units in widths[1:-1]] + [fastnn.Dense(1, "sigmoid")]
+net = fastnn.Sequential(layers)
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # the most that was resident counts from now
+before = status("VmRSS")
+net.fit(X, y, optimizer=optimizer, epochs=2, batch_size=batch, threads=2)
+made = net._plan(batch or rows, 2, 0)
+units = sum(widths[1:])
+print(status("VmHWM") - before, X.nbytes, 4 * net.layout.size, 4 * (batch or rows) * units, made["SLOTS"])
+"""
+
+
+@LINUX
+@pytest.mark.parametrize(
+    "run, states",
+    [
+        ("100_000, (784, 512, 512, 1), 128, fastnn.Adam()", 2),
+        ("400, (60_000, 40, 1), None, fastnn.SGD(1e-6)", 0),
+        ("1_000_000, (28, 1), None, fastnn.SGD(0.1, momentum=0.9)", 1),
+        ("600_000, (30, 200, 1), 30_000, fastnn.RMSprop()", 2),
+    ],
+)
+def test_a_fit_needs_little_beyond_the_data(run, states):
+    """X is not copied: what is there at once is parameters, state, partial gradients, one batch of activations."""
+    used, data_size, parameters, activations, slots = map(int, python(PEAK.format(run=run)).split())
+    allowed = parameters * (3 + states) + activations + slots * parameters + (32 << 20)
+    assert used < allowed, f"{used:,} of {allowed:,} bytes"
+    assert data_size > allowed  # so that a copy of X would show
