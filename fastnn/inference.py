@@ -38,6 +38,16 @@ def freeze(layout, parameters):
     return Frozen(layout.records, layout.alphas, view)
 
 
+def run(net, X, out):
+    """Outputs of a frozen net for checked rows, with one compilation for every layout."""
+    if not X.flags.carray:
+        X = np.array(X, order="C")
+    target = out if out.flags.carray else np.empty(out.shape, out.dtype)
+    backends.predict_rows(*net, X, target)
+    if target is not out:
+        out[...] = target
+
+
 def apply(net, x, out=None):
     """Outputs of a frozen net, from Python or from the user's own @njit function.
 
@@ -75,7 +85,7 @@ def apply(net, x, out=None):
         raise must_be("out", f"None or an array of {dtype} of shape {shape}", described(given))
     if not result.flags.writeable:
         raise must_be("out", "an array that can be written to", described("a read-only one"))
-    backends.predict_rows(*net, X, result[np.newaxis] if single else result)
+    run(net, X, result[np.newaxis] if single else result)
     return result
 
 

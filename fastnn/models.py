@@ -201,7 +201,7 @@ class Sequential(Net):
         threads = backends.thread_count("threads", threads)
         out = np.empty((len(X), self.layers[-1].units), self.dtype)
         if len(X) <= FEW_ROWS:
-            backends.predict_rows(*inference.freeze(self.layout, self.parameters), X, out)
+            inference.run(inference.freeze(self.layout, self.parameters), X, out)
             return out
         plan = self._plan(len(X), threads, backends.WRITE_OUTPUT)
         plan.data(X)

@@ -10,6 +10,7 @@ from nets import OPTIMIZERS, data, pair
 from numba.core import event
 
 import fastnn
+from fastnn.kernels import options
 
 
 def python(code, **environment):
@@ -39,8 +40,11 @@ def test_one_compilation_serves_every_net(dtype):
             net.fit(X, y, epochs=2, sample_weight=np.ones(len(X)), l2=0.1, threads=2)
         X = np.asfortranarray(X.astype(dtype))
         X.flags.writeable = False
-        for view in (X, X[::2], X[::-1]):
+        frozen = net.freeze()
+        for view in (X, X[::2], X[::-1], X[:3], X[:6:2], X[5:2:-1], X[:1]):
             net.predict(view)
+            fastnn.apply(frozen, view, np.empty((len(view), 3), dtype, order="F"))
+        fastnn.apply(frozen, X[0], np.empty(6, dtype)[::2])
         net.evaluate(X, y)
         net.loss_and_gradient(X, y)
         net.input_gradient(X, y)
@@ -117,3 +121,24 @@ def test_warmup_takes_both_dtypes_and_refuses_others():
     fastnn.warmup()
     with pytest.raises(ValueError, match="dtype must .+; got 'float16'"):
         fastnn.warmup("float16")
+
+
+READY = """
+import numpy as np
+import fastnn
+from numba.core import event
+with event.install_recorder("numba:compile") as recorder:
+    net = fastnn.Sequential([fastnn.Dense(3)])
+    net.fit(np.zeros((20, 2)), np.zeros((20, 3)), epochs=1)
+    net.predict(np.zeros((20, 2)))
+    net.predict(np.zeros((1, 2)))
+print(len(recorder.buffer))
+"""
+
+
+def test_the_command_line_fills_the_cache():
+    # from a cache that is full already, so that nothing is compiled here
+    run = [sys.executable, "-m", "fastnn", "warmup", "--dtype", "float32"]
+    shown = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == str(options.cache_folder())
+    assert python(READY) == "0\n"

@@ -84,6 +84,17 @@ def test_a_few_rows_are_predicted_as_many_are(dtype):
         assert_close(net.predict(X[:m]), together[:m], "sum")
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_python_may_pass_any_strides(layout, dtype):
+    net, reference, weights = nets.pair(dtype=dtype)
+    values = normal(8, 6, nets.WIDTHS[0], dtype=dtype)
+    X, out = Placed(values, dtype, layout), blank((6, nets.WIDTHS[-1]), dtype, layout)
+    X.array.flags.writeable = False
+    for outputs in (fastnn.apply(net.freeze(), X.array, out.array), net.predict(X.array)):
+        assert_close(outputs, expected(reference, weights, values), "sum")
+    out.assert_guarded()
+
+
 def test_nan_and_infinity_travel_through(dtype):
     net, _, _ = nets.pair((4, 3, 2), ("relu", "linear"), loss="mse", dtype=dtype)
     X = np.zeros((2, 4), dtype)
