@@ -44,6 +44,7 @@ STATUS, STOP, TICKET, DONE = 0, 1, 8, 16
     Y_COLUMNS,
     LABELS,
     WEIGHTS,
+    BY_ROWS,
     LOSS,
     LOGITS,
     OPTIMIZER,
@@ -76,7 +77,7 @@ STATUS, STOP, TICKET, DONE = 0, 1, 8, 16
     TARGETS_AT,
     WEIGHTS_AT,
     INPUT_DELTA_AT,
-) = range(24, 82)
+) = range(24, 83)
 HEADER = 88
 
 # Record of a layer: sizes, parameters in the flat vector, and buffers in the scratch: inputs, pre-activations, outputs
@@ -104,7 +105,7 @@ _PIECE_ROWS, _PIECE_COLUMNS = 24, 1024  # of a piece of W: its gradient fits in 
 _PIECEWISE_SIZE, _PIECEWISE_ROWS = 1 << 15, 512  # parameters from which, and rows a slot up to which, it pays
 _MAX_SLOTS = 16  # partial gradients, so threads that can share a step
 _SLOT_FLOPS = 1 << 20  # work below which a slot of its own costs more than it brings (a phase costs about 1 us)
-_BLOCK_BYTES = 1 << 20  # activations of a block of samples stay in the second-level cache
+_BLOCK_BYTES = 1 << 19  # a block of samples and its activations stay in the second-level cache
 _MAX_BLOCK = 512
 
 
@@ -175,14 +176,26 @@ class Layout:
         """Floating-point operations of a training step for each sample, roughly."""
         return sum(6 * n_in * n_out + 60 * n_out for n_in, n_out in self.sizes)
 
+    def by_rows(self, width):
+        """Whether the first layer takes samples as they lie, with registers of `width` features.
+
+        It costs a sum across the lanes for each output, about 10 transposed elements.
+        """
+        n_in, n_out = self.sizes[0]
+        return n_in >= width and n_in >= 10 * n_out
+
     def slots(self, rows):
         """Parts into which a batch of `rows` is cut, by shape alone, so that bits do not depend on threads."""
         least = 32 if self.size < 1 << 15 else 64 if self.size < 1 << 20 else 128
         return int(max(1, min(_MAX_SLOTS, rows // least, rows * self.flops_per_sample() // _SLOT_FLOPS)))
 
-    def block(self, rows, itemsize, step):
-        """Samples that go through the net together: a multiple of `step`."""
-        bytes_per_sample = itemsize * (2 * sum(self.units) + 2 * self.n_features + 3 * max(self.units))
+    def block(self, rows, itemsize, step, by_rows):
+        """Samples that go through the net together: a multiple of `step`, or of 8 where they are taken by rows."""
+        if by_rows:
+            step, inputs = 8, self.n_features
+        else:
+            inputs = 2 * self.n_features + 3 * max(self.n_features, *self.units)
+        bytes_per_sample = itemsize * (inputs + 5 * sum(self.units))
         fitting = _BLOCK_BYTES // bytes_per_sample // step * step
         return int(max(step, min(_MAX_BLOCK, fitting, round_up(rows, step))))
 
@@ -212,7 +225,9 @@ class Plan:
         self.layout, self.theta, self.dtype = layout, theta, theta.dtype
         slots, piecewise = layout.slots(batch), layout.piecewise(batch)
         in_slot = -(-batch // slots)
-        block = round_up(in_slot, step) if piecewise else layout.block(in_slot, theta.itemsize, step)
+        by_rows = layout.by_rows(width)
+        block = round_up(in_slot, step) if piecewise else layout.block(in_slot, theta.itemsize, step, by_rows)
+        ld = round_up(block, step) + width  # an odd number of registers: rows of a block do not meet in one cache set
         pieces = np.array(list(layout.pieces()), np.int64)
         self.threads = max(1, min(threads, slots))
         layers_at, pieces_at = HEADER, HEADER + layout.records.size
@@ -233,12 +248,13 @@ class Plan:
             PIECES_AT=pieces_at,
             BATCH=batch,
             BLOCK=block,
-            LD=block + width,  # an odd number of registers: rows of a block do not meet in one cache set
+            LD=ld,
             SLOTS=slots,
             PIECEWISE=piecewise,
+            BY_ROWS=by_rows,
             SLOT_LOSSES=self.slot_losses,
         )
-        size = self._place_buffers(layers_at, block, block + width, piecewise)
+        size = self._place_buffers(layers_at, block, ld, piecewise)
         self.set(SCRATCH=self.allocate((slots if piecewise else self.threads) * size), SCRATCH_SIZE=size)
         if gradient:
             self.gradients = self.allocate((1 if piecewise else slots) * layout.size).reshape(-1, layout.size)
@@ -265,7 +281,7 @@ class Plan:
         # deltas of every layer, and its inputs turned, where they are kept; else what the layers use by turns
         deltas = [] if piecewise else [place(widest * ld) for _ in range(2)]
         turned = 0 if piecewise else place(hidden * block)
-        inputs = place(layout.n_features * ld)
+        inputs = place(0 if self["BY_ROWS"] else layout.n_features * ld)
         for i, record in enumerate(records):
             n_in, n_out = int(record[N_IN]), int(record[N_OUT])
             record[X_AT] = inputs

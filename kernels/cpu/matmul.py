@@ -8,7 +8,7 @@ the lanes. `product_any` brings other strides into one of these forms where it c
 
 from ..options import FAST, VECTORS, jit, tile_rows
 from .memory import address_of
-from .simd import fma, lanes, like, load, load_strided, splat, store_strided, total
+from .simd import fma, lanes, like, load, load_strided, splat, store_strided
 from .tile import (
     lane_products,
     lane_products_first,
@@ -18,6 +18,7 @@ from .tile import (
     tile_load,
     tile_spill,
     tile_store,
+    tile_totals,
     tile_zeros,
     transpose_square,
 )
@@ -70,16 +71,59 @@ def _strip_of(rows):
     return strip
 
 
+WIDE = 8  # registers of the tile for one row: as many sums side by side as hide the latency of an addition
+
+
+@jit(FAST)
+def _strip_1(n, k, a, rs_a, cs_a, b, rs_b, c, rs_c, start, bias):
+    """The product of one row of A with all of B: registers that a taller tile spends on rows hold more sums."""
+    width, j = lanes(a), 0
+    while n - j >= WIDE * width:
+        tile = tile_zeros(a, 1, WIDE)
+        if start == BIAS:
+            tile = tile_bias(tile, bias)
+        elif start == ACCUMULATE:
+            tile = tile_load(tile, c + j, rs_c)
+        p, q = a, b + j
+        for _ in range(k):
+            tile = rank1(tile, p, rs_a, q)
+            p, q = p + cs_a, q + rs_b
+        tile_store(tile, c + j, rs_c)
+        j += WIDE * width
+    while j < n:
+        left, q, none = n - j, b + j, like(0.0, load_strided(b, 1, 0))
+        more = left - width
+        x0 = x1 = x2 = x3 = y0 = y1 = y2 = y3 = none
+        if start == BIAS:
+            x0 = y0 = splat(bias[0], a)
+        elif start == ACCUMULATE:
+            x0, y0 = load_strided(c + j, 1, left), load_strided(c + (j + width), 1, more)
+        whole = k // 4 * 4
+        for at in range(0, whole, 4):
+            p, q0 = a + at * cs_a, q + at * rs_b
+            q1, q2, q3 = q0 + rs_b, q0 + 2 * rs_b, q0 + 3 * rs_b
+            s0, s1, s2, s3 = splat(p[0], a), splat(p[cs_a], a), splat(p[2 * cs_a], a), splat(p[3 * cs_a], a)
+            x0, y0 = fma(s0, load_strided(q0, 1, left), x0), fma(s0, load_strided(q0 + width, 1, more), y0)
+            x1, y1 = fma(s1, load_strided(q1, 1, left), x1), fma(s1, load_strided(q1 + width, 1, more), y1)
+            x2, y2 = fma(s2, load_strided(q2, 1, left), x2), fma(s2, load_strided(q2 + width, 1, more), y2)
+            x3, y3 = fma(s3, load_strided(q3, 1, left), x3), fma(s3, load_strided(q3 + width, 1, more), y3)
+        for at in range(whole, k):
+            scalar, r = splat(a[at * cs_a], a), q + at * rs_b
+            x0, y0 = fma(scalar, load_strided(r, 1, left), x0), fma(scalar, load_strided(r + width, 1, more), y0)
+        store_strided(c + j, 1, (x0 + x1) + (x2 + x3), left)
+        store_strided(c + (j + width), 1, (y0 + y1) + (y2 + y3), more)
+        j += 2 * width
+
+
 TALL = tile_rows()[0]
-_strip_tall, _strip_4, _strip_2, _strip_1 = (_strip_of(rows) for rows in tile_rows())
+_strip_tall, _strip_4, _strip_2 = (_strip_of(rows) for rows in tile_rows()[:3])
 
 
 @jit(FAST)
 def product(m, n, k, a, rs_a, cs_a, b, rs_b, c, rs_c, start, bias):
     """C (m, n) = A (m, k) @ B (k, n), from pointers and strides (row, column) in elements; B and C by rows.
 
-    `start` is ZERO, BIAS (row i of C starts from bias[i]) or ACCUMULATE (C += A @ B). Every element of C is summed
-    in the same order whatever m and n are.
+    `start` is ZERO, BIAS (row i of C starts from bias[i]) or ACCUMULATE (C += A @ B).
     """
     i = 0
     while m - i >= TALL:
@@ -107,11 +151,11 @@ def _dots_of(rows, columns):
             tile = lane_products(tile, a + p, ld_a, b + p, ld_b)
         if whole < k:
             tile = lane_products_first(tile, a + whole, ld_a, b + whole, ld_b, k - whole)
-        sums = tile_spill(tile)
+        sums = tile_totals(tile)
         for i in range(rows):
             for j in range(columns):
                 at = i * rs_c + j * cs_c
-                summed = total(load(sums + (i * columns + j) * width))
+                summed = sums[i * columns + j]
                 if start == BIAS:
                     summed += bias[i]
                 elif start == ACCUMULATE:
@@ -121,28 +165,35 @@ def _dots_of(rows, columns):
     return dots
 
 
-_dots_4x4, _dots_4x1, _dots_1x4, _dots_1x1 = (_dots_of(*size) for size in ((4, 4), (4, 1), (1, 4), (1, 1)))
+MANY = 16 if tile_rows()[0] == 8 else 8  # dot products at once of one row with others: half the registers
+_dots_4x4, _dots_4x1, _dots_1xmany, _dots_1x4, _dots_1x1 = (
+    _dots_of(*size) for size in ((4, 4), (4, 1), (1, MANY), (1, 4), (1, 1))
+)
 DEPTH = 1024  # elements of the operands' rows that go through the tiles before the next: eight rows in the first cache
 
 
 @jit(FAST)
 def product_rows(m, n, k, a, ld_a, b, ld_b, c, rs_c, cs_c, start, bias):
     """C (m, n) = A (m, k) @ B (n, k)^T, both operands by rows of consecutive elements; `start` as for `product`."""
-    whole_m, whole_n = m // 4 * 4, n // 4 * 4
+    whole_m, whole_n, most_n = m // 4 * 4, n // 4 * 4, n // MANY * MANY
     for at in range(0, k, DEPTH):
         depth = min(DEPTH, k - at)
         for j in range(0, whole_n, 4):
             q, t = b + (j * ld_b + at), c + j * cs_c
             for i in range(0, whole_m, 4):
                 _dots_4x4(depth, a + (i * ld_a + at), ld_a, q, ld_b, t + i * rs_c, rs_c, cs_c, start, bias + i)
-            for i in range(whole_m, m):
-                _dots_1x4(depth, a + (i * ld_a + at), ld_a, q, ld_b, t + i * rs_c, rs_c, cs_c, start, bias + i)
         for j in range(whole_n, n):
             q, t = b + (j * ld_b + at), c + j * cs_c
             for i in range(0, whole_m, 4):
                 _dots_4x1(depth, a + (i * ld_a + at), ld_a, q, ld_b, t + i * rs_c, rs_c, cs_c, start, bias + i)
-            for i in range(whole_m, m):
-                _dots_1x1(depth, a + (i * ld_a + at), ld_a, q, ld_b, t + i * rs_c, rs_c, cs_c, start, bias + i)
+        for i in range(whole_m, m):
+            p, t = a + (i * ld_a + at), c + i * rs_c
+            for j in range(0, most_n, MANY):
+                _dots_1xmany(depth, p, ld_a, b + (j * ld_b + at), ld_b, t + j * cs_c, rs_c, cs_c, start, bias + i)
+            for j in range(most_n, whole_n, 4):
+                _dots_1x4(depth, p, ld_a, b + (j * ld_b + at), ld_b, t + j * cs_c, rs_c, cs_c, start, bias + i)
+            for j in range(whole_n, n):
+                _dots_1x1(depth, p, ld_a, b + (j * ld_b + at), ld_b, t + j * cs_c, rs_c, cs_c, start, bias + i)
         start = ACCUMULATE
 
 

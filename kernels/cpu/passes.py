@@ -61,12 +61,6 @@ def _narrowest(samples, width):
 
 
 @jit(EXACT)
-def _takes_rows(n_in, n_out, width):
-    """Whether the first layer takes samples as they lie: a sum across the lanes costs about 10 transposed elements."""
-    return n_in >= width and n_in >= 10 * n_out
-
-
-@jit(EXACT)
 def _samples(t, theta, scratch, first):
     """(rows, their stride) of the block, as (samples, features)."""
     if t[plan.SHUFFLE] != 0:
@@ -88,7 +82,7 @@ def _forward(t, r, theta, scratch, first, count):
     samples = _whole_tiles(count, lanes(theta))
     rows, ld_rows = _samples(t, theta, scratch, first)
     layer = t + t[plan.LAYERS_AT]
-    by_rows = _takes_rows(layer[plan.N_IN], layer[plan.N_OUT], lanes(theta))
+    by_rows = t[plan.BY_ROWS] != 0
     if not by_rows and t[plan.LOADED] == 0:
         transpose(count, t[plan.FEATURES], rows, ld_rows, scratch + layer[plan.X_AT], ld)
     for i in range(layers):
@@ -150,7 +144,7 @@ def layer_gradient(t, theta, scratch, first, count, layer, row, rows, column, co
     """
     ld, width, n_in = t[plan.LD], lanes(theta), layer[plan.N_IN]
     delta, turned = scratch + (layer[plan.DELTA_AT] + row * ld), layer[plan.TURNED_AT]
-    if _is_narrow(layer, count, width):
+    if _is_narrow(t, layer, count, width):
         x = scratch + (layer[plan.X_AT] + column * ld)
         weight_gradient_narrow(columns, rows, count, delta, x, ld, start, dW, ld_dw)
     else:
@@ -163,11 +157,10 @@ def layer_gradient(t, theta, scratch, first, count, layer, row, rows, column, co
 
 
 @jit(EXACT)
-def _is_narrow(layer, samples, width):
+def _is_narrow(t, layer, samples, width):
     """Whether the weight gradient of a layer is summed along the lanes: there its inputs must stand as (n_in, LD)."""
-    n_in = layer[plan.N_IN]
-    by_rows = layer[plan.TURNED_AT] < 0 and _takes_rows(n_in, layer[plan.N_OUT], width)
-    return n_in <= _narrowest(samples, width) and not by_rows
+    by_rows = t[plan.BY_ROWS] != 0 and layer[plan.TURNED_AT] < 0
+    return layer[plan.N_IN] <= _narrowest(samples, width) and not by_rows
 
 
 @jit(FAST)
@@ -178,7 +171,7 @@ def _backward(t, r, theta, scratch, grad, first, count, start, layer):
     for i in range(t[plan.LAYERS] - 1, -1, -1):
         n_in, n_out = layer[plan.N_IN], layer[plan.N_OUT]
         W, delta, previous = theta + layer[plan.W_AT], scratch + layer[plan.DELTA_AT], layer + -plan.RECORD
-        if i > 0 and not _is_narrow(layer, count, width):
+        if i > 0 and not _is_narrow(t, layer, count, width):
             transpose(n_in, count, scratch + layer[plan.X_AT], ld, scratch + layer[plan.TURNED_AT], n_in)
         if t[plan.PIECEWISE] == 0:
             dW, db = grad + layer[plan.W_AT], grad + layer[plan.B_AT]

@@ -329,6 +329,11 @@ def tile_spill(tile):
     return address_of(tile.copy())
 
 
+def tile_totals(tile):
+    sums = [total(Vector(lanes)) for row in tile for lanes in row]
+    return address_of(np.array(sums, tile.dtype))
+
+
 def lane_products(tile, a, stride_a, b, stride_b):
     return lane_products_first(tile, a, stride_a, b, stride_b, tile.shape[2])
 

@@ -163,6 +163,37 @@ def tile_spill(typingctx, tile):
     return Pointer(tile.dtype)(tile), codegen
 
 
+def _half_sums(builder, a, b, width, span):
+    """The register of the half sums of every `span` lanes of a, then of b."""
+    low = [lane for lane in range(2 * width) if lane % span < span // 2]
+    halves = []
+    for start in (0, span // 2):
+        chosen = ir.Constant(ir.VectorType(I32, width), [lane + start for lane in low])
+        halves.append(builder.shuffle_vector(a, b, chosen))
+    return builder.fadd(*halves)
+
+
+@intrinsic
+def tile_totals(typingctx, tile):
+    """Pointer to the sums of the lanes of every register, row after row; each as `simd.total` adds it, by halves."""
+
+    def codegen(context, builder, sig, args):
+        vectors = [v for row in _to_rows(builder, tile, args[0]) for v in row]
+        # two registers become one that holds the half sums of both, until every lane is a sum
+        width = span = tile.vector.width
+        while span > 1:
+            pairs = vectors * 2 if len(vectors) == 1 else vectors
+            pairs = zip(pairs[::2], pairs[1::2], strict=True)
+            vectors, span = [_half_sums(builder, a, b, width, span) for a, b in pairs], span // 2
+        held = cgutils.alloca_once(builder, ir.ArrayType(register(tile.vector), len(vectors)))
+        sums = builder.bitcast(held, element(tile.dtype).as_pointer())
+        for i, vector in enumerate(vectors):
+            store_vector(builder, tile.vector, vector, builder.gep(sums, [ir.Constant(I64, i * width)]))
+        return sums
+
+    return Pointer(tile.dtype)(tile), codegen
+
+
 def _add_lane_products(context, builder, tile, value, left, right):
     rows = [
         [fused(builder, tile.vector, a, b, c) for b, c in zip(right, sums, strict=True)]
