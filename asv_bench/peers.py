@@ -1,362 +1,286 @@
-"""The race: one training step of fastnn beside what a user would pick instead, on the same data, weights and cores.
+"""The race: fastnn beside what a user would pick instead, on the same data, weights and cores.
 
-    python asv_bench/peers.py                       every workload, one core and two
-    python asv_bench/peers.py --only digits --rounds 9
+    python asv_bench/peers.py --json race.json              everything; about a quarter of an hour on two cores
+    python asv_bench/peers.py --only digits "matmul NN 64"  rows whose names hold one of these texts
+    python asv_bench/peers.py --from race.json --readme     README.md, docs/performance.md and the chart, anew
 
-Each library runs in a process of its own, pinned to the same cores; rounds are interleaved, and the median counts.
-Every library starts from the same weights, visits the same batches in order, and must reach the same loss before it is
-timed. Needs the extra `peers`; a library that is missing is left out, and said so. Linux.
+Each library runs in a process of its own, pinned to the same cores; rounds are interleaved, and the median counts. In
+training every library starts from the same weights, visits the same batches in order, and must reach the same loss
+before it is timed; products and predictions must agree. The machine's own peaks are measured between the rounds.
+Needs the extra `peers`; a library that is missing is left out, and said so. Linux.
 """
 
 import argparse
+import datetime
 import json
 import os
 import platform
-import statistics
-import subprocess
+import signal
 import sys
 import time
+from contextlib import ExitStack
+from importlib import metadata
 from pathlib import Path
+from statistics import median
 
 import numpy as np
+import products
+import report
+import roofline
+import serving
+from racers import RACERS
+from workers import Worker, WorkerError
+from workloads import WORKLOADS
 
-LIBRARIES = ("fastnn", "torch", "jax", "sklearn")
-CHECKED_STEPS = 20
-ROUND_SECONDS = 0.3
-SAME_LOSS = 1e-2  # relative, after an epoch or 20 steps: float32 runs drift apart
-
-
-class Workload:
-    """A net, its data and its optimizer."""
-
-    def __init__(self, sizes, hidden, loss, rows, batch, optimizer, rate):
-        self.sizes, self.hidden, self.loss = sizes, hidden, loss
-        self.rows, self.batch, self.optimizer, self.rate = rows, batch or rows, optimizer, rate
-
-    def data(self):
-        """(X, y), float32; the same in every process."""
-        random = np.random.default_rng(1)
-        X = random.standard_normal((self.rows, self.sizes[0]), np.float32)
-        if self.loss == "cross_entropy":
-            return X, random.integers(0, self.sizes[-1], self.rows)
-        if self.loss == "binary_cross_entropy":
-            return X, (X[:, 0] > 0).astype(np.float32)[:, None]
-        return X, np.tanh(X[:, : self.sizes[-1]]) + np.zeros((self.rows, self.sizes[-1]), np.float32)
-
-    def weights(self):
-        """[W1, b1, ...], W as (n_out, n_in)."""
-        random = np.random.default_rng(2)
-        pairs = zip(self.sizes, self.sizes[1:], strict=False)
-        return [
-            a
-            for i, o in pairs
-            for a in (random.standard_normal((o, i), np.float32) / np.float32(i**0.5), np.zeros(o, np.float32))
-        ]
-
-    def flops(self):
-        """Floating-point operations of the products of a step."""
-        sizes = list(zip(self.sizes, self.sizes[1:], strict=False))
-        return self.batch * (6 * sum(a * b for a, b in sizes) - 2 * sizes[0][0] * sizes[0][1])
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("numpy", "numba", "fastnn", "torch", "jax", "optax", "scikit-learn", "onnxruntime")
+SAME_START = 1e-4  # relative
+SAME_LOSS = 1e-2  # relative, after the checked steps: float32 runs drift apart, by 0.5% in the larger mnist net
+SAME_CHANGE = 5e-2  # of what these steps have changed
+SAME_OUTPUT = dict(rtol=1e-4, atol=1e-5)
+PAUSE_SECONDS = 0.03  # before each turn: the threads of the last one go to sleep
 
 
-WORKLOADS = {
-    "planar 2-4-1 tanh, 400 rows, full batch": Workload(
-        (2, 4, 1), "tanh", "binary_cross_entropy", 400, None, "sgd", 0.1
-    ),
-    "digits 64-32-10, batch 32, SGD": Workload((64, 32, 10), "relu", "cross_entropy", 1792, 32, "sgd", 0.01),
-    "housing 8-64-64-1, batch 32, Adam": Workload((8, 64, 64, 1), "relu", "mse", 16384, 32, "adam", 1e-3),
-    "4-32-16-4 tanh, 10,000 rows, full batch, Adam": Workload(
-        (4, 32, 16, 4), "tanh", "mse", 10_000, None, "adam", 1e-3
-    ),
-    "mnist 784-128-10, batch 128, Adam": Workload((784, 128, 10), "relu", "cross_entropy", 12_800, 128, "adam", 1e-3),
-    "mnist 784-512-512-10, batch 128, Adam": Workload(
-        (784, 512, 512, 10), "relu", "cross_entropy", 12_800, 128, "adam", 1e-3
-    ),
-    "1024 x 3 hidden, batch 256, SGD": Workload(
-        (1024, 1024, 1024, 1024, 10), "relu", "cross_entropy", 2560, 256, "sgd", 1e-3
-    ),
-    "logistic regression 209 x 12288, full batch": Workload(
-        (12288, 1), None, "binary_cross_entropy", 209, None, "sgd", 1e-4
-    ),
-    "logistic regression 100,000 x 28, full batch": Workload(
-        (28, 1), None, "binary_cross_entropy", 100_000, None, "sgd", 0.1
-    ),
-    "12288-20-7-5-1, 209 rows, full batch": Workload(
-        (12288, 20, 7, 5, 1), "relu", "binary_cross_entropy", 209, None, "sgd", 1e-3
-    ),
-}
+class Unequal(Exception):
+    """Libraries that do not compute the same."""
 
 
-class _Fastnn:
-    def __init__(self, work, threads):
-        import fastnn
-
-        self.fastnn, self.work, self.threads = fastnn, work, threads
-        self.X, self.y = work.data()
-        output = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}.get(work.loss, "linear")
-        layers = [fastnn.Dense(n, work.hidden) for n in work.sizes[1:-1]] + [fastnn.Dense(work.sizes[-1], output)]
-        self.net = fastnn.Sequential(layers, loss=work.loss).build(work.sizes[0])
-        self.net.set_weights(work.weights())
-
-    def steps(self, n):
-        """Train for whole epochs, at least n steps; gives (seconds, steps)."""
-        work = self.work
-        rule = self.fastnn.SGD(work.rate) if work.optimizer == "sgd" else self.fastnn.Adam(work.rate)
-        epochs = -(-n // (work.rows // work.batch))
-        start = time.perf_counter()
-        history = self.net.fit(
-            self.X, self.y, optimizer=rule, epochs=epochs, batch_size=work.batch, shuffle=False, threads=self.threads
-        )
-        return time.perf_counter() - start, history.steps
-
-    def loss(self):
-        return self.net.evaluate(self.X, self.y)["loss"]
+def say(text):
+    print(text, file=sys.stderr, flush=True)
 
 
-class _Torch:
-    def __init__(self, work, threads):
-        import torch
+def processor():
+    """What the race runs on, as fastnn reports it."""
+    from fastnn import environment
 
-        torch.set_num_threads(threads)
-        self.torch, self.work = torch, work
-        X, y = work.data()
-        self.X, self.y = torch.from_numpy(X), torch.from_numpy(y)
-        layers, weights = [], work.weights()
-        for i, (a, b) in enumerate(zip(work.sizes, work.sizes[1:], strict=False)):
-            layer = torch.nn.Linear(a, b)
-            with torch.no_grad():
-                layer.weight.copy_(torch.from_numpy(weights[2 * i]))
-                layer.bias.copy_(torch.from_numpy(weights[2 * i + 1]))
-            layers.append(layer)
-            if i < len(work.sizes) - 2:
-                layers.append({"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[work.hidden]())
-        self.net = torch.nn.Sequential(*layers)
-        self.criterion = {
-            "cross_entropy": torch.nn.CrossEntropyLoss,
-            "binary_cross_entropy": torch.nn.BCEWithLogitsLoss,
-            "mse": torch.nn.MSELoss,
-        }[work.loss]()
-        rule = torch.optim.SGD if work.optimizer == "sgd" else torch.optim.Adam
-        self.rule = rule(self.net.parameters(), lr=work.rate, fused=True)
-
-    def steps(self, n):
-        work, at = self.work, 0
-        start = time.perf_counter()
-        for _ in range(n):
-            X, y = self.X[at : at + work.batch], self.y[at : at + work.batch]
-            self.rule.zero_grad(set_to_none=True)
-            self.criterion(self.net(X), y).backward()
-            self.rule.step()
-            at = (at + work.batch) % work.rows
-        return time.perf_counter() - start, n
-
-    def loss(self):
-        with self.torch.no_grad():
-            return float(self.criterion(self.net(self.X), self.y))
+    facts = dict(environment.facts())
+    return {name: facts[name] for name in ("processor", "CPU target", "vector width")}
 
 
-class _Jax:
-    def __init__(self, work, threads):
-        import jax
-        import optax
-        from jax import numpy as jnp
-
-        X, y = (jnp.asarray(a) for a in work.data())
-        batches = work.rows // work.batch
-        rule = optax.sgd(work.rate) if work.optimizer == "sgd" else optax.adam(work.rate)
-        weights = work.weights()
-        params = [(jnp.asarray(weights[i]), jnp.asarray(weights[i + 1])) for i in range(0, len(weights), 2)]
-        hidden = {"tanh": jnp.tanh, "relu": jax.nn.relu}.get(work.hidden)
-
-        def forward(params, X):
-            for i, (W, b) in enumerate(params):
-                X = X @ W.T + b
-                X = hidden(X) if i < len(params) - 1 else X
-            return X
-
-        def loss(params, X, y):
-            out = forward(params, X)
-            if work.loss == "cross_entropy":
-                return optax.softmax_cross_entropy_with_integer_labels(out, y).mean()
-            if work.loss == "binary_cross_entropy":
-                return optax.sigmoid_binary_cross_entropy(out, y).mean()
-            return ((out - y) ** 2).mean()
-
-        def step(carry, i):
-            params, state = carry
-            at = (i % batches) * work.batch
-            part = (X, y) if batches == 1 else [jax.lax.dynamic_slice_in_dim(a, at, work.batch) for a in (X, y)]
-            value, grad = jax.value_and_grad(loss)(params, *part)
-            updates, state = rule.update(grad, state, params)
-            return (optax.apply_updates(params, updates), state), value
-
-        self.many = jax.jit(lambda carry, steps: jax.lax.scan(step, carry, steps))
-        self.carry, self.jax, self.jnp = (params, rule.init(params)), jax, jnp
-        self.value = jax.jit(lambda params: loss(params, X, y))
-
-    def steps(self, n):
-        numbers = self.jnp.arange(n)
-        if n not in getattr(self, "ready", ()):
-            self.jax.block_until_ready(self.many(self.carry, numbers))  # compiles, without training
-            self.ready = {n}
-        start = time.perf_counter()
-        self.carry, _ = self.jax.block_until_ready(self.many(self.carry, numbers))
-        return time.perf_counter() - start, n
-
-    def loss(self):
-        return float(self.value(self.carry[0]))
-
-
-class _Sklearn:
-    def __init__(self, work, threads):
-        from sklearn.neural_network import MLPClassifier, MLPRegressor
-
-        if work.hidden is None:
-            raise NotImplementedError("scikit-learn's MLP needs a hidden layer")
-        self.X, self.y = work.data()
-        self.y = self.y.ravel() if self.y.shape[-1] == 1 else self.y
-        kind = MLPRegressor if work.loss == "mse" else MLPClassifier
-        self.work = work
-        self.net = kind(
-            hidden_layer_sizes=work.sizes[1:-1],
-            activation=work.hidden,
-            solver=work.optimizer,
-            alpha=0.0,
-            batch_size=work.batch,
-            learning_rate_init=work.rate,
-            max_iter=1,
-            shuffle=False,
-            momentum=0.0,
-            tol=0.0,
-            n_iter_no_change=1 << 30,
-        )
-        classes = {} if work.loss == "mse" else {"classes": np.unique(self.y)}
-        self.net.partial_fit(self.X[: work.batch], self.y[: work.batch], **classes)
-        weights = work.weights()
-        self.net.coefs_ = [w.T.copy() for w in weights[::2]]
-        self.net.intercepts_ = [b.copy() for b in weights[1::2]]
-        del self.net._optimizer
-
-    def steps(self, n):
-        epochs = -(-n // (self.work.rows // self.work.batch))
-        start = time.perf_counter()
-        for _ in range(epochs):
-            self.net.partial_fit(self.X, self.y)
-        return time.perf_counter() - start, epochs * (self.work.rows // self.work.batch)
-
-    def loss(self):
-        return None  # its loss is defined otherwise for two outputs and for regression
-
-
-def work_off(library, name, threads):
-    """A racing process: prints its state, then runs a round for each line that it reads."""
-    racer = {"fastnn": _Fastnn, "torch": _Torch, "jax": _Jax, "sklearn": _Sklearn}[library]
+def installed(package):
     try:
-        run = racer(WORKLOADS[name], threads)
-    except (ImportError, NotImplementedError) as error:
-        print(json.dumps({"missing": str(error)}), flush=True)
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+class Race:
+    """What was asked for, and the results so far."""
+
+    def __init__(self, options, stack):
+        self.options, self.stack, self.peaks = options, stack, {}
+        self.cores = sorted(os.sched_getaffinity(0))
+        self.result = {
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            **processor(),
+            "cores": len(self.cores),
+            "rounds": options.rounds,
+            "versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
+            "caches": {},
+            "training": [],
+            "two_threads": [],
+            "predict": [],
+            "matmul": [],
+        }
+
+    def run(self):
+        for name, work in WORKLOADS.items():
+            if self.wanted(name):
+                for threads in self.options.cores or [work.cores]:
+                    self.keep("training", self.train(name, threads))
+                if "fastnn" in self.options.libraries:
+                    self.keep("two_threads", self.two_threads(name))
+        for row, rows in serving.ROWS.items():
+            if self.wanted(serving.name(row)):
+                kinds = {library: kind.__name__ for library, kind in serving.SERVERS.items()}
+                self.keep("predict", self.predict(row, rows, kinds))
+        if self.wanted(serving.name(serving.COMPILED)):
+            self.keep("predict", self.predict(serving.COMPILED, 1, {"fastnn": serving.FastnnCompiled.__name__}))
+        self.multiply()
+
+    def wanted(self, name):
+        return any(text in name for text in self.options.only)
+
+    def keep(self, table, row):
+        """Add a row, and write what there is."""
+        if row is not None:
+            self.result[table].append(row)
+            if self.options.json:
+                self.options.json.write_text(json.dumps(self.result, indent=1))
+
+    def start(self, stack, module, kinds, cores, **arguments):
+        """({library: worker}, {library: {"left_out": why}}) of the libraries that were asked for."""
+        workers, left_out = {}, {}
+        for library, kind in kinds.items():
+            if library in self.options.libraries:
+                worker = stack.enter_context(Worker(module, kind, cores, **arguments))
+                if worker.left_out:
+                    left_out[library] = {"left_out": worker.left_out}
+                    say(f"  {library} is left out: {worker.left_out}")
+                else:
+                    workers[library] = worker
+        return workers, left_out
+
+    def turns(self, workers, *arguments):
+        """{library: what each round gave}; the one who begins changes from round to round."""
+        names, times = list(workers), {library: [] for library in workers}
+        for i in range(self.options.rounds):
+            first = i % max(1, len(names))
+            for library in names[first:] + names[:first]:
+                time.sleep(PAUSE_SECONDS)
+                times[library].append(workers[library].call("round", *arguments))
+        return times
+
+    def peak(self, threads):
+        """The worker that measures the peaks of so many cores, None where it cannot."""
+        if threads not in self.peaks:
+            worker = self.stack.enter_context(Worker("roofline", "Roofline", self.cores[:threads]))
+            if worker.left_out:
+                say(f"no roofline: {worker.left_out}")
+            self.result["caches"][str(threads)] = None if worker.left_out else worker.call("cache_sizes")
+            self.peaks[threads] = None if worker.left_out else worker
+        return self.peaks[threads]
+
+    def train(self, name, threads):
+        """The row of one workload on so many cores."""
+        say(f"{name}, {threads} core{'s' * (threads > 1)}")
+        if threads > len(self.cores):
+            say(f"  left out: this process may use {len(self.cores)} core(s)")
+            return None
+        peak, work = self.peak(threads), WORKLOADS[name]
+        with ExitStack() as stack:
+            kinds = {library: kind.__name__ for library, kind in RACERS.items()}
+            workers, entries = self.start(stack, "racers", kinds, self.cores[:threads], workload=name, threads=threads)
+            losses = {library: worker.call("check") for library, worker in workers.items()}
+            _must_agree(name, losses)
+            steps = {library: worker.call("prepare") for library, worker in workers.items()}
+            times = self.turns(workers | ({"peak": peak} if peak else {}))
+        measured = times.pop("peak", None)
+        for library, rounds in times.items():
+            entries[library] = {"us": median(rounds), "rounds": rounds, "steps": steps[library]}
+            entries[library]["losses"] = losses[library]
+            say(f"  {library:<14}{median(rounds):>12,.2f} us a step")
+        row = {"name": name, "cores": threads, "judged": threads == work.cores, "libraries": entries}
+        if measured:
+            peaks = {key: median(each[key] for each in measured) for key in measured[0]}
+            limit = roofline.limit(work, self.result["caches"][str(threads)], peaks)
+            row["roofline"] = limit | {"peaks": peaks, "rounds": measured}
+            say(f"  {'roofline':<14}{limit['us']:>12,.2f} us a step, by {limit['bound']}")
+        return row
+
+    def two_threads(self, name):
+        """The time of fastnn on one thread over its time on two, in pairs."""
+        if len(self.cores) < 2:
+            return None
+        with Worker("racers", "Fastnn", self.cores[:2], workload=name, threads=2) as worker:
+            worker.call("check")  # compiles
+            worker.call("prepare")
+            pairs = [worker.call("one_and_two") for _ in range(self.options.rounds)]
+        ratio = median(one / two for one, two in pairs)
+        say(f"  {'two threads':<14}{ratio:>12.2f} times as fast as one")
+        return {"name": name, "pairs": pairs, "ratio": ratio}
+
+    def predict(self, row, rows, kinds):
+        """A row of predictions, on one core."""
+        name = serving.name(row)
+        say(name)
+        with ExitStack() as stack:
+            workers, entries = self.start(stack, "serving", kinds, self.cores[:1], rows=rows, threads=1)
+            outputs = {library: worker.call("outputs") for library, worker in workers.items()}
+            for library in outputs:
+                if not np.allclose(outputs[library], next(iter(outputs.values())), **SAME_OUTPUT):
+                    raise Unequal(f"{name}: {library} and {next(iter(outputs))} predict otherwise")
+            for worker in workers.values():
+                worker.call("prepare")
+            for library, rounds in self.turns(workers).items():
+                entries[library] = {"us": median(rounds), "rounds": rounds}
+                say(f"  {library:<14}{median(rounds):>12,.2f} us a call")
+        return {"name": name, "cores": 1, "libraries": entries}
+
+    def multiply(self):
+        """The rows of products, on one core."""
+        groups = [[pair for pair in group if self.wanted(products.name(*pair))] for group in products.groups()]
+        if not any(groups):
+            return
+        peak = self.peak(1)
+        with ExitStack() as stack:
+            kinds = {library: kind.__name__ for library, kind in products.PRODUCTS.items()}
+            workers, entries = self.start(stack, "products", kinds, self.cores[:1])
+            for group in filter(None, groups):
+                for pair in group:
+                    for library, worker in workers.items():
+                        if not worker.call("check", *pair):
+                            raise Unequal(f"{products.name(*pair)}: {library} gives another product")
+                ways, peaks = [{} for _ in group], []
+                for _ in range(self.options.rounds):
+                    peaks.append(peak.call("arithmetic") if peak else None)
+                    for pair, found in zip(group, ways, strict=True):
+                        for worker in workers.values():
+                            for way, speed in worker.call("round", *pair).items():
+                                found.setdefault(way, []).append(speed)
+                highest = median(peaks) / 1e9 if peak else None
+                for (n, order), found in zip(group, ways, strict=True):
+                    libraries = {way: {"gflops": median(speeds), "rounds": speeds} for way, speeds in found.items()}
+                    row = {"name": products.name(n, order), "n": n, "order": order}
+                    self.keep("matmul", row | {"libraries": entries | libraries, "peak_gflops": highest})
+                    shown = ", ".join(f"{way} {entry['gflops']:.1f}" for way, entry in libraries.items())
+                    say(f"{row['name']}: {shown} GFLOP/s")
+
+
+def _must_agree(name, losses):
+    """Refuse a race whose libraries do not train alike."""
+    if not losses:
         return
-    steps_per_epoch = WORKLOADS[name].rows // WORKLOADS[name].batch
-    checked = -(-CHECKED_STEPS // steps_per_epoch) * steps_per_epoch
-    run.steps(checked)
-    print(json.dumps({"loss": run.loss()}), flush=True)
-    seconds, steps = run.steps(checked)
-    steps = max(1, round(ROUND_SECONDS * steps / max(seconds, 1e-9)))
-    run.steps(steps)
-    print(json.dumps({"ready": steps}), flush=True)
-    for _ in sys.stdin:
-        seconds, done = run.steps(steps)
-        print(json.dumps({"us": 1e6 * seconds / done}), flush=True)
-
-
-def race(name, threads, rounds, libraries):
-    """Median us a step of each library in one workload, as {library: us or the reason why not}."""
-    cores = sorted(os.sched_getaffinity(0))[:threads]
-    environment = os.environ | {
-        key: str(threads) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    }
-    environment["JAX_PLATFORMS"] = "cpu"
-    runs, losses, results = {}, {}, {}
-    for library in libraries:
-        command = [sys.executable, __file__, "--worker", library, name, str(threads)]
-        process = subprocess.Popen(
-            ["taskset", "-c", ",".join(map(str, cores)), *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        first = _read(process)
-        if "missing" in first:
-            results[library] = first["missing"]
-            continue
-        losses[library] = first["loss"]
-        _read(process)
-        runs[library] = process
-    reference = losses.get("fastnn")
-    for library, loss in losses.items():
-        if loss is not None and abs(loss - reference) > SAME_LOSS * abs(reference):
-            raise SystemExit(f"{name}: {library} reached the loss {loss}, fastnn {reference}")
-    times = {library: [] for library in runs}
-    for _ in range(rounds):
-        for library, process in runs.items():
-            process.stdin.write("\n")
-            process.stdin.flush()
-            times[library].append(_read(process)["us"])
-    for library, process in runs.items():
-        process.stdin.close()
-        process.wait()
-        results[library] = statistics.median(times[library])
-    return results
-
-
-def _read(process):
-    line = process.stdout.readline()
-    if not line:
-        raise SystemExit(process.stderr.read())
-    return json.loads(line)
-
-
-def table(results):
-    """The results as a Markdown table."""
-    lines = [
-        f"| workload | cores | {' | '.join(LIBRARIES)} | best peer / fastnn |",
-        "|---" * (len(LIBRARIES) + 3) + "|",
-    ]
-    for row in results:
-        times = [row["us"].get(library) for library in LIBRARIES]
-        shown = " | ".join(f"{t:,.1f}" if isinstance(t, float) else "-" for t in times)
-        peers = [t for t in times[1:] if isinstance(t, float)]
-        ratio = f"{min(peers) / times[0]:.2f}" if peers else "-"
-        lines.append(f"| {row['workload']} | {row['cores']} | {shown} | {ratio} |")
-    return "\n".join(lines)
+    reference = "fastnn" if "fastnn" in losses else next(iter(losses))
+    start, end = losses[reference]
+    for library, (first, last) in losses.items():
+        allowed = min(SAME_LOSS * abs(end), SAME_CHANGE * abs(start - end))
+        if not (abs(first - start) <= SAME_START * abs(start) and abs(last - end) <= allowed):
+            raise Unequal(f"{name}: {library} went from loss {first} to {last}, {reference} from {start} to {end}")
 
 
 def main():
     """Run the race; gives the exit status."""
+    libraries = list(dict.fromkeys((*RACERS, *serving.SERVERS, *products.PRODUCTS)))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="workloads whose names hold this text")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="rows whose names hold a TEXT")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--cores", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--libraries", nargs="+", default=list(LIBRARIES), choices=LIBRARIES)
-    parser.add_argument("--json", type=Path, help="file for the results")
-    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--cores", type=int, nargs="+", help="for training; default: those on which a workload counts")
+    parser.add_argument("--libraries", nargs="+", default=libraries, choices=libraries)
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="results of a race, instead of one")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the results")
+    parser.add_argument("--chart", type=Path, metavar="FILE.png", help="file for the chart; --readme needs none")
+    parser.add_argument("--readme", action="store_true", help="renew README.md, docs/performance.md and docs/race.png")
     options = parser.parse_args()
-    if options.worker:
-        work_off(options.worker[0], options.worker[1], int(options.worker[2]))
-        return 0
-    results = []
-    for name in WORKLOADS:
-        if options.only in name:
-            for cores in options.cores:
-                us = race(name, cores, options.rounds, options.libraries)
-                results.append({"workload": name, "cores": cores, "us": us})
-                print(results[-1], file=sys.stderr, flush=True)
-    print(f"us a step, median of {options.rounds} rounds; Python {platform.python_version()}\n")
-    print(table(results))
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1))
+    if options.rounds < 1:
+        parser.error(f"--rounds must be positive; got {options.rounds}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the with-blocks, which end the workers
+    files = {ROOT / "README.md": report.short, ROOT / "docs" / "performance.md": report.markdown}
+    files = files if options.readme else {}
+    try:
+        for file in files:
+            report.around(file)  # before the race, not after it
+        if options.source:
+            result = json.loads(options.source.read_text())
+        else:
+            with ExitStack() as stack:
+                race = Race(options, stack)
+                race.run()
+            result = race.result
+            if not any(result[table] for table in report.TABLES):
+                parser.error(f"no row was raced: --only {' '.join(options.only)}")
+        print(report.markdown(result))
+        chart = options.chart or (ROOT / "docs" / "race.png" if options.readme else None)
+        if chart:
+            report.draw(result, chart)
+        for file, text in files.items():
+            report.renew(file, result, chart, text)
+    except (WorkerError, Unequal, report.NoMarkers, OSError) as error:
+        say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("stopped")
+        return 130
     return 0
 
 

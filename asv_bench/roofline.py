@@ -1,17 +1,17 @@
-"""The roofline: how fast the machine could make a step, from its arithmetic and its bandwidth, measured beside the race.
+"""The roofline: how fast the machine could make a step, by its arithmetic and its bandwidth as measured in the race.
 
 The model. A step takes at least
 
 - its operations (`Workload.flops`) at the peak of fused multiply-adds, or
-- its bytes at the bandwidth of the cache where they lie: the rows of the batch are read once; parameters, gradient and
+- its bytes at the bandwidth of the level where they lie: the rows of the batch are read once; parameters, gradient and
   the optimizer's state are read once and written once, as fast as reading goes. What a step makes and uses again, such
   as activations, is not counted: blocks of rows keep it in the first cache.
 
 whichever is longer. In full-batch training rows and state lie in the smallest level that holds all of them. Batches are
 cut from a data set: they come from the level that holds the whole of it, while state lies in the level that holds state
-and one batch. The caches of the cores in use add up where they are private. Kernels reach the peaks in vectors of full
-width, with enough independent sums to hide the latency; a part of a step that cannot (division, a narrow layer) keeps it
-from its roofline however well it is written.
+and one batch. The caches of the cores in use add up where they are private. The peaks are reached in vectors of full
+width, with enough independent sums to hide the latency; a part of a step that cannot do so (division, a narrow layer)
+keeps it from its roofline however well it is written.
 """
 
 import os
@@ -61,7 +61,7 @@ def home(size, sizes):
 
 
 def limit(work, sizes, measured):
-    """{"us", "bound", ...} of one step, from cache sizes and the measured {"flops": a second, level: bytes a second}."""
+    """{"us", "bound", ...} of a step, from cache sizes and the measured {"flops": a second, level: bytes a second}."""
     state, batch, rows = work.state_bytes(), work.data_bytes(work.batch), work.data_bytes(work.rows)
     data_level = home(rows + state, sizes)
     state_level = data_level if work.batch == work.rows else home(batch + state, sizes)
@@ -82,9 +82,10 @@ def limit(work, sizes, measured):
 
 def _kernels():
     """(multiply_add, read): compiled, each gives a number that depends on all that it did."""
+    from numba import njit
+
     from fastnn.kernels.cpu.memory import address_of
     from fastnn.kernels.cpu.simd import fma, lanes, load, splat, total
-    from numba import njit
 
     # Sums by name, not in an array: they must stay in registers. No fastmath: nothing may be summed ahead.
     names = [f"s{i}" for i in range(SUMS)]
@@ -145,12 +146,16 @@ class Roofline:
 
     def round(self):
         """{"flops": a second, level: bytes read a second}, each the best of some trials."""
-        peak = min(self._multiply_adds(self.work["flops"]) for _ in range(TRIALS))
-        result = {"flops": 2 * self.work["flops"] * len(self.cores) / peak}
+        result = {"flops": self.arithmetic()}
         for level, arrays in self.arrays.items():
             seconds = min(self._reads(level, self.work[level]) for _ in range(TRIALS))
             result[level] = sum(array.nbytes for array in arrays) * self.work[level] / seconds
         return result
+
+    def arithmetic(self):
+        """Floating-point operations a second, the best of some trials."""
+        seconds = min(self._multiply_adds(self.work["flops"]) for _ in range(TRIALS))
+        return 2 * self.work["flops"] * len(self.cores) / seconds
 
     def _multiply_adds(self, count):
         return self._together([lambda: self.multiply_add(self.arrays["memory"][0], count)] * len(self.cores))

@@ -17,7 +17,9 @@ class Workload:
         self.label, self.sizes, self.hidden, self.loss = label, sizes, hidden, loss
         self.rows, self.batch, self.optimizer, self.rate, self.cores = rows, batch or rows, optimizer, rate, cores
         size = f"batch {batch}" if batch else f"full batch of {rows:,}"
-        self.name = f"{label} {'-'.join(map(str, sizes))}, {size}, {optimizer.upper() if optimizer == 'sgd' else 'Adam'}"
+        self.name = (
+            f"{label} {'-'.join(map(str, sizes))}, {size}, {optimizer.upper() if optimizer == 'sgd' else 'Adam'}"
+        )
 
     @property
     def layers(self):
