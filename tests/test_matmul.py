@@ -1,5 +1,7 @@
 """The product of two matrices: any sizes, any strides, with and without scratch, from both callers."""
 
+import itertools
+
 import numpy as np
 import pytest
 from arrays import DTYPES, LAYOUTS, Placed, as_array, blank, normal
@@ -65,6 +67,11 @@ def test_each_operand_in_each_layout(layout, sized, dtype):
 def test_sizes_beyond_any_block(shape, sized, dtype):
     check_compiled(*shape, dtype, ("C", "C", "C"), sized)
     check_compiled(*shape, dtype, ("F", "padded", "reversed"), sized)
+
+
+@pytest.mark.parametrize("layouts", itertools.product(("C", "F", "padded"), ("C", "F"), ("C", "F")))
+def test_operands_that_are_brought_together_block_by_block(layouts, dtype):
+    check_compiled(801, 803, 702, dtype, layouts, True)
 
 
 @pytest.mark.parametrize("sized", [False, True])

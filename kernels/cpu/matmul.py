@@ -229,6 +229,41 @@ def transpose(rows, columns, source, stride, target, target_stride):
             )
 
 
+# Blocks of large operands, brought together: terms x columns of B stay in the second-level cache, rows x terms of A too
+TERMS, COLUMNS, ROWS = 256, 384, 96
+LARGE = 1 << 19  # elements of B above which this pays
+
+
+@jit(FAST)
+def _product_blocked(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, start, work):
+    """`product` for large operands: C by rows, A and B by rows or by columns."""
+    ld_b, ld_a = COLUMNS + lanes(a), ROWS + lanes(a)  # odd numbers of registers
+    block_b, block_a = work, work + TERMS * ld_b
+    for j in range(0, n, COLUMNS):
+        columns, first = min(COLUMNS, n - j), start
+        for p in range(0, k, TERMS):
+            terms, corner = min(TERMS, k - p), b + (p * rs_b + j * cs_b)
+            if cs_b == 1:
+                _copy_rows(terms, columns, corner, rs_b, block_b, ld_b)
+            else:
+                transpose(columns, terms, corner, cs_b, block_b, ld_b)
+            for i in range(0, m, ROWS):
+                rows, q, rs, cs = min(ROWS, m - i), a + (i * rs_a + p * cs_a), rs_a, cs_a
+                if cs_a != 1:
+                    _copy_rows(terms, rows, q, cs_a, block_a, ld_a)
+                    q, rs, cs = block_a, 1, ld_a
+                product(rows, columns, terms, q, rs, cs, block_b, ld_b, c + (i * rs_c + j), rs_c, first, a)
+            first = ACCUMULATE
+
+
+@jit(FAST)
+def _copy_rows(rows, columns, source, stride, target, target_stride):
+    for i in range(rows):
+        for j in range(0, columns, lanes(source)):
+            line = load_strided(source + (i * stride + j), 1, columns - j)
+            store_strided(target + (i * target_stride + j), 1, line, columns - j)
+
+
 @jit(FAST)
 def product_any(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start, work, room):
     """`product` for operands of any strides: makes the columns of C and B consecutive where it can.
@@ -238,6 +273,10 @@ def product_any(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start, wor
     """
     if cs_c != 1 and rs_c == 1:
         m, n, a, rs_a, cs_a, b, rs_b, cs_b, rs_c, cs_c = n, m, b, cs_b, rs_b, a, cs_a, rs_a, cs_c, rs_c
+    by_lines = (cs_a == 1 or rs_a == 1) and (cs_b == 1 or rs_b == 1) and cs_c == 1
+    if by_lines and n * k > LARGE and m >= ROWS and room >= TERMS * (COLUMNS + ROWS + 2 * lanes(a)):
+        _product_blocked(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, start, work)
+        return
     if cs_b != 1 and rs_b == 1 and n * k <= room:
         transpose(n, k, b, cs_b, work, n)
         b, rs_b, cs_b = work, n, 1
