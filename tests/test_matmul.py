@@ -69,7 +69,7 @@ def test_sizes_beyond_any_block(shape, sized, dtype):
     check_compiled(*shape, dtype, ("F", "padded", "reversed"), sized)
 
 
-@pytest.mark.parametrize("layouts", itertools.product(("C", "F", "padded"), ("C", "F"), ("C", "F")))
+@pytest.mark.parametrize("layouts", list(itertools.product(("C", "F", "padded"), ("C", "F"), ("C", "F"))))
 def test_operands_that_are_brought_together_block_by_block(layouts, dtype):
     check_compiled(801, 803, 702, dtype, layouts, True)
 
