@@ -8,8 +8,8 @@ from ..formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MAE, MSE
 from ..options import EXACT, jit
 from .formulas import VECTOR
 from .memory import address_of
-from .simd import fma, lane_numbers, lanes, like, load_strided, select, store_strided, total
-from .vmath import exp, log
+from .simd import absolute, fma, lane_numbers, lanes, like, load_strided, select, store_strided, total
+from .vmath import exp, log, log1p
 
 
 def _pointwise_of(formula):
@@ -59,6 +59,8 @@ def loss_sum(code, param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels
     """
     if code == CROSS_ENTROPY:
         return _cross_entropy(outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss_w, scale, dz, fs_dz, ss_dz)
+    if code == BINARY_CROSS_ENTROPY and ss_w == 0:
+        return _equal_binary_cross_entropy(outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, scale, dz, fs_dz, ss_dz)
     if code == BINARY_CROSS_ENTROPY:
         return _binary_cross_entropy(
             param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, w, ss_w, scale, dz, fs_dz, ss_dz
@@ -68,6 +70,38 @@ def loss_sum(code, param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels
     if code == MAE:
         return _mae(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, w, ss_w, scale, dz, fs_dz, ss_dz)
     return _huber(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, w, ss_w, scale, dz, fs_dz, ss_dz)
+
+
+TERMS = 64  # of a product of numbers between 1 and 2, far from overflow
+
+
+@jit(EXACT)
+def _equal_binary_cross_entropy(outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, scale, dz, fs_dz, ss_dz):
+    """Binary cross-entropy where all weights are 1: one logarithm of a product instead of a sum of logarithms."""
+    width = lanes(z)
+    numbers = lane_numbers(z)
+    mean, terms, result = 1.0 / outputs, 0, 0.0
+    nothing = like(0.0, numbers)
+    linear = grown = nothing  # the sum of the linear parts, and the product of 1 + e, less 1: small e are not lost
+    for s in range(0, samples, width):
+        left = samples - s
+        inside = numbers < left
+        for j in range(outputs):
+            value = load_strided(z + (j * fs_z + s * ss_z), ss_z, left)
+            target = load_strided(y + (j * fs_y + s * ss_y), ss_y, left)
+            e = exp(-absolute(value))
+            if scale != 0.0:
+                slope = (select(value < 0.0, e, like(1.0, e)) / (1.0 + e) - target) * (scale * mean)
+                store_strided(dz + (j * fs_dz + s * ss_dz), ss_dz, slope, left)
+            e = select(inside, e, nothing)
+            linear = linear + (select(value <= 0.0, nothing, value) - target * value)
+            grown = grown + fma(grown, e, e)
+            terms += 1
+            if terms == TERMS:
+                result += total(linear + log1p(grown))
+                linear = grown = nothing
+                terms = 0
+    return (result + total(linear + log1p(grown))) * mean
 
 
 @jit(EXACT)
