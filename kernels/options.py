@@ -3,7 +3,6 @@
 Nothing here touches the CPU or compiles at import: the target is read when the first kernel is typed.
 """
 
-import contextlib
 import functools
 import gc
 import hashlib
@@ -23,6 +22,7 @@ try:
 except ImportError:  # private names of Numba: without them the kernels still work, uncached
     _Cache = None
 try:
+    from llvmlite import binding as llvm
     from numba.core.codegen import JITCodeLibrary
 except (
     ImportError
@@ -112,23 +112,33 @@ if JITCodeLibrary is not None:
             library = _InnerLibrary(targetctx.codegen(), "fastnn_inner")
             super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
 
+    class _PublicLibrary(JITCodeLibrary):
+        """Code of a public kernel: loops are neither vectorised nor unrolled, which the kernels do themselves."""
+
+        def _optimize_final_module(self):
+            options = llvm.create_pipeline_tuning_options(3)
+            options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
+            builder = llvm.create_pass_builder(self._codegen._tm, options)
+            passes = builder.getModulePassManager()
+            passes.add_refprune_pass()
+            passes.run(self._final_module, builder)
+
     class _PublicCompiler(Compiler):
-        """Numba's pipeline, with no search for garbage: a tenth of the time of a compilation, and it finds little."""
+        """Numba's pipeline into a _PublicLibrary, with no search for garbage: a tenth of the time, and little found."""
+
+        def __init__(self, typingctx, targetctx, library, args, return_type, flags, locals):
+            library = _PublicLibrary(targetctx.codegen(), "fastnn_public")
+            library.enable_object_caching()
+            super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
 
         def compile_extra(self, func):
-            with _collector_off():
+            collects = gc.isenabled()
+            gc.disable()
+            try:
                 return super().compile_extra(func)
-
-
-@contextlib.contextmanager
-def _collector_off():
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+            finally:
+                if collects:
+                    gc.enable()
 
 
 @functools.cache

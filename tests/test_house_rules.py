@@ -142,12 +142,14 @@ def test_options_alone_chooses_how_to_compile():
 
 def test_four_files_write_llvm():
     importers = {
-        name_of(path)
+        (name_of(path), name)
         for path in sources("fastnn", "kernels")
         for name in imported(path, parse(path))
         if inside(name, "llvmlite")
     }
-    assert importers == {f"kernels/cpu/{name}.py" for name in ("memory", "registers", "simd", "tile")}
+    writers = {f"kernels/cpu/{name}.py" for name in ("memory", "registers", "simd", "tile")}
+    choices = {("kernels/options.py", "llvmlite.binding")}
+    assert importers == {(name, "llvmlite.ir") for name in writers} | choices
 
 
 def test_files_are_short():

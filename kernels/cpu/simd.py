@@ -112,6 +112,28 @@ def store_part(typingctx, pointer, value, count):
     return types.void(pointer, value, types.intp), codegen
 
 
+def _copier(builder, scalar, gathers):
+    """A function (pointer, stride, count, slots) between scattered elements and a register's slots on the stack.
+
+    A function of its own, never inlined: it is the rare path of every load and store, and would be most of the code.
+    """
+    module, pointer = builder.module, scalar.as_pointer()
+    name = f"fastnn_{'gather' if gathers else 'scatter'}_{scalar}"
+    if name in module.globals:
+        return module.globals[name]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer, I64, I64, pointer]), name)
+    function.linkage = "linkonce_odr"
+    function.attributes.add("noinline")
+    p, stride, count, slots = function.args
+    body = ir.IRBuilder(function.append_basic_block())
+    with cgutils.for_range(body, count) as loop:
+        scattered, slot = body.gep(p, [body.mul(loop.index, stride)]), body.gep(slots, [loop.index])
+        source, target = (scattered, slot) if gathers else (slot, scattered)
+        body.store(body.load(source), target)
+    body.ret_void()
+    return function
+
+
 @intrinsic
 def load_strided(typingctx, pointer, stride, count):
     """Element i * stride in lane i for i < count, zero in the other lanes; a masked load where stride is 1."""
@@ -119,18 +141,17 @@ def load_strided(typingctx, pointer, stride, count):
 
     def codegen(context, builder, sig, args):
         p, stride, count = args
-        kind = register(vector)
+        kind, scalar = register(vector), element(vector.dtype)
         held = cgutils.alloca_once(builder, kind)
-        with builder.if_else(builder.icmp_signed("==", stride, ir.Constant(I64, 1))) as (unit, strided):
+        unit_stride = builder.icmp_signed("==", stride, ir.Constant(I64, 1))
+        with builder.if_else(unit_stride, likely=True) as (unit, strided):
             with unit:
                 whole = load_first(builder, vector, p, count)
                 unit_end = builder.block
             with strided:
                 builder.store(ir.Constant(kind, None), held)
-                slots = builder.bitcast(held, element(vector.dtype).as_pointer())
-                with cgutils.for_range(builder, at_most(builder, count, vector.width)) as loop:
-                    value = builder.load(builder.gep(p, [builder.mul(loop.index, stride)]))
-                    builder.store(value, builder.gep(slots, [loop.index]))
+                slots = builder.bitcast(held, scalar.as_pointer())
+                builder.call(_copier(builder, scalar, True), [p, stride, at_most(builder, count, vector.width), slots])
                 collected = builder.load(held)
                 strided_end = builder.block
         result = builder.phi(kind)  # not through memory: the unit path must stay in registers
@@ -148,16 +169,16 @@ def store_strided(typingctx, pointer, stride, value, count):
     def codegen(context, builder, sig, args):
         p, stride, value, count = args
         vector = sig.args[2]
+        scalar = element(vector.dtype)
         held = cgutils.alloca_once(builder, value.type)
-        with builder.if_else(builder.icmp_signed("==", stride, ir.Constant(I64, 1))) as (unit, strided):
+        unit_stride = builder.icmp_signed("==", stride, ir.Constant(I64, 1))
+        with builder.if_else(unit_stride, likely=True) as (unit, strided):
             with unit:
                 store_first(builder, vector, value, p, count)
             with strided:
                 builder.store(value, held)
-                slots = builder.bitcast(held, element(vector.dtype).as_pointer())
-                with cgutils.for_range(builder, at_most(builder, count, vector.width)) as loop:
-                    lane = builder.load(builder.gep(slots, [loop.index]))
-                    builder.store(lane, builder.gep(p, [builder.mul(loop.index, stride)]))
+                slots = builder.bitcast(held, scalar.as_pointer())
+                builder.call(_copier(builder, scalar, False), [p, stride, at_most(builder, count, vector.width), slots])
         return context.get_dummy_value()
 
     return types.void(pointer, types.intp, value, types.intp), codegen
