@@ -101,7 +101,7 @@ FINE, DIVERGED = 0, 1
 # A ticket below zero sends helping threads home
 NOBODY = -1
 
-_PIECE_ROWS, _PIECE_COLUMNS = 24, 1024  # of a piece of W: its gradient fits in the inner caches
+_PIECE_ROWS, _PIECE_COLUMNS = 16, 1024  # of a piece of W: its gradient fits in the inner caches
 _PIECEWISE_SIZE, _PIECEWISE_ROWS = 1 << 15, 512  # parameters from which, and rows a slot up to which, it pays
 _MAX_SLOTS = 16  # partial gradients, so threads that can share a step
 _SLOT_FLOPS = 1 << 20  # work below which a slot of its own costs more than it brings (a phase costs about 1 us)
