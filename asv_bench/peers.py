@@ -38,7 +38,7 @@ SAME_START = 1e-4  # relative
 SAME_LOSS = 1e-2  # relative, after the checked steps: float32 runs drift apart, by 0.5% in the larger mnist net
 SAME_CHANGE = 5e-2  # of what these steps have changed
 SAME_OUTPUT = dict(rtol=1e-4, atol=1e-5)
-PAUSE_SECONDS = 0.03  # before each turn: the threads of the last one go to sleep
+PAUSE_SECONDS = 0.3  # before each turn: some libraries let the threads of the last one spin on for 0.2 s
 
 
 class Unequal(Exception):
