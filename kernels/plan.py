@@ -102,7 +102,7 @@ FINE, DIVERGED = 0, 1
 NOBODY = -1
 
 _PIECE_ROWS, _PIECE_COLUMNS = 16, 1024  # of a piece of W: its gradient fits in the inner caches
-_PIECEWISE_SIZE, _PIECEWISE_ROWS = 1 << 15, 512  # parameters from which, and rows a slot up to which, it pays
+_PIECEWISE_SIZE, _PIECEWISE_BYTES = 1 << 15, 1 << 24  # parameters from which, bytes to keep up to which it pays
 _MAX_SLOTS = 16  # partial gradients, so threads that can share a step
 _SLOT_FLOPS = 1 << 20  # work below which a slot of its own costs more than it brings (a phase costs about 1 us)
 _BLOCK_BYTES = 1 << 19  # a block of samples and its activations stay in the second-level cache
@@ -164,13 +164,14 @@ class Layout:
                 for column in range(0, n_in, columns):
                     yield i, row, min(rows, n_out - row), column, min(columns, n_in - column)
 
-    def piecewise(self, rows):
+    def piecewise(self, rows, itemsize, by_rows):
         """Whether the gradient of a batch of `rows` is made piece by piece, each updated at once, or slot by slot.
 
         Piece by piece the gradient never leaves the inner caches, and the slots need no partial gradients; but the
-        activations of the whole batch must be kept.
+        inputs and deltas of the whole batch must be kept.
         """
-        return self.size >= _PIECEWISE_SIZE and rows <= self.slots(rows) * _PIECEWISE_ROWS
+        kept = rows * itemsize * ((1 if by_rows else 2) * self.n_features + 3 * sum(self.units))
+        return self.size >= _PIECEWISE_SIZE and rows <= self.slots(rows) * _MAX_BLOCK and kept <= _PIECEWISE_BYTES
 
     def flops_per_sample(self):
         """Floating-point operations of a training step for each sample, roughly."""
@@ -223,9 +224,9 @@ class Plan:
 
     def __init__(self, layout, theta, batch, width, step, threads, gradient):
         self.layout, self.theta, self.dtype = layout, theta, theta.dtype
-        slots, piecewise = layout.slots(batch), layout.piecewise(batch)
+        slots, by_rows = layout.slots(batch), layout.by_rows(width)
+        piecewise = gradient and layout.piecewise(batch, theta.itemsize, by_rows)
         in_slot = -(-batch // slots)
-        by_rows = layout.by_rows(width)
         block = round_up(in_slot, step) if piecewise else layout.block(in_slot, theta.itemsize, step, by_rows)
         ld = round_up(block, step) + width  # an odd number of registers: rows of a block do not meet in one cache set
         pieces = np.array(list(layout.pieces()), np.int64)

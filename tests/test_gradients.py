@@ -7,6 +7,8 @@ import reference
 from nets import OPTIMIZERS, data, flat, pair
 from tolerance import assert_close
 
+from fastnn import backends
+
 
 def check_gradients(activations, loss, weighted=False, **options):
     widths = (3, 4, 2)
@@ -104,7 +106,8 @@ def test_gradients_of_large_nets(rows, widths, dtype):
     activations = ("tanh", "silu")[: len(widths) - 2] + ("linear",)
     weights = [w * 0.3 for w in recipes.random_weights(widths, 3)]
     net, twin, weights = pair(widths, activations, "mse", dtype=dtype, weights=weights)
-    assert net.layout.piecewise(rows) == (rows != 9000)
+    plan = net._plan(rows, 1, backends.WITH_GRADIENT)
+    assert plan["PIECEWISE"] == (rows != 9000)
     X, y = data(rows, widths[0], widths[-1], "mse", dtype)
     w = np.linspace(0.5, 2.0, rows)
     right, right_dX = twin.gradients(weights, X, y, w)

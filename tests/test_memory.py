@@ -214,6 +214,7 @@ print(status("VmHWM") - before, X.nbytes, 4 * net.layout.size, 4 * (batch or row
     "run, states",
     [
         ("100_000, (784, 512, 512, 1), 128, fastnn.Adam()", 2),
+        ("40_000, (784, 128, 1), 8192, fastnn.Adam()", 2),
         ("400, (60_000, 40, 1), None, fastnn.SGD(1e-6)", 0),
         ("1_000_000, (28, 1), None, fastnn.SGD(0.1, momentum=0.9)", 1),
         ("600_000, (30, 200, 1), 30_000, fastnn.RMSprop()", 2),
