@@ -265,7 +265,10 @@ if _Cache is not None:
                 return
             from numba.core.serialize import dumps
 
-            payload = dumps(data._reduce())
+            try:
+                payload = dumps(data._reduce())
+            except RuntimeError:  # Ctrl-C came while LLVM handed over the machine code, and its callback swallowed it
+                raise KeyboardInterrupt from None
             try:
                 path = self._path(sig)
                 if path is None:

@@ -328,6 +328,34 @@ def test_control_c_while_compiling(job, seconds, tmp_path):
     assert python(f"import jobs; print(jobs.{job}())", FASTNN_CACHE_DIR=tmp_path) == "0\n"
 
 
+WHILE_EMITTING = """
+from numba.core.registry import cpu_target
+import jobs
+codegen = cpu_target.target_context.codegen()
+library, pressed = codegen._library_class, []
+
+def notify(module, code):
+    if module.name == "fastnn_public" and not pressed:
+        pressed.append(True)
+        raise KeyboardInterrupt  # in a callback of LLVM, where it is swallowed
+    library._object_compiled_hook(module, code)
+
+codegen._engine.set_object_cache(notify, library._object_getbuffer_hook)
+try:
+    jobs.update()
+except KeyboardInterrupt:
+    jobs.update()
+    print("right")
+"""
+
+
+def test_control_c_while_machine_code_is_emitted(tmp_path):
+    with start(WHILE_EMITTING, FASTNN_CACHE_DIR=tmp_path) as child:
+        assert finish(child) == "right\n"
+    assert int(python("import jobs; print(jobs.update())", FASTNN_CACHE_DIR=tmp_path)) > 0
+    assert python("import jobs; print(jobs.update())", FASTNN_CACHE_DIR=tmp_path) == "0\n"
+
+
 @pytest.mark.parametrize("job, longest", [("update", 0.8), pytest.param("train", 12.0, marks=pytest.mark.slow)])
 def test_processes_killed_while_they_compile_leave_a_good_cache(job, longest, tmp_path):
     delays = random.Random(0)
