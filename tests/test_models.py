@@ -346,6 +346,12 @@ def test_divergence_is_told_and_undone(batch_size, dtype):
     assert np.isfinite(history.loss).all()
 
 
+def test_divergence_travels_between_processes():
+    error = fastnn.DivergedError(3, 0.5, None)
+    copied = pickle.loads(pickle.dumps(error))
+    assert (copied.epoch, copied.last_loss, str(copied)) == (3, 0.5, str(error))
+
+
 def test_divergence_after_a_good_start_keeps_the_good_start():
     net, _, _ = pair((5, 4, 1), ("relu", "linear"), "mse")
     X, y = data(k=1, loss="mse")

@@ -333,3 +333,12 @@ def test_the_worked_example_of_one_neuron(dtype):
     output = net.predict(np.array([[-1.0, 2.0]]))
     assert output.shape == (1, 1)
     assert output[0, 0] == pytest.approx(0.0024726, abs=5e-8)
+
+
+def test_what_a_fit_takes_and_gives_shows_its_values():
+    net, _, _ = pair()
+    history = net.fit(*data(), optimizer=fastnn.SGD(0.1), epochs=2)
+    assert repr(history).startswith("History(epochs=2, steps=2, seconds=")
+    assert f"loss={history.loss[-1]:.6g}" in repr(history)
+    assert "learning_rate=Constant(rate=0.1)" in repr(fastnn.SGD(0.1))
+    assert repr(fastnn.CosineDecay(0.1, 5)) == "CosineDecay(rate=0.1, epochs=5, floor=0)"
