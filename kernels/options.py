@@ -267,7 +267,10 @@ if _Cache is not None:
 
             try:
                 payload = dumps(data._reduce())
-            except RuntimeError:  # Ctrl-C came while LLVM handed over the machine code, and its callback swallowed it
+            except RuntimeError:
+                if data.library._compiled_object is not None:
+                    raise
+                # Ctrl-C came while LLVM handed over the machine code, and its callback swallowed it
                 raise KeyboardInterrupt from None
             try:
                 path = self._path(sig)
