@@ -270,7 +270,7 @@ class Plan:
 
         def place(elements):
             nonlocal end
-            start, end = end, end + round_up(int(elements), 64)
+            start, end = end, end + round_up(elements, 64)
             return start
 
         widest = max(layout.n_features, *layout.units)

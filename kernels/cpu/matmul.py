@@ -244,20 +244,21 @@ def _product_blocked(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, start, work
         for p in range(0, k, TERMS):
             terms, corner = min(TERMS, k - p), b + (p * rs_b + j * cs_b)
             if cs_b == 1:
-                _copy_rows(terms, columns, corner, rs_b, block_b, ld_b)
+                copy_rows(terms, columns, corner, rs_b, block_b, ld_b)
             else:
                 transpose(columns, terms, corner, cs_b, block_b, ld_b)
             for i in range(0, m, ROWS):
                 rows, q, rs, cs = min(ROWS, m - i), a + (i * rs_a + p * cs_a), rs_a, cs_a
                 if cs_a != 1:
-                    _copy_rows(terms, rows, q, cs_a, block_a, ld_a)
+                    copy_rows(terms, rows, q, cs_a, block_a, ld_a)
                     q, rs, cs = block_a, 1, ld_a
                 product(rows, columns, terms, q, rs, cs, block_b, ld_b, c + (i * rs_c + j), rs_c, first, a)
             first = ACCUMULATE
 
 
 @jit(FAST)
-def _copy_rows(rows, columns, source, stride, target, target_stride):
+def copy_rows(rows, columns, source, stride, target, target_stride):
+    """target[i, j] = source[i, j], from pointers and row strides in elements."""
     for i in range(rows):
         for j in range(0, columns, lanes(source)):
             line = load_strided(source + (i * stride + j), 1, columns - j)

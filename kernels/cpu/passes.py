@@ -18,10 +18,10 @@ from .dense import (
     weight_gradient_narrow,
 )
 from .losses import loss_sum
-from .matmul import ZERO, product, transpose
+from .matmul import ZERO, copy_rows, product, transpose
 from .memory import plain, pointer_at
 from .rng import permuted
-from .simd import lanes, load_strided, store_strided
+from .simd import lanes
 
 
 @jit(EXACT)
@@ -33,12 +33,6 @@ def row_at(t, index):
 
 
 @jit(EXACT)
-def _copy(count, source, target):
-    for i in range(0, count, lanes(source)):
-        store_strided(target + i, 1, load_strided(source + i, 1, count - i), count - i)
-
-
-@jit(EXACT)
 def _gather(t, theta, scratch, first, count):
     """Bring shuffled rows, targets and weights together; targets as (outputs, ld)."""
     features, stride, ld = t[plan.FEATURES], t[plan.X_STRIDE], t[plan.LD]
@@ -47,7 +41,7 @@ def _gather(t, theta, scratch, first, count):
     columns = t[plan.Y_COLUMNS]
     for s in range(count):
         row = row_at(t, first + s)
-        _copy(features, x + row * stride, rows + s * features)
+        copy_rows(plain(1), features, x + row * stride, stride, rows + s * features, features)
         for j in range(columns):
             targets[j * ld + s] = y[row * columns + j]
         if t[plan.WEIGHTS] != 0:
@@ -175,8 +169,8 @@ def _backward(t, r, theta, scratch, grad, first, count, start, layer):
             transpose(n_in, count, scratch + layer[plan.X_AT], ld, scratch + layer[plan.TURNED_AT], n_in)
         if t[plan.PIECEWISE] == 0:
             dW, db = grad + layer[plan.W_AT], grad + layer[plan.B_AT]
-            all_in = plain(0)
-            layer_gradient(t, theta, scratch, first, count, layer, all_in, n_out, all_in, n_in, start, dW, n_in, db)
+            origin = plain(0)
+            layer_gradient(t, theta, scratch, first, count, layer, origin, n_out, origin, n_in, start, dW, n_in, db)
         if i > 0:
             z, a, out = scratch + previous[plan.Z_AT], scratch + previous[plan.A_AT], scratch + previous[plan.DELTA_AT]
             code, alpha = previous[plan.ACTIVATION], r[plan.ALPHAS + i - 1]
