@@ -1,6 +1,6 @@
 """The race: fastnn beside what a user would pick instead, on the same data, weights and cores.
 
-    python asv_bench/peers.py --json race.json              everything; about a quarter of an hour on two cores
+    python asv_bench/peers.py --json race.json              everything; about ten minutes on two cores
     python asv_bench/peers.py --only digits "matmul NN 64"  rows whose names hold one of these texts
     python asv_bench/peers.py --from race.json --readme     README.md, docs/performance.md and the chart, anew
 

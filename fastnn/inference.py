@@ -18,7 +18,7 @@ class Frozen(NamedTuple):
 
     Parameters
     ----------
-    records : array (layers, 8), int64
+    records : array (layers, 10), int64
         Sizes, activation and place of the parameters of each layer.
     alphas : array (layers,), float64
         Parameter of each activation.
