@@ -6,11 +6,12 @@ from .environment import show_versions, warmup
 from .errors import DivergedError, NotBuiltError
 from .history import History
 from .inference import Frozen, apply
-from .layers import Dense
+from .layers import Dense, Dropout
 from .logistic import LogisticRegression
 from .models import Sequential
 from .optimizers import SGD, Adam, AdamW, RMSprop
 from .schedules import Constant, CosineDecay, InverseTimeDecay, Schedule, StepDecay
+from .standardization import Standardization
 
 __all__ = [
     "SGD",
@@ -20,6 +21,7 @@ __all__ = [
     "CosineDecay",
     "Dense",
     "DivergedError",
+    "Dropout",
     "Frozen",
     "History",
     "InverseTimeDecay",
@@ -28,6 +30,7 @@ __all__ = [
     "RMSprop",
     "Schedule",
     "Sequential",
+    "Standardization",
     "StepDecay",
     "__version__",
     "apply",

@@ -8,7 +8,8 @@ from .validation import size
 
 ACTIVATIONS, LOSSES = formulas.ACTIVATIONS, formulas.LOSSES
 DEFAULT_ALPHA = formulas.DEFAULT_ALPHA
-Layout, make_plan = plan.Layout, cpu.make_plan
+COMPILED = options.COMPILED
+make_plan = cpu.make_plan
 execute, execute_interruptibly = cpu.execute, cpu.execute_interruptibly
 predict_rows = cpu.predict_rows
 WRITE_OUTPUT, WITH_LOSS, WITH_GRADIENT = plan.WRITE_OUTPUT, plan.WITH_LOSS, plan.WITH_GRADIENT
@@ -19,14 +20,36 @@ TRAIN, PASS, DIVERGED = plan.TRAIN, plan.PASS, plan.DIVERGED
 _threads = None
 
 
-def activation_code(name):
-    """The kernels' code of an activation."""
-    return ACTIVATIONS.index(name)
+def activation_code(activation):
+    """The kernels' code of an activation, by name or (f, df)."""
+    return formulas.CUSTOM if isinstance(activation, tuple) else ACTIVATIONS.index(activation)
 
 
-def loss_code(name):
-    """The kernels' code of a loss."""
-    return LOSSES.index(name)
+def make_layout(n_features, layers, rates, dtype):
+    """Where the parameters of Dense layers stand, and all that a plan needs to know of them.
+
+    `rates` are the shares of each layer's inputs that are dropped in training.
+    """
+    return plan.Layout(
+        n_features,
+        [layer.units for layer in layers],
+        [activation_code(layer.activation) for layer in layers],
+        [layer.alpha or 0.0 for layer in layers],
+        rates,
+        [
+            cpu.activation_addresses(*layer.activation, dtype) if isinstance(layer.activation, tuple) else (0, 0)
+            for layer in layers
+        ],
+    )
+
+
+def set_loss(plan, loss, param, logits):
+    """Tell a plan its loss, by name or (f, df); `logits`: whether it takes them from the last layer."""
+    if isinstance(loss, tuple):
+        plan.set(LOSS=formulas.CUSTOM, LOSS_FUNCTION=cpu.loss_address(*loss, plan.dtype), LOGITS=False)
+        return
+    plan.set(LOSS=LOSSES.index(loss), LOGITS=logits)
+    plan.reals[real("LOSS_PARAM")] = param
 
 
 def optimizer_code(name):

@@ -19,9 +19,11 @@ class LogisticRegression(Sequential):
         "cpu".
     seed : int
         Shuffling.
+    standardize : bool
+        Bring features to mean 0 and standard deviation 1, as `Sequential` does.
     """
 
-    def __init__(self, n_classes=2, dtype="float32", device="cpu", seed=0):
+    def __init__(self, n_classes=2, dtype="float32", device="cpu", seed=0, standardize=False):
         self.n_classes = size("n_classes", n_classes)
         if self.n_classes < 2:
             raise must_be("n_classes", "an int of at least 2", n_classes)
@@ -30,4 +32,4 @@ class LogisticRegression(Sequential):
             if self.n_classes == 2
             else Dense(self.n_classes, "softmax", kernel_initializer="zeros")
         )
-        super().__init__([layer], dtype=dtype, device=device, seed=seed)
+        super().__init__([layer], dtype=dtype, device=device, seed=seed, standardize=standardize)

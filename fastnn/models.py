@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import backends, inference, metrics, validation
+from . import backends, inference, metrics, standardization, validation
 from . import progress as progress_bars
 from .errors import must_be
 from .fitting import Loop, run_pass
@@ -18,11 +18,13 @@ class Sequential(Net):
 
     Parameters
     ----------
-    layers : sequence of Dense
-        At least one.
-    loss : str, optional
+    layers : sequence of Dense and Dropout
+        At least one Dense, and it is the last.
+    loss : str or tuple, optional
         binary_cross_entropy (for a sigmoid output), cross_entropy (softmax), mse (mean over samples and outputs), mae
-        or huber. Default by the last activation: the cross-entropy that belongs to it, else mse.
+        or huber. Default by the last activation: the cross-entropy that belongs to it, else mse. Or a pair (f, df) of
+        your own @njit functions of (prediction, target), df the derivative of f by the prediction; they are compared by
+        central differences. The loss is the mean over samples and outputs.
     dtype : str or dtype
         float32 or float64.
     device : str
@@ -31,6 +33,10 @@ class Sequential(Net):
         Starting values, shuffling: the same seed gives the same bits, on any number of threads.
     huber_delta : float
         Error from which huber grows linearly.
+    standardize : bool
+        Bring features to mean 0 and standard deviation 1, by what the first fit finds in its training data; and so the
+        targets of a regression whose last layer is linear, so that losses are those of standardised targets. Kept in
+        `standardization` and folded into the weights for prediction, which takes and gives numbers as they are.
 
     Raises
     ------
@@ -120,10 +126,12 @@ class Sequential(Net):
         bar = progress_bars.make(progress, epochs)
         if self.layout is None:
             self.build(X.shape[1])
+        if self.standardize and self.standardization is None:
+            self.standardization = standardization.learn(X, y if self._scales_targets else None, self.outputs)
 
-        plan = self._plan(batch, threads, backends.WITH_LOSS | backends.WITH_GRADIENT)
-        plan.data(X, y, weights, labels)
-        self._prepare(plan, optimizer, l2, shuffle and batch < rows)
+        plan = self._plan(batch, threads, backends.WITH_LOSS | backends.WITH_GRADIENT, drops=True)
+        self._give(plan, X, y, labels, weights, shuffle and batch < rows)
+        self._prepare(plan, optimizer, l2)
         each_epoch = None
         if validation_data is not None or callbacks:
 
@@ -142,7 +150,7 @@ class Sequential(Net):
         """Checked (X, y, labels, weights) in the net's dtype."""
         features = self.n_features if like is None else like.shape[1]
         X = validation.matrix(f"{prefix}X", X, self.dtype, features)
-        outputs = self.layers[-1].units
+        outputs = self.outputs
         y, labels = validation.targets(f"{prefix}y", y, self.dtype, len(X), self.loss, outputs)
         weights = validation.sample_weights(f"{prefix}sample_weight", sample_weight, self.dtype, len(X))
         by_class = validation.class_weights(class_weight, y, labels, outputs)
@@ -150,15 +158,33 @@ class Sequential(Net):
             weights = (by_class if weights is None else weights * by_class).astype(self.dtype)
         return X, y, labels, weights
 
-    def _plan(self, batch, threads, flags):
+    @property
+    def _scales_targets(self):
+        return self.loss not in FUSED and self.dense[-1].activation == "linear"
+
+    def _plan(self, batch, threads, flags, drops=False):
         """A plan of this net for `batch` rows at a time."""
         gradient = bool(flags & backends.WITH_GRADIENT)
-        plan = backends.make_plan(self.layout, self.parameters, batch, threads, gradient)
-        plan.set(COMMAND=backends.PASS, FLAGS=flags, LOSS=backends.loss_code(self.loss), LOGITS=self.loss in FUSED)
-        plan.reals[backends.real("LOSS_PARAM")] = self.huber_delta
+        parameters = self._asked() if flags & backends.WRITE_OUTPUT else self.parameters
+        plan = backends.make_plan(self.layout, parameters, batch, threads, gradient, drops)
+        plan.set(COMMAND=backends.PASS, FLAGS=flags)
+        backends.set_loss(plan, self.loss, self.huber_delta, self.loss in FUSED)
         return plan
 
-    def _prepare(self, plan, optimizer, l2, shuffle):
+    def _give(self, plan, X, y, labels, weights, shuffle=False):
+        """Name the rows that a plan with a loss visits, and how it visits them."""
+        shifts = scales = None
+        if self.standardization is not None:
+            shifts, scales = (
+                self.standardization.mean.astype(self.dtype),
+                (1 / self.standardization.std).astype(self.dtype),
+            )
+            if self._scales_targets:
+                y = standardization.scaled_targets(self.standardization, y)
+        plan.data(X, y, weights, labels)
+        plan.visit(shuffle, shifts, scales)
+
+    def _prepare(self, plan, optimizer, l2):
         """Give a plan its optimizer, with the state that goes with it."""
         if optimizer.kernel != self._rule:
             self._forget_optimizer()
@@ -167,17 +193,17 @@ class Sequential(Net):
             OPTIMIZER=backends.optimizer_code(optimizer.kernel),
             STATE_1=self._state[0],
             STATE_2=self._state[1],
-            SHUFFLE=shuffle,
             SEED=self.seed,
             STEP=self._step,
             EPOCH=self._epoch,
         )
         for name, value in (optimizer.settings() | {"L2": l2}).items():
             plan.reals[backends.real(name)] = value
+        plan.clip(optimizer.clip_value, optimizer.clip_norm)
 
     def _loss_on(self, X, y, labels, weights, threads=None):
         plan = self._plan(len(X), backends.thread_count("threads", threads), backends.WITH_LOSS)
-        plan.data(X, y, weights, labels)
+        self._give(plan, X, y, labels, weights)
         run_pass(plan)
         return float(plan.reals[backends.real("LAST_LOSS")])
 
@@ -199,9 +225,9 @@ class Sequential(Net):
         self._must_be_built()
         X = validation.matrix("X", X, self.dtype, self.layout.n_features, finite=False)
         threads = backends.thread_count("threads", threads)
-        out = np.empty((len(X), self.layers[-1].units), self.dtype)
+        out = np.empty((len(X), self.outputs), self.dtype)
         if len(X) <= FEW_ROWS:
-            inference.run(inference.freeze(self.layout, self.parameters), X, out)
+            inference.run(inference.freeze(self.layout, self._asked()), X, out)
             return out
         plan = self._plan(len(X), threads, backends.WRITE_OUTPUT)
         plan.data(X)
@@ -312,6 +338,8 @@ class Sequential(Net):
         out = np.empty((plan["ROWS"], self.n_features), self.dtype)
         plan.set(OUT=out, OUT_STRIDE=out.shape[1])
         run_pass(plan)
+        if self.standardization is not None:
+            out /= self.standardization.std
         return out
 
     def _gradient_plan(self, X, y, sample_weight, threads, flags):
@@ -319,5 +347,5 @@ class Sequential(Net):
         X, y, labels, weights = self._data(X, y, sample_weight)
         flags |= backends.WITH_LOSS | backends.WITH_GRADIENT
         plan = self._plan(len(X), backends.thread_count("threads", threads), flags)
-        plan.data(X, y, weights, labels)
+        self._give(plan, X, y, labels, weights)
         return plan

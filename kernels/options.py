@@ -66,6 +66,25 @@ def jit(math, public=False):
     return decorate
 
 
+_callbacks = {}  # by address: kept alive, and what `cpu/plain.py` calls
+
+
+def callback(function, signature):
+    """Address of `function`, compiled for a signature of C: called with an address in a plan, and never freed."""
+    if not COMPILED:
+        address = len(_callbacks) + 1
+        _callbacks[address] = function
+        return address
+    compiled = numba.cfunc(signature, error_model="numpy")(function)
+    _callbacks[compiled.address] = compiled
+    return compiled.address
+
+
+def callback_at(address):
+    """The plain Python function at an address that `callback` gave."""
+    return _callbacks[int(address)]
+
+
 def _in_plain_python(function, public):
     """The function itself; where Python enters, overflow and division by zero are as silent as in compiled code."""
     kernel = function

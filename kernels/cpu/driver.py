@@ -14,7 +14,7 @@ from .training import run
 LOOK = 0.1  # seconds: on Windows Ctrl-C does not end a wait without a limit
 
 
-def make_plan(layout, theta, batch, threads, gradient=False):
+def make_plan(layout, theta, batch, threads, gradient=False, drops=False):
     """A plan for rows of `batch` at a time on this machine.
 
     Parameters
@@ -29,6 +29,8 @@ def make_plan(layout, theta, batch, threads, gradient=False):
         Threads that may take part.
     gradient : bool
         Whether gradients are wanted.
+    drops : bool
+        Whether the inputs of layers are dropped as the layout says.
 
     Returns
     -------
@@ -36,7 +38,7 @@ def make_plan(layout, theta, batch, threads, gradient=False):
         The tables; name the rows with `data`, the task with `set`.
     """
     width = lanes(8 * theta.itemsize)
-    return _plan.Plan(layout, theta, batch, width, VECTORS * width, threads, gradient)
+    return _plan.Plan(layout, theta, batch, width, VECTORS * width, threads, gradient, drops)
 
 
 def execute(plan):

@@ -5,7 +5,7 @@ from math import sqrt
 from ..options import EXACT, jit
 from .formulas import VECTOR
 from .memory import address_of
-from .simd import lanes, load_strided, store_strided, total
+from .simd import lanes, like, load_part, load_strided, select, store_part, store_strided, total
 
 _sgd, _momentum, _rmsprop, _adam = VECTOR.sgd, VECTOR.momentum, VECTOR.rmsprop, VECTOR.adam
 
@@ -82,6 +82,27 @@ def adam(
         store_strided(p, by_theta, new, left)
         store_strided(q, by_first, m, left)
         store_strided(r, by_second, v, left)
+
+
+@jit(EXACT)
+def penalize_and_clip(count, theta, grad, l2, limit):
+    """Grad += l2 * theta, then each element limited to [-limit, limit]; gives the sum of their squares."""
+    result = 0.0
+    for i in range(0, count, lanes(theta)):
+        left = count - i
+        g = load_part(grad + i, left) + load_part(theta + i, left) * l2
+        g = select(g > limit, limit, select(g < -limit, like(-limit, g), g))
+        store_part(grad + i, g, left)
+        result += total(g * g)
+    return result
+
+
+@jit(EXACT)
+def scale(count, grad, by):
+    """Grad *= by, where it changes anything."""
+    if by != 1.0:
+        for i in range(0, count, lanes(grad)):
+            store_part(grad + i, load_part(grad + i, count - i) * by, count - i)
 
 
 @jit(EXACT)
