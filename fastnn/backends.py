@@ -14,7 +14,7 @@ execute, execute_interruptibly = cpu.execute, cpu.execute_interruptibly
 predict_rows = cpu.predict_rows
 WRITE_OUTPUT, WITH_LOSS, WITH_GRADIENT = plan.WRITE_OUTPUT, plan.WITH_LOSS, plan.WITH_GRADIENT
 WRITE_INPUT_GRADIENT = plan.WRITE_INPUT_GRADIENT
-N_IN, N_OUT = plan.N_IN, plan.N_OUT
+N_IN, N_OUT, FUNCTION = plan.N_IN, plan.N_OUT, plan.FUNCTION
 TRAIN, PASS, DIVERGED = plan.TRAIN, plan.PASS, plan.DIVERGED
 
 _threads = None

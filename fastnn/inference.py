@@ -18,7 +18,7 @@ class Frozen(NamedTuple):
 
     Parameters
     ----------
-    records : array (layers, 10), int64
+    records : array (layers, 13), int64
         Sizes, activation and place of the parameters of each layer.
     alphas : array (layers,), float64
         Parameter of each activation.
@@ -29,6 +29,14 @@ class Frozen(NamedTuple):
     records: np.ndarray
     alphas: np.ndarray
     parameters: np.ndarray
+
+    def __reduce__(self):
+        if self.records[:, backends.FUNCTION].any():
+            raise TypeError("a frozen net with activations of your own cannot be pickled: pickle the net")
+        return Frozen, tuple(self)
+
+    def __deepcopy__(self, memo):
+        return self  # nothing in it can be changed
 
 
 def freeze(layout, parameters):
