@@ -42,29 +42,30 @@ def _gather(t, theta, scratch, first, count):
     columns = t[plan.Y_COLUMNS]
     for s in range(count):
         row = row_at(t, first + s)
-        _gather_row(t, features, first + s, x + row * stride, rows + s * features)
-        if t[plan.FLAGS] & plan.WITH_LOSS != 0:
-            for j in range(columns):
-                targets[j * ld + s] = y[row * columns + j]
-            if t[plan.WEIGHTS] != 0:
-                scratch[t[plan.WEIGHTS_AT] + s] = w[row]
-
-
-@jit(EXACT)
-def _gather_row(t, features, sample, x, out):
-    """One row as the first layer takes it: shifted, scaled, and some of it dropped, where the plan says so."""
-    if t[plan.SHIFTS] == 0:
-        copy_rows(plain(1), features, x, features, out, features)
-    else:
-        shifts, scales = pointer_at(t[plan.SHIFTS], x), pointer_at(t[plan.SCALES], x)
-        for j in range(0, features, lanes(x)):
-            left = features - j
-            value = (load_part(x + j, left) - load_part(shifts + j, left)) * load_part(scales + j, left)
-            store_part(out + j, value, left)
+        copy_rows(plain(1), features, x + row * stride, stride, rows + s * features, features)
+        for j in range(columns):
+            targets[j * ld + s] = y[row * columns + j]
+        if t[plan.WEIGHTS] != 0:
+            scratch[t[plan.WEIGHTS_AT] + s] = w[row]
+    if t[plan.SHIFTS] != 0:
+        shifts, scales = pointer_at(t[plan.SHIFTS], theta), pointer_at(t[plan.SCALES], theta)
+        for s in range(count):
+            _standardize(features, rows + s * features, shifts, scales)
     drops = t[t[plan.LAYERS_AT] + plan.DROPS]
     if drops != 0:
         key = layer_key(t[plan.DROPOUT_KEY], 0)
-        drop_row(key, drops, features, sample, out, plain(1), out, plain(1))
+        for s in range(count):
+            row = rows + s * features
+            drop_row(key, drops, features, first + s, row, plain(1), row, plain(1))
+
+
+@jit(EXACT)
+def _standardize(features, x, shifts, scales):
+    """One row, in place: x = (x - shifts) * scales."""
+    for j in range(0, features, lanes(x)):
+        left = features - j
+        value = (load_part(x + j, left) - load_part(shifts + j, left)) * load_part(scales + j, left)
+        store_part(x + j, value, left)
 
 
 @jit(EXACT)
