@@ -3,9 +3,10 @@
 import os
 
 from .errors import must_be
-from .kernels import cpu, formulas, options, plan
+from .kernels import annotations, cpu, formulas, options, plan
 from .validation import size
 
+Floats, Integers = annotations.Floats, annotations.Integers
 ACTIVATIONS, LOSSES = formulas.ACTIVATIONS, formulas.LOSSES
 DEFAULT_ALPHA = formulas.DEFAULT_ALPHA
 COMPILED = options.COMPILED
@@ -68,7 +69,7 @@ def check_device(device):
         raise must_be("device", "'cpu'", device)
 
 
-def set_num_threads(n):
+def set_num_threads(n: int | None) -> None:
     """Set how many threads runs use where they name none.
 
     Parameters
@@ -80,7 +81,7 @@ def set_num_threads(n):
     _threads = None if n is None else thread_count("n", n)
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """Threads that runs use where they name none.
 
     Returns

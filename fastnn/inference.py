@@ -6,8 +6,10 @@ import numpy as np
 from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
+from numpy.typing import ArrayLike, NDArray
 
 from . import backends, validation
+from .backends import Floats, Integers
 from .errors import described, must_be
 
 _INPUTS, _OUTPUTS = backends.N_IN, backends.N_OUT
@@ -26,9 +28,9 @@ class Frozen(NamedTuple):
         All weights and biases.
     """
 
-    records: np.ndarray
-    alphas: np.ndarray
-    parameters: np.ndarray
+    records: Integers
+    alphas: NDArray[np.float64]
+    parameters: Floats
 
     def __reduce__(self):
         if self.records[:, backends.FUNCTION].any():
@@ -56,7 +58,7 @@ def run(net, X, out):
         out[...] = target
 
 
-def apply(net, x, out=None):
+def apply(net: Frozen, x: ArrayLike, out: Floats | None = None) -> Floats:
     """Outputs of a frozen net, from Python or from the user's own @njit function.
 
     In compiled code it takes a fraction of a microsecond for a row of a small net. It uses one thread; for many rows

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 _BLOCK = 1 << 16  # elements read at a time
 
@@ -18,10 +19,10 @@ class Standardization(NamedTuple):
         Of each target of a regression whose last layer is linear; elsewhere 0 and 1.
     """
 
-    mean: np.ndarray
-    std: np.ndarray
-    target_mean: np.ndarray
-    target_std: np.ndarray
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    target_mean: NDArray[np.float64]
+    target_std: NDArray[np.float64]
 
 
 def learn(X, y, outputs):
