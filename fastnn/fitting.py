@@ -49,16 +49,17 @@ class Loop:
 
     def run(self, bar, each_epoch=None):
         """Train to the end; `each_epoch()` is called after each epoch where it is given, and may ask to stop."""
+        bar.start()
         try:
             while self.done < self.total:
                 steps = max(1, int(CHUNK_SECONDS / self.step_seconds))
                 if each_epoch is not None:
                     steps = min(steps, self.steps_per_epoch - self.done % self.steps_per_epoch)
                 finished = self._chunk(min(steps, self.total - self.done))
-                if finished:
-                    bar.update(self.history.epochs, self.history.loss[-1])
-                    if each_epoch is not None and each_epoch():
-                        return
+                stopped = finished and each_epoch is not None and each_epoch()
+                bar.update(self.done, self.history)
+                if stopped:
+                    return
         finally:
             self._settle()  # Ctrl-C may have come after the steps of a chunk and before they were counted
 

@@ -117,7 +117,7 @@ class Sequential(Net):
                 raise must_be("validation_data", "None, (X, y) or (X, y, sample_weight)", validation_data, TypeError)
             held_out = self._data(*validation_data[:2], *validation_data[2:], prefix="validation ", like=X)
         history = History(epochs)
-        bar = progress_bars.make(progress, epochs)
+        bar = progress_bars.make(progress, epochs, rows, batch)
         if self.layout is None:
             self.build(X.shape[1])
 
@@ -132,10 +132,8 @@ class Sequential(Net):
                     history._validation.append(self._loss_on(*held_out, threads))
                 return any([callback(self, history) for callback in callbacks])
 
-        try:
+        with bar:
             Loop(self, plan, optimizer, epochs, history).run(bar, each_epoch)
-        finally:
-            bar.close()
         return history
 
     def _data(self, X, y, sample_weight=None, class_weight=None, prefix="", like=None):
