@@ -3,6 +3,7 @@
 from . import plot
 from ._version import __version__
 from .backends import get_num_threads, set_num_threads
+from .callbacks import Callback, EarlyStopping, ReduceLROnPlateau
 from .environment import show_versions, warmup
 from .errors import DivergedError, NotBuiltError
 from .history import History
@@ -11,25 +12,29 @@ from .layers import Dense
 from .logistic import LogisticRegression
 from .models import Sequential
 from .optimizers import SGD, Adam, AdamW, RMSprop
-from .schedules import Constant, CosineDecay, InverseTimeDecay, Schedule, StepDecay
+from .schedules import Constant, CosineDecay, InverseTimeDecay, Schedule, StepDecay, WarmUp
 
 __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Callback",
     "Constant",
     "CosineDecay",
     "Dense",
     "DivergedError",
+    "EarlyStopping",
     "Frozen",
     "History",
     "InverseTimeDecay",
     "LogisticRegression",
     "NotBuiltError",
     "RMSprop",
+    "ReduceLROnPlateau",
     "Schedule",
     "Sequential",
     "StepDecay",
+    "WarmUp",
     "__version__",
     "apply",
     "get_num_threads",

@@ -19,6 +19,15 @@ class History:
         Mean training loss of each epoch, with the l2 term; for a full batch it is the loss before that epoch's update.
     validation_loss : array (epochs,), float64
         Loss on the validation data after each epoch; empty where there are none.
+    metrics : dict
+        From the name of each metric to an array (epochs,), float64: its value after each epoch.
+    learning_rate : array (epochs,), float64
+        Rate of the last step of each epoch.
+    elapsed : array (epochs,), float64
+        Seconds of training until the end of each epoch. Several epochs may run without a look at the clock: these are
+        spaced evenly.
+    best_epoch : int or None
+        Epoch, from 0, that EarlyStopping found best.
     epochs : int
         Epochs completed.
     steps : int
@@ -28,11 +37,10 @@ class History:
     """
 
     def __init__(self, epochs):
-        self._loss = np.full(epochs, np.nan)
-        self._validation = []
+        self._loss, self._elapsed, self._rates = (np.full(epochs, np.nan) for _ in range(3))
+        self._validation, self._metrics = [], {}
+        self.best_epoch = None
         self.epochs, self.steps, self.seconds = 0, 0, 0.0
-        self.metrics, self.best_epoch = {}, None
-        self.elapsed = self.learning_rate = np.empty(0)
 
     @property
     def loss(self):
@@ -43,6 +51,21 @@ class History:
     def validation_loss(self):
         """Loss on the validation data after each epoch."""
         return np.array(self._validation)
+
+    @property
+    def metrics(self):
+        """Values of each metric after each epoch."""
+        return {name: np.array(values) for name, values in self._metrics.items()}
+
+    @property
+    def learning_rate(self):
+        """Rate of the last step of each epoch."""
+        return self._rates[: self.epochs]
+
+    @property
+    def elapsed(self):
+        """Seconds of training until the end of each epoch."""
+        return self._elapsed[: self.epochs]
 
     @property
     def microseconds_per_step(self):

@@ -2,13 +2,11 @@
 
 import numpy as np
 
-from . import backends, inference, metrics, validation
-from . import progress as progress_bars
+from . import backends, inference, training, validation
+from . import metrics as scores
 from .errors import must_be
-from .fitting import Loop, run_pass
-from .history import History
+from .fitting import loss_of, run_pass
 from .net import FUSED, Net
-from .optimizers import Adam, Optimizer
 
 FEW_ROWS = 16  # up to which prediction without a plan is faster
 
@@ -50,6 +48,8 @@ class Sequential(Net):
         class_weight=None,
         l2=0.0,
         validation_data=None,
+        validation_split=None,
+        metrics=(),
         callbacks=(),
         progress=False,
         threads=None,
@@ -78,8 +78,15 @@ class Sequential(Net):
             Adds l2 / 2 * sum(W^2) over all weights, not biases, to the loss.
         validation_data : tuple, optional
             (X, y) or (X, y, sample_weight): their loss is recorded after each epoch.
-        callbacks : sequence of callable
-            Each is called after each epoch with (net, history); one that returns True ends the fit.
+        validation_split : float, optional
+            Share of the rows, above 0 and below 1, that is held out as validation data, with its weights: a random one
+            that the seed chooses, or, with shuffle=False, the last rows, which takes no copy of the others.
+        metrics : sequence of str or callable
+            Scores recorded after each epoch, on the validation data where there are any, else on the training data:
+            "accuracy", "r2", a name of `sklearn.metrics.get_scorer_names()` (extra `metrics`), or a function
+            (y_true, outputs) that gives a number. It gets labels for a cross-entropy; one output comes as (m,).
+        callbacks : sequence of Callback or callable
+            A function is called after each epoch with (net, history); one that returns True ends the fit.
         progress : bool
             Show a bar (needs tqdm).
         threads : int, optional
@@ -99,42 +106,24 @@ class Sequential(Net):
         KeyboardInterrupt
             On Ctrl-C, after the current chunk of steps; the net is at a completed step and can be used.
         """
-        optimizer = Adam() if optimizer is None else optimizer
-        if not isinstance(optimizer, Optimizer):
-            raise must_be("optimizer", "a fastnn optimizer such as fastnn.Adam()", optimizer, TypeError)
-        epochs, l2 = validation.size("epochs", epochs), validation.number("l2", l2, low=0.0)
-        threads = backends.thread_count("threads", threads)
-        shuffle = validation.flag("shuffle", shuffle)
-        if not isinstance(callbacks, list | tuple) or not all(callable(callback) for callback in callbacks):
-            raise must_be("callbacks", "a sequence of callables", callbacks, TypeError)
-        X, y, labels, weights = self._data(X, y, sample_weight, class_weight)
-        rows = len(X)
-        batch = rows if batch_size is None else validation.size("batch_size", batch_size)
-        if batch > rows:
-            raise must_be("batch_size", f"at most the {rows} samples, or None for all", batch_size)
-        if validation_data is not None:
-            if not isinstance(validation_data, list | tuple) or len(validation_data) not in (2, 3):
-                raise must_be("validation_data", "None, (X, y) or (X, y, sample_weight)", validation_data, TypeError)
-            held_out = self._data(*validation_data[:2], *validation_data[2:], prefix="validation ", like=X)
-        history = History(epochs)
-        bar = progress_bars.make(progress, epochs, rows, batch)
-        if self.layout is None:
-            self.build(X.shape[1])
-
-        plan = self._plan(batch, threads, backends.WITH_LOSS | backends.WITH_GRADIENT)
-        plan.data(X, y, weights, labels)
-        self._prepare(plan, optimizer, l2, shuffle and batch < rows)
-        each_epoch = None
-        if validation_data is not None or callbacks:
-
-            def each_epoch():
-                if validation_data is not None:
-                    history._validation.append(self._loss_on(*held_out, threads))
-                return any([callback(self, history) for callback in callbacks])
-
-        with bar:
-            Loop(self, plan, optimizer, epochs, history).run(bar, each_epoch)
-        return history
+        return training.fit(
+            self,
+            X,
+            y,
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            l2=l2,
+            validation_data=validation_data,
+            validation_split=validation_split,
+            metrics=metrics,
+            callbacks=callbacks,
+            progress=progress,
+            threads=threads,
+        )
 
     def _data(self, X, y, sample_weight=None, class_weight=None, prefix="", like=None):
         """Checked (X, y, labels, weights) in the net's dtype."""
@@ -173,11 +162,11 @@ class Sequential(Net):
         for name, value in (optimizer.settings() | {"L2": l2}).items():
             plan.reals[backends.real(name)] = value
 
-    def _loss_on(self, X, y, labels, weights, threads=None):
+    def _loss_plan(self, X, y, labels, weights, threads=None):
+        """A plan for the loss of these rows, whatever the parameters are when it is carried out."""
         plan = self._plan(len(X), backends.thread_count("threads", threads), backends.WITH_LOSS)
         plan.data(X, y, weights, labels)
-        run_pass(plan)
-        return float(plan.reals[backends.real("LAST_LOSS")])
+        return plan
 
     def predict(self, X, threads=None):
         """Outputs of the net: probabilities for sigmoid and softmax, numbers for the rest.
@@ -230,10 +219,10 @@ class Sequential(Net):
         """
         if self.loss not in FUSED:
             raise must_be("loss", "a cross-entropy for predict_labels", self.loss)
-        return metrics.labels(self.predict(X, threads), self.loss)
+        return scores.labels(self.predict(X, threads), self.loss)
 
-    def evaluate(self, X, y, sample_weight=None, threads=None):
-        """Loss and a score.
+    def evaluate(self, X, y, sample_weight=None, threads=None, metrics=()):
+        """Loss and scores.
 
         Parameters
         ----------
@@ -245,22 +234,23 @@ class Sequential(Net):
             Weights of the samples, in the loss and in the score.
         threads : int, optional
             Threads that may take part.
+        metrics : sequence of str or callable
+            More scores, as for `fit`.
 
         Returns
         -------
         dict
             "loss" (without l2), and "accuracy" for cross-entropies (share of right labels), else "r2" (share of the
-            variance explained, mean over outputs; NaN for constant targets).
+            variance explained, mean over outputs; NaN for constant targets); then the metrics.
         """
         self._must_be_built()
+        default = "accuracy" if self.loss in FUSED else "r2"
+        wanted = scores.resolve([default], self.loss) + scores.resolve(metrics, self.loss)
         X, y, labels, weights = self._data(X, y, sample_weight)
-        result = {"loss": self._loss_on(X, y, labels, weights, threads)}
+        scores.check(wanted, y, self.loss, self.layers[-1].units, weights)
         outputs = self.predict(X, threads)
-        if self.loss in FUSED:
-            result["accuracy"] = metrics.accuracy(outputs, y, self.loss, weights)
-        else:
-            result["r2"] = metrics.r2(outputs, y, weights)
-        return result
+        found = {score.name: score.compute(outputs, y, weights) for score in wanted}
+        return {"loss": loss_of(self._loss_plan(X, y, labels, weights, threads))} | found
 
     def loss_and_gradient(self, X, y, sample_weight=None, threads=None):
         """Mean loss, and its gradient with respect to all parameters.

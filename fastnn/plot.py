@@ -122,7 +122,7 @@ def _logarithmic(ax, values):
 
 
 def metrics(record, ax=None):
-    """Metrics by epoch, those on validation data dashed.
+    """Metrics by epoch: of the validation data where there were any, else of the training data.
 
     Parameters
     ----------
@@ -147,12 +147,9 @@ def metrics(record, ax=None):
     if not record.metrics:
         raise must_be("record", "a history with metrics, from fit(metrics=...)", record)
     ax = _own(ax)
-    kinds = {}
-    for name, values in record.metrics.items():
-        kind = name.removeprefix("validation_")
-        colour = COLOURS[kinds.setdefault(kind, len(kinds)) % len(COLOURS)]
-        _curve(ax, values, color=colour, linestyle="-" if name == kind else "--", label=name.replace("_", " "))
-    _finish_epochs(ax, "metric" if len(kinds) > 1 else next(iter(kinds)).replace("_", " "))
+    for i, (name, values) in enumerate(record.metrics.items()):
+        _curve(ax, values, color=COLOURS[i % len(COLOURS)], label=name)
+    _finish_epochs(ax, "metric")
     return ax
 
 

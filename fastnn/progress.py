@@ -17,10 +17,10 @@ class Silent:
     def __exit__(self, *error):
         pass
 
-    def start(self):
+    def start(self, samples):
         """Ignore."""
 
-    def update(self, steps, history):
+    def update(self, samples, history):
         """Ignore."""
 
 
@@ -33,16 +33,14 @@ class Bar:
         Epochs to do.
     rows : int
         Samples an epoch.
-    batch : int
-        Samples a step.
     """
 
-    def __init__(self, epochs, rows, batch):
+    def __init__(self, epochs, rows):
         try:
             from tqdm.auto import tqdm
         except ImportError:
             raise ImportError("progress=True needs tqdm: pip install 'fastnn[progress]'") from None
-        self._epochs, self._rows, self._batch, self._steps = epochs, rows, batch, -(-rows // batch)
+        self._epochs, self._rows = epochs, rows
         self._next, self._latest = 0.0, None
         options = dict(unit=" samples", unit_scale=True, bar_format=FORMAT, dynamic_ncols=True)
         self._bar = tqdm(total=epochs * rows, desc=self._epoch(0), mininterval=0.0, miniters=0, **options)
@@ -50,26 +48,26 @@ class Bar:
     def __enter__(self):
         return self
 
-    def start(self):
-        """Count time from here: what was compiled or loaded before says nothing about the time left."""
+    def start(self, samples):
+        """Count from here: neither samples of an earlier run nor the time to compile tell of the time left."""
+        self._bar.initial = self._bar.n = self._bar.last_print_n = samples
         self._bar.unpause()
 
-    def update(self, steps, history):
-        """Show that `steps` steps are done, with the losses of the last epoch."""
-        self._latest = steps, history
+    def update(self, samples, history):
+        """Show that `samples` are done, with the losses of the last epoch."""
+        self._latest = samples, history
         now = time.monotonic()
         if now >= self._next:
             self._next = now + REDRAW_SECONDS
             self._draw()
 
     def _draw(self):
-        steps, history = self._latest
-        epochs, rest = divmod(steps, self._steps)
-        self._bar.set_description_str(self._epoch(epochs), refresh=False)
-        losses = {"loss": history.loss, "val": history.validation_loss}
+        samples, history = self._latest
+        self._bar.set_description_str(self._epoch(samples // self._rows), refresh=False)
+        losses = {"loss": history.loss, "val": history._validation}
         shown = [f"{name} {values[-1]:.4g}" for name, values in losses.items() if len(values)]
         self._bar.set_postfix_str(", ".join(shown), refresh=False)
-        self._bar.update(epochs * self._rows + rest * self._batch - self._bar.n)
+        self._bar.update(samples - self._bar.n)
 
     def _epoch(self, done):
         return f"epoch {done:>{len(str(self._epochs))}}/{self._epochs}"
@@ -83,8 +81,8 @@ class Bar:
         self._bar.close()
 
 
-def make(progress, epochs, rows, batch):
+def make(progress, epochs, rows):
     """The bar for `progress` (a bool), a context manager."""
     if not isinstance(progress, bool):
         raise must_be("progress", "a bool", progress, TypeError)
-    return Bar(epochs, rows, batch) if progress else Silent()
+    return Bar(epochs, rows) if progress else Silent()

@@ -121,12 +121,25 @@ def test_it_does_not_change_the_run(bars):
 def test_the_wait_for_the_kernels_is_not_counted(bars, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(tqdm.std, "time", lambda: now[0])
-    bar = progress.make(True, 4, 10, 10)
+    bar = progress.make(True, 4, 10)
     now[0] += 60.0  # compilation
     with bar:
-        bar.start()
+        bar.start(0)
         now[0] += 1.0
         history = fastnn.History(4)
         history._loss[0], history.epochs = 0.5, 1
-        bar.update(1, history)
+        bar.update(10, history)
         assert "00:01<00:03, 10.0 samples/s, loss 0.5" in bar.shown[-1][1]
+
+
+def test_a_run_that_goes_on_counts_from_where_it_began(bars, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(tqdm.std, "time", lambda: now[0])
+    with progress.make(True, 4, 10) as bar:
+        bar.start(20)
+        now[0] += 1.0
+        history = fastnn.History(4)
+        history._loss[:3], history.epochs = 0.5, 3
+        bar.update(30, history)
+        assert "00:01<00:01, 10.0 samples/s, loss 0.5" in bar.shown[-1][1]
+        assert bar.shown[-1][1].startswith("epoch 3/4 ")
