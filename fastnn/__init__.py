@@ -1,5 +1,6 @@
 """fastnn: small and medium neural networks, trained and served at the speed of the hardware."""
 
+from . import plot
 from ._version import __version__
 from .backends import get_num_threads, set_num_threads
 from .callbacks import Callback, EarlyStopping, ReduceLROnPlateau
@@ -40,6 +41,7 @@ __all__ = [
     "__version__",
     "apply",
     "get_num_threads",
+    "plot",
     "set_num_threads",
     "show_versions",
     "warmup",

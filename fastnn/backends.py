@@ -2,6 +2,8 @@
 
 import os
 
+import numpy as np
+
 from .errors import must_be
 from .kernels import annotations, cpu, formulas, options, plan
 from .validation import size
@@ -51,6 +53,16 @@ def set_loss(plan, loss, param, logits):
         return
     plan.set(LOSS=LOSSES.index(loss), LOGITS=logits)
     plan.reals[real("LOSS_PARAM")] = param
+
+
+def activation_curve(name, z):
+    """An activation with its default alpha, and its derivative, at the points z (n,) float64."""
+    code, alpha = activation_code(name), DEFAULT_ALPHA.get(name, 0.0)
+    Z = z[np.newaxis]
+    A, slope = np.empty_like(Z), np.empty_like(Z)
+    cpu.activation_forward(code, alpha, Z, A)
+    cpu.activation_backward(code, alpha, np.ones_like(Z), Z, A, slope)
+    return A[0], slope[0]
 
 
 def optimizer_code(name):

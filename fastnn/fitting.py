@@ -115,16 +115,16 @@ class Run:
     def train(self, bar):
         """Train to the end."""
         history = self.history
+        bar.start(self._samples())
         try:
             while not self.stopped and history.epochs < self.epochs:
                 finished = self._chunk()
                 self.call("chunk")
-                if finished:
-                    bar.update(history.epochs, history.loss[-1])
                 if finished and self.by_epoch:
                     if self.measures:
                         self.measures.record(history)
                     self.call("epoch")
+                bar.update(self._samples(), history)
         finally:
             self._settle()  # Ctrl-C may have come after the steps of a chunk and before they were counted
         self.call("end")
@@ -149,6 +149,10 @@ class Run:
         self._set_rates((self.done + np.arange(steps)) / self.steps_per_epoch)
         self._execute(steps)
         return self.history.epochs - self.marked_epochs
+
+    def _samples(self):
+        """Samples seen since the first epoch began."""
+        return self.history.epochs * self.plan["ROWS"] + self.plan["POSITION"] * self.plan["BATCH"]
 
     def _mark(self):
         """Remember where a chunk begins."""

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from . import plot
+
 
 class History:
     """The record of one fit.
@@ -69,6 +71,46 @@ class History:
     def microseconds_per_step(self):
         """Mean time of a step, NaN where there was none."""
         return 1e6 * self.seconds / self.steps if self.steps else float("nan")
+
+    def plot(self, ax=None, log=True):
+        """Training and validation loss by epoch, the best epoch marked; the metrics below, if there are any.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Receives the losses alone; by default a new figure is made, with a second panel for metrics.
+        log : bool
+            Logarithmic losses, where all are positive.
+
+        Returns
+        -------
+        matplotlib Axes
+            That of the losses.
+        """
+        return plot.history(self, ax, log)
+
+    def to_dataframe(self):
+        """The record as a table, a row for each epoch (extra `dataframe`).
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns epoch (from 0) and loss; validation_loss, one for each metric, elapsed (seconds of training until
+            the end of the epoch) and learning_rate, as far as they were recorded.
+
+        Raises
+        ------
+        ImportError
+            Without pandas.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("to_dataframe() needs pandas: pip install 'fastnn[dataframe]'") from None
+        more = {"validation_loss": self.validation_loss, **self.metrics}
+        more |= {"elapsed": self.elapsed, "learning_rate": self.learning_rate}
+        columns = {"epoch": np.arange(self.epochs), "loss": self.loss} | {k: v for k, v in more.items() if len(v)}
+        return pandas.DataFrame({name: pandas.Series(values) for name, values in columns.items()})
 
     def __repr__(self):
         last = f", loss={self.loss[-1]:.6g}" if self.epochs else ""

@@ -32,15 +32,12 @@ def fit(net, X, y, **settings):
     for hook in hooks:
         hook._check(measures.directions)
     history = History(epochs)
-    bar = progress.make(settings["progress"], epochs)
-    try:
+    with progress.make(settings["progress"], epochs, rows) as bar:
         net._learn(*data[:2])
         plan = _plan(net, data, batch, optimizer, l2, shuffle, threads)
         run = Run(net, plan, optimizer, epochs, history, hooks, measures)
         run.call("begin")
         run.train(bar)
-    finally:
-        bar.close()
     return history
 
 
