@@ -3,6 +3,7 @@
 from ._version import __version__
 from .backends import get_num_threads, set_num_threads
 from .callbacks import Callback, EarlyStopping, ReduceLROnPlateau
+from .checkpoint import Checkpoint
 from .environment import show_versions, warmup
 from .errors import DivergedError, NotBuiltError
 from .history import History
@@ -12,12 +13,14 @@ from .logistic import LogisticRegression
 from .models import Sequential
 from .optimizers import SGD, Adam, AdamW, RMSprop
 from .schedules import Constant, CosineDecay, InverseTimeDecay, Schedule, StepDecay, WarmUp
+from .storage import load
 
 __all__ = [
     "SGD",
     "Adam",
     "AdamW",
     "Callback",
+    "Checkpoint",
     "Constant",
     "CosineDecay",
     "Dense",
@@ -37,6 +40,7 @@ __all__ = [
     "__version__",
     "apply",
     "get_num_threads",
+    "load",
     "set_num_threads",
     "show_versions",
     "warmup",
