@@ -6,13 +6,14 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import backends, custom, inference, standardization, validation
+from . import backends, custom, inference, standardization, storage, validation
 from .backends import Floats
 from .custom import Pair
 from .errors import NotBuiltError, described, must_be, unknown_name
 from .inference import Frozen
 from .initializers import initialize
 from .layers import Dense, Dropout
+from .storage import PathLike
 
 FUSED = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
 
@@ -209,6 +210,28 @@ class Net:
         """
         self._must_be_built()
         return inference.freeze(self.layout, self._asked().copy())
+
+    def save(self, path: PathLike) -> None:
+        """Write the net to a file, for `fastnn.load` (extra `checkpoint`).
+
+        Parameters
+        ----------
+        path : path-like
+            In the safetensors format: arrays W1, b1, ..., and the layers as metadata. What stood there is replaced
+            when the new file is whole and on the disk.
+
+        Raises
+        ------
+        NotBuiltError
+            Without parameters.
+        TypeError, ValueError
+            For a path that cannot be written to, or a net with functions of your own.
+        OSError
+            Where writing fails; what stood there is left as it was.
+        ImportError
+            Without safetensors.
+        """
+        storage.save(self, path)
 
     def summary(self) -> str:
         """A table of the layers.

@@ -31,8 +31,8 @@ class Bar:
     ----------
     epochs : int
         Epochs to do.
-    rows : int
-        Samples an epoch.
+    rows : int or None
+        Samples an epoch, None where nobody knows.
     """
 
     def __init__(self, epochs, rows):
@@ -40,10 +40,11 @@ class Bar:
             from tqdm.auto import tqdm
         except ImportError:
             raise ImportError("progress=True needs tqdm: pip install 'fastnn[progress]'") from None
-        self._epochs, self._rows = epochs, rows
+        self._epochs = epochs
         self._next, self._latest = 0.0, None
         options = dict(unit=" samples", unit_scale=True, bar_format=FORMAT, dynamic_ncols=True)
-        self._bar = tqdm(total=epochs * rows, desc=self._epoch(0), mininterval=0.0, miniters=0, **options)
+        total = None if rows is None else epochs * rows
+        self._bar = tqdm(total=total, desc=self._epoch(0), mininterval=0.0, miniters=0, **options)
 
     def __enter__(self):
         return self
@@ -63,7 +64,7 @@ class Bar:
 
     def _draw(self):
         samples, history = self._latest
-        self._bar.set_description_str(self._epoch(samples // self._rows), refresh=False)
+        self._bar.set_description_str(self._epoch(history.epochs), refresh=False)
         losses = {"loss": history.loss, "val": history._validation}
         shown = [f"{name} {values[-1]:.4g}" for name, values in losses.items() if len(values)]
         self._bar.set_postfix_str(", ".join(shown), refresh=False)

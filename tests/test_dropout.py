@@ -149,3 +149,28 @@ def test_what_is_shown():
     net = fastnn.Sequential([fastnn.Dropout(0.1), fastnn.Dense(3, "relu"), fastnn.Dropout(0.5), fastnn.Dense(1)])
     assert repr(net).startswith("Sequential([Dropout(0.1), Dense(3, 'relu'), Dropout(0.5), Dense(1, 'linear')]")
     assert net.summary().splitlines()[1].strip() == "Dropout(0.1)"
+
+
+def test_batches_from_an_iterable_lose_what_batches_of_an_array_lose(dtype):
+    X, y = data(70, dtype=dtype)
+    results = []
+    for batches in (False, True):
+        net, _, _ = pair(dtype=dtype, drops=(0.2, 0.5, 0.3))
+        if batches:
+            history = net.fit([(X[at : at + 16], y[at : at + 16]) for at in range(0, 70, 16)], epochs=3)
+        else:
+            history = net.fit(X, y, epochs=3, batch_size=16, shuffle=False)
+        results.append((flat(net.get_weights()), history.loss))
+    assert np.array_equal(results[0][0], results[1][0])
+    assert np.array_equal(results[0][1], results[1][1])
+
+
+def test_saved_and_loaded(tmp_path):
+    X, y = data(60)
+    net, _, _ = pair(drops=(0.2, 0.0, 0.5))
+    net.save(tmp_path / "net.safetensors")
+    other = fastnn.load(tmp_path / "net.safetensors")
+    assert repr(other) == repr(net)
+    for each in (net, other):
+        each.fit(X, y, epochs=2, batch_size=16)
+    assert np.array_equal(net.parameters, other.parameters)

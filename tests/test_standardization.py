@@ -156,3 +156,44 @@ def test_bad_data_leave_the_net_as_it_was():
     assert net.standardization is None and net.layout is None
     with pytest.raises(TypeError, match="standardize must be a bool; got 'yes'"):
         fastnn.Sequential([fastnn.Dense(1)], standardize="yes")
+
+
+def test_saved_and_loaded(tmp_path, dtype):
+    X, y = raw(80, 5, dtype)
+    net = fastnn.Sequential(LAYERS["few features"][1](), dtype=dtype, standardize=True).build(5)
+    net.save(tmp_path / "untrained")
+    assert fastnn.load(tmp_path / "untrained").standardization is None
+    net.fit(X, y, epochs=2)
+    net.save(tmp_path / "trained")
+    other = fastnn.load(tmp_path / "trained")
+    assert other.standardize and all(map(np.array_equal, other.standardization, net.standardization))
+    assert np.array_equal(other.predict(X), net.predict(X))
+    regression = fastnn.LogisticRegression(2, dtype=dtype, standardize=True)
+    regression.fit(X, y[:, 0] > 20, epochs=2)
+    regression.save(tmp_path / "regression")
+    assert np.array_equal(fastnn.load(tmp_path / "regression").predict(X), regression.predict(X))
+
+
+def test_resumed(tmp_path, dtype):
+    X, y = raw(80, 20, dtype)
+    path, results = tmp_path / "fit", []
+    for epochs in ((6,), (2, 6)):
+        for last in epochs:
+            net = fastnn.Sequential(LAYERS["dropout"][1](), dtype=dtype, standardize=True)
+            options = {} if len(epochs) == 1 else dict(callbacks=[fastnn.Checkpoint(path)], resume=path)
+            net.fit(X, y, epochs=last, batch_size=32, **options)
+        results.append((net.parameters, *net.standardization))
+    assert all(map(np.array_equal, *results))
+
+
+def test_batches_and_steps_learn_from_the_first_one(dtype):
+    X, y = raw(80, 5, dtype)
+    cut = [(X[:50], y[:50]), (X[50:], y[50:])]
+    nets = [fastnn.Sequential(LAYERS["few features"][1](), dtype=dtype, standardize=True) for _ in range(2)]
+    nets[0].fit(cut, epochs=1, optimizer=fastnn.SGD(0.1))
+    for rows in cut:
+        nets[1].partial_fit(*rows, fastnn.SGD(0.1))
+    learned = standardization.learn(X[:50], y[:50], 2)
+    for net in nets:
+        assert all(map(np.array_equal, net.standardization, learned))
+    assert np.array_equal(nets[0].parameters, nets[1].parameters)

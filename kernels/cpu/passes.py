@@ -56,7 +56,7 @@ def _gather(t, theta, scratch, first, count):
         key = layer_key(t[plan.DROPOUT_KEY], 0)
         for s in range(count):
             row = rows + s * features
-            drop_row(key, drops, features, first + s, row, plain(1), row, plain(1))
+            drop_row(key, drops, features, t[plan.SEEN] + first + s, row, plain(1), row, plain(1))
 
 
 @jit(EXACT)
@@ -107,8 +107,8 @@ def _forward(t, r, theta, scratch, first, count):
         x, z, a = scratch + layer[plan.X_AT], scratch + layer[plan.Z_AT], scratch + layer[plan.A_AT]
         by_plan = LINEAR if code == CUSTOM else code
         if i > 0 and layer[plan.DROPS] != 0:
-            whole, previous = scratch + layer[plan.A_AT - plan.RECORD], layer_key(t[plan.DROPOUT_KEY], i)
-            drop_lanes(previous, layer[plan.DROPS], n_in, count, first, whole, ld, x, ld)
+            whole, key = scratch + layer[plan.A_AT - plan.RECORD], layer_key(t[plan.DROPOUT_KEY], i)
+            drop_lanes(key, layer[plan.DROPS], n_in, count, t[plan.SEEN] + first, whole, ld, x, ld)
         if i == 0 and by_rows:
             forward_rows(n_in, n_out, count, W, b, by_plan, alpha, rows, ld_rows, ld, z, a)
         else:
@@ -219,7 +219,8 @@ def _backward(t, r, theta, scratch, grad, first, count, start, layer):
             if code == CUSTOM:
                 call_activation(previous[plan.SLOPE], z, out, n_in, count, ld)
             if layer[plan.DROPS] != 0:
-                drop_lanes(layer_key(t[plan.DROPOUT_KEY], i), layer[plan.DROPS], n_in, count, first, out, ld, out, ld)
+                key = layer_key(t[plan.DROPOUT_KEY], i)
+                drop_lanes(key, layer[plan.DROPS], n_in, count, t[plan.SEEN] + first, out, ld, out, ld)
             layer = previous
         elif t[plan.FLAGS] & plan.WRITE_INPUT_GRADIENT != 0:
             out = scratch + t[plan.INPUT_DELTA_AT]
