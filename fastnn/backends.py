@@ -8,7 +8,8 @@ from .errors import must_be
 from .kernels import annotations, cpu, formulas, options, plan
 from .validation import size
 
-Floats, Integers = annotations.Floats, annotations.Integers
+Floats = annotations.Floats
+Integers = annotations.Integers
 ACTIVATIONS, LOSSES = formulas.ACTIVATIONS, formulas.LOSSES
 DEFAULT_ALPHA = formulas.DEFAULT_ALPHA
 COMPILED = options.COMPILED

@@ -1,12 +1,23 @@
 """The nets that a user builds, fits and asks."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import backends, inference, standardization, training, validation
 from . import metrics as scores
+from .backends import Floats, Integers
+from .callbacks import Callback
 from .errors import must_be
 from .fitting import loss_of, run_pass
+from .history import History
 from .net import FUSED, Net
+from .optimizers import Optimizer
+from .storage import PathLike
+
+Metrics = Sequence[str | Callable[[Any, Any], float]]
 
 FEW_ROWS = 16  # up to which prediction without a plan is faster
 
@@ -44,23 +55,23 @@ class Sequential(Net):
 
     def fit(
         self,
-        X,
-        y=None,
-        optimizer=None,
-        epochs=100,
-        batch_size=None,
-        shuffle=True,
-        sample_weight=None,
-        class_weight=None,
-        l2=0.0,
-        validation_data=None,
-        validation_split=None,
-        metrics=(),
-        callbacks=(),
-        progress=False,
-        threads=None,
-        resume=None,
-    ):
+        X: ArrayLike | Iterable[Sequence[ArrayLike]],
+        y: ArrayLike | None = None,
+        optimizer: Optimizer | None = None,
+        epochs: int = 100,
+        batch_size: int | None = None,
+        shuffle: bool = True,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
+        l2: float = 0.0,
+        validation_data: Sequence[ArrayLike] | None = None,
+        validation_split: float | None = None,
+        metrics: Metrics = (),
+        callbacks: Sequence[Callback | Callable[["Sequential", History], Any]] = (),
+        progress: bool = False,
+        threads: int | None = None,
+        resume: PathLike | None = None,
+    ) -> History:
         """Train, from the current weights and optimizer state on.
 
         Parameters
@@ -140,7 +151,15 @@ class Sequential(Net):
             resume=resume,
         )
 
-    def partial_fit(self, X, y, optimizer=None, sample_weight=None, l2=0.0, threads=None):
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        optimizer: Optimizer | None = None,
+        sample_weight: ArrayLike | None = None,
+        l2: float = 0.0,
+        threads: int | None = None,
+    ) -> float:
         """One step with these rows as its batch, from the current weights and optimizer state on.
 
         Parameters
@@ -237,7 +256,7 @@ class Sequential(Net):
         self._give(plan, X, y, labels, weights)
         return plan
 
-    def predict(self, X, threads=None):
+    def predict(self, X: ArrayLike, threads: int | None = None) -> Floats:
         """Outputs of the net: probabilities for sigmoid and softmax, numbers for the rest.
 
         Parameters
@@ -265,7 +284,7 @@ class Sequential(Net):
         run_pass(plan)
         return out
 
-    def predict_labels(self, X, threads=None):
+    def predict_labels(self, X: ArrayLike, threads: int | None = None) -> Integers:
         """Classes.
 
         Parameters
@@ -290,7 +309,14 @@ class Sequential(Net):
             raise must_be("loss", "a cross-entropy for predict_labels", self.loss)
         return scores.labels(self.predict(X, threads), self.loss)
 
-    def evaluate(self, X, y, sample_weight=None, threads=None, metrics=()):
+    def evaluate(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        threads: int | None = None,
+        metrics: Metrics = (),
+    ) -> dict[str, float]:
         """Loss and scores.
 
         Parameters
@@ -321,7 +347,9 @@ class Sequential(Net):
         found = {score.name: score.compute(outputs, y, weights) for score in wanted}
         return {"loss": loss_of(self._loss_plan(X, y, labels, weights, threads))} | found
 
-    def loss_and_gradient(self, X, y, sample_weight=None, threads=None):
+    def loss_and_gradient(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, threads: int | None = None
+    ) -> tuple[float, Floats]:
         """Mean loss, and its gradient with respect to all parameters.
 
         Parameters
@@ -346,7 +374,9 @@ class Sequential(Net):
         run_pass(plan)
         return float(plan.reals[backends.real("LAST_LOSS")]), plan.gradients[0].copy()
 
-    def input_gradient(self, X, y, sample_weight=None, threads=None):
+    def input_gradient(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, threads: int | None = None
+    ) -> Floats:
         """Gradient of the mean loss with respect to the inputs.
 
         Parameters

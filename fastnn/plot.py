@@ -4,11 +4,21 @@ Every function draws into the Axes that it is given, or into a new figure, and g
 """
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import backends, validation
 from .errors import described, must_be, unknown_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from .history import History
+    from .models import Sequential
 
 __all__ = ["activations", "decision_boundary", "history", "metrics", "weights"]
 
@@ -54,7 +64,7 @@ def _finish_epochs(ax, label):
     ax.legend(loc="best", frameon=False)
 
 
-def history(record, ax=None, log=True):
+def history(record: "History", ax: "Axes | None" = None, log: bool = True) -> "Axes":
     """Training and validation loss by epoch, the best epoch marked; the metrics below, if there are any.
 
     Parameters
@@ -121,7 +131,7 @@ def _logarithmic(ax, values):
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def metrics(record, ax=None):
+def metrics(record: "History", ax: "Axes | None" = None) -> "Axes":
     """Metrics by epoch: of the validation data where there were any, else of the training data.
 
     Parameters
@@ -153,7 +163,9 @@ def metrics(record, ax=None):
     return ax
 
 
-def decision_boundary(net, X, y, ax=None, resolution=300):
+def decision_boundary(
+    net: "Sequential", X: ArrayLike, y: ArrayLike, ax: "Axes | None" = None, resolution: int = 300
+) -> "Axes":
     """Classes of a net over the plane: where it changes its mind, how sure it is (as shades), and the data.
 
     Parameters
@@ -239,7 +251,12 @@ def _check_net(net):
     net._must_be_built()
 
 
-def weights(net, shape=None, ax=None, units=None):
+def weights(
+    net: "Sequential",
+    shape: tuple[int, ...] | None = None,
+    ax: "Axes | None" = None,
+    units: Sequence[int] | None = None,
+) -> "Axes":
     """First-layer weights, an image for each unit, side by side on one scale.
 
     Parameters
@@ -318,7 +335,7 @@ def _image_shape(shape, features):
     return tuple(shape)
 
 
-def activations(names=None, axes=None):
+def activations(names: str | Sequence[str] | None = None, axes: "Sequence[Axes] | None" = None) -> "NDArray[Any]":
     """Each activation and its derivative from -4 to 4, as the kernels compute them, a panel each on one scale.
 
     Parameters

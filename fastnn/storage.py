@@ -4,12 +4,16 @@ import contextlib
 import hashlib
 import json
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import described, must_be
 from .layers import Dense, Dropout
 from .standardization import Standardization
+
+if TYPE_CHECKING:
+    from .models import Sequential
 
 PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -77,7 +81,7 @@ def save(net, path):
     write(check_target("path", path), facts, arrays(net))
 
 
-def load(path):
+def load(path: PathLike) -> "Sequential":
     """A net from a file of `net.save` or of a Checkpoint (extra `checkpoint`).
 
     Parameters

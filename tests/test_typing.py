@@ -8,7 +8,7 @@ import fastnn
 from fastnn.kernels import cpu
 
 PUBLIC = {f"fastnn.{name}": getattr(fastnn, name) for name in fastnn.__all__}
-PUBLIC |= {f"kernels.cpu.{name}": getattr(cpu, name) for name in cpu.__all__ if not name.startswith("make")}
+PUBLIC |= {f"kernels.cpu.{name}": getattr(cpu, name) for name in cpu.__all__}
 
 
 def functions(name, thing):
