@@ -4,6 +4,7 @@ from . import plot
 from ._version import __version__
 from .backends import get_num_threads, set_num_threads
 from .callbacks import Callback, EarlyStopping, ReduceLROnPlateau
+from .checkpoint import Checkpoint
 from .environment import show_versions, warmup
 from .errors import DivergedError, NotBuiltError
 from .history import History
@@ -13,12 +14,14 @@ from .logistic import LogisticRegression
 from .models import Sequential
 from .optimizers import SGD, Adam, AdamW, RMSprop
 from .schedules import Constant, CosineDecay, InverseTimeDecay, Schedule, StepDecay, WarmUp
+from .storage import load
 
 __all__ = [
     "SGD",
     "Adam",
     "AdamW",
     "Callback",
+    "Checkpoint",
     "Constant",
     "CosineDecay",
     "Dense",
@@ -38,6 +41,7 @@ __all__ = [
     "__version__",
     "apply",
     "get_num_threads",
+    "load",
     "plot",
     "set_num_threads",
     "show_versions",

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from . import backends, callbacks, metrics
-from .errors import DivergedError
+from .errors import DivergedError, described, must_be
 
 CHUNK_SECONDS = 0.1  # work between two looks at Python: Ctrl-C, progress, callbacks
 LONG_STEP_SECONDS = 0.2  # steps longer than this are watched from outside, so that Ctrl-C need not wait for them
@@ -98,24 +98,29 @@ class Run:
     def __init__(self, net, plan, optimizer, epochs, history, hooks=(), measures=None):
         self.net, self.plan, self.optimizer, self.epochs, self.history = net, plan, optimizer, epochs, history
         self.hooks, self.measures = hooks, measures
+        self.state, self.batch = net._state, plan["BATCH"]
         self.rate_scale, self.stopped = 1.0, False
         self.by_epoch = bool(measures) or any(callbacks.overrides(hook, "epoch") for hook in hooks)
         self.step_seconds = plan["BATCH"] * plan.layout.flops_per_sample() / _GUESSED_FLOPS
         self.snapshot = net.parameters.copy()
         self.rates = np.zeros(1)
-        self.first_step = plan["STEP"] - history.steps
-        self._mark()
-        self._start()
+        self._start(plan["STEP"], plan["EPOCH"])
         backends.execute(plan)  # compiles, or loads what was compiled, outside the measured time
 
     def stop(self):
         """End the fit after the hooks of this moment."""
         self.stopped = True
 
+    def go_on(self, step, epoch):
+        """Go on where another run stood, with its net and its history, after this step and epoch of the net."""
+        self.net._step, self.net._epoch = step, epoch
+        self.plan.set(STEP=step, EPOCH=epoch)
+        self._start(step, epoch)
+
     def train(self, bar):
         """Train to the end."""
         history = self.history
-        bar.start(self._samples())
+        bar.start(*self._progress())
         try:
             while not self.stopped and history.epochs < self.epochs:
                 finished = self._chunk()
@@ -124,7 +129,7 @@ class Run:
                     if self.measures:
                         self.measures.record(history)
                     self.call("epoch")
-                bar.update(self._samples(), history)
+                bar.update(*self._progress(), history)
         finally:
             self._settle()  # Ctrl-C may have come after the steps of a chunk and before they were counted
         self.call("end")
@@ -134,11 +139,13 @@ class Run:
         for callback in self.hooks:
             getattr(callback, hook)(self)
 
-    def _start(self):
-        """Prepare the plan for its first chunk."""
+    def _start(self, step, epoch):
+        """Prepare the plan for its first chunk, from a step and an epoch of the net on."""
         history = self.history
+        self.first_step, self.first_epoch = step - history.steps, epoch - history.epochs
         self.steps_per_epoch = -(-self.plan["ROWS"] // self.plan["BATCH"])
         self.plan.set(COMMAND=backends.TRAIN, LOSSES=history._loss, FINISHED=history.epochs, POSITION=0, STEPS=0)
+        self._mark()
 
     def _chunk(self):
         """Run a chunk of steps; gives the number of epochs that they completed."""
@@ -150,9 +157,11 @@ class Run:
         self._execute(steps)
         return self.history.epochs - self.marked_epochs
 
-    def _samples(self):
-        """Samples seen since the first epoch began."""
-        return self.history.epochs * self.plan["ROWS"] + self.plan["POSITION"] * self.plan["BATCH"]
+    def _progress(self):
+        """Epochs done, with the share of the one that has begun, and samples seen."""
+        epochs, position = self.history.epochs, self.plan["POSITION"]
+        samples = epochs * self.plan["ROWS"] + position * self.plan["BATCH"]
+        return epochs + position / self.steps_per_epoch, samples
 
     def _mark(self):
         """Remember where a chunk begins."""
@@ -194,7 +203,7 @@ class Run:
 
     def _count_epochs(self):
         """Record the epochs that the plan has finished."""
-        history, finished = self.history, self.plan["FINISHED"]
+        history, finished = self.history, self.plan["EPOCH"] - self.first_epoch
         if finished > self.marked_epochs:
             # the chunk's steps until the end of each epoch
             ends = np.arange(self.marked_epochs + 1, finished + 1) * self.steps_per_epoch - self.done
@@ -211,3 +220,86 @@ class Run:
             )
         self.rates = given * self.rate_scale
         self.plan.set(RATES=self.rates, RATES_STRIDE=1)
+
+
+class Stream(Run):
+    """A fit on batches that come one by one; to the compiled loop each is a part of one endless epoch.
+
+    Parameters
+    ----------
+    net : Sequential
+        Its parameters and counters are updated.
+    batches : Batches
+        Gives passes.
+    make_plan : callable
+        A plan, without data, from the number of rows that it is to hold.
+    batch : int
+        Rows of the first plan; another takes its place when a larger batch comes.
+    *settings
+        The others of Run, from the optimizer on.
+    """
+
+    def __init__(self, net, batches, make_plan, batch, *settings):
+        self.batches, self.make_plan, self.seen = batches, make_plan, 0
+        super().__init__(net, make_plan(batch), *settings)
+
+    def _start(self, step, epoch):
+        history = self.history
+        self.first_step, self.first_epoch = step - history.steps, epoch - history.epochs
+        self.pass_ = None
+        self.plan.set(COMMAND=backends.TRAIN, STEPS=0)
+        self._mark()
+
+    def _chunk(self):
+        self._mark()
+        end = time.perf_counter() + CHUNK_SECONDS
+        if self.pass_ is None:
+            self.pass_, self.place, self.length = iter(self.batches), 0, len(self.batches)
+        for data in self.pass_:
+            self._step(*data)
+            self.place, self.seen = self.place + 1, self.seen + len(data[0])
+            if time.perf_counter() > end:
+                return 0
+        self._finish_epoch()
+        return 1
+
+    def _progress(self):
+        begun = min(self.place / self.length, 1.0) if self.pass_ is not None and self.length else 0.0
+        return self.history.epochs + begun, self.seen
+
+    def _step(self, X, y, labels, weights):
+        rows = len(X)
+        if rows > self.batch:
+            self._grow(rows)
+        plan = self.plan
+        plan.data(X, y, weights, labels)
+        if weights is None:
+            plan.set(WEIGHTS=0)
+        plan.set(BATCH=rows, ROWS=2 * rows, POSITION=0)  # the epoch does not end with this batch
+        length = max(self.length, 1)
+        self._set_rates(np.array([(self.history.epochs * length + min(self.place, length - 1)) / length]))
+        self._execute(1)
+
+    def _grow(self, rows):
+        """A plan for larger batches, which goes on where the other one stands."""
+        plan = self.make_plan(rows)
+        for name in ("EPOCH_LOSS", "EPOCH_WEIGHT"):
+            plan.reals[backends.real(name)] = self.plan.reals[backends.real(name)]
+        plan.set(COMMAND=backends.TRAIN)
+        self.plan, self.batch = plan, rows
+
+    def _finish_epoch(self):
+        plan, history, at = self.plan, self.history, self.history.epochs
+        self.pass_ = None
+        if not self.place:
+            given = described(f"none in epoch {at}")
+            raise must_be("X", "an iterable that gives batches in every epoch", given)
+        loss, weight = backends.real("EPOCH_LOSS"), backends.real("EPOCH_WEIGHT")
+        history._loss[at], history._rates[at] = plan.reals[loss] / plan.reals[weight], self.rates[0]
+        history._elapsed[at] = history.seconds
+        plan.reals[loss] = plan.reals[weight] = 0.0
+        plan.set(EPOCH=plan["EPOCH"] + 1)
+        self._settle()
+
+    def _count_epochs(self):
+        self.history.epochs = self.plan["EPOCH"] - self.first_epoch

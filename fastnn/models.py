@@ -39,7 +39,7 @@ class Sequential(Net):
     def fit(
         self,
         X,
-        y,
+        y=None,
         optimizer=None,
         epochs=100,
         batch_size=None,
@@ -53,13 +53,18 @@ class Sequential(Net):
         callbacks=(),
         progress=False,
         threads=None,
+        resume=None,
     ):
         """Train, from the current weights and optimizer state on.
 
         Parameters
         ----------
-        X : array-like (m, n_features)
-            Samples. Anything NumPy can read; used in place where it is in the net's dtype with consecutive columns.
+        X : array-like (m, n_features), or iterable of batches
+            Samples. Anything NumPy can read; used in place where it is in the net's dtype with consecutive columns, a
+            memory-mapped file, too. Without y, and if it has neither `shape` nor `__array__`: an iterable of (X, y) or
+            (X, y, sample_weight), such as a DataLoader of torch, each one step in the order in which they come;
+            batch_size, shuffle, weights and validation_split must then be left out. An iterator that can be passed
+            over only once takes epochs=1.
         y : array-like (m,) or (m, k)
             Labels in [0, 1] for a sigmoid output, class indices or one-hot rows for softmax, numbers for the rest.
         optimizer : Optimizer, optional
@@ -91,6 +96,9 @@ class Sequential(Net):
             Show a bar (needs tqdm).
         threads : int, optional
             Threads that may take part; they do not change the result by a bit.
+        resume : path-like, optional
+            File of a Checkpoint. Where it exists the fit goes on from it until `epochs` are done in all, with the bits
+            of a fit that was never broken; the data and settings must be the same. Else it starts as usual.
 
         Returns
         -------
@@ -123,7 +131,40 @@ class Sequential(Net):
             callbacks=callbacks,
             progress=progress,
             threads=threads,
+            resume=resume,
         )
+
+    def partial_fit(self, X, y, optimizer=None, sample_weight=None, l2=0.0, threads=None):
+        """One step with these rows as its batch, from the current weights and optimizer state on.
+
+        Parameters
+        ----------
+        X : array-like (m, n_features)
+            Samples.
+        y : array-like
+            Targets, as for `fit`.
+        optimizer : Optimizer, optional
+            Default Adam(). A schedule gives its first rate.
+        sample_weight : array-like (m,), optional
+            Weights of the samples.
+        l2 : float
+            As for `fit`.
+        threads : int, optional
+            Threads that may take part.
+
+        Returns
+        -------
+        float
+            The loss before the step, with the l2 term.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an argument that is not accepted; the net is then as it was.
+        DivergedError
+            If the loss or a parameter is not finite; the weights are those before the step.
+        """
+        return training.partial_fit(self, X, y, optimizer, sample_weight, l2, threads)
 
     def _data(self, X, y, sample_weight=None, class_weight=None, prefix="", like=None):
         """Checked (X, y, labels, weights) in the net's dtype."""

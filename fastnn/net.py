@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import backends, inference, validation
+from . import backends, inference, storage, validation
 from .errors import NotBuiltError, described, must_be, unknown_name
 from .initializers import initialize
 from .layers import Dense
@@ -159,6 +159,28 @@ class Net:
         """
         self._must_be_built()
         return inference.freeze(self.layout, self.parameters.copy())
+
+    def save(self, path):
+        """Write the net to a file, for `fastnn.load` (extra `checkpoint`).
+
+        Parameters
+        ----------
+        path : path-like
+            In the safetensors format: arrays W1, b1, ..., and the layers as metadata. What stood there is replaced
+            when the new file is whole and on the disk.
+
+        Raises
+        ------
+        NotBuiltError
+            Without parameters.
+        TypeError, ValueError
+            For a path that cannot be written to, or a net with functions of your own.
+        OSError
+            Where writing fails; what stood there is left as it was.
+        ImportError
+            Without safetensors.
+        """
+        storage.save(self, path)
 
     def summary(self):
         """A table of the layers.

@@ -2,11 +2,19 @@
 
 import numpy as np
 
-from . import backends, callbacks, metrics, progress, validation
+from . import backends, batches, callbacks, checkpoint, metrics, progress, validation
 from .errors import described, must_be
-from .fitting import Measures, Run
+from .fitting import Measures, Run, Stream
 from .history import History
 from .optimizers import Adam, Optimizer
+
+_FOR_ARRAYS = {
+    "batch_size": None,
+    "shuffle": True,
+    "sample_weight": None,
+    "class_weight": None,
+    "validation_split": None,
+}
 
 
 def fit(net, X, y, **settings):
@@ -18,12 +26,20 @@ def fit(net, X, y, **settings):
     shuffle = validation.flag("shuffle", settings["shuffle"])
     hooks = callbacks.prepare(settings["callbacks"])
     scores = metrics.resolve(settings["metrics"], net.loss)
-    data = net._data(X, y, settings["sample_weight"], settings["class_weight"])
+    source = None
+    if batches.given(X, y):
+        source = _source(net, X, epochs, settings)
+        data = source.first
+    else:
+        data = net._data(X, y, settings["sample_weight"], settings["class_weight"])
+    n_features = data[0].shape[1]
     held_out = _held_out(net, settings["validation_data"], data[0])
     if settings["validation_split"] is not None:
         if held_out is not None:
             raise must_be("validation_split", "None where validation_data are given", settings["validation_split"])
         data, held_out = _split(net, data, settings["validation_split"], shuffle)
+    if source is not None and scores and held_out is None:
+        raise must_be("metrics", "() where X gives batches and there are no validation_data", settings["metrics"])
     rows = len(data[0])
     batch = rows if settings["batch_size"] is None else validation.size("batch_size", settings["batch_size"])
     if batch > rows:
@@ -31,23 +47,69 @@ def fit(net, X, y, **settings):
     measures = Measures(net, scores, held_out, data, threads)
     for hook in hooks:
         hook._check(measures.directions)
+    saved = None
+    if settings["resume"] is not None:
+        names = list(measures.directions)
+        saved = checkpoint.at(settings["resume"], net, n_features, optimizer, epochs, hooks, names)
     history = History(epochs)
-    with progress.make(settings["progress"], epochs, rows) as bar:
+    with progress.make(settings["progress"], epochs) as bar:
         if net.layout is None:
-            net.build(data[0].shape[1])
-        plan = _plan(net, data, batch, optimizer, l2, shuffle, threads)
-        run = Run(net, plan, optimizer, epochs, history, hooks, measures)
+            net.build(n_features)
+        others = optimizer, epochs, history, hooks, measures
+        if source is None:
+            plan = _plan(net, batch, optimizer, l2, shuffle and batch < rows, threads, data)
+            run = Run(net, plan, *others)
+        else:
+            batch = batch if saved is None else saved.facts["batch"]
+            run = Stream(net, source, lambda rows: _plan(net, rows, optimizer, l2, False, threads), batch, *others)
+        if saved is not None:
+            saved.restore(run)
         run.call("begin")
+        if saved is not None:
+            saved.restore_callbacks(hooks)
         run.train(bar)
     return history
 
 
-def _plan(net, data, batch, optimizer, l2, shuffle, threads):
-    """A plan of steps of `batch` rows on these data."""
-    X, y, labels, weights = data
+def partial_fit(net, X, y, optimizer, sample_weight, l2, threads):
+    """Carry out `Sequential.partial_fit`, whose arguments these are."""
+    optimizer, l2 = _optimizer(optimizer), validation.number("l2", l2, low=0.0)
+    threads = backends.thread_count("threads", threads)
+    data = net._data(X, y, sample_weight)
+    if net.layout is None:
+        net.build(data[0].shape[1])
+    history = History(1)
+    plan = _plan(net, len(data[0]), optimizer, l2, False, threads, data)
+    Run(net, plan, optimizer, 1, history).train(progress.Silent())
+    return float(history.loss[0])
+
+
+def _source(net, X, epochs, settings):
+    """Batches of an iterable, checked together with what does not go with it."""
+    for name, default in _FOR_ARRAYS.items():
+        if settings[name] is not default:
+            raise must_be(name, f"{default} where X gives batches", settings[name])
+    like = None
+
+    def check(X, y, weights, name):
+        nonlocal like
+        data = net._data(X, y, weights, prefix=name, like=like)
+        like = data[0][:1].copy()  # the number of features
+        return data
+
+    source = batches.Batches(X, check)
+    if source.once and epochs > 1:
+        raise must_be("epochs", "1 for an iterator, which can be passed over once only", epochs)
+    return source
+
+
+def _plan(net, batch, optimizer, l2, shuffle, threads, data=None):
+    """A plan of steps of `batch` rows."""
     plan = net._plan(batch, threads, backends.WITH_LOSS | backends.WITH_GRADIENT)
-    plan.data(X, y, weights, labels)
-    net._prepare(plan, optimizer, l2, shuffle and batch < len(X))
+    if data is not None:
+        X, y, labels, weights = data
+        plan.data(X, y, weights, labels)
+    net._prepare(plan, optimizer, l2, shuffle)
     return plan
 
 
