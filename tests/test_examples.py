@@ -19,8 +19,8 @@ README = (EXAMPLES / "README.md").read_text(encoding="utf-8")
 def run(name, folder, *options):
     """What a script prints, run as a user would; its picture is then in `folder`."""
     command = [sys.executable, "-W", "error", EXAMPLES / f"{name}.py", *options, "--output", folder]
-    unseen = {**os.environ, "MPLBACKEND": "agg", "PYTHONDONTWRITEBYTECODE": "1"}
-    ran = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=unseen)
+    tidy = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    ran = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=tidy)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
     return ran.stdout
