@@ -120,7 +120,7 @@ class Run:
     def train(self, bar):
         """Train to the end."""
         history = self.history
-        bar.start(self._samples())
+        bar.start(*self._progress())
         try:
             while not self.stopped and history.epochs < self.epochs:
                 finished = self._chunk()
@@ -129,7 +129,7 @@ class Run:
                     if self.measures:
                         self.measures.record(history)
                     self.call("epoch")
-                bar.update(self._samples(), history)
+                bar.update(*self._progress(), history)
         finally:
             self._settle()  # Ctrl-C may have come after the steps of a chunk and before they were counted
         self.call("end")
@@ -158,9 +158,11 @@ class Run:
         self._execute(steps)
         return self.history.epochs - self.marked_epochs
 
-    def _samples(self):
-        """Samples seen since the first epoch began."""
-        return self.history.epochs * self.plan["ROWS"] + self.plan["POSITION"] * self.plan["BATCH"]
+    def _progress(self):
+        """Epochs done, with the share of the one that has begun, and samples seen."""
+        epochs, position = self.history.epochs, self.plan["POSITION"]
+        samples = epochs * self.plan["ROWS"] + position * self.plan["BATCH"]
+        return epochs + position / self.steps_per_epoch, samples
 
     def _mark(self):
         """Remember where a chunk begins."""
@@ -239,13 +241,13 @@ class Stream(Run):
     """
 
     def __init__(self, net, batches, make_plan, batch, *settings):
-        self.batches, self.make_plan = batches, make_plan
+        self.batches, self.make_plan, self.samples = batches, make_plan, 0
         super().__init__(net, make_plan(batch), *settings)
 
     def _start(self, step, epoch):
         history = self.history
         self.first_step, self.first_epoch = step - history.steps, epoch - history.epochs
-        self.pass_, self.samples = None, 0
+        self.pass_ = None
         self.plan.set(COMMAND=backends.TRAIN, STEPS=0, RATES=self.rates)
         self._mark()
 
@@ -264,6 +266,11 @@ class Stream(Run):
         self._finish_epoch()
         return 1
 
+    def _progress(self):
+        length = len(self.batches)
+        begun = min(self.place / length, 1.0) if self.pass_ is not None and length else 0.0
+        return self.history.epochs + begun, self.samples
+
     def _step(self, X, y, labels, weights):
         rows = len(X)
         if rows > self.batch:
@@ -274,9 +281,6 @@ class Stream(Run):
         self.rates[0] = self.rate_scale * self.scheduled[min(self.place, len(self.scheduled) - 1)]
         self._execute(1)
         self.seen, self.samples = self.seen + rows, self.samples + rows
-
-    def _samples(self):
-        return self.samples
 
     def _grow(self, rows):
         """A plan for larger batches, which goes on where the other one stands."""

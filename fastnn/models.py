@@ -110,7 +110,7 @@ class Sequential(Net):
         callbacks : sequence of Callback or callable
             A function is called after each epoch with (net, history); one that returns True ends the fit.
         progress : bool
-            Show a bar (needs tqdm).
+            Show a bar with time left, samples/s and losses (extra `progress`; in a notebook it takes ipywidgets, too).
         threads : int, optional
             Threads that may take part; they do not change the result by a bit.
         resume : path-like, optional

@@ -41,8 +41,7 @@ def fit(net, X, y, **settings):
         names = list(measures.directions)
         saved = checkpoint.at(settings["resume"], net, n_features, optimizer, epochs, hooks, names)
     history = History(epochs)
-    samples = rows if source is None else len(source) * rows or None
-    with progress.make(settings["progress"], epochs, samples) as bar:
+    with progress.make(settings["progress"], epochs) as bar:
         net._learn(*data[:2])
         others = optimizer, epochs, history, hooks, measures
         if source is None:

@@ -156,7 +156,7 @@ def test_four_files_write_llvm():
 def test_files_are_short():
     lengths = {
         name_of(path): len(path.read_text(encoding="utf-8").splitlines())
-        for path in sources("fastnn", "kernels", "tests", "asv_bench")
+        for path in sources("fastnn", "kernels", "tests", "asv_bench", "examples")
     }
     assert not {name: length for name, length in lengths.items() if length > LINES}
 

@@ -19,7 +19,7 @@ import fastnn
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SHIPPED = [
-    "fastnn", "kernels", "tests", "asv_bench", "docs", ".ci",
+    "fastnn", "kernels", "tests", "asv_bench", "docs", "examples", ".ci",
     "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md",
     ".pre-commit-config.yaml",
 ]  # fmt: skip

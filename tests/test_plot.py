@@ -12,7 +12,6 @@ import fastnn
 from fastnn import backends, plot
 
 matplotlib = pytest.importorskip("matplotlib")
-matplotlib.use("Agg")
 plt = pytest.importorskip("matplotlib.pyplot")
 
 LOSS, VALIDATION = np.array([1.0, 0.5, 0.1, 0.02]), np.array([1.1, 0.4, 0.3, 0.6])

@@ -40,10 +40,10 @@ def test_it_tells_epochs_speed_and_losses(bars, capfd):
     X, y = data()
     history = fit(validation_data=(X, y))
     (bar,) = bars
-    samples, text = bar.shown[-1]
-    assert samples == 12 * len(X)
+    done, text = bar.shown[-1]
+    assert done == 12
     assert text.startswith("epoch 12/12 |█")
-    assert text.endswith(f"samples/s, loss {history.loss[-1]:.4g}, val {history.validation_loss[-1]:.4g}")
+    assert text.endswith(f" samples/s, loss {history.loss[-1]:.4g}, val {history.validation_loss[-1]:.4g}")
     assert "?" not in text
     written = capfd.readouterr()
     assert written.out == ""
@@ -55,39 +55,63 @@ def test_each_epoch_shows_its_own_losses(bars):
     history = fit(validation_data=(X, y))
     texts = dict(bars[0].shown)
     for epoch in range(12):
-        text = texts[(epoch + 1) * len(X)]
-        assert text.startswith(f"epoch {epoch + 1:>2}/12 ")
-        assert f"loss {history.loss[epoch]:.4g}, val {history.validation_loss[epoch]:.4g}" in text
+        assert texts[epoch + 1].startswith(f"epoch {epoch + 1:>2}/12 ")
+        losses = f"loss {history.loss[epoch]:.4g}, val {history.validation_loss[epoch]:.4g}"
+        assert texts[epoch + 1].endswith(losses)
 
 
 def test_it_moves_within_an_epoch(bars, monkeypatch):
     monkeypatch.setattr(fitting, "CHUNK_SECONDS", 0.0)  # a chunk is a step
     X, _ = data()
     fit(epochs=2)
-    counts = [samples for samples, _ in bars[0].shown]
-    each = [*range(7, len(X), 7), len(X)]
-    assert counts[: 2 * len(each)] == [*each, *(len(X) + n for n in each)]
-    assert bars[0].shown[0][1].startswith("epoch 0/2 |") and "loss" not in bars[0].shown[0][1]
+    steps = -(-len(X) // 7)
+    shown = bars[0].shown[: 2 * steps]
+    np.testing.assert_allclose([done for done, _ in shown], np.arange(1, 2 * steps + 1) / steps)
+    assert shown[0][1].startswith("epoch 0/2 |") and "loss" not in shown[0][1]
+    assert shown[-2][1].startswith("epoch 1/2 |") and "loss" in shown[-2][1]
 
 
-def test_it_is_drawn_a_few_times_a_second_however_short_the_epochs(bars, monkeypatch):
-    now = [0.0]
+@pytest.mark.parametrize("length", [True, False])
+def test_batches_from_an_iterable_move_it_as_far_as_their_number_is_known(bars, monkeypatch, length):
+    monkeypatch.setattr(fitting, "CHUNK_SECONDS", 0.0)
+    X, y = data()
+    batches = [(X[i : i + 10], y[i : i + 10]) for i in range(0, 40, 10)]
+
+    class Passes:
+        def __iter__(self):
+            return iter(batches)
+
+    history = pair()[0].fit(batches if length else Passes(), epochs=3, progress=True)
+    done = sorted({done for done, _ in bars[0].shown})
+    np.testing.assert_allclose(done, np.arange(1, 13) / 4 if length else [0, 1, 2, 3])
+    assert bars[0].shown[-1][1].startswith("epoch 3/3 ")
+    assert bars[0].shown[-1][1].endswith(f"loss {history.loss[-1]:.4g}")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds, in a list, that the bar and tqdm take for the time."""
+    now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(tqdm.std, "time", lambda: now[0])
+    return now
+
+
+def test_it_is_drawn_a_few_times_a_second_however_short_the_epochs(bars, clock, monkeypatch):
     monkeypatch.setattr(progress, "REDRAW_SECONDS", 0.25)
 
     def tick(net, history):
-        now[0] += 0.03125
+        clock[0] += 0.03125
 
     fit(epochs=32, callbacks=[tick])
-    drawn = [samples // len(data()[0]) for samples, _ in bars[0].shown]
-    assert drawn == [1, 9, 17, 25, 32]
+    assert [done for done, _ in bars[0].shown] == [1, 9, 17, 25, 32]
 
 
 @pytest.mark.parametrize("epochs", [3, 12])
 def test_a_fit_that_ends_by_itself_leaves_a_full_bar(bars, epochs):
     fit(callbacks=[lambda net, history: history.epochs == epochs])
     bar = bars[0]._bar
-    assert bar.n == bar.total == epochs * len(data()[0])
+    assert bar.n == bar.total == epochs
     assert bars[0].shown[-1][1].startswith(f"epoch {epochs:>2}/12 ")
     assert bar.disable  # closed
 
@@ -105,7 +129,7 @@ def test_an_error_leaves_the_bar_where_it_was(bars, callback, error):
     with pytest.raises(error):
         fit(callbacks=[callback])
     bar = bars[0]._bar
-    assert bar.n < bar.total == 12 * len(data()[0])
+    assert bar.n < bar.total == 12
     assert bar.disable
     assert not tqdm.tqdm._instances
 
@@ -118,28 +142,17 @@ def test_it_does_not_change_the_run(bars):
     assert np.array_equal(first.loss, second.loss)
 
 
-def test_the_wait_for_the_kernels_is_not_counted(bars, monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(tqdm.std, "time", lambda: now[0])
-    bar = progress.make(True, 4, 10)
-    now[0] += 60.0  # compilation
+def test_neither_compilation_nor_an_earlier_run_counts(bars, clock):
+    history = fastnn.History(4)
+    history._loss[:] = 0.5
+    bar = progress.make(True, 4)
+    clock[0] += 60.0  # compilation
     with bar:
-        bar.start(0)
-        now[0] += 1.0
-        history = fastnn.History(4)
-        history._loss[0], history.epochs = 0.5, 1
-        bar.update(10, history)
-        assert "00:01<00:03, 10.0 samples/s, loss 0.5" in bar.shown[-1][1]
-
-
-def test_a_run_that_goes_on_counts_from_where_it_began(bars, monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(tqdm.std, "time", lambda: now[0])
-    with progress.make(True, 4, 10) as bar:
-        bar.start(20)
-        now[0] += 1.0
-        history = fastnn.History(4)
-        history._loss[:3], history.epochs = 0.5, 3
-        bar.update(30, history)
-        assert "00:01<00:01, 10.0 samples/s, loss 0.5" in bar.shown[-1][1]
-        assert bar.shown[-1][1].startswith("epoch 3/4 ")
+        bar.start(1, 2000)
+        clock[0] += 2.0
+        history.epochs = 2
+        bar.update(2.0, 4000, history)
+        assert bar.shown[-1][1].startswith("epoch 2/4 |█████     | 00:02<00:04, 1.00k samples/s, loss 0.5")
+        clock[0] += 1.0
+        bar.update(2.5, 5000, history)
+        assert bar.shown[-1][1].startswith("epoch 2/4 |██████▎   | 00:03<00:03, 1.00k samples/s, loss 0.5")
