@@ -1,5 +1,6 @@
 """fastnn: small and medium neural networks, trained and served at the speed of the hardware."""
 
+from . import plot
 from ._version import __version__
 from .backends import get_num_threads, set_num_threads
 from .callbacks import Callback, EarlyStopping, ReduceLROnPlateau
@@ -8,11 +9,12 @@ from .environment import show_versions, warmup
 from .errors import DivergedError, NotBuiltError
 from .history import History
 from .inference import Frozen, apply
-from .layers import Dense
+from .layers import Dense, Dropout
 from .logistic import LogisticRegression
 from .models import Sequential
 from .optimizers import SGD, Adam, AdamW, RMSprop
 from .schedules import Constant, CosineDecay, InverseTimeDecay, Schedule, StepDecay, WarmUp
+from .standardization import Standardization
 from .storage import load
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "CosineDecay",
     "Dense",
     "DivergedError",
+    "Dropout",
     "EarlyStopping",
     "Frozen",
     "History",
@@ -35,12 +38,14 @@ __all__ = [
     "ReduceLROnPlateau",
     "Schedule",
     "Sequential",
+    "Standardization",
     "StepDecay",
     "WarmUp",
     "__version__",
     "apply",
     "get_num_threads",
     "load",
+    "plot",
     "set_num_threads",
     "show_versions",
     "warmup",

@@ -46,7 +46,7 @@ class Measures:
         self.data, self.plan = data if held_out is None else held_out, None
         if scores:
             _, y, _, weights = self.data
-            metrics.check(scores, y, net.loss, net.layers[-1].units, weights)
+            metrics.check(scores, y, net.loss, net.outputs, weights)
         directions = {"loss": False} | ({} if held_out is None else {"validation_loss": False})
         self.directions = directions | {score.name: score.greater for score in scores}
 
@@ -120,16 +120,16 @@ class Run:
     def train(self, bar):
         """Train to the end."""
         history = self.history
+        bar.start(*self._progress())
         try:
             while not self.stopped and history.epochs < self.epochs:
                 finished = self._chunk()
                 self.call("chunk")
-                if finished:
-                    bar.update(history.epochs, history.loss[-1])
                 if finished and self.by_epoch:
                     if self.measures:
                         self.measures.record(history)
                     self.call("epoch")
+                bar.update(*self._progress(), history)
         finally:
             self._settle()  # Ctrl-C may have come after the steps of a chunk and before they were counted
         self.call("end")
@@ -157,6 +157,12 @@ class Run:
         self.plan.set(RATES=self.rates, RATES_STRIDE=1)
         self._execute(steps)
         return self.history.epochs - self.marked_epochs
+
+    def _progress(self):
+        """Epochs done, with the share of the one that has begun, and samples seen."""
+        epochs, position = self.history.epochs, self.plan["POSITION"]
+        samples = epochs * self.plan["ROWS"] + position * self.plan["BATCH"]
+        return epochs + position / self.steps_per_epoch, samples
 
     def _mark(self):
         """Remember where a chunk begins."""
@@ -235,7 +241,7 @@ class Stream(Run):
     """
 
     def __init__(self, net, batches, make_plan, batch, *settings):
-        self.batches, self.make_plan = batches, make_plan
+        self.batches, self.make_plan, self.samples = batches, make_plan, 0
         super().__init__(net, make_plan(batch), *settings)
 
     def _start(self, step, epoch):
@@ -251,7 +257,7 @@ class Stream(Run):
         if self.pass_ is None:
             length = len(self.batches) or 1
             self.scheduled = self._schedule((self.history.epochs * length + np.arange(length)) / length)
-            self.pass_, self.place = iter(self.batches), 0
+            self.pass_, self.place, self.seen = iter(self.batches), 0, 0
         for data in self.pass_:
             self._step(*data)
             self.place += 1
@@ -260,17 +266,21 @@ class Stream(Run):
         self._finish_epoch()
         return 1
 
+    def _progress(self):
+        length = len(self.batches)
+        begun = min(self.place / length, 1.0) if self.pass_ is not None and length else 0.0
+        return self.history.epochs + begun, self.samples
+
     def _step(self, X, y, labels, weights):
         rows = len(X)
         if rows > self.batch:
             self._grow(rows)
         plan = self.plan
-        plan.data(X, y, weights, labels)
-        if weights is None:
-            plan.set(WEIGHTS=0)
-        plan.set(BATCH=rows, ROWS=2 * rows, POSITION=0)  # the epoch does not end with this batch
+        self.net._give(plan, X, y, labels, weights)
+        plan.set(BATCH=rows, ROWS=2 * rows, POSITION=0, SEEN=self.seen)  # the epoch does not end with this batch
         self.rates[0] = self.rate_scale * self.scheduled[min(self.place, len(self.scheduled) - 1)]
         self._execute(1)
+        self.seen, self.samples = self.seen + rows, self.samples + rows
 
     def _grow(self, rows):
         """A plan for larger batches, which goes on where the other one stands."""
