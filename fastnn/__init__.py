@@ -9,11 +9,12 @@ from .environment import show_versions, warmup
 from .errors import DivergedError, NotBuiltError
 from .history import History
 from .inference import Frozen, apply
-from .layers import Dense
+from .layers import Dense, Dropout
 from .logistic import LogisticRegression
 from .models import Sequential
 from .optimizers import SGD, Adam, AdamW, RMSprop
 from .schedules import Constant, CosineDecay, InverseTimeDecay, Schedule, StepDecay, WarmUp
+from .standardization import Standardization
 from .storage import load
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "CosineDecay",
     "Dense",
     "DivergedError",
+    "Dropout",
     "EarlyStopping",
     "Frozen",
     "History",
@@ -36,6 +38,7 @@ __all__ = [
     "ReduceLROnPlateau",
     "Schedule",
     "Sequential",
+    "Standardization",
     "StepDecay",
     "WarmUp",
     "__version__",

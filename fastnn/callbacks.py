@@ -1,11 +1,15 @@
 """What may look at a fit while it goes on, and steer it."""
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import validation
 from .errors import must_be, unknown_name
+
+if TYPE_CHECKING:
+    from .fitting import Run
 
 _LEAST_CHANGE = 1e-8  # torch's eps: a smaller drop of the rate is not made
 
@@ -20,7 +24,7 @@ class Callback:
 
     last = False  # whether its hooks come after those of the others
 
-    def begin(self, run):
+    def begin(self, run: "Run") -> None:
         """Called before the first step.
 
         Parameters
@@ -29,7 +33,7 @@ class Callback:
             The fit.
         """
 
-    def chunk(self, run):
+    def chunk(self, run: "Run") -> None:
         """Called a few times a second, after a chunk of steps.
 
         Parameters
@@ -38,7 +42,7 @@ class Callback:
             The fit.
         """
 
-    def epoch(self, run):
+    def epoch(self, run: "Run") -> None:
         """Called after each epoch; to override it lets every chunk of steps end with its epoch.
 
         Parameters
@@ -47,7 +51,7 @@ class Callback:
             The fit.
         """
 
-    def end(self, run):
+    def end(self, run: "Run") -> None:
         """Called when the fit has reached its last epoch or was stopped, but not after an error or Ctrl-C.
 
         Parameters
@@ -56,7 +60,7 @@ class Callback:
             The fit.
         """
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of this callback.
 
         Returns
@@ -66,7 +70,7 @@ class Callback:
         """
         return {}
 
-    def restore(self, state):
+    def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint; called after `begin`.
 
         Parameters
@@ -157,13 +161,15 @@ class EarlyStopping(_Monitor):
         For an argument that is not accepted.
     """
 
-    def __init__(self, patience=10, restore_best=True, min_delta=0.0, monitor=None):
+    def __init__(
+        self, patience: int = 10, restore_best: bool = True, min_delta: float = 0.0, monitor: str | None = None
+    ) -> None:
         super().__init__(monitor)
         self.patience = validation.size("patience", patience)
         self.restore_best = validation.flag("restore_best", restore_best)
         self.min_delta = validation.number("min_delta", min_delta, low=0.0)
 
-    def begin(self, run):
+    def begin(self, run: "Run") -> None:
         """Start afresh.
 
         Parameters
@@ -175,7 +181,7 @@ class EarlyStopping(_Monitor):
         self.best_epoch = None
         self._weights = np.empty_like(run.net.parameters) if self.restore_best else None
 
-    def epoch(self, run):
+    def epoch(self, run: "Run") -> None:
         """Keep the best weights; end the fit where there have been none for too long.
 
         Parameters
@@ -194,7 +200,7 @@ class EarlyStopping(_Monitor):
             if self.wait >= self.patience:
                 run.stop()
 
-    def end(self, run):
+    def end(self, run: "Run") -> None:
         """Put the best weights back.
 
         Parameters
@@ -208,7 +214,7 @@ class EarlyStopping(_Monitor):
             np.copyto(run.net.parameters, self._weights)
         self._weights = None
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """Best number, epoch and weights, and how long it has waited.
 
         Returns
@@ -219,7 +225,7 @@ class EarlyStopping(_Monitor):
         kept = {} if self.best_epoch is None or not self.restore_best else {"weights": self._weights}
         return {"best": self.best, "wait": self.wait, "best_epoch": self.best_epoch} | kept
 
-    def restore(self, state):
+    def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint.
 
         Parameters
@@ -259,7 +265,15 @@ class ReduceLROnPlateau(_Monitor):
         For an argument that is not accepted.
     """
 
-    def __init__(self, factor=0.1, patience=10, threshold=1e-4, cooldown=0, min_rate=0.0, monitor=None):
+    def __init__(
+        self,
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        cooldown: int = 0,
+        min_rate: float = 0.0,
+        monitor: str | None = None,
+    ) -> None:
         super().__init__(monitor)
         self.factor = validation.number("factor", factor, above=0.0, below=1.0)
         self.patience = validation.count("patience", patience)
@@ -267,7 +281,7 @@ class ReduceLROnPlateau(_Monitor):
         self.cooldown = validation.count("cooldown", cooldown)
         self.min_rate = validation.number("min_rate", min_rate, low=0.0)
 
-    def begin(self, run):
+    def begin(self, run: "Run") -> None:
         """Start afresh.
 
         Parameters
@@ -278,7 +292,7 @@ class ReduceLROnPlateau(_Monitor):
         super().begin(run)
         self.resting = 0
 
-    def epoch(self, run):
+    def epoch(self, run: "Run") -> None:
         """Count, and lower the rate where it is time.
 
         Parameters
@@ -302,7 +316,7 @@ class ReduceLROnPlateau(_Monitor):
                 run.rate_scale *= lower / rate
             self.resting, self.wait = self.cooldown, 0
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """Best number, and what is counted.
 
         Returns
@@ -312,7 +326,7 @@ class ReduceLROnPlateau(_Monitor):
         """
         return {"best": self.best, "wait": self.wait, "resting": self.resting}
 
-    def restore(self, state):
+    def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint.
 
         Parameters

@@ -1,11 +1,15 @@
 """A fit in a file, and back from it."""
 
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import callbacks, storage, validation
 from .errors import described, must_be
+
+if TYPE_CHECKING:
+    from .fitting import Run
 
 _RECORDS = ("loss", "validation_loss", "learning_rate", "elapsed")
 
@@ -34,14 +38,14 @@ class Checkpoint(callbacks.Callback):
 
     last = True  # what the others decide after an epoch belongs into the file
 
-    def __init__(self, path, every=1):
+    def __init__(self, path: storage.PathLike, every: int = 1) -> None:
         storage.library("Checkpoint")
         self.path, self.every = storage.check_target("path", path), validation.size("every", every)
 
     def _check(self, directions):
         storage.check_target("path", self.path)
 
-    def epoch(self, run):
+    def epoch(self, run: "Run") -> None:
         """Write the file, where it is time.
 
         Parameters

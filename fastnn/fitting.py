@@ -46,7 +46,7 @@ class Measures:
         self.data, self.plan = data if held_out is None else held_out, None
         if scores:
             _, y, _, weights = self.data
-            metrics.check(scores, y, net.loss, net.layers[-1].units, weights)
+            metrics.check(scores, y, net.loss, net.outputs, weights)
         directions = {"loss": False} | ({} if held_out is None else {"validation_loss": False})
         self.directions = directions | {score.name: score.greater for score in scores}
 
@@ -240,13 +240,13 @@ class Stream(Run):
     """
 
     def __init__(self, net, batches, make_plan, batch, *settings):
-        self.batches, self.make_plan, self.seen = batches, make_plan, 0
+        self.batches, self.make_plan = batches, make_plan
         super().__init__(net, make_plan(batch), *settings)
 
     def _start(self, step, epoch):
         history = self.history
         self.first_step, self.first_epoch = step - history.steps, epoch - history.epochs
-        self.pass_ = None
+        self.pass_, self.samples = None, 0
         self.plan.set(COMMAND=backends.TRAIN, STEPS=0)
         self._mark()
 
@@ -255,9 +255,10 @@ class Stream(Run):
         end = time.perf_counter() + CHUNK_SECONDS
         if self.pass_ is None:
             self.pass_, self.place, self.length = iter(self.batches), 0, len(self.batches)
+            self.seen = 0
         for data in self.pass_:
             self._step(*data)
-            self.place, self.seen = self.place + 1, self.seen + len(data[0])
+            self.place += 1
             if time.perf_counter() > end:
                 return 0
         self._finish_epoch()
@@ -265,20 +266,19 @@ class Stream(Run):
 
     def _progress(self):
         begun = min(self.place / self.length, 1.0) if self.pass_ is not None and self.length else 0.0
-        return self.history.epochs + begun, self.seen
+        return self.history.epochs + begun, self.samples
 
     def _step(self, X, y, labels, weights):
         rows = len(X)
         if rows > self.batch:
             self._grow(rows)
         plan = self.plan
-        plan.data(X, y, weights, labels)
-        if weights is None:
-            plan.set(WEIGHTS=0)
-        plan.set(BATCH=rows, ROWS=2 * rows, POSITION=0)  # the epoch does not end with this batch
+        self.net._give(plan, X, y, labels, weights)
+        plan.set(BATCH=rows, ROWS=2 * rows, POSITION=0, SEEN=self.seen)  # the epoch does not end with this batch
         length = max(self.length, 1)
         self._set_rates(np.array([(self.history.epochs * length + min(self.place, length - 1)) / length]))
         self._execute(1)
+        self.seen, self.samples = self.seen + rows, self.samples + rows
 
     def _grow(self, rows):
         """A plan for larger batches, which goes on where the other one stands."""

@@ -1,12 +1,23 @@
 """The nets that a user builds, fits and asks."""
 
-import numpy as np
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
-from . import backends, inference, training, validation
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import backends, inference, standardization, training, validation
 from . import metrics as scores
+from .backends import Floats, Integers
+from .callbacks import Callback
 from .errors import must_be
 from .fitting import loss_of, run_pass
+from .history import History
 from .net import FUSED, Net
+from .optimizers import Optimizer
+from .storage import PathLike
+
+Metrics = Sequence[str | Callable[[Any, Any], float]]
 
 FEW_ROWS = 16  # up to which prediction without a plan is faster
 
@@ -16,11 +27,13 @@ class Sequential(Net):
 
     Parameters
     ----------
-    layers : sequence of Dense
-        At least one.
-    loss : str, optional
+    layers : sequence of Dense and Dropout
+        At least one Dense, and it is the last.
+    loss : str or tuple, optional
         binary_cross_entropy (for a sigmoid output), cross_entropy (softmax), mse (mean over samples and outputs), mae
-        or huber. Default by the last activation: the cross-entropy that belongs to it, else mse.
+        or huber. Default by the last activation: the cross-entropy that belongs to it, else mse. Or a pair (f, df) of
+        your own @njit functions of (prediction, target), df the derivative of f by the prediction; they are compared by
+        central differences. The loss is the mean over samples and outputs.
     dtype : str or dtype
         float32 or float64.
     device : str
@@ -29,6 +42,10 @@ class Sequential(Net):
         Starting values, shuffling: the same seed gives the same bits, on any number of threads.
     huber_delta : float
         Error from which huber grows linearly.
+    standardize : bool
+        Bring features to mean 0 and standard deviation 1, by what the first fit finds in its training data; and so the
+        targets of a regression whose last layer is linear, so that losses are those of standardised targets. Kept in
+        `standardization` and folded into the weights for prediction, which takes and gives numbers as they are.
 
     Raises
     ------
@@ -38,23 +55,23 @@ class Sequential(Net):
 
     def fit(
         self,
-        X,
-        y=None,
-        optimizer=None,
-        epochs=100,
-        batch_size=None,
-        shuffle=True,
-        sample_weight=None,
-        class_weight=None,
-        l2=0.0,
-        validation_data=None,
-        validation_split=None,
-        metrics=(),
-        callbacks=(),
-        progress=False,
-        threads=None,
-        resume=None,
-    ):
+        X: ArrayLike | Iterable[Sequence[ArrayLike]],
+        y: ArrayLike | None = None,
+        optimizer: Optimizer | None = None,
+        epochs: int = 100,
+        batch_size: int | None = None,
+        shuffle: bool = True,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
+        l2: float = 0.0,
+        validation_data: Sequence[ArrayLike] | None = None,
+        validation_split: float | None = None,
+        metrics: Metrics = (),
+        callbacks: Sequence[Callback | Callable[["Sequential", History], Any]] = (),
+        progress: bool = False,
+        threads: int | None = None,
+        resume: PathLike | None = None,
+    ) -> History:
         """Train, from the current weights and optimizer state on.
 
         Parameters
@@ -134,7 +151,15 @@ class Sequential(Net):
             resume=resume,
         )
 
-    def partial_fit(self, X, y, optimizer=None, sample_weight=None, l2=0.0, threads=None):
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        optimizer: Optimizer | None = None,
+        sample_weight: ArrayLike | None = None,
+        l2: float = 0.0,
+        threads: int | None = None,
+    ) -> float:
         """One step with these rows as its batch, from the current weights and optimizer state on.
 
         Parameters
@@ -170,7 +195,7 @@ class Sequential(Net):
         """Checked (X, y, labels, weights) in the net's dtype."""
         features = self.n_features if like is None else like.shape[1]
         X = validation.matrix(f"{prefix}X", X, self.dtype, features)
-        outputs = self.layers[-1].units
+        outputs = self.outputs
         y, labels = validation.targets(f"{prefix}y", y, self.dtype, len(X), self.loss, outputs)
         weights = validation.sample_weights(f"{prefix}sample_weight", sample_weight, self.dtype, len(X))
         by_class = validation.class_weights(class_weight, y, labels, outputs)
@@ -178,15 +203,37 @@ class Sequential(Net):
             weights = (by_class if weights is None else weights * by_class).astype(self.dtype)
         return X, y, labels, weights
 
-    def _plan(self, batch, threads, flags):
+    @property
+    def _scales_targets(self):
+        return self.loss not in FUSED and self.dense[-1].activation == "linear"
+
+    def _plan(self, batch, threads, flags, drops=False):
         """A plan of this net for `batch` rows at a time."""
         gradient = bool(flags & backends.WITH_GRADIENT)
-        plan = backends.make_plan(self.layout, self.parameters, batch, threads, gradient)
-        plan.set(COMMAND=backends.PASS, FLAGS=flags, LOSS=backends.loss_code(self.loss), LOGITS=self.loss in FUSED)
-        plan.reals[backends.real("LOSS_PARAM")] = self.huber_delta
+        parameters = self._asked() if flags & backends.WRITE_OUTPUT else self.parameters
+        plan = backends.make_plan(self.layout, parameters, batch, threads, gradient, drops)
+        plan.set(COMMAND=backends.PASS, FLAGS=flags)
+        backends.set_loss(plan, self.loss, self.huber_delta, self.loss in FUSED)
         return plan
 
-    def _prepare(self, plan, optimizer, l2, shuffle):
+    def _learn(self, X, y):
+        """Build the net for these data, where that was not done, and learn their standardisation."""
+        if self.layout is None:
+            self.build(X.shape[1])
+        if self.standardize and self.standardization is None:
+            self.standardization = standardization.learn(X, y if self._scales_targets else None, self.outputs)
+
+    def _give(self, plan, X, y, labels, weights, shuffle=False):
+        """Name the rows that a plan with a loss visits, and how it visits them."""
+        learned, shifts, scales = self.standardization, None, None
+        if learned is not None:
+            shifts, scales = learned.mean.astype(self.dtype), (1 / learned.std).astype(self.dtype)
+            if self._scales_targets:
+                y = standardization.scaled_targets(learned, y)
+        plan.data(X, y, weights, labels)
+        plan.visit(shuffle, shifts, scales)
+
+    def _prepare(self, plan, optimizer, l2):
         """Give a plan its optimizer, with the state that goes with it."""
         if optimizer.kernel != self._rule:
             self._forget_optimizer()
@@ -195,21 +242,21 @@ class Sequential(Net):
             OPTIMIZER=backends.optimizer_code(optimizer.kernel),
             STATE_1=self._state[0],
             STATE_2=self._state[1],
-            SHUFFLE=shuffle,
             SEED=self.seed,
             STEP=self._step,
             EPOCH=self._epoch,
         )
         for name, value in (optimizer.settings() | {"L2": l2}).items():
             plan.reals[backends.real(name)] = value
+        plan.clip(optimizer.clip_value, optimizer.clip_norm)
 
     def _loss_plan(self, X, y, labels, weights, threads=None):
         """A plan for the loss of these rows, whatever the parameters are when it is carried out."""
         plan = self._plan(len(X), backends.thread_count("threads", threads), backends.WITH_LOSS)
-        plan.data(X, y, weights, labels)
+        self._give(plan, X, y, labels, weights)
         return plan
 
-    def predict(self, X, threads=None):
+    def predict(self, X: ArrayLike, threads: int | None = None) -> Floats:
         """Outputs of the net: probabilities for sigmoid and softmax, numbers for the rest.
 
         Parameters
@@ -227,9 +274,9 @@ class Sequential(Net):
         self._must_be_built()
         X = validation.matrix("X", X, self.dtype, self.layout.n_features, finite=False)
         threads = backends.thread_count("threads", threads)
-        out = np.empty((len(X), self.layers[-1].units), self.dtype)
+        out = np.empty((len(X), self.outputs), self.dtype)
         if len(X) <= FEW_ROWS:
-            inference.run(inference.freeze(self.layout, self.parameters), X, out)
+            inference.run(inference.freeze(self.layout, self._asked()), X, out)
             return out
         plan = self._plan(len(X), threads, backends.WRITE_OUTPUT)
         plan.data(X)
@@ -237,7 +284,7 @@ class Sequential(Net):
         run_pass(plan)
         return out
 
-    def predict_labels(self, X, threads=None):
+    def predict_labels(self, X: ArrayLike, threads: int | None = None) -> Integers:
         """Classes.
 
         Parameters
@@ -262,7 +309,14 @@ class Sequential(Net):
             raise must_be("loss", "a cross-entropy for predict_labels", self.loss)
         return scores.labels(self.predict(X, threads), self.loss)
 
-    def evaluate(self, X, y, sample_weight=None, threads=None, metrics=()):
+    def evaluate(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        threads: int | None = None,
+        metrics: Metrics = (),
+    ) -> dict[str, float]:
         """Loss and scores.
 
         Parameters
@@ -288,12 +342,14 @@ class Sequential(Net):
         default = "accuracy" if self.loss in FUSED else "r2"
         wanted = scores.resolve([default], self.loss) + scores.resolve(metrics, self.loss)
         X, y, labels, weights = self._data(X, y, sample_weight)
-        scores.check(wanted, y, self.loss, self.layers[-1].units, weights)
+        scores.check(wanted, y, self.loss, self.outputs, weights)
         outputs = self.predict(X, threads)
         found = {score.name: score.compute(outputs, y, weights) for score in wanted}
         return {"loss": loss_of(self._loss_plan(X, y, labels, weights, threads))} | found
 
-    def loss_and_gradient(self, X, y, sample_weight=None, threads=None):
+    def loss_and_gradient(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, threads: int | None = None
+    ) -> tuple[float, Floats]:
         """Mean loss, and its gradient with respect to all parameters.
 
         Parameters
@@ -318,7 +374,9 @@ class Sequential(Net):
         run_pass(plan)
         return float(plan.reals[backends.real("LAST_LOSS")]), plan.gradients[0].copy()
 
-    def input_gradient(self, X, y, sample_weight=None, threads=None):
+    def input_gradient(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, threads: int | None = None
+    ) -> Floats:
         """Gradient of the mean loss with respect to the inputs.
 
         Parameters
@@ -341,6 +399,8 @@ class Sequential(Net):
         out = np.empty((plan["ROWS"], self.n_features), self.dtype)
         plan.set(OUT=out, OUT_STRIDE=out.shape[1])
         run_pass(plan)
+        if self.standardization is not None:
+            out /= self.standardization.std
         return out
 
     def _gradient_plan(self, X, y, sample_weight, threads, flags):
@@ -348,5 +408,5 @@ class Sequential(Net):
         X, y, labels, weights = self._data(X, y, sample_weight)
         flags |= backends.WITH_LOSS | backends.WITH_GRADIENT
         plan = self._plan(len(X), backends.thread_count("threads", threads), flags)
-        plan.data(X, y, weights, labels)
+        self._give(plan, X, y, labels, weights)
         return plan

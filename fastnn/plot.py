@@ -4,11 +4,21 @@ Every function draws into the Axes that it is given, or into a new figure, and g
 """
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import backends, validation
 from .errors import described, must_be, unknown_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from .history import History
+    from .models import Sequential
 
 __all__ = ["activations", "decision_boundary", "history", "metrics", "weights"]
 
@@ -16,6 +26,8 @@ __all__ = ["activations", "decision_boundary", "history", "metrics", "weights"]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 MARKERS = "osD^vP*X"
 SHADE = 0.4  # how much of a class's colour its surest places get: points of that colour still stand out
+FINE = 12  # size of points (in points^2) up to which an edge would hide them
+GAP = "0.75"  # grey between images, which zero, white, would not show
 MOST_IMAGES = 100  # units drawn where none are named
 MOST_COLUMNS = 5  # of panels of activations
 HUGE = 1e100  # losses of a diverging fit above it are not drawn: the limits of a log axis would overflow
@@ -50,11 +62,12 @@ def _curve(ax, values, **style):
 def _finish_epochs(ax, label):
     ax.set(xlabel="epoch", ylabel=label)
     ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.ticklabel_format(axis="x", style="plain")
     ax.grid(alpha=0.25)
     ax.legend(loc="best", frameon=False)
 
 
-def history(record, ax=None, log=True):
+def history(record: "History", ax: "Axes | None" = None, log: bool = True) -> "Axes":
     """Training and validation loss by epoch, the best epoch marked; the metrics below, if there are any.
 
     Parameters
@@ -121,7 +134,7 @@ def _logarithmic(ax, values):
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def metrics(record, ax=None):
+def metrics(record: "History", ax: "Axes | None" = None) -> "Axes":
     """Metrics by epoch: of the validation data where there were any, else of the training data.
 
     Parameters
@@ -153,7 +166,9 @@ def metrics(record, ax=None):
     return ax
 
 
-def decision_boundary(net, X, y, ax=None, resolution=300):
+def decision_boundary(
+    net: "Sequential", X: ArrayLike, y: ArrayLike, ax: "Axes | None" = None, resolution: int = 300
+) -> "Axes":
     """Classes of a net over the plane: where it changes its mind, how sure it is (as shades), and the data.
 
     Parameters
@@ -185,7 +200,7 @@ def decision_boundary(net, X, y, ax=None, resolution=300):
         For an argument that is not accepted.
     """
     _check_net(net)
-    outputs = net.layers[-1].units
+    outputs = net.outputs
     if net.loss != "cross_entropy" and (net.loss != "binary_cross_entropy" or outputs > 1):
         raise must_be("net", "a classifier with one sigmoid output or softmax", net)
     if net.n_features != 2:
@@ -214,10 +229,11 @@ def decision_boundary(net, X, y, ax=None, resolution=300):
         share = (P[:, k] / np.maximum(P[:, k] + rival, np.finfo(float).tiny)).reshape(resolution, resolution)
         if share.min() < 0.5 < share.max():
             ax.contour(x1, x2, share, levels=[0.5], colors="black", linewidths=1.2)
-    size = float(np.clip(10_000 / len(X), 16, 36))
+    size = float(np.clip(10_000 / len(X), 4, 36))
     for k in range(count):
         style = dict(color=COLOURS[k % len(COLOURS)], marker=MARKERS[k % len(MARKERS)], label=str(k))
-        ax.scatter(*X[classes == k].T, s=size, edgecolors="black", linewidths=0.3, zorder=3, **style)
+        edge = 0.3 if size > FINE else 0.0
+        ax.scatter(*X[classes == k].T, s=size, edgecolors="black", linewidths=edge, zorder=3, **style)
     ax.set(xlabel="$x_1$", ylabel="$x_2$", xlim=extent[:2], ylim=extent[2:])
     ax.legend(title="class", loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handletextpad=0.1)
     return ax
@@ -239,7 +255,12 @@ def _check_net(net):
     net._must_be_built()
 
 
-def weights(net, shape=None, ax=None, units=None):
+def weights(
+    net: "Sequential",
+    shape: tuple[int, ...] | None = None,
+    ax: "Axes | None" = None,
+    units: Sequence[int] | None = None,
+) -> "Axes":
     """First-layer weights, an image for each unit, side by side on one scale.
 
     Parameters
@@ -295,7 +316,10 @@ def weights(net, shape=None, ax=None, units=None):
     if colour:
         ax.imshow(np.where(np.isnan(sheet), 1.0, 0.5 + sheet / (2 * scale)), interpolation="nearest")
     else:
-        drawn = ax.imshow(sheet, cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest")
+        from matplotlib import colormaps
+
+        shades = colormaps["RdBu_r"].with_extremes(bad=GAP)
+        drawn = ax.imshow(sheet, cmap=shades, vmin=-scale, vmax=scale, interpolation="nearest")
         ax.figure.colorbar(drawn, ax=ax, label="weight", shrink=0.8)
     ax.set_axis_off()
     return ax
@@ -318,7 +342,7 @@ def _image_shape(shape, features):
     return tuple(shape)
 
 
-def activations(names=None, axes=None):
+def activations(names: str | Sequence[str] | None = None, axes: "Sequence[Axes] | None" = None) -> "NDArray[Any]":
     """Each activation and its derivative from -4 to 4, as the kernels compute them, a panel each on one scale.
 
     Parameters

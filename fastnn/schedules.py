@@ -1,6 +1,7 @@
 """Learning rates that change in the course of a fit; positions are counted in epochs, from 0 in each fit."""
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .validation import number, size
 
@@ -8,7 +9,7 @@ from .validation import number, size
 class Schedule:
     """A learning rate for each step. A schedule of your own overrides `rates`."""
 
-    def rates(self, epochs):
+    def rates(self, epochs: ArrayLike) -> NDArray[np.float64]:
         """Learning rates; those of this module change from epoch to epoch, WarmUp at every step.
 
         Parameters
@@ -23,7 +24,7 @@ class Schedule:
         """
         return self._rates(np.floor(epochs))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         settings = (f"{k}={v if isinstance(v, Schedule) else f'{v:g}'}" for k, v in vars(self).items())
         return f"{type(self).__name__}({', '.join(settings)})"
 
@@ -37,7 +38,7 @@ class Constant(Schedule):
         The learning rate.
     """
 
-    def __init__(self, rate):
+    def __init__(self, rate: float) -> None:
         self.rate = number("rate", rate, low=0.0)
 
     def _rates(self, epochs):
@@ -57,7 +58,7 @@ class StepDecay(Schedule):
         What each drop multiplies the rate by.
     """
 
-    def __init__(self, rate, every, factor):
+    def __init__(self, rate: float, every: int, factor: float) -> None:
         self.rate, self.every = number("rate", rate, low=0.0), size("every", every)
         self.factor = number("factor", factor, low=0.0)
 
@@ -78,7 +79,7 @@ class CosineDecay(Schedule):
         Rate at the end.
     """
 
-    def __init__(self, rate, epochs, floor=0.0):
+    def __init__(self, rate: float, epochs: int, floor: float = 0.0) -> None:
         self.rate, self.epochs = number("rate", rate, low=0.0), size("epochs", epochs)
         self.floor = number("floor", floor, low=0.0)
 
@@ -98,7 +99,7 @@ class InverseTimeDecay(Schedule):
         How fast it falls.
     """
 
-    def __init__(self, rate, decay):
+    def __init__(self, rate: float, decay: float) -> None:
         self.rate, self.decay = number("rate", rate, low=0.0), number("decay", decay, low=0.0)
 
     def _rates(self, epochs):
@@ -119,11 +120,11 @@ class WarmUp(Schedule):
         Rate of the first step.
     """
 
-    def __init__(self, rate, epochs, start=0.0):
+    def __init__(self, rate: float | Schedule, epochs: int, start: float = 0.0) -> None:
         self.rate, self.epochs = as_schedule(rate, "rate"), size("epochs", epochs)
         self.start = number("start", start, low=0.0)
 
-    def rates(self, epochs):
+    def rates(self, epochs: ArrayLike) -> NDArray[np.float64]:
         """Learning rates, the line included.
 
         Parameters

@@ -4,15 +4,25 @@ import contextlib
 import hashlib
 import json
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import described, must_be
-from .layers import Dense
+from .layers import Dense, Dropout
+from .standardization import Standardization
+
+if TYPE_CHECKING:
+    from .models import Sequential
+
+PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _FORMAT = 1
 # what a layer is made of again: the arguments of its class
-_LAYERS = {"Dense": (Dense, ("units", "activation", "alpha", "kernel_initializer", "bias_initializer"))}
+_LAYERS = {
+    "Dense": (Dense, ("units", "activation", "alpha", "kernel_initializer", "bias_initializer")),
+    "Dropout": (Dropout, ("rate",)),
+}
 
 
 def describe(net, n_features=None):
@@ -43,14 +53,17 @@ def describe(net, n_features=None):
         "dtype": str(net.dtype),
         "seed": net.seed,
         "huber_delta": net.huber_delta,
+        "standardize": net.standardize,
     }
 
 
 def arrays(net):
     """The arrays that a net's predictions depend on, by name; views, so that they can be written to."""
-    return {
+    views = {
         f"{kind}{i + 1}": array for i, pair in enumerate(net._views()) for kind, array in zip("Wb", pair, strict=True)
     }
+    learned = {} if net.standardization is None else net.standardization._asdict()
+    return views | learned
 
 
 def _plain(setting):
@@ -68,7 +81,7 @@ def save(net, path):
     write(check_target("path", path), facts, arrays(net))
 
 
-def load(path):
+def load(path: PathLike) -> "Sequential":
     """A net from a file of `net.save` or of a Checkpoint (extra `checkpoint`).
 
     Parameters
@@ -99,15 +112,17 @@ def load(path):
     _must_have_names(about)
     if about["class"] == "LogisticRegression":
         classes = max(2, about["layers"][-1]["units"])
-        net = LogisticRegression(classes, dtype=about["dtype"], seed=about["seed"])
+        net = LogisticRegression(classes, dtype=about["dtype"], seed=about["seed"], standardize=about["standardize"])
     else:
         layers = []
         for settings in about["layers"]:
             kind, names = _LAYERS[settings["kind"]]
             layers.append(kind(**{name: settings[name] for name in names}))
-        others = {name: about[name] for name in ("loss", "dtype", "seed", "huber_delta")}
+        others = {name: about[name] for name in ("loss", "dtype", "seed", "huber_delta", "standardize")}
         net = Sequential(layers, **others)
     net.build(about["n_features"])
+    if "mean" in values:
+        net.standardization = Standardization(**{name: values[name] for name in Standardization._fields})
     for name, array in arrays(net).items():
         array[...] = values[name]
     net._epoch = facts["epoch"]

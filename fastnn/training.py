@@ -53,15 +53,14 @@ def fit(net, X, y, **settings):
         saved = checkpoint.at(settings["resume"], net, n_features, optimizer, epochs, hooks, names)
     history = History(epochs)
     with progress.make(settings["progress"], epochs) as bar:
-        if net.layout is None:
-            net.build(n_features)
+        net._learn(*data[:2])
         others = optimizer, epochs, history, hooks, measures
         if source is None:
-            plan = _plan(net, batch, optimizer, l2, shuffle and batch < rows, threads, data)
+            plan = _plan(net, batch, optimizer, l2, threads, data, shuffle and batch < rows)
             run = Run(net, plan, *others)
         else:
             batch = batch if saved is None else saved.facts["batch"]
-            run = Stream(net, source, lambda rows: _plan(net, rows, optimizer, l2, False, threads), batch, *others)
+            run = Stream(net, source, lambda rows: _plan(net, rows, optimizer, l2, threads), batch, *others)
         if saved is not None:
             saved.restore(run)
         run.call("begin")
@@ -76,10 +75,9 @@ def partial_fit(net, X, y, optimizer, sample_weight, l2, threads):
     optimizer, l2 = _optimizer(optimizer), validation.number("l2", l2, low=0.0)
     threads = backends.thread_count("threads", threads)
     data = net._data(X, y, sample_weight)
-    if net.layout is None:
-        net.build(data[0].shape[1])
+    net._learn(*data[:2])
     history = History(1)
-    plan = _plan(net, len(data[0]), optimizer, l2, False, threads, data)
+    plan = _plan(net, len(data[0]), optimizer, l2, threads, data)
     Run(net, plan, optimizer, 1, history).train(progress.Silent())
     return float(history.loss[0])
 
@@ -103,13 +101,12 @@ def _source(net, X, epochs, settings):
     return source
 
 
-def _plan(net, batch, optimizer, l2, shuffle, threads, data=None):
+def _plan(net, batch, optimizer, l2, threads, data=None, shuffle=False):
     """A plan of steps of `batch` rows."""
-    plan = net._plan(batch, threads, backends.WITH_LOSS | backends.WITH_GRADIENT)
+    plan = net._plan(batch, threads, backends.WITH_LOSS | backends.WITH_GRADIENT, drops=True)
     if data is not None:
-        X, y, labels, weights = data
-        plan.data(X, y, weights, labels)
-    net._prepare(plan, optimizer, l2, shuffle)
+        net._give(plan, *data, shuffle)
+    net._prepare(plan, optimizer, l2)
     return plan
 
 

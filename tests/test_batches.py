@@ -293,6 +293,7 @@ net = fastnn.Sequential([fastnn.Dense(4, "tanh"), fastnn.Dense(1, "sigmoid")], s
 few = np.zeros((64, features), np.float32)
 few[:32, :2] = 1.0
 net.fit(few, few[:, 0], epochs=1, batch_size=32, shuffle=True, validation_split=0.5)  # compiles
+net.predict(few[:5])
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()
 limit = used + {spare}  # the mapping is in it already: no room for a copy of a part worth naming

@@ -40,7 +40,8 @@ def statements(tree, functions=True):
     while pending:
         node = pending.pop(0)
         yield node
-        if functions or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        for_checkers = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if functions or not (for_checkers or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))):
             pending.extend(ast.iter_child_nodes(node))
 
 
