@@ -235,7 +235,9 @@ def decision_boundary(
         edge = 0.3 if size > FINE else 0.0
         ax.scatter(*X[classes == k].T, s=size, edgecolors="black", linewidths=edge, zorder=3, **style)
     ax.set(xlabel="$x_1$", ylabel="$x_2$", xlim=extent[:2], ylim=extent[2:])
-    ax.legend(title="class", loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handletextpad=0.1)
+    legend = ax.legend(title="class", loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handletextpad=0.1)
+    for handle in legend.legend_handles:
+        handle.set_sizes([30])
     return ax
 
 
