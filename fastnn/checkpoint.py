@@ -168,7 +168,14 @@ class Saved:
 
 def _differences(found, wanted):
     """(what, found, wanted) of each setting of a net."""
-    return [(f"the net's {name}", found.get(name), wanted[name]) for name in wanted]
+    counts = [len(net["layers"]) for net in (found, wanted)]
+    yield "the number of layers", *counts
+    for name in wanted:
+        if name != "layers":
+            yield f"the net's {name}", found.get(name), wanted[name]
+    for i, (one, other) in enumerate(zip(found["layers"], wanted["layers"], strict=False), 1):
+        for name in other:
+            yield f"the {name} of layer {i}", one.get(name), other[name]
 
 
 def at(path, *arguments):

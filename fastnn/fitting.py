@@ -153,7 +153,8 @@ class Run:
         self.done = self.marked_epochs * self.steps_per_epoch + self.plan["POSITION"]
         end = (self.marked_epochs + 1 if self.by_epoch else self.epochs) * self.steps_per_epoch
         steps = min(max(1, int(CHUNK_SECONDS / self.step_seconds)), end - self.done)
-        self._set_rates((self.done + np.arange(steps)) / self.steps_per_epoch)
+        self.rates = self.rate_scale * self._schedule((self.done + np.arange(steps)) / self.steps_per_epoch)
+        self.plan.set(RATES=self.rates, RATES_STRIDE=1)
         self._execute(steps)
         return self.history.epochs - self.marked_epochs
 
@@ -212,14 +213,14 @@ class Run:
             history._elapsed[self.marked_epochs : finished] = self.marked_seconds + self.seconds * ends / made
         history.epochs = finished
 
-    def _set_rates(self, places):
-        given = np.asarray(self.optimizer.learning_rate.rates(places), np.float64)
-        if given.shape != places.shape or not (np.isfinite(given).all() and (given >= 0).all()):
+    def _schedule(self, places):
+        """Rates that the schedule gives for places of this fit, in epochs."""
+        rates = np.asarray(self.optimizer.learning_rate.rates(places), np.float64)
+        if rates.shape != places.shape or not (np.isfinite(rates).all() and (rates >= 0).all()):
             raise ValueError(
-                f"learning_rate must be a schedule of one finite non-negative rate for each place; got {given!r}"
+                f"learning_rate must be a schedule of one finite non-negative rate for each place; got {rates!r}"
             )
-        self.rates = given * self.rate_scale
-        self.plan.set(RATES=self.rates, RATES_STRIDE=1)
+        return rates
 
 
 class Stream(Run):
@@ -240,22 +241,23 @@ class Stream(Run):
     """
 
     def __init__(self, net, batches, make_plan, batch, *settings):
-        self.batches, self.make_plan = batches, make_plan
+        self.batches, self.make_plan, self.samples = batches, make_plan, 0
         super().__init__(net, make_plan(batch), *settings)
 
     def _start(self, step, epoch):
         history = self.history
         self.first_step, self.first_epoch = step - history.steps, epoch - history.epochs
-        self.pass_, self.samples = None, 0
-        self.plan.set(COMMAND=backends.TRAIN, STEPS=0)
+        self.pass_ = None
+        self.plan.set(COMMAND=backends.TRAIN, STEPS=0, RATES=self.rates)
         self._mark()
 
     def _chunk(self):
         self._mark()
         end = time.perf_counter() + CHUNK_SECONDS
         if self.pass_ is None:
-            self.pass_, self.place, self.length = iter(self.batches), 0, len(self.batches)
-            self.seen = 0
+            length = len(self.batches) or 1
+            self.scheduled = self._schedule((self.history.epochs * length + np.arange(length)) / length)
+            self.pass_, self.place, self.seen = iter(self.batches), 0, 0
         for data in self.pass_:
             self._step(*data)
             self.place += 1
@@ -265,7 +267,8 @@ class Stream(Run):
         return 1
 
     def _progress(self):
-        begun = min(self.place / self.length, 1.0) if self.pass_ is not None and self.length else 0.0
+        length = len(self.batches)
+        begun = min(self.place / length, 1.0) if self.pass_ is not None and length else 0.0
         return self.history.epochs + begun, self.samples
 
     def _step(self, X, y, labels, weights):
@@ -275,17 +278,18 @@ class Stream(Run):
         plan = self.plan
         self.net._give(plan, X, y, labels, weights)
         plan.set(BATCH=rows, ROWS=2 * rows, POSITION=0, SEEN=self.seen)  # the epoch does not end with this batch
-        length = max(self.length, 1)
-        self._set_rates(np.array([(self.history.epochs * length + min(self.place, length - 1)) / length]))
+        self.rates[0] = self.rate_scale * self.scheduled[min(self.place, len(self.scheduled) - 1)]
         self._execute(1)
         self.seen, self.samples = self.seen + rows, self.samples + rows
 
     def _grow(self, rows):
         """A plan for larger batches, which goes on where the other one stands."""
+        self._settle()  # whatever a callback may have done to the net's optimizer
+        self.net._state, self.net._rule = self.state, self.optimizer.kernel
         plan = self.make_plan(rows)
         for name in ("EPOCH_LOSS", "EPOCH_WEIGHT"):
             plan.reals[backends.real(name)] = self.plan.reals[backends.real(name)]
-        plan.set(COMMAND=backends.TRAIN)
+        plan.set(COMMAND=backends.TRAIN, RATES=self.rates)
         self.plan, self.batch = plan, rows
 
     def _finish_epoch(self):

@@ -26,21 +26,10 @@ def fit(net, X, y, **settings):
     shuffle = validation.flag("shuffle", settings["shuffle"])
     hooks = callbacks.prepare(settings["callbacks"])
     scores = metrics.resolve(settings["metrics"], net.loss)
-    source = None
-    if batches.given(X, y):
-        source = _source(net, X, epochs, settings)
-        data = source.first
-    else:
-        data = net._data(X, y, settings["sample_weight"], settings["class_weight"])
-    n_features = data[0].shape[1]
-    held_out = _held_out(net, settings["validation_data"], data[0])
-    if settings["validation_split"] is not None:
-        if held_out is not None:
-            raise must_be("validation_split", "None where validation_data are given", settings["validation_split"])
-        data, held_out = _split(net, data, settings["validation_split"], shuffle)
+    source, data, held_out = _all_data(net, X, y, epochs, shuffle, settings)
     if source is not None and scores and held_out is None:
         raise must_be("metrics", "() where X gives batches and there are no validation_data", settings["metrics"])
-    rows = len(data[0])
+    rows, n_features = data[0].shape
     batch = rows if settings["batch_size"] is None else validation.size("batch_size", settings["batch_size"])
     if batch > rows:
         raise must_be("batch_size", f"at most the {rows} samples, or None for all", batch)
@@ -92,7 +81,8 @@ def _source(net, X, epochs, settings):
     def check(X, y, weights, name):
         nonlocal like
         data = net._data(X, y, weights, prefix=name, like=like)
-        like = data[0][:1].copy()  # the number of features
+        if like is None:
+            like = data[0][:1].copy()  # the number of features
         return data
 
     source = batches.Batches(X, check)
@@ -118,13 +108,24 @@ def _optimizer(optimizer):
     return optimizer
 
 
-def _held_out(net, given, X):
-    """Checked validation data, or None."""
-    if given is None:
-        return None
-    if not isinstance(given, list | tuple) or len(given) not in (2, 3):
-        raise must_be("validation_data", "None, (X, y) or (X, y, sample_weight)", given, TypeError)
-    return net._data(*given[:2], *given[2:], prefix="validation ", like=X)
+def _all_data(net, X, y, epochs, shuffle, settings):
+    """(Batches or None, data to train on or the first batch of them, held-out data or None), all checked."""
+    source, held_out = None, None
+    if batches.given(X, y):
+        source = _source(net, X, epochs, settings)
+        data = source.first
+    else:
+        data = net._data(X, y, settings["sample_weight"], settings["class_weight"])
+    given, share = settings["validation_data"], settings["validation_split"]
+    if given is not None:
+        if not isinstance(given, list | tuple) or len(given) not in (2, 3):
+            raise must_be("validation_data", "None, (X, y) or (X, y, sample_weight)", given, TypeError)
+        if share is not None:
+            raise must_be("validation_split", "None where validation_data are given", share)
+        held_out = net._data(*given[:2], *given[2:], prefix="validation ", like=data[0])
+    elif share is not None:
+        data, held_out = _split(net, data, share, shuffle)
+    return source, data, held_out
 
 
 def _split(net, data, share, shuffle):

@@ -172,7 +172,7 @@ except ValueError:
     pass  # no parallel region has been entered
 else:
     raise AssertionError("a thread pool is running")
-extras = {"matplotlib", "tqdm", "sklearn", "torch", "pandas"} & set(sys.modules)
+extras = {"matplotlib", "tqdm", "sklearn", "torch", "pandas", "safetensors"} & set(sys.modules)
 assert not extras, extras
 """
     ran = run_python(code, cwd=tmp_path, env={**os.environ, "FASTNN_CACHE_DIR": str(tmp_path / "cache")})
