@@ -295,7 +295,7 @@ def weights(
     Returns
     -------
     matplotlib Axes
-        The Axes, with one image of all tiles, row by row, a blank line between them.
+        The Axes, with one image of all tiles, row by row, a line between them.
 
     Raises
     ------
