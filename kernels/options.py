@@ -38,6 +38,11 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 FAST = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
 EXACT = frozenset({"contract"})
 
+# For GPUs there is one set: multiplications and additions are contracted, as in EXACT, unless told otherwise, and
+# numba-cuda's `fastmath` holds nnan and ninf. Device functions become part of their kernel.
+GPU_KERNEL = {"fastmath": False}
+GPU_DEVICE = {"device": True, "forceinline": True}
+
 # False with NUMBA_DISABLE_JIT=1: kernels are plain Python then, over the primitives of cpu/plain.py.
 COMPILED = not numba.config.DISABLE_JIT
 

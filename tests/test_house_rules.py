@@ -141,7 +141,7 @@ def test_options_alone_chooses_how_to_compile():
     assert not wrong
 
 
-def test_four_files_write_llvm():
+def test_five_files_write_llvm():
     importers = {
         (name_of(path), name)
         for path in sources("fastnn", "kernels")
@@ -149,6 +149,7 @@ def test_four_files_write_llvm():
         if inside(name, "llvmlite")
     }
     writers = {f"kernels/cpu/{name}.py" for name in ("memory", "registers", "simd", "tile")}
+    writers.add("kernels/cuda/intrinsics.py")
     choices = {("kernels/options.py", "llvmlite.binding")}
     assert importers == {(name, "llvmlite.ir") for name in writers} | choices
 

@@ -1,0 +1,169 @@
+"""What Numba does not write itself: typed pointers, accesses of 128 bits, shared memory by name, matrix instructions.
+
+`p + i` steps by elements, `p[i]` reads and writes. A pointer knows its memory, so that no instruction has to find out;
+`anywhere` forgets it, where one piece of code serves both. `plain.py` has the same for the simulator.
+"""
+
+import operator
+
+from llvmlite import ir
+from numba.cuda import types
+from numba.cuda.core.errors import RequireLiteralValue
+from numba.cuda.extending import intrinsic, lower_builtin, models, register_model
+from numba.cuda.typing.templates import AbstractTemplate, infer_global, signature
+
+GENERIC, GLOBAL, SHARED = 0, 1, 3  # LLVM's numbers of the memories
+ALIGNED = 16  # bytes of the widest access
+SINGLE, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+
+
+class Pointer(types.Type):
+    """Address of an element in one of the memories."""
+
+    def __init__(self, dtype, space):
+        self.dtype, self.space = dtype, space
+        super().__init__(name=f"Pointer({dtype}, {space})")
+
+
+def _element(dtype):
+    """LLVM type of one element."""
+    if isinstance(dtype, types.Integer):
+        return ir.IntType(dtype.bitwidth)
+    return SINGLE if dtype is types.float32 else ir.DoubleType()
+
+
+@register_model(Pointer)
+class _PointerModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, _element(kind.dtype).as_pointer(kind.space))
+
+
+@intrinsic
+def global_at(typingctx, address, dtype):
+    """Pointer to the elements at an integer address of device memory."""
+
+    def codegen(context, builder, sig, args):
+        return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
+
+    return Pointer(dtype.dtype, GLOBAL)(types.int64, dtype), codegen
+
+
+@intrinsic
+def shared_memory(typingctx, dtype, size):
+    """Pointer to `size` elements in the block's shared memory, new for each call in the source.
+
+    Size 0 stands for what the launch adds: there is only one such piece in a block.
+    """
+    if not isinstance(size, types.IntegerLiteral):
+        raise RequireLiteralValue("the size of shared memory is a constant")  # then Numba asks again, with the value
+    length = size.literal_value
+
+    def codegen(context, builder, sig, args):
+        kind = ir.ArrayType(_element(sig.return_type.dtype), length)
+        name = builder.module.get_unique_name("shared_memory")
+        memory = ir.GlobalVariable(builder.module, kind, name, addrspace=SHARED)
+        memory.align = ALIGNED
+        if length == 0:
+            memory.linkage = "external"
+        else:
+            memory.linkage, memory.initializer = "internal", ir.Constant(kind, ir.Undefined)
+        return builder.gep(memory, [I64(0), I64(0)])
+
+    return Pointer(dtype.dtype, SHARED)(dtype, size), codegen
+
+
+@intrinsic
+def anywhere(typingctx, pointer):
+    """The same address as a pointer that may point to either memory."""
+
+    def codegen(context, builder, sig, args):
+        return builder.addrspacecast(args[0], context.get_value_type(sig.return_type))
+
+    return Pointer(pointer.dtype, GENERIC)(pointer), codegen
+
+
+@infer_global(operator.add)
+class _Step(AbstractTemplate):
+    def generic(self, args, kws):
+        if len(args) == 2 and isinstance(args[0], Pointer) and isinstance(args[1], types.Integer):
+            return signature(args[0], args[0], types.intp)
+
+
+@lower_builtin(operator.add, Pointer, types.Integer)
+def _step(context, builder, sig, args):
+    return builder.gep(args[0], [args[1]])
+
+
+@infer_global(operator.getitem)
+class _Get(AbstractTemplate):
+    def generic(self, args, kws):
+        if isinstance(args[0], Pointer):
+            return signature(args[0].dtype, args[0], types.intp)
+
+
+@lower_builtin(operator.getitem, Pointer, types.Integer)
+def _get(context, builder, sig, args):
+    return builder.load(builder.gep(args[0], [args[1]]))
+
+
+@infer_global(operator.setitem)
+class _Set(AbstractTemplate):
+    def generic(self, args, kws):
+        if isinstance(args[0], Pointer):
+            return signature(types.none, args[0], types.intp, args[0].dtype)
+
+
+@lower_builtin(operator.setitem, Pointer, types.Integer, types.Any)
+def _set(context, builder, sig, args):
+    builder.store(args[2], builder.gep(args[0], [args[1]]))
+    return context.get_dummy_value()
+
+
+def _four(builder, kind, pointer):
+    return builder.bitcast(pointer, ir.VectorType(_element(kind.dtype), 4).as_pointer(kind.space))
+
+
+@intrinsic
+def load4(typingctx, pointer):
+    """Four consecutive elements from a multiple of 16 bytes on: for float32, one access of 128 bits."""
+
+    def codegen(context, builder, sig, args):
+        vector = builder.load(_four(builder, sig.args[0], args[0]), align=ALIGNED)
+        values = [builder.extract_element(vector, I32(i)) for i in range(4)]
+        return context.make_tuple(builder, sig.return_type, values)
+
+    return types.UniTuple(pointer.dtype, 4)(pointer), codegen
+
+
+@intrinsic
+def store4(typingctx, pointer, a, b, c, d):
+    """Write four consecutive elements from a multiple of 16 bytes on."""
+
+    def codegen(context, builder, sig, args):
+        vector = ir.Constant(ir.VectorType(_element(sig.args[0].dtype), 4), ir.Undefined)
+        for i in range(4):
+            vector = builder.insert_element(vector, args[1 + i], I32(i))
+        builder.store(vector, _four(builder, sig.args[0], args[0]), align=ALIGNED)
+        return context.get_dummy_value()
+
+    return types.void(pointer, *[pointer.dtype] * 4), codegen
+
+
+def _on_a_word(text, operands):
+    """An instruction on a 32-bit integer in global memory that also orders other accesses."""
+
+    @intrinsic
+    def operation(typingctx, pointer, value):
+        def codegen(context, builder, sig, args):
+            values = [builder.ptrtoint(args[0], I64), args[1]][:operands]
+            kind = ir.FunctionType(I32, [v.type for v in values])
+            constraints = ",".join(["=r", "l", "r"][: 1 + operands]) + ",~{memory}"
+            return builder.call(ir.InlineAsm(kind, text, constraints, side_effect=True), values)
+
+        return types.uint32(pointer, types.uint32), codegen
+
+    return operation
+
+
+atomic_add_release = _on_a_word("atom.add.release.gpu.u32 $0, [$1], $2;", 2)
+load_acquire = _on_a_word("ld.acquire.gpu.u32 $0, [$1];", 1)

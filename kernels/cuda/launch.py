@@ -1,0 +1,114 @@
+"""From Python to a kernel: addresses and strides of foreign arrays, the shape of the grid, the stream.
+
+Arrays of CuPy, PyTorch and Numba tell where they stand by `__cuda_array_interface__`; nothing is copied.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .toolchain import SIMULATED, check, cuda, device
+
+THREADS = 256  # of a block, where a kernel has no shape of its own
+
+
+class Operand(NamedTuple):
+    """An array as kernels take it: address of its first element, strides in elements."""
+
+    address: int
+    shape: tuple
+    strides: tuple
+    dtype: np.dtype
+
+
+def operand(name, array, dimensions, dtype=None):
+    """Where a device array stands.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls it.
+    array : device array
+        Of CuPy, PyTorch, Numba or anything else with `__cuda_array_interface__`.
+    dimensions : int
+        It must have.
+    dtype : dtype, optional
+        It must have; float32 or float64 where none is named.
+
+    Returns
+    -------
+    Operand
+        Its address, shape, strides in elements, and dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not what it must be.
+    """
+    facts = getattr(array, "__cuda_array_interface__", None)
+    if facts is None and SIMULATED:
+        facts = getattr(array, "__array_interface__", None)
+    if facts is None:
+        raise TypeError(f"{name} must be a device array (CuPy, PyTorch or Numba); got {type(array).__name__}")
+    kind, shape = np.dtype(facts["typestr"]), tuple(facts["shape"])
+    accepted = (np.float32, np.float64) if dtype is None else (dtype,)
+    if kind not in accepted:
+        names = " or ".join(np.dtype(each).name for each in accepted)
+        raise TypeError(f"{name} must have dtype {names}; got {kind}")
+    if len(shape) != dimensions:
+        raise ValueError(f"{name} must have {dimensions} dimensions; got shape {shape}")
+    strides = facts.get("strides")
+    if strides is None:
+        strides = np.cumprod([kind.itemsize, *shape[:0:-1]])[::-1]
+    return Operand(int(facts["data"][0]), shape, tuple(int(s) // kind.itemsize for s in strides), kind)
+
+
+def line(elements):
+    """(blocks, threads) with a thread for each element."""
+    return max(1, -(-elements // THREADS)), THREADS
+
+
+def plane(rows, columns):
+    """(blocks, threads) with a thread for each element of a matrix: blocks go down along x, threads across along x."""
+    width = 1
+    while width < min(columns, THREADS):
+        width *= 2
+    height = THREADS // width
+    return (max(1, -(-rows // height)), max(1, -(-columns // width))), (width, height)
+
+
+@device
+def place():
+    """(row, column) of a thread of a `plane`."""
+    block, thread = cuda.blockIdx, cuda.threadIdx
+    return block.x * cuda.blockDim.y + thread.y, block.y * cuda.blockDim.x + thread.x
+
+
+def run(kernel, shape, stream, *arguments, shared=0):
+    """Queue a kernel.
+
+    Parameters
+    ----------
+    kernel : kernel
+        From `toolchain.kernel`.
+    shape : tuple
+        Blocks and threads of a block, as `line` and `plane` give them.
+    stream : stream
+        0 for the default one; Numba's, CuPy's, PyTorch's, or the address of a CUDA stream.
+    *arguments
+        Integers, and numbers in the kernel's dtype.
+    shared : int
+        Bytes of shared memory beside what the kernel names itself.
+    """
+    if 0 in np.atleast_1d(shape[0]):
+        return
+    check()
+    kernel[(*shape, stream_of(stream), shared)](*arguments)
+
+
+def stream_of(stream):
+    """Numba's stream for one of Numba, CuPy or PyTorch, or for the address of one."""
+    address = getattr(stream, "cuda_stream", getattr(stream, "ptr", stream))
+    if not isinstance(address, int):
+        return stream
+    return cuda.external_stream(address) if address else 0

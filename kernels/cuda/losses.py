@@ -1,0 +1,248 @@
+"""Losses and their gradients in one pass over the samples, summed in a fixed order; the loss stays on the device.
+
+Sigmoid and softmax are fused with their cross-entropies and computed from logits, so nothing overflows and no
+logarithm meets a zero. Some lanes of a warp, as many as there are outputs, take a sample together.
+"""
+
+from ..formulas import CROSS_ENTROPY
+from .formulas import formulas_of
+from .launch import operand, run
+from .primitives import exp, global_at, lane_of, log, shared_memory, warp_sum
+from .toolchain import cuda, device, for_each_real, kernel
+
+WARPS = 8  # of a block
+BLOCKS = 256  # of a grid at most
+RESULT = 2 + BLOCKS  # elements of what `loss_forward` writes: the loss, the sum of weights, the sum of each block
+
+
+@device
+def _group_sum(value, lanes):
+    """Sum over neighbouring `lanes`, a power of two; the same bits in all of them."""
+    mask = lanes >> 1
+    while mask > 0:
+        value += lane_of(value, mask)
+        mask >>= 1
+    return value
+
+
+@device
+def _group_max(value, lanes):
+    mask = lanes >> 1
+    while mask > 0:
+        other = lane_of(value, mask)
+        value = value if value > other or value != value else other
+        mask >>= 1
+    return value
+
+
+@for_each_real
+def sample_loss_of(real, code):
+    """The loss of one sample, and, if it is wanted, `factor` times its derivative by each output.
+
+    `lanes` neighbouring threads share the outputs; each gets the loss. Pointers with the stride from output to
+    output; `labels`: y holds one class index instead of one target an output.
+    """
+    formula = formulas_of(real).losses[code] if code != CROSS_ENTROPY else None
+    zero, one, lowest = real(0.0), real(1.0), real("-inf")
+
+    @device
+    def pointwise(param, outputs, z, cs_z, y, cs_y, labels, wanted, factor, dz, cs_dz, lane, lanes):
+        mean, loss, j = one / real(outputs), zero, lane
+        while j < outputs:
+            each, slope = formula(param, z[j * cs_z], y[j * cs_y])
+            loss += each
+            if wanted:
+                dz[j * cs_dz] = slope * (factor * mean)
+            j += lanes
+        return _group_sum(loss, lanes) * mean
+
+    @device
+    def cross_entropy(param, outputs, z, cs_z, y, cs_y, labels, wanted, factor, dz, cs_dz, lane, lanes):
+        """The sum over outputs of y * (logsumexp(z) - z)."""
+        peak, j = lowest, lane
+        while j < outputs:
+            value = z[j * cs_z]
+            peak = value if value > peak or value != value else peak
+            j += lanes
+        peak = _group_max(peak, lanes)
+        mass, mass_y, score, label, j = zero, zero, zero, y[0], lane
+        while j < outputs:
+            value = z[j * cs_z] - peak
+            mass += exp(value)
+            target = y[j * cs_y] if not labels else one if label == real(j) else zero
+            mass_y += target
+            # 0 * inf must stay 0: an impossible class may have an infinite logit
+            score = score if target == zero else score + target * value
+            j += lanes
+        mass, mass_y, score = _group_sum(mass, lanes), _group_sum(mass_y, lanes), _group_sum(score, lanes)
+        if wanted:
+            share, j = mass_y / mass, lane
+            while j < outputs:
+                target = y[j * cs_y] if not labels else one if label == real(j) else zero
+                dz[j * cs_dz] = (exp(z[j * cs_z] - peak) * share - target) * factor
+                j += lanes
+        return mass_y * log(mass) - score
+
+    return cross_entropy if code == CROSS_ENTROPY else pointwise
+
+
+@for_each_real
+def _block_sum_of(real):
+    """Sum over the threads of a block, in thread 0; `room` holds an element for each warp."""
+    zero = real(0.0)
+
+    @device
+    def block_sum(value, room):
+        value, lane, warp = warp_sum(value), cuda.threadIdx.x & 31, cuda.threadIdx.x >> 5
+        if lane == 0:
+            room[warp] = value
+        cuda.syncthreads()
+        return warp_sum(room[lane] if lane < cuda.blockDim.x >> 5 else zero)
+
+    return block_sum
+
+
+@for_each_real
+def weigh_of(real):
+    """result[1] = sum of the weights, their number where there are none; one block."""
+    zero, block_sum = real(0.0), _block_sum_of(real)
+
+    @kernel(32 * WARPS)
+    def weigh(samples, weights, by, result):
+        w, out = global_at(weights, real), global_at(result, real)
+        room = shared_memory(real, 32)
+        summed, i = zero, cuda.threadIdx.x
+        while weights != 0 and i < samples:
+            summed += w[i * by]
+            i += cuda.blockDim.x
+        summed = block_sum(summed, room)
+        if cuda.threadIdx.x == 0:
+            out[1] = summed if weights != 0 else real(samples)
+
+    return weigh
+
+
+@for_each_real
+def losses_of(real, code):
+    """result[2 + block] = sum of w * loss over the block's samples; dz = w / result[1] * dloss/dz, if it is there."""
+    zero, one = real(0.0), real(1.0)
+    sample_loss, block_sum = sample_loss_of(real, code), _block_sum_of(real)
+
+    @kernel(32 * WARPS)
+    def losses(param, samples, outputs, lanes, z, rs_z, cs_z, y, rs_y, cs_y, labels, w, rs_w, dz, rs_dz, cs_dz, result):
+        logits, targets, weights = global_at(z, real), global_at(y, real), global_at(w, real)
+        delta, out = global_at(dz, real), global_at(result, real)
+        room = shared_memory(real, 32)
+        thread, together = cuda.threadIdx.x & 31, 32 // lanes  # samples that a warp takes at once
+        first, summed = (cuda.grid(1) >> 5) * together, zero
+        while first < samples:  # whole warps: lanes past the end repeat the last sample, and keep it to themselves
+            sample = first + thread // lanes
+            inside = sample < samples
+            sample = min(sample, samples - 1)
+            weight = weights[sample * rs_w] if w != 0 else one
+            factor = weight / out[1] if dz != 0 else zero
+            loss = sample_loss(
+                param,
+                outputs,
+                logits + sample * rs_z,
+                cs_z,
+                targets + sample * rs_y,
+                cs_y,
+                labels,
+                inside and dz != 0,
+                factor,
+                delta + sample * rs_dz,
+                cs_dz,
+                thread % lanes,
+                lanes,
+            )
+            summed += loss * weight if inside and thread % lanes == 0 else zero
+            first += (cuda.gridsize(1) >> 5) * together
+        summed = block_sum(summed, room)
+        if cuda.threadIdx.x == 0:
+            out[2 + cuda.blockIdx.x] = summed
+
+    return losses
+
+
+@for_each_real
+def combine_of(real):
+    """result[0] = the blocks' sums in order, over result[1]; one block."""
+    zero, block_sum = real(0.0), _block_sum_of(real)
+
+    @kernel(32 * WARPS)
+    def combine(blocks, result):
+        out, room, thread = global_at(result, real), shared_memory(real, 32), cuda.threadIdx.x
+        summed = block_sum(out[2 + thread] if thread < blocks else zero, room)
+        if thread == 0:
+            out[0] = summed / out[1]
+
+    return combine
+
+
+def _run(code, param, Z, y, w, dZ, result, stream):
+    z = operand("Z", Z, 2)
+    real, (samples, outputs) = z.dtype.type, z.shape
+    targets, out = operand("y", y, 2, z.dtype), operand("result", result, 1, z.dtype)
+    if out.shape[0] < RESULT or out.strides != (1,):
+        raise ValueError(f"result must have {RESULT} consecutive elements; got shape {out.shape}")
+    weights = None if w is None else operand("w", w, 1, z.dtype)
+    weights = (0, 0) if weights is None or weights.shape[0] == 0 else (weights.address, *weights.strides)
+    delta = (0, 0, 0) if dZ is None else (lambda d: (d.address, *d.strides))(operand("dZ", dZ, 2, z.dtype))
+    lanes = 1
+    while lanes < min(outputs, 32):
+        lanes *= 2
+    blocks = max(1, min(-(-samples * lanes // (32 * WARPS)), BLOCKS))
+    labels = code == CROSS_ENTROPY and targets.shape[1] == 1
+    run(weigh_of(real), (1, 32 * WARPS), stream, samples, *weights, out.address)
+    places = z.address, *z.strides, targets.address, *targets.strides, labels, *weights, *delta, out.address
+    run(losses_of(real, code), (blocks, 32 * WARPS), stream, real(param), samples, outputs, lanes, *places)
+    run(combine_of(real), (1, 32 * WARPS), stream, blocks, out.address)
+
+
+def loss_forward(code, param, Z, y, w, result, stream=0):
+    """Weighted mean loss, sum(w l) / sum(w).
+
+    Parameters
+    ----------
+    code : int
+        A loss code such as `kernels.MSE`.
+    param : float
+        delta of huber; others ignore it.
+    Z : device array (m, k), float32 or float64
+        Logits for BINARY_CROSS_ENTROPY and CROSS_ENTROPY, predictions for MSE, MAE and HUBER.
+    y : device array (m, k), dtype of Z
+        Targets; for CROSS_ENTROPY also (m, 1) class indices.
+    w : device array (m,), dtype of Z
+        Sample weights; empty or None for all ones.
+    result : device array (RESULT,), dtype of Z
+        Receives the loss in its first element and the sum of the weights in its second; the rest is working space.
+    stream : stream, optional
+        Where it is queued.
+    """
+    _run(code, param, Z, y, w, None, result, stream)
+
+
+def loss_backward(code, param, Z, y, w, dZ, result, stream=0):
+    """Gradient of `loss_forward` with respect to Z, and the loss itself in the same pass.
+
+    Parameters
+    ----------
+    code : int
+        A loss code.
+    param : float
+        delta of huber; others ignore it.
+    Z : device array (m, k), float32 or float64
+        As for `loss_forward`.
+    y : device array (m, k) or (m, 1), dtype of Z
+        As for `loss_forward`.
+    w : device array (m,), dtype of Z
+        Sample weights; empty or None for all ones.
+    dZ : device array (m, k), dtype of Z
+        Receives the gradient.
+    result : device array (RESULT,), dtype of Z
+        As for `loss_forward`.
+    stream : stream, optional
+        Where it is queued.
+    """
+    _run(code, param, Z, y, w, dZ, result, stream)

@@ -1,0 +1,181 @@
+"""Products of any shape and strides: which kernel takes them, and sums cut into parts.
+
+`multiply` queues what the layers need, on addresses; `matmul` is the public kernel on arrays.
+"""
+
+from typing import NamedTuple
+
+from ..formulas import LINEAR
+from .launch import operand, place, plane, run
+from .primitives import global_at
+from .skinny import FEW, columns_of, rows_of
+from .skinny import THREADS as SKINNY_THREADS
+from .tile import ACROSS, ACTIVATE, ALONG, NOTHING, QUARTER, SINGLY, SLOPE, THREADS, product_of
+from .toolchain import for_each_real, kernel
+
+FULL = 264  # blocks that keep a large GPU busy: two for each of an H200's multiprocessors
+LEAST_TERMS = 256  # of a sum, for a part of it to be worth a block of its own
+
+
+class Side(NamedTuple):
+    """A matrix as a product takes it: address of its first element, steps between rows and columns in elements."""
+
+    address: int
+    rows: int
+    columns: int
+
+    def aligned(self, columns):
+        """Whether its lines, of `columns` elements, can be read and written four elements at a time."""
+        return self.columns == 1 and self.rows % 4 == 0 and columns % 4 == 0 and self.address % 16 == 0
+
+    def turned(self):
+        """Its transpose."""
+        return Side(self.address, self.columns, self.rows)
+
+
+NOBODY = Side(0, 0, 0)
+PLAIN = NOTHING, LINEAR, 0.0  # what follows a product: nothing
+
+
+@for_each_real
+def combine_of(real):
+    """C = the sum of the parts of a product, in order; and likewise the sums of the rows of A, which stand behind."""
+    zero = real(0.0)
+
+    @kernel(256)
+    def combine(m, n, parts, between, partial, c, rs_c, cs_c, summed, by):
+        i, j = place()
+        columns = n if summed == 0 else n + 1
+        if i < m and j < columns:
+            p, value = global_at(partial, real) + (i * n + j if j < n else m * n + i), zero
+            for _ in range(parts):
+                value += p[0]
+                p = p + between
+            if j < n:
+                global_at(c, real)[i * rs_c + j * cs_c] = value
+            else:
+                global_at(summed, real)[i * by] = value
+
+    return combine
+
+
+def parts_of(m, n, k):
+    """Into how many parts the sum of a product is cut: by its shape alone, so that the same bits come out."""
+    blocks = -(-m // QUARTER) * -(-n // QUARTER)
+    return max(1, min(k // LEAST_TERMS, -(-FULL // blocks)))
+
+
+def work_size(m, n, k):
+    """Elements of working space with which every product of these three sizes runs at full speed.
+
+    Parameters
+    ----------
+    m, n, k : int
+        Sizes of the product, or of a layer, in any order.
+
+    Returns
+    -------
+    int
+        Number of elements, in the dtype of the operands; 0 where no sum is long enough to be cut.
+    """
+    needs = [0]
+    for rows, columns, terms in ((m, n, k), (m, k, n), (n, k, m)):
+        parts = parts_of(rows, columns, terms)
+        needs.append(parts * (rows * columns + max(rows, columns)) if parts > 1 else 0)
+    return max(needs)
+
+
+def multiply(real, stream, sizes, a, b, c, then=PLAIN, one=NOBODY, two=NOBODY, sums=(0, 0), work=(0, 0)):
+    """Queue C = A B and what follows it, by the kernel that suits its shape.
+
+    Parameters
+    ----------
+    real : type
+        numpy.float32 or float64.
+    stream : stream
+        Where it is queued.
+    sizes : tuple of int
+        (m, n, k): C is (m, n), the sum has k terms.
+    a, b, c : Side
+        The matrices; C must not overlap A or B.
+    then : tuple
+        NOTHING, ACTIVATE or SLOPE; the code of an activation; its parameter.
+    one, two : Side
+        Bias and pre-activation, or pre-activation and output, as `product_of` says.
+    sums : tuple of int
+        Address and step of what receives the sums of the rows of A; address 0 for nobody.
+    work : tuple of int
+        Address and elements of working space: where it is large enough, a long sum is cut into parts.
+    """
+    m, n, k = sizes
+    if m == 0 or n == 0:
+        return
+    parts, between, to, to_sums = parts_of(m, n, k), m * n + m, c, sums
+    if then[0] != NOTHING or work[1] < parts * between:
+        parts = 1
+    if parts > 1:
+        to = Side(work[0], n, 1)
+        to_sums = (work[0] + m * n * real().itemsize, 1) if sums[0] else (0, 0)
+    part = -(-k // (16 * parts)) * 16
+    if n <= FEW and then[0] != SLOPE and parts == 1 and not sums[0]:
+        aligned = a.aligned(k) and b.turned().aligned(k)
+        chosen = rows_of(real, n, aligned, then[0] == ACTIVATE, then[1])
+        shape = max(1, -(-m // (SKINNY_THREADS // 32))), SKINNY_THREADS
+        run(chosen, shape, stream, m, k, *a, *b, *c, real(then[2]), one.address, one.columns, *two)
+    elif m <= FEW and then[0] == NOTHING:
+        aligned = b.aligned(n) and to.aligned(n)
+        shape = (-(-n // (SKINNY_THREADS * (4 if aligned else 1))), parts), SKINNY_THREADS
+        run(columns_of(real, m, aligned), shape, stream, n, k, *a, *b, *to, part, between, *to_sums)
+    else:
+        _tiles(real, stream, sizes, a, b, to, then, one, two, to_sums, parts, part, between)
+    if parts > 1:
+        run(combine_of(real), plane(m, n + 1), stream, m, n, parts, between, work[0], *c, *sums)
+
+
+def _tiles(real, stream, sizes, a, b, c, then, one, two, sums, parts, part, between):
+    """Queue a product in square tiles: large ones where there are enough of them and the numbers are small."""
+    m, n, k = sizes
+    tile = 128 if real().itemsize == 4 and -(-m // 128) * -(-n // 128) * parts >= FULL // 2 else 64
+    how_a = ALONG if a.aligned(k) else ACROSS if a.turned().aligned(m) else SINGLY
+    how_b = ALONG if b.turned().aligned(k) else ACROSS if b.aligned(n) else SINGLY
+    kind, code, param = then
+    wide = c.aligned(n) and between * (parts - 1) % 4 == 0
+    shape = (-(-m // tile), -(-n // tile), parts), THREADS
+    chosen = product_of(real, tile, how_a, how_b, kind, code, sums[0] != 0)
+    run(chosen, shape, stream, *sizes, *a, *b, *c, wide, part, between, real(param), *one, *two, *sums)
+
+
+def matmul(A, B, work, out, stream=0):
+    """Matrix product, out = A @ B.
+
+    Parameters
+    ----------
+    A : device array (m, k), float32 or float64
+        Left operand, any strides.
+    B : device array (k, n), dtype of A
+        Right operand, any strides.
+    work : device array (w,), dtype of A
+        Working space of `work_size(m, n, k)` elements, consecutive; None: slower for long sums, without it.
+    out : device array (m, n), dtype of A
+        Receives the product; must not overlap the operands.
+    stream : stream, optional
+        Where it is queued.
+    """
+    a = operand("A", A, 2)
+    real, (m, k), n = a.dtype.type, a.shape, operand("B", B, 2, a.dtype).shape[1]
+    b, c = side("B", B, real), side("out", out, real)
+    multiply(real, stream, (m, n, k), side("A", A, real), b, c, work=space("work", work, real))
+
+
+def side(name, array, real):
+    """The Side of a device array."""
+    given = operand(name, array, 2, real)
+    return Side(given.address, *given.strides)
+
+
+def space(name, array, real):
+    """(address, elements) of working space that may be None."""
+    if array is None:
+        return 0, 0
+    given = operand(name, array, 1, real)
+    return (given.address, given.shape[0]) if given.strides == (1,) and given.address % 16 == 0 else (0, 0)

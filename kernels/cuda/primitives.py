@@ -1,0 +1,70 @@
+"""The primitives that kernels are written in: those of the device, or those of the simulator."""
+
+from .toolchain import SIMULATED, cuda, device
+
+if SIMULATED:
+    from .plain import (
+        anywhere,
+        atomic_add_release,
+        erf,
+        exp,
+        expm1,
+        global_at,
+        lane_of,
+        load4,
+        load_acquire,
+        log,
+        log1p,
+        shared_memory,
+        sqrt,
+        store4,
+        tanh,
+    )
+else:
+    # these take and give the dtype of their argument: numba-cuda has them call the float32 or float64 function
+    from math import erf, exp, expm1, log, log1p, sqrt, tanh
+
+    from .intrinsics import anywhere, atomic_add_release, global_at, load4, load_acquire, shared_memory, store4
+
+    @device
+    def lane_of(value, mask):
+        """The value of the lane whose number differs from this one's in the bits of `mask`."""
+        return cuda.shfl_xor_sync(0xFFFFFFFF, value, mask)
+
+
+@device
+def warp_sum(value):
+    """Sum over the 32 lanes of a warp, the same bits in all of them; all must take part."""
+    for mask in (16, 8, 4, 2, 1):
+        value += lane_of(value, mask)
+    return value
+
+
+@device
+def warp_max(value):
+    """Largest over the 32 lanes of a warp, NaN if one is NaN; all must take part."""
+    for mask in (16, 8, 4, 2, 1):
+        other = lane_of(value, mask)
+        value = value if value > other or value != value else other
+    return value
+
+
+__all__ = [
+    "anywhere",
+    "atomic_add_release",
+    "erf",
+    "exp",
+    "expm1",
+    "global_at",
+    "lane_of",
+    "load4",
+    "load_acquire",
+    "log",
+    "log1p",
+    "shared_memory",
+    "sqrt",
+    "store4",
+    "tanh",
+    "warp_max",
+    "warp_sum",
+]

@@ -1,0 +1,61 @@
+"""The one place that imports numba-cuda, and the decorators of every kernel and device function.
+
+Kernels take addresses, strides and sizes as integers, and numbers in the dtype that they are made for: so each is
+compiled once for a dtype, whatever the arrays, and a launch has no array to describe.
+"""
+
+import functools
+import importlib.util
+
+import numpy as np
+
+from ..options import GPU_DEVICE, GPU_KERNEL
+
+if importlib.util.find_spec("numba_cuda") is None:
+    raise ImportError("CUDA kernels need numba-cuda: pip install 'fastnn[cu13]' (or 'fastnn[cu12]', by your driver)")
+
+from numba import cuda
+from numba.cuda import config
+
+# True with NUMBA_ENABLE_CUDASIM=1: kernels are plain Python on arrays of NumPy, over the primitives of plain.py.
+SIMULATED = bool(config.ENABLE_CUDASIM)
+REALS = (np.float32, np.float64)
+
+
+@functools.cache  # an error is not kept: a driver may come
+def check():
+    """Raise RuntimeError where no kernel can run."""
+    if not cuda.is_available():
+        raise RuntimeError(f"CUDA kernels need an NVIDIA GPU and its driver; numba-cuda says: {cuda.cuda_error()}")
+
+
+def device(function):
+    """Decorator of a function that kernels call; always inlined."""
+    if not SIMULATED:
+        return cuda.jit(**GPU_DEVICE)(function)
+    # the simulator puts itself in place of `cuda` in the globals of what it wraps: most functions have no use for it
+    return cuda.jit(device=True)(function) if "cuda" in function.__code__.co_names else function
+
+
+def kernel(threads):
+    """Decorator of a kernel that is launched with blocks of at most `threads` threads."""
+
+    def decorate(function):
+        if not SIMULATED:
+            return cuda.jit(launch_bounds=threads, **GPU_KERNEL)(function)
+        inner = cuda.jit(device=True)(function)
+
+        @functools.wraps(function)
+        def silent(*args):
+            with np.errstate(all="ignore"):  # as on the device, in each thread
+                inner(*args)
+
+        del silent.__wrapped__
+        return cuda.jit(silent)
+
+    return decorate
+
+
+def for_each_real(define):
+    """The kernel, function or namespace that `define(real)` gives, by dtype: made when it is first asked for."""
+    return functools.cache(lambda real, *more: define(np.dtype(real).type, *more))

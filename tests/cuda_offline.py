@@ -1,0 +1,131 @@
+"""Compiles the kernels that a call would launch, for a GPU that need not be there, and reads what came out.
+
+`launched` runs a call on arrays that stand nowhere and catches its launches: so a kernel is compiled with the very
+types, threads and shared memory that a user's call gives it. `compiled` takes it through NVVM and nvJitLink, as
+numba-cuda does on a device, and counts registers, memory and instructions.
+
+    python tests/cuda_offline.py            # the table of all kernels, for sm_80 and sm_90
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import numpy as np
+
+CAPABILITIES = ((8, 0), (9, 0))
+
+
+class Nowhere:
+    """A device array that has no memory."""
+
+    def __init__(self, *shape, dtype="float32", strides=None, address=1 << 20):
+        kind = np.dtype(dtype)
+        self.shape, self.dtype = shape, kind
+        self.__cuda_array_interface__ = {
+            "shape": shape,
+            "typestr": kind.str,
+            "data": (address, False),
+            "strides": None if strides is None else tuple(s * kind.itemsize for s in strides),
+            "version": 3,
+        }
+
+
+def launched(call):
+    """[(kernel, types of its arguments, threads, shared bytes)] of the launches that `call()` would make."""
+    from numba.cuda import types
+
+    from fastnn.kernels.cuda import launch
+
+    def type_of(value):
+        if isinstance(value, bool):
+            return types.boolean
+        if isinstance(value, int):
+            return types.int64
+        return {np.float32: types.float32, np.float64: types.float64}[type(value)]
+
+    found = []
+
+    def record(kernel, shape, stream, *arguments, shared=0):
+        found.append((kernel, tuple(type_of(a) for a in arguments), int(np.prod(shape[1])), shared))
+
+    patched = [name for name, module in sys.modules.items() if name.startswith("fastnn.kernels.cuda.")]
+    patches = [mock.patch.object(sys.modules[n], "run", record) for n in patched if hasattr(sys.modules[n], "run")]
+    for patch in patches:
+        patch.start()
+    try:
+        call()
+    finally:
+        for patch in patches:
+            patch.stop()
+    assert launch.run is not record
+    return found
+
+
+def tools():
+    """Whether kernels can be compiled and taken apart here; else what is missing."""
+    try:
+        import cuda.core  # noqa: F401
+        import numba_cuda  # noqa: F401
+    except ImportError as error:
+        return f"no {error.name}: pip install 'fastnn[cu13]'"
+    return None if disassembler() else "no cuobjdump: pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm"
+
+
+def disassembler():
+    """Path of cuobjdump, or None."""
+    inside = Path(sysconfig.get_path("purelib"), "nvidia").glob("*/bin/cuobjdump")
+    return next((str(path) for path in inside), shutil.which("cuobjdump"))
+
+
+def compiled(kernel, types, threads, capability):
+    """What the compiler made of a kernel.
+
+    Returns
+    -------
+    namespace
+        registers, shared, stack and spilled bytes, and `instructions`, a Counter by full name.
+    """
+    from cuda.core import Linker, LinkerOptions, ObjectCode
+    from numba import cuda
+    from numba.cuda import dispatcher
+
+    # device functions ask for the device that they will run on
+    here = SimpleNamespace(compute_capability=capability)
+    options = {name: kernel.targetoptions[name] for name in ("fastmath", "launch_bounds")}
+    with mock.patch.object(dispatcher, "get_current_device", lambda: here):
+        code, _ = cuda.compile(
+            kernel.py_func, types, device=False, abi="numba", cc=capability, output="ltoir", **options
+        )
+    settings = LinkerOptions(arch="sm_{}{}".format(*capability), link_time_optimization=True, ptxas_options=["-v"])
+    linker = Linker(ObjectCode.from_ltoir(code), options=settings)
+    binary = bytes(linker.link("cubin").code)
+    log = linker.get_info_log()
+
+    def number(pattern):
+        return sum(int(n) for n in re.findall(pattern, log))
+
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(binary)
+        file.flush()
+        listing = subprocess.run([disassembler(), "-sass", file.name], capture_output=True, text=True, check=True)
+    return SimpleNamespace(
+        registers=number(r"Used (\d+) registers"),
+        shared=number(r"(\d+) bytes smem"),
+        stack=number(r"(\d+) bytes stack frame"),
+        spilled=number(r"(\d+) bytes spill"),
+        threads=threads,
+        instructions=Counter(re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z][A-Z0-9_.]*)", listing.stdout)),
+    )
+
+
+def count(instructions, *families):
+    """How many instructions begin with one of `families`."""
+    return sum(n for name, n in instructions.items() if name.startswith(families))
