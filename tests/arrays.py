@@ -35,13 +35,13 @@ def _strides(shape, layout):
 class Placed:
     """Values in a canvas: `array` is the NumPy view, `spec` what the compiled `as_array` takes."""
 
-    def __init__(self, values, dtype, layout="C"):
+    def __init__(self, values, dtype, layout="C", guard=_GUARD):
         values = np.asarray(values)
         steps = _strides(values.shape, layout)
         reach = [step * (length - 1) if length else 0 for step, length in zip(steps, values.shape, strict=True)]
         low, high = sum(min(r, 0) for r in reach), sum(max(r, 0) for r in reach)
-        self.canvas = np.full(high - low + 1 + 2 * _GUARD, np.nan, dtype=dtype)
-        self.offset = _GUARD - low
+        self.canvas = np.full(high - low + 1 + 2 * guard, np.nan, dtype=dtype)
+        self.offset = guard - low
         size = self.canvas.itemsize
         self.spec = (self.canvas, self.offset, values.shape, tuple(step * size for step in steps))
         self.array = as_array.py_func(self.spec) if hasattr(as_array, "py_func") else as_array(self.spec)

@@ -34,3 +34,12 @@ def cats():
     if data is None:
         pytest.skip(f"no cat_vs_noncat.npz in {recipes.data_directory()} (set FASTNN_DATA)")
     return data
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("cuda"):
+        import gpu
+
+        missing = gpu.missing()
+        if missing:
+            pytest.skip(missing)

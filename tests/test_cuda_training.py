@@ -1,0 +1,160 @@
+"""Training and prediction with device="cuda" beside the CPU's: the same order of rows, masks and formulas.
+
+On a GPU with `pytest -m cuda`; in the simulator, where `test_cuda_scripts.py` runs this file, too, with tiny nets.
+"""
+
+import gpu
+import nets
+import numpy as np
+import pytest
+from arrays import normal
+from test_cuda_interop import CuPy, Numba, Torch
+from tolerance import assert_close, assert_near
+
+import fastnn
+
+pytestmark = pytest.mark.cuda
+SIMULATED = gpu.SIMULATED
+
+# (widths, activations, loss, rows, batch), from a net that one block trains to one of large products
+SIZES = [((3, 4, 2), ("tanh", "softmax"), "cross_entropy", 10, 4)]
+LARGE_SIZES = [
+    ((2, 4, 1), ("tanh", "sigmoid"), "binary_cross_entropy", 400, None),
+    ((64, 32, 10), ("relu", "softmax"), "cross_entropy", 1797, 32),
+    ((8, 64, 64, 1), ("gelu", "relu", "linear"), "huber", 4097, 100),
+    ((128, 256, 256, 256, 10), ("silu", "tanh", "elu", "softmax"), "cross_entropy", 4097, 1024),
+    ((784, 1024, 1024, 3), ("tanh", "tanh", "linear"), "mse", 8192, 4096),
+    ((784, 1), ("sigmoid",), "binary_cross_entropy", 10_000, None),
+]
+ALL_SIZES = SIZES if SIMULATED else LARGE_SIZES
+
+
+@pytest.fixture(autouse=True)
+def needs_the_backend():
+    try:
+        fastnn.Sequential([fastnn.Dense(1)], device="cuda")
+    except ValueError as error:
+        pytest.skip(f"no device='cuda' in this fastnn: {error}")
+
+
+def two_nets(widths, activations, loss, dtype="float32", **options):
+    """The same net on the CPU and on the GPU."""
+    return [nets.pair(widths, activations, loss, dtype, device=device, **options)[0] for device in ("cpu", "cuda")]
+
+
+def fit_both(both, X, y, make_optimizer, **settings):
+    return [net.fit(X, y, optimizer=make_optimizer(), **settings) for net in both]
+
+
+def assert_same_net(here, there, what=""):
+    assert there.parameters.dtype == here.parameters.dtype
+    assert_near(there.parameters, here.parameters, "training", what=what)
+
+
+@pytest.mark.parametrize("size", ALL_SIZES, ids=lambda size: "-".join(map(str, size[0])))
+def test_training_is_that_of_the_cpu(size, dtype):
+    widths, activations, loss, rows, batch = size
+    both = two_nets(widths, activations, loss, dtype)
+    X, y = nets.data(rows, widths[0], widths[-1], loss, dtype)
+    settings = dict(epochs=2 if SIMULATED else 4, batch_size=batch)
+    here, there = fit_both(both, X, y, lambda: fastnn.SGD(0.05, momentum=0.9), **settings)
+    assert_close(there.loss, here.loss, "training", dtype)
+    assert there.steps == here.steps
+    assert_same_net(*both)
+    assert_near(both[1].predict(X), both[0].predict(X), "training")
+
+
+@pytest.mark.parametrize("name", nets.OPTIMIZERS)
+def test_every_optimizer(name):
+    widths, activations, loss, rows, batch = SIZES[0] if SIMULATED else LARGE_SIZES[1]
+    both = two_nets(widths, activations, loss, "float64")
+    X, y = nets.data(rows, widths[0], widths[-1], loss, "float64")
+    here, there = fit_both(both, X, y, nets.OPTIMIZERS[name][0], epochs=2, batch_size=batch)
+    assert_close(there.loss, here.loss, "training", "float64")
+    assert_same_net(*both, what=name)
+
+
+@pytest.mark.parametrize("clip", [{}, {"clip_norm": 0.3}, {"clip_value": 0.01}], ids=str)
+def test_weights_dropout_penalty_clipping_and_validation(clip, dtype):
+    widths, activations, loss, rows, batch = SIZES[0] if SIMULATED else LARGE_SIZES[1]
+    both = two_nets(widths, activations, loss, dtype, drops=(0.2, 0.5))
+    X, y = nets.data(rows, widths[0], widths[-1], loss, dtype)
+    weights = np.random.default_rng(0).uniform(0.0, 2.0, rows)
+    settings = dict(epochs=2, batch_size=batch, l2=1e-3, sample_weight=weights, validation_data=(X[:9], y[:9]))
+    here, there = fit_both(both, X, y, lambda: fastnn.Adam(1e-3, **clip), **settings)
+    assert_close(there.loss, here.loss, "training", dtype)
+    assert_close(there.validation_loss, here.validation_loss, "training", dtype)
+    assert_same_net(*both)
+
+
+def test_losses_and_gradients(dtype):
+    widths, activations, loss, rows, _ = SIZES[0] if SIMULATED else LARGE_SIZES[2]
+    here, there = two_nets(widths, activations, loss, dtype)
+    X, y = nets.data(rows, widths[0], widths[-1], loss, dtype)
+    assert_close(there.evaluate(X, y)["loss"], here.evaluate(X, y)["loss"], "sum", dtype)
+    for one, other in zip(there.loss_and_gradient(X, y), here.loss_and_gradient(X, y), strict=True):
+        assert_near(one, other, "sum", dtype)
+    assert_near(there.input_gradient(X, y), here.input_gradient(X, y), "sum", dtype)
+
+
+def test_the_same_bits_in_every_fit():
+    widths, activations, loss, rows, batch = SIZES[0] if SIMULATED else LARGE_SIZES[3]
+    X, y = nets.data(rows, widths[0], widths[-1], loss, "float32")
+    found = []
+    for _ in range(2):
+        net = two_nets(widths, activations, loss)[1]
+        net.fit(X, y, optimizer=fastnn.Adam(1e-3), epochs=2, batch_size=batch)
+        found.append(np.asarray(net.parameters).tobytes())
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("kind", [Numba, CuPy, Torch])
+def test_device_arrays_are_taken_and_given_back(kind):
+    if SIMULATED:
+        pytest.skip("the simulator has arrays of NumPy alone")
+    library = kind()
+    widths, activations, loss, rows, batch = LARGE_SIZES[2]
+    both = two_nets(widths, activations, loss)
+    X, y = nets.data(rows, widths[0], widths[-1], loss, "float32")
+    y = y.astype(np.float32)
+    for net, data in zip(both, ((X, y), (library.array(X), library.array(y))), strict=True):
+        net.fit(*data, optimizer=fastnn.SGD(0.01), epochs=2, batch_size=batch)
+    assert_same_net(*both)
+    there = both[1].predict(library.array(X))
+    assert type(there) is type(library.array(X))
+    assert_near(library.read(there), both[0].predict(X), "training")
+
+
+def test_a_net_of_the_gpu_is_saved_and_loaded(tmp_path):
+    widths, activations, loss, rows, batch = ALL_SIZES[0]
+    net = two_nets(widths, activations, loss)[1]
+    X, y = nets.data(rows, widths[0], widths[-1], loss, "float32")
+    net.fit(X, y, epochs=1, batch_size=batch)
+    net.save(tmp_path / "net.safetensors")
+    same = fastnn.load(tmp_path / "net.safetensors")
+    assert_near(same.predict(X), net.predict(X), "training")
+
+
+def test_divergence_is_seen():
+    net = two_nets((3, 4, 1), ("relu", "linear"), "mse")[1]
+    X = normal(1, 12, 3, dtype="float32")
+    with pytest.raises(fastnn.DivergedError):
+        net.fit(X, X[:, 0] * 1e3, optimizer=fastnn.SGD(1e6), epochs=50, batch_size=4)
+    assert np.isfinite(np.asarray(net.parameters)).all()
+
+
+@pytest.mark.skipif(SIMULATED, reason="the simulator has the memory of the host")
+def test_out_of_memory_is_said_clearly():
+    from numba import cuda
+
+    net = two_nets((1024, 4, 1), ("tanh", "linear"), "mse")[1]
+    X = normal(1, 16_384, 1024, dtype="float32")
+    free, _ = cuda.current_context().get_memory_info()
+    filled = cuda.device_array(max(1, free - (32 << 20)), np.uint8)
+    try:
+        with pytest.raises(MemoryError, match="memory"):
+            net.fit(X, X[:, 0], epochs=1, batch_size=32)
+    finally:
+        del filled
+    history = net.fit(X[:64], X[:64, 0], epochs=1, batch_size=32)  # the net is as good as before
+    assert np.isfinite(history.loss).all()
