@@ -2,10 +2,14 @@
 
 import os
 
+import numpy as np
+
 from .errors import must_be
-from .kernels import cpu, formulas, options, plan
+from .kernels import annotations, cpu, formulas, options, plan
 from .validation import size
 
+Floats = annotations.Floats
+Integers = annotations.Integers
 ACTIVATIONS, LOSSES = formulas.ACTIVATIONS, formulas.LOSSES
 DEFAULT_ALPHA = formulas.DEFAULT_ALPHA
 COMPILED = options.COMPILED
@@ -14,7 +18,7 @@ execute, execute_interruptibly = cpu.execute, cpu.execute_interruptibly
 predict_rows = cpu.predict_rows
 WRITE_OUTPUT, WITH_LOSS, WITH_GRADIENT = plan.WRITE_OUTPUT, plan.WITH_LOSS, plan.WITH_GRADIENT
 WRITE_INPUT_GRADIENT = plan.WRITE_INPUT_GRADIENT
-N_IN, N_OUT = plan.N_IN, plan.N_OUT
+N_IN, N_OUT, FUNCTION = plan.N_IN, plan.N_OUT, plan.FUNCTION
 TRAIN, PASS, DIVERGED = plan.TRAIN, plan.PASS, plan.DIVERGED
 
 _threads = None
@@ -52,6 +56,16 @@ def set_loss(plan, loss, param, logits):
     plan.reals[real("LOSS_PARAM")] = param
 
 
+def activation_curve(name, z):
+    """An activation with its default alpha, and its derivative, at the points z (n,) float64."""
+    code, alpha = activation_code(name), DEFAULT_ALPHA.get(name, 0.0)
+    Z = z[np.newaxis]
+    A, slope = np.empty_like(Z), np.empty_like(Z)
+    cpu.activation_forward(code, alpha, Z, A)
+    cpu.activation_backward(code, alpha, np.ones_like(Z), Z, A, slope)
+    return A[0], slope[0]
+
+
 def optimizer_code(name):
     """The kernels' code of an update rule."""
     return formulas.OPTIMIZERS.index(name)
@@ -68,7 +82,7 @@ def check_device(device):
         raise must_be("device", "'cpu'", device)
 
 
-def set_num_threads(n):
+def set_num_threads(n: int | None) -> None:
     """Set how many threads runs use where they name none.
 
     Parameters
@@ -80,7 +94,7 @@ def set_num_threads(n):
     _threads = None if n is None else thread_count("n", n)
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """Threads that runs use where they name none.
 
     Returns

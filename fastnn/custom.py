@@ -1,10 +1,15 @@
 """The user's own activations and losses: pairs of @njit functions, a value and its derivative, checked when given."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numba.extending import is_jitted
 
 from . import backends
 from .errors import described, must_be
+
+Pair = tuple[Callable[..., Any], Callable[..., Any]]
 
 _STEP = 1e-5  # of the central differences: their error is then near 1e-10
 _TOLERANCE = 1e-4

@@ -1,6 +1,7 @@
 """What a layer is: its size, its activation, and how its parameters start."""
 
 from . import backends, custom
+from .custom import Pair
 from .errors import must_be, unknown_name
 from .initializers import NAMES
 from .validation import number, size
@@ -33,7 +34,14 @@ class Dense:
         For an argument that is not accepted.
     """
 
-    def __init__(self, units, activation="linear", alpha=None, kernel_initializer=None, bias_initializer="zeros"):
+    def __init__(
+        self,
+        units: int,
+        activation: str | Pair = "linear",
+        alpha: float | None = None,
+        kernel_initializer: str | None = None,
+        bias_initializer: str = "zeros",
+    ) -> None:
         self.units = size("units", units)
         if isinstance(activation, tuple):
             custom.check_activation(activation)
@@ -51,7 +59,7 @@ class Dense:
                 raise unknown_name(name, value, NAMES)
         self.kernel_initializer, self.bias_initializer = kernel_initializer, bias_initializer
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         alpha = "" if self.alpha is None else f", alpha={self.alpha:g}"
         return f"Dense({self.units}, {custom.shown(self.activation)}{alpha})"
 
@@ -73,8 +81,8 @@ class Dropout:
         For an argument that is not accepted.
     """
 
-    def __init__(self, rate):
+    def __init__(self, rate: float) -> None:
         self.rate = number("rate", rate, low=0.0, below=1.0)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Dropout({self.rate:g})"

@@ -1,5 +1,7 @@
 """Logistic regression: a net of one layer."""
 
+from numpy.typing import DTypeLike
+
 from .errors import must_be
 from .layers import Dense
 from .models import Sequential
@@ -23,7 +25,14 @@ class LogisticRegression(Sequential):
         Bring features to mean 0 and standard deviation 1, as `Sequential` does.
     """
 
-    def __init__(self, n_classes=2, dtype="float32", device="cpu", seed=0, standardize=False):
+    def __init__(
+        self,
+        n_classes: int = 2,
+        dtype: DTypeLike = "float32",
+        device: str = "cpu",
+        seed: int = 0,
+        standardize: bool = False,
+    ) -> None:
         self.n_classes = size("n_classes", n_classes)
         if self.n_classes < 2:
             raise must_be("n_classes", "an int of at least 2", n_classes)

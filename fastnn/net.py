@@ -1,11 +1,19 @@
 """What a net is: layers, a loss, and parameters in one flat vector."""
 
-import numpy as np
+from collections.abc import Sequence
+from typing import Self
 
-from . import backends, custom, inference, standardization, validation
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import backends, custom, exchange, inference, standardization, storage, validation
+from .backends import Floats
+from .custom import Pair
 from .errors import NotBuiltError, described, must_be, unknown_name
+from .inference import Frozen
 from .initializers import initialize
 from .layers import Dense, Dropout
+from .storage import PathLike
 
 FUSED = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
 
@@ -13,7 +21,16 @@ FUSED = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
 class Net:
     """The part of `Sequential` that needs no data."""
 
-    def __init__(self, layers, loss=None, dtype="float32", device="cpu", seed=0, huber_delta=1.0, standardize=False):
+    def __init__(
+        self,
+        layers: Sequence[Dense | Dropout],
+        loss: str | Pair | None = None,
+        dtype: DTypeLike = "float32",
+        device: str = "cpu",
+        seed: int = 0,
+        huber_delta: float = 1.0,
+        standardize: bool = False,
+    ) -> None:
         accepted = "a list of fastnn.Dense, with at most one fastnn.Dropout before each"
         if not isinstance(layers, list | tuple) or not all(isinstance(layer, Dense | Dropout) for layer in layers):
             raise must_be("layers", accepted, layers, TypeError)
@@ -60,17 +77,17 @@ class Net:
         self._epoch = 0  # epochs since the build: the shuffle goes on from fit to fit
 
     @property
-    def n_features(self):
+    def n_features(self) -> int | None:
         """Number of inputs, None before `build`."""
         return None if self.layout is None else self.layout.n_features
 
     @property
-    def outputs(self):
+    def outputs(self) -> int:
         """Number of outputs."""
         return self.dense[-1].units
 
     @property
-    def parameter_slices(self):
+    def parameter_slices(self) -> list[tuple[slice, slice]]:
         """(W slice, b slice) of each layer into `parameters` and into a flat gradient."""
         self._must_be_built()
         return [
@@ -78,7 +95,7 @@ class Net:
             for (n_in, n_out), (w, b) in zip(self.layout.sizes, self.layout.offsets, strict=True)
         ]
 
-    def build(self, n_features):
+    def build(self, n_features: int) -> Self:
         """Make the parameters and draw their starting values; `fit` does it where it was not done.
 
         Parameters
@@ -148,7 +165,7 @@ class Net:
         if self.layout is None:
             raise NotBuiltError("the net has no parameters yet: call build(n_features) or fit(X, y) first")
 
-    def get_weights(self):
+    def get_weights(self) -> list[Floats]:
         """The parameters, copied.
 
         Returns
@@ -159,7 +176,7 @@ class Net:
         self._must_be_built()
         return [array.copy() for pair in self._views() for array in pair]
 
-    def set_weights(self, weights):
+    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
         """Replace the parameters; the optimizer starts afresh.
 
         Parameters
@@ -183,7 +200,7 @@ class Net:
             target[...] = value
         self._forget_optimizer()
 
-    def freeze(self):
+    def freeze(self) -> Frozen:
         """The net as it is now, for `fastnn.apply`: also in the user's own @njit functions.
 
         Returns
@@ -194,7 +211,51 @@ class Net:
         self._must_be_built()
         return inference.freeze(self.layout, self._asked().copy())
 
-    def summary(self):
+    def save(self, path: PathLike) -> None:
+        """Write the net to a file, for `fastnn.load` (extra `checkpoint`).
+
+        Parameters
+        ----------
+        path : path-like
+            In the safetensors format: arrays W1, b1, ..., and the layers as metadata. What stood there is replaced
+            when the new file is whole and on the disk.
+
+        Raises
+        ------
+        NotBuiltError
+            Without parameters.
+        TypeError, ValueError
+            For a path that cannot be written to, or a net with functions of your own.
+        OSError
+            Where writing fails; what stood there is left as it was.
+        ImportError
+            Without safetensors.
+        """
+        storage.save(self, path)
+
+    def to_onnx(self, path: PathLike) -> None:
+        """Write the net in the ONNX format, for other programs to run (extra `onnx`).
+
+        Parameters
+        ----------
+        path : path-like
+            The file. Its input "X" (samples, n_features) and its output "output" (samples, n_out) are in the net's
+            dtype; standardisation is folded into the weights.
+
+        Raises
+        ------
+        NotBuiltError
+            Without parameters.
+        TypeError, ValueError
+            For a path that cannot be written to, or a net with activations of your own.
+        OSError
+            Where writing fails; what stood there is left as it was.
+        ImportError
+            Without onnx.
+        """
+        exchange.save(self, path)
+
+    def summary(self) -> str:
         """A table of the layers.
 
         Returns
@@ -221,7 +282,7 @@ class Net:
         lines.append(f"{f'loss {loss}, {self.dtype}':<44}{known:>14}")
         return "\n".join(lines)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}({self.layers!r}, loss={custom.shown(self.loss)}, dtype={str(self.dtype)!r})"
 
     def _forget_optimizer(self):

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 _BLOCK = 1 << 16  # elements read at a time
 
@@ -18,33 +19,33 @@ class Standardization(NamedTuple):
         Of each target of a regression whose last layer is linear; elsewhere 0 and 1.
     """
 
-    mean: np.ndarray
-    std: np.ndarray
-    target_mean: np.ndarray
-    target_std: np.ndarray
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    target_mean: NDArray[np.float64]
+    target_std: NDArray[np.float64]
 
 
 def learn(X, y, outputs):
     """The Standardization of data (m, n); `y` (m,) or (m, outputs) is None where targets stay as they are."""
-    mean, std = _moments(X)
     target = (np.zeros(outputs), np.ones(outputs)) if y is None else _moments(y.reshape(len(y), -1))
-    return Standardization(mean, std, *target)
+    return Standardization(*_moments(X), *target)
 
 
 def _moments(X):
     """(mean, standard deviation) of each column, float64, in one pass (Chan, Golub and LeVeque 1983)."""
+    origin = X[0].astype(np.float64)  # sums of differences from a row are exact where those of the rows would not be
     count, mean, squares = 0, np.zeros(X.shape[1]), np.zeros(X.shape[1])
     rows = max(1, _BLOCK // X.shape[1])
     for start in range(0, len(X), rows):
-        block = np.asarray(X[start : start + rows], np.float64)
+        block = X[start : start + rows] - origin
         block_mean = block.mean(axis=0)
         shift, total = block_mean - mean, count + len(block)
         squares += ((block - block_mean) ** 2).sum(axis=0) + shift**2 * (count * len(block) / total)
         mean += shift * (len(block) / total)
         count = total
-    std = np.sqrt(squares / count)
-    # the rounding of a constant column is no spread
-    std[std <= 10 * np.finfo(np.float64).eps * abs(mean)] = 1.0
+    # in the precision of the data, so that training and prediction shift by the same number
+    mean, std = (origin + mean).astype(X.dtype).astype(np.float64), np.sqrt(squares / count)
+    std[std <= 10 * np.finfo(np.float64).eps * abs(mean)] = 1.0  # a constant, but for rounding
     return mean, std
 
 

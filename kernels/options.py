@@ -10,7 +10,9 @@ import os
 import pickle
 import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
@@ -29,6 +31,8 @@ except (
 ):  # likewise: inner kernels are then optimised once more at every level, which takes three times as long
     JITCodeLibrary = None
 
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
 # Products and reductions may be reordered; elementary functions, losses and finite checks may only be contracted:
 # reassoc turns the error of a range reduction from 1.5e-8 into 2.4e-7. Never nnan or ninf: divergence must be seen.
 FAST = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
@@ -43,7 +47,7 @@ GPU_DEVICE = {"device": True, "forceinline": True}
 COMPILED = not numba.config.DISABLE_JIT
 
 
-def jit(math, public=False):
+def jit(math: frozenset[str], public: bool = False) -> Callable[[Kernel], Kernel]:
     """Decorator for a kernel compiled with the fastmath set `math`.
 
     An inner kernel (the default) is called from compiled code only. A public one can also be called from Python and

@@ -56,6 +56,7 @@ STATUS, STOP, TICKET, DONE = 0, 1, 8, 16
     LOADED,
     KEY,
     DROPOUT_KEY,
+    SEEN,
     LEFT_BITS,
     RIGHT_BITS,
     SEED,
@@ -84,7 +85,7 @@ STATUS, STOP, TICKET, DONE = 0, 1, 8, 16
     TARGETS_AT,
     WEIGHTS_AT,
     INPUT_DELTA_AT,
-) = range(24, 90)
+) = range(24, 91)
 HEADER = 96
 
 # Record of a layer: sizes, parameters in the flat vector, and buffers in the scratch: inputs, pre-activations, outputs
@@ -346,8 +347,7 @@ class Plan:
         self.set(ROWS=X.shape[0], X=X, X_STRIDE=X.strides[0] // X.itemsize)
         if y is not None:
             self.set(Y=y, Y_COLUMNS=y.size // y.shape[0], LABELS=labels)
-        if weights is not None:
-            self.set(WEIGHTS=weights)
+        self.set(WEIGHTS=0 if weights is None else weights)
 
     def visit(self, shuffle=False, shifts=None, scales=None):
         """How the rows are visited: in a new order each epoch, as (X - shifts) * scales with one of each a feature."""

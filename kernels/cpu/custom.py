@@ -4,15 +4,20 @@ They are compiled when a net is built, once for each dtype and process, and call
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import from_dtype, types
+from numpy.typing import DTypeLike
 
 from ..options import callback
 
+Function = Callable[..., Any]
+
 
 @functools.cache
-def activation_addresses(f, df, dtype):
+def activation_addresses(f: Function, df: Function, dtype: DTypeLike) -> tuple[int, int]:
     """Addresses of the loops A = f(Z) and dZ *= df(Z), for `memory.call_activation` and `call_slope`.
 
     Parameters
@@ -44,7 +49,7 @@ def activation_addresses(f, df, dtype):
 
 
 @functools.cache
-def loss_address(f, df, dtype):
+def loss_address(f: Function, df: Function, dtype: DTypeLike) -> int:
     """Address of the loop that sums w * f(A, y), and writes scale * w * df(A, y), for `memory.call_loss`.
 
     Parameters

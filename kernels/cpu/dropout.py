@@ -6,6 +6,7 @@ is stored: the backward pass draws the same numbers again, and every thread, mac
 
 import numpy as np
 
+from ..annotations import Floats
 from ..formulas import CHANCE_BITS
 from ..options import EXACT, jit
 from .formulas import VECTOR
@@ -62,7 +63,7 @@ def drop_row(key, threshold, features, sample, x, by, out, by_out):
 
 
 @jit(EXACT, public=True)
-def dropout(rate, seed, epoch, layer, first, A, out):
+def dropout(rate: float, seed: int, epoch: int, layer: int, first: int, A: Floats, out: Floats) -> None:
     """A with units dropped at random, and the others divided by the share that is kept.
 
     Parameters

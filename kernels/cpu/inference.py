@@ -3,6 +3,7 @@
 import numpy as np
 
 from .. import plan
+from ..annotations import Floats, Integers
 from ..formulas import CUSTOM, LINEAR, SOFTMAX
 from ..options import FAST, jit
 from .activations import activate, softmax
@@ -31,7 +32,7 @@ def _through(layers, layer, alphas, theta, count, x, ld_x, work, half):
 
 
 @jit(FAST, public=True)
-def predict_rows(records, alphas, theta, X, out):
+def predict_rows(records: Integers, alphas: Floats, theta: Floats, X: Floats, out: Floats) -> None:
     """Outputs of a net for a few rows: fastest below some tens of them, right for any number.
 
     It takes its working space, a few rows of the widest layer, from the heap.

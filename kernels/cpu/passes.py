@@ -42,29 +42,30 @@ def _gather(t, theta, scratch, first, count):
     columns = t[plan.Y_COLUMNS]
     for s in range(count):
         row = row_at(t, first + s)
-        _gather_row(t, features, first + s, x + row * stride, rows + s * features)
-        if t[plan.FLAGS] & plan.WITH_LOSS != 0:
-            for j in range(columns):
-                targets[j * ld + s] = y[row * columns + j]
-            if t[plan.WEIGHTS] != 0:
-                scratch[t[plan.WEIGHTS_AT] + s] = w[row]
-
-
-@jit(EXACT)
-def _gather_row(t, features, sample, x, out):
-    """One row as the first layer takes it: shifted, scaled, and some of it dropped, where the plan says so."""
-    if t[plan.SHIFTS] == 0:
-        copy_rows(plain(1), features, x, features, out, features)
-    else:
-        shifts, scales = pointer_at(t[plan.SHIFTS], x), pointer_at(t[plan.SCALES], x)
-        for j in range(0, features, lanes(x)):
-            left = features - j
-            value = (load_part(x + j, left) - load_part(shifts + j, left)) * load_part(scales + j, left)
-            store_part(out + j, value, left)
+        copy_rows(plain(1), features, x + row * stride, stride, rows + s * features, features)
+        for j in range(columns):
+            targets[j * ld + s] = y[row * columns + j]
+        if t[plan.WEIGHTS] != 0:
+            scratch[t[plan.WEIGHTS_AT] + s] = w[row]
+    if t[plan.SHIFTS] != 0:
+        shifts, scales = pointer_at(t[plan.SHIFTS], theta), pointer_at(t[plan.SCALES], theta)
+        for s in range(count):
+            _standardize(features, rows + s * features, shifts, scales)
     drops = t[t[plan.LAYERS_AT] + plan.DROPS]
     if drops != 0:
         key = layer_key(t[plan.DROPOUT_KEY], 0)
-        drop_row(key, drops, features, sample, out, plain(1), out, plain(1))
+        for s in range(count):
+            row = rows + s * features
+            drop_row(key, drops, features, t[plan.SEEN] + first + s, row, plain(1), row, plain(1))
+
+
+@jit(EXACT)
+def _standardize(features, x, shifts, scales):
+    """One row, in place: x = (x - shifts) * scales."""
+    for j in range(0, features, lanes(x)):
+        left = features - j
+        value = (load_part(x + j, left) - load_part(shifts + j, left)) * load_part(scales + j, left)
+        store_part(x + j, value, left)
 
 
 @jit(EXACT)
@@ -106,8 +107,8 @@ def _forward(t, r, theta, scratch, first, count):
         x, z, a = scratch + layer[plan.X_AT], scratch + layer[plan.Z_AT], scratch + layer[plan.A_AT]
         by_plan = LINEAR if code == CUSTOM else code
         if i > 0 and layer[plan.DROPS] != 0:
-            whole, previous = scratch + layer[plan.A_AT - plan.RECORD], layer_key(t[plan.DROPOUT_KEY], i)
-            drop_lanes(previous, layer[plan.DROPS], n_in, count, first, whole, ld, x, ld)
+            whole, key = scratch + layer[plan.A_AT - plan.RECORD], layer_key(t[plan.DROPOUT_KEY], i)
+            drop_lanes(key, layer[plan.DROPS], n_in, count, t[plan.SEEN] + first, whole, ld, x, ld)
         if i == 0 and by_rows:
             forward_rows(n_in, n_out, count, W, b, by_plan, alpha, rows, ld_rows, ld, z, a)
         else:
@@ -218,7 +219,8 @@ def _backward(t, r, theta, scratch, grad, first, count, start, layer):
             if code == CUSTOM:
                 call_activation(previous[plan.SLOPE], z, out, n_in, count, ld)
             if layer[plan.DROPS] != 0:
-                drop_lanes(layer_key(t[plan.DROPOUT_KEY], i), layer[plan.DROPS], n_in, count, first, out, ld, out, ld)
+                key = layer_key(t[plan.DROPOUT_KEY], i)
+                drop_lanes(key, layer[plan.DROPS], n_in, count, t[plan.SEEN] + first, out, ld, out, ld)
             layer = previous
         elif t[plan.FLAGS] & plan.WRITE_INPUT_GRADIENT != 0:
             out = scratch + t[plan.INPUT_DELTA_AT]

@@ -10,6 +10,7 @@ from math import sqrt
 import numpy as np
 
 from .. import plan
+from ..annotations import Floats, Integers
 from ..formulas import ADAM, NESTEROV, RMSPROP, SGD
 from ..options import EXACT, VECTORS, jit
 from . import updates
@@ -316,7 +317,7 @@ def _all_finite(count, theta):
 
 
 @jit(EXACT, public=True)
-def run(table, reals, theta, thread):
+def run(table: Integers, reals: Floats, theta: Floats, thread: int) -> None:
     """Carry out a plan, as its leader (thread 0) or as a helper.
 
     Parameters

@@ -2,6 +2,7 @@
 
 from math import sqrt
 
+from ..annotations import Floats
 from ..options import EXACT, jit
 from .formulas import VECTOR
 from .memory import address_of
@@ -116,7 +117,7 @@ def squares(count, theta):
 
 
 @jit(EXACT, public=True)
-def sgd_update(theta, grad, rate, decay):
+def sgd_update(theta: Floats, grad: Floats, rate: float, decay: float) -> None:
     """Gradient descent, in place: theta -= rate * (grad + decay * theta).
 
     Parameters
@@ -135,7 +136,9 @@ def sgd_update(theta, grad, rate, decay):
 
 
 @jit(EXACT, public=True)
-def momentum_update(theta, grad, velocity, rate, momentum, nesterov, decay):
+def momentum_update(
+    theta: Floats, grad: Floats, velocity: Floats, rate: float, momentum: float, nesterov: bool, decay: float
+) -> None:
     """SGD with momentum, in place; formulas of torch.optim.SGD (Sutskever et al. 2013, rate outside the velocity).
 
     Parameters
@@ -162,7 +165,17 @@ def momentum_update(theta, grad, velocity, rate, momentum, nesterov, decay):
 
 
 @jit(EXACT, public=True)
-def rmsprop_update(theta, grad, square, velocity, rate, rho, eps, momentum, decay):
+def rmsprop_update(
+    theta: Floats,
+    grad: Floats,
+    square: Floats,
+    velocity: Floats,
+    rate: float,
+    rho: float,
+    eps: float,
+    momentum: float,
+    decay: float,
+) -> None:
     """RMSprop, in place; formulas of torch.optim.RMSprop (Tieleman and Hinton 2012), not centred.
 
     Parameters
@@ -192,7 +205,19 @@ def rmsprop_update(theta, grad, square, velocity, rate, rho, eps, momentum, deca
 
 
 @jit(EXACT, public=True)
-def adam_update(theta, grad, first, second, rate, beta1, beta2, eps, decay, decoupled, step):
+def adam_update(
+    theta: Floats,
+    grad: Floats,
+    first: Floats,
+    second: Floats,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    decay: float,
+    decoupled: float,
+    step: int,
+) -> None:
     """Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), in place; formulas of torch.optim.
 
     Parameters
