@@ -16,6 +16,7 @@ _HOMES = {
     "adam_update": "updates",
     "dense_backward": "dense",
     "dense_forward": "dense",
+    "dropout": "dropout",
     "formulas_of": "formulas",
     "input_gradient": "dense",
     "loss_backward": "losses",

@@ -1,12 +1,71 @@
 """Activations and their derivatives over whole arrays: loops around the formulas, a kernel for each activation."""
 
-from ..formulas import SOFTMAX
+from ..formulas import ELU, GELU, GELU_TANH, LEAKY_RELU, RELU, SIGMOID, SILU, SOFTMAX, SOFTPLUS, TANH
 from .formulas import formulas_of
 from .launch import operand, place, plane, run
-from .primitives import exp, global_at, warp_max, warp_sum
-from .toolchain import cuda, for_each_real, kernel
+from .primitives import exp, global_at, opaque, warp_max, warp_sum
+from .toolchain import cuda, device, for_each_real, kernel
 
 WARPS = 4  # of a block whose warps take a row each
+
+
+@for_each_real
+def any_activation_of(real):
+    """(g(code, param, z), g'(code, param, z, a)) for an activation that is known when the kernel runs."""
+    pairs = formulas_of(real).activations
+    relu, leaky_relu, elu, softplus = (pairs[code][0] for code in (RELU, LEAKY_RELU, ELU, SOFTPLUS))
+    sigmoid, tanh, silu, gelu, gelu_tanh = (pairs[code][0] for code in (SIGMOID, TANH, SILU, GELU, GELU_TANH))
+    relu_, leaky_relu_, elu_, softplus_ = (pairs[code][1] for code in (RELU, LEAKY_RELU, ELU, SOFTPLUS))
+    sigmoid_, tanh_, silu_, gelu_, gelu_tanh_ = (pairs[code][1] for code in (SIGMOID, TANH, SILU, GELU, GELU_TANH))
+    one = real(1.0)
+
+    @device
+    def activate(code, param, z):
+        code = opaque(code)
+        if code == RELU:
+            z = relu(param, z)
+        elif code == TANH:
+            z = tanh(param, z)
+        elif code == SIGMOID:
+            z = sigmoid(param, z)
+        elif code == LEAKY_RELU:
+            z = leaky_relu(param, z)
+        elif code == ELU:
+            z = elu(param, z)
+        elif code == SOFTPLUS:
+            z = softplus(param, z)
+        elif code == SILU:
+            z = silu(param, z)
+        elif code == GELU:
+            z = gelu(param, z)
+        elif code == GELU_TANH:
+            z = gelu_tanh(param, z)
+        return z
+
+    @device
+    def slope(code, param, z, a):
+        by, code = one, opaque(code)
+        if code == RELU:
+            by = relu_(param, z, a)
+        elif code == TANH:
+            by = tanh_(param, z, a)
+        elif code == SIGMOID:
+            by = sigmoid_(param, z, a)
+        elif code == LEAKY_RELU:
+            by = leaky_relu_(param, z, a)
+        elif code == ELU:
+            by = elu_(param, z, a)
+        elif code == SOFTPLUS:
+            by = softplus_(param, z, a)
+        elif code == SILU:
+            by = silu_(param, z, a)
+        elif code == GELU:
+            by = gelu_(param, z, a)
+        elif code == GELU_TANH:
+            by = gelu_tanh_(param, z, a)
+        return by
+
+    return activate, slope
 
 
 @for_each_real

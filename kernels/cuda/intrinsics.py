@@ -1,7 +1,7 @@
 """What Numba does not write itself: typed pointers, accesses of 128 bits, shared memory by name, matrix instructions.
 
-`p + i` steps by elements, `p[i]` reads and writes. A pointer knows its memory, so that no instruction has to find out;
-`anywhere` forgets it, where one piece of code serves both. `plain.py` has the same for the simulator.
+`p + i` steps by elements, `p[i]` reads and writes. A pointer knows its memory, so that no instruction has to find out.
+`plain.py` has the same for the simulator.
 """
 
 import operator
@@ -12,7 +12,7 @@ from numba.cuda.core.errors import RequireLiteralValue
 from numba.cuda.extending import intrinsic, lower_builtin, models, register_model
 from numba.cuda.typing.templates import AbstractTemplate, infer_global, signature
 
-GENERIC, GLOBAL, SHARED = 0, 1, 3  # LLVM's numbers of the memories
+GLOBAL, SHARED = 1, 3  # LLVM's numbers of the memories
 ALIGNED = 16  # bytes of the widest access
 SINGLE, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
@@ -70,16 +70,6 @@ def shared_memory(typingctx, dtype, size):
         return builder.gep(memory, [I64(0), I64(0)])
 
     return Pointer(dtype.dtype, SHARED)(dtype, size), codegen
-
-
-@intrinsic
-def anywhere(typingctx, pointer):
-    """The same address as a pointer that may point to either memory."""
-
-    def codegen(context, builder, sig, args):
-        return builder.addrspacecast(args[0], context.get_value_type(sig.return_type))
-
-    return Pointer(pointer.dtype, GENERIC)(pointer), codegen
 
 
 @infer_global(operator.add)
@@ -147,6 +137,27 @@ def store4(typingctx, pointer, a, b, c, d):
         return context.get_dummy_value()
 
     return types.void(pointer, *[pointer.dtype] * 4), codegen
+
+
+@intrinsic
+def opaque(typingctx, value):
+    """The same integer, of which the compiler knows nothing: it makes no copy of a loop for each case of a choice."""
+
+    def codegen(context, builder, sig, args):
+        kind = ir.FunctionType(I64, [I64])
+        return builder.call(ir.InlineAsm(kind, "mov.b64 $0, $1;", "=l,l", side_effect=True), args)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def quotient(typingctx, a, b):
+    """a // b for numbers from 0 to 2^32: a fifth of the instructions that 64 bits take."""
+
+    def codegen(context, builder, sig, args):
+        return builder.zext(builder.udiv(*(builder.trunc(x, I32) for x in args)), I64)
+
+    return types.int64(types.int64, types.int64), codegen
 
 
 def _on_a_word(text, operands):

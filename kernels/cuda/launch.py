@@ -112,3 +112,32 @@ def stream_of(stream):
     if not isinstance(address, int):
         return stream
     return cuda.external_stream(address) if address else 0
+
+
+def copied(array, what="the run"):
+    """A copy of a host array on the device."""
+    if SIMULATED:
+        return array.copy()
+    return _or_told(lambda: cuda.to_device(array), array.nbytes, what)
+
+
+def room_for(elements, dtype, what="the run"):
+    """Uninitialised memory of the device."""
+    if SIMULATED:
+        return np.full(elements, np.nan, dtype)
+    size = elements * np.dtype(dtype).itemsize
+    return _or_told(lambda: cuda.device_array(elements, dtype), size, what)
+
+
+def to_host(array):
+    """A host copy of an array of the device; waits for what was queued before."""
+    return array.copy() if SIMULATED else array.copy_to_host()
+
+
+def _or_told(make, size, what):
+    try:
+        return make()
+    except Exception as error:
+        if "OUT_OF_MEMORY" not in str(error):
+            raise
+        raise MemoryError(f"no memory on the GPU for {size:,} bytes of {what}") from None

@@ -4,10 +4,10 @@ Sigmoid and softmax are fused with their cross-entropies and computed from logit
 logarithm meets a zero. Some lanes of a warp, as many as there are outputs, take a sample together.
 """
 
-from ..formulas import CROSS_ENTROPY
+from ..formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MAE, MSE
 from .formulas import formulas_of
 from .launch import operand, run
-from .primitives import exp, global_at, lane_of, log, shared_memory, warp_sum
+from .primitives import exp, global_at, lane_of, log, opaque, shared_memory, warp_sum
 from .toolchain import cuda, device, for_each_real, kernel
 
 WARPS = 8  # of a block
@@ -84,6 +84,29 @@ def sample_loss_of(real, code):
         return mass_y * log(mass) - score
 
     return cross_entropy if code == CROSS_ENTROPY else pointwise
+
+
+@for_each_real
+def any_loss_of(real):
+    """`sample_loss_of` for a loss that is known when the kernel runs, with one thread a sample."""
+    binary, classes, mse, mae, huber = (sample_loss_of(real, code) for code in range(5))
+
+    @device
+    def loss(code, param, outputs, z, cs_z, y, labels, wanted, factor, dz):
+        code = opaque(code)
+        if code == CROSS_ENTROPY:
+            value = classes(param, outputs, z, cs_z, y, 1, labels, wanted, factor, dz, cs_z, 0, 1)
+        elif code == BINARY_CROSS_ENTROPY:
+            value = binary(param, outputs, z, cs_z, y, 1, labels, wanted, factor, dz, cs_z, 0, 1)
+        elif code == MSE:
+            value = mse(param, outputs, z, cs_z, y, 1, labels, wanted, factor, dz, cs_z, 0, 1)
+        elif code == MAE:
+            value = mae(param, outputs, z, cs_z, y, 1, labels, wanted, factor, dz, cs_z, 0, 1)
+        else:
+            value = huber(param, outputs, z, cs_z, y, 1, labels, wanted, factor, dz, cs_z, 0, 1)
+        return value
+
+    return loss
 
 
 @for_each_real

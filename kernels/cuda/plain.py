@@ -57,10 +57,6 @@ def shared_memory(dtype, size):
 DYNAMIC = 48 << 10  # bytes of shared memory that a launch may add
 
 
-def anywhere(pointer):
-    return pointer
-
-
 def load4(pointer):
     _must_be_aligned(pointer)
     return pointer[0], pointer[1], pointer[2], pointer[3]
@@ -74,6 +70,14 @@ def store4(pointer, a, b, c, d):
 def _must_be_aligned(pointer):
     if pointer.address % 16:
         raise AssertionError(f"an access of 128 bits at address {pointer.address:#x}")
+
+
+def opaque(value):
+    return value
+
+
+def quotient(a, b):
+    return int(a) // int(b)
 
 
 def atomic_add_release(pointer, value):

@@ -4,7 +4,6 @@ from .toolchain import SIMULATED, cuda, device
 
 if SIMULATED:
     from .plain import (
-        anywhere,
         atomic_add_release,
         erf,
         exp,
@@ -15,6 +14,8 @@ if SIMULATED:
         load_acquire,
         log,
         log1p,
+        opaque,
+        quotient,
         shared_memory,
         sqrt,
         store4,
@@ -24,7 +25,16 @@ else:
     # these take and give the dtype of their argument: numba-cuda has them call the float32 or float64 function
     from math import erf, exp, expm1, log, log1p, sqrt, tanh
 
-    from .intrinsics import anywhere, atomic_add_release, global_at, load4, load_acquire, shared_memory, store4
+    from .intrinsics import (
+        atomic_add_release,
+        global_at,
+        load4,
+        load_acquire,
+        opaque,
+        quotient,
+        shared_memory,
+        store4,
+    )
 
     @device
     def lane_of(value, mask):
@@ -50,7 +60,6 @@ def warp_max(value):
 
 
 __all__ = [
-    "anywhere",
     "atomic_add_release",
     "erf",
     "exp",
@@ -61,6 +70,8 @@ __all__ = [
     "load_acquire",
     "log",
     "log1p",
+    "opaque",
+    "quotient",
     "shared_memory",
     "sqrt",
     "store4",

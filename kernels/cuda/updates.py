@@ -5,7 +5,7 @@ import numpy as np
 from ..formulas import ADAM, MOMENTUM, NESTEROV, RMSPROP, SGD
 from .formulas import formulas_of
 from .launch import line, operand, run
-from .primitives import global_at, load4, store4
+from .primitives import global_at, load4, opaque, store4
 from .toolchain import cuda, device, for_each_real, kernel
 
 STATES = {SGD: 0, MOMENTUM: 1, NESTEROV: 1, RMSPROP: 2, ADAM: 2}  # vectors that a rule keeps
@@ -40,6 +40,29 @@ def rule_of(real, code):
         return adam(p, g, first, second, rate, beta1, beta2, eps, decay, shrink, root_correction)
 
     return {SGD: by_sgd, RMSPROP: by_rmsprop, ADAM: by_adam}.get(code, by_momentum)
+
+
+@for_each_real
+def any_rule_of(real):
+    """`rule_of` for a rule that is known when the kernel runs."""
+    sgd, momentum, nesterov, rmsprop, adam = (rule_of(real, code) for code in range(5))
+
+    @device
+    def rule(code, p, g, m, v, rate, decay, a, b, c, d, e):
+        code = opaque(code)
+        if code == SGD:
+            p, m, v = sgd(p, g, m, v, rate, decay, a, b, c, d, e)
+        elif code == MOMENTUM:
+            p, m, v = momentum(p, g, m, v, rate, decay, a, b, c, d, e)
+        elif code == NESTEROV:
+            p, m, v = nesterov(p, g, m, v, rate, decay, a, b, c, d, e)
+        elif code == RMSPROP:
+            p, m, v = rmsprop(p, g, m, v, rate, decay, a, b, c, d, e)
+        else:
+            p, m, v = adam(p, g, m, v, rate, decay, a, b, c, d, e)
+        return p, m, v
+
+    return rule
 
 
 @for_each_real
