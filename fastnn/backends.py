@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from .errors import must_be
-from .kernels import annotations, cpu, formulas, options, plan
+from .kernels import annotations, cpu, cuda, formulas, options, plan
 from .validation import size
 
 Floats = annotations.Floats
@@ -13,8 +13,6 @@ Integers = annotations.Integers
 ACTIVATIONS, LOSSES = formulas.ACTIVATIONS, formulas.LOSSES
 DEFAULT_ALPHA = formulas.DEFAULT_ALPHA
 COMPILED = options.COMPILED
-make_plan = cpu.make_plan
-execute, execute_interruptibly = cpu.execute, cpu.execute_interruptibly
 predict_rows = cpu.predict_rows
 WRITE_OUTPUT, WITH_LOSS, WITH_GRADIENT = plan.WRITE_OUTPUT, plan.WITH_LOSS, plan.WITH_GRADIENT
 WRITE_INPUT_GRADIENT = plan.WRITE_INPUT_GRADIENT
@@ -78,8 +76,27 @@ def real(name):
 
 def check_device(device):
     """Refuse what is not built."""
-    if device != "cpu":
-        raise must_be("device", "'cpu'", device)
+    if device not in ("cpu", "cuda"):
+        raise must_be("device", "'cpu' or 'cuda'", device)
+
+
+def make_plan(device, *arguments):
+    """A plan of the kernels of a device, by the arguments of their `make_plan`."""
+    return (cuda if device == "cuda" else cpu).make_plan(*arguments)
+
+
+def _home(made):
+    return cpu if type(made) is plan.Plan else cuda
+
+
+def execute(made):
+    """Carry out a plan on the device that it was made for."""
+    _home(made).execute(made)
+
+
+def execute_interruptibly(made):
+    """`execute` for a plan of long steps: Ctrl-C need not wait for the end of one."""
+    _home(made).execute_interruptibly(made)
 
 
 def set_num_threads(n: int | None) -> None:

@@ -211,7 +211,7 @@ class Sequential(Net):
         """A plan of this net for `batch` rows at a time."""
         gradient = bool(flags & backends.WITH_GRADIENT)
         parameters = self._asked() if flags & backends.WRITE_OUTPUT else self.parameters
-        plan = backends.make_plan(self.layout, parameters, batch, threads, gradient, drops)
+        plan = backends.make_plan(self.device, self.layout, parameters, batch, threads, gradient, drops)
         plan.set(COMMAND=backends.PASS, FLAGS=flags)
         backends.set_loss(plan, self.loss, self.huber_delta, self.loss in FUSED)
         return plan

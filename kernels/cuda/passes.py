@@ -49,12 +49,12 @@ def passes_of(real):
                     shifts, scales = global_at(t[plan.SHIFTS], real), global_at(t[plan.SCALES], real)
                     value = (value - shifts[i]) * scales[i]
                 if drops != 0:
-                    value = dropped(word, drops, first + s, i, value)
+                    value = dropped(word, drops, t[plan.SEEN] + first + s, i, value)
             out[i * ld + s] = value
             item += threads
 
     @device
-    def forward(t, r, theta, room, thread, threads, first, count, drop_key, index, code):
+    def forward(t, r, theta, room, thread, threads, seen, count, drop_key, index, code):
         """Outputs of layer `index`, with activation `code`; and the inputs of the next, where some are dropped."""
         layer, ld, groups = t + (t[plan.LAYERS_AT] + plan.RECORD * index), t[plan.LD], (count + 3) >> 2
         n_in, n_out, alpha = layer[plan.N_IN], layer[plan.N_OUT], r[plan.ALPHAS + index]
@@ -97,7 +97,7 @@ def passes_of(real):
                 value = activate(code, alpha, z[place])
                 a[place] = value
                 if drops != 0:
-                    dropped_a[place] = dropped(word, drops, first + s + (e & 3), o + (e >> 2), value)
+                    dropped_a[place] = dropped(word, drops, seen + s + (e & 3), o + (e >> 2), value)
                 e += 1
             item += threads
 
@@ -138,7 +138,7 @@ def passes_of(real):
         return summed
 
     @device
-    def backward(t, r, theta, room, thread, threads, first, count, drop_key, index):
+    def backward(t, r, theta, room, thread, threads, seen, count, drop_key, index):
         """The delta of the layer before layer `index`; of the inputs for the first."""
         layer, ld, groups = t + (t[plan.LAYERS_AT] + plan.RECORD * index), t[plan.LD], (count + 3) >> 2
         before = layer if index == 0 else layer + -plan.RECORD
@@ -180,7 +180,7 @@ def passes_of(real):
                 place = (i + (e >> 2)) * ld + s + (e & 3)
                 value = out[place] * slope(code, alpha, z[place], a[place])
                 if drops != 0:
-                    value = dropped(word, drops, first + s + (e & 3), i + (e >> 2), value)
+                    value = dropped(word, drops, seen + s + (e & 3), i + (e >> 2), value)
                 out[place] = value
                 e += 1
             item += threads

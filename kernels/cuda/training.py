@@ -158,6 +158,7 @@ def run_of(real, whole_grid):
         while step < steps and fine:
             flags, train, clips = opaque(t[plan.FLAGS]), opaque(t[plan.COMMAND]) == plan.TRAIN, opaque(t[plan.CLIPS])
             first = position * batch
+            seen = t[plan.SEEN] + first
             count = min(batch, rows - first)
             if step == 0 or opaque(same) == 0:
                 gather(t, room, thread, threads, first, count, key, drop_key, left_bits, right_bits)
@@ -171,7 +172,7 @@ def run_of(real, whole_grid):
                 code = records[plan.RECORD * index + plan.ACTIVATION]
                 if index == layers - 1 and t[plan.LOGITS] != 0 and flags & plan.WRITE_OUTPUT == 0:
                     code = LINEAR
-                forward(t, r, theta, room, thread, threads, first, count, drop_key, index, code)
+                forward(t, r, theta, room, thread, threads, seen, count, drop_key, index, code)
                 turn = wait(meeting, turn)
             if flags & plan.WRITE_OUTPUT != 0:
                 if last[plan.ACTIVATION] == SOFTMAX:
@@ -195,7 +196,7 @@ def run_of(real, whole_grid):
                 fine = value - value == zero
             if flags & plan.WITH_GRADIENT != 0 and (changes and fine or not train):
                 for index in range(layers - 1, -1 if flags & plan.WRITE_INPUT_GRADIENT else 0, -1):
-                    backward(t, r, theta, room, thread, threads, first, count, drop_key, index)
+                    backward(t, r, theta, room, thread, threads, seen, count, drop_key, index)
                     turn = wait(meeting, turn)
                 if flags & plan.WRITE_INPUT_GRADIENT != 0:
                     x = room + t[plan.INPUT_DELTA_AT]

@@ -1,0 +1,153 @@
+"""The loop of the CUDA backend in the simulator; `test_cuda.py` starts this file with NUMBA_ENABLE_CUDASIM=1.
+
+A grid has one block there: blocks cannot wait for one another.
+"""
+
+import numpy as np
+import pytest
+import reference
+from nets import OPTIMIZERS, data, flat, pair
+from tolerance import assert_close
+
+import fastnn
+from fastnn.kernels.cuda import driver, toolchain
+
+assert toolchain.SIMULATED, "set NUMBA_ENABLE_CUDASIM=1"
+
+
+@pytest.fixture(autouse=True, params=["block", "grid"])
+def loop(request, monkeypatch):
+    monkeypatch.setenv("FASTNN_CUDA_LOOP", request.param)
+    monkeypatch.setattr(driver, "THREADS", 64)
+    return request.param
+
+
+def test_any_fit(loop, dtype):
+    """Weights, a short last batch, l2, and the parts of a gradient, against the reference."""
+    net, twin, weights = pair((3, 6, 2), ("tanh", "softmax"), dtype=dtype, l2=0.02, device="cuda")
+    X, y = data(37, 3, 2, dtype=dtype)
+    w = np.linspace(0.5, 2.0, 37)
+    batches = reference.in_order(37, 33)
+    right, losses = twin.train(weights, X, y, reference.Optimizer("adam", 0.02), 2, batches, w)
+    settings = dict(epochs=2, batch_size=33, shuffle=False, sample_weight=w, l2=0.02)
+    history = net.fit(X, y, optimizer=fastnn.Adam(0.02), **settings)
+    assert_close(flat(net.get_weights()), flat(right), "training", dtype)
+    assert_close(history.loss, losses, "training", dtype)
+
+
+def both(make, fit):
+    """(weights, losses) of one fit on each device."""
+    results = []
+    for device in ("cpu", "cuda"):
+        net = make(device)
+        history = fit(net)
+        results.append((flat(net.get_weights()), history.loss))
+    return results
+
+
+def assert_alike(make, fit, dtype):
+    (weights, losses), (theirs, their_losses) = both(make, fit)
+    assert_close(theirs, weights, "training", dtype)
+    assert_close(their_losses, losses, "training", dtype)
+
+
+def test_the_order_of_rows_and_the_masks_are_those_of_the_cpu(loop):
+    X, y = data(21, 4, 3)
+
+    def make(device):
+        layers = [fastnn.Dropout(0.2), fastnn.Dense(6, "silu"), fastnn.Dropout(0.4), fastnn.Dense(3, "softmax")]
+        return fastnn.Sequential(layers, dtype="float64", device=device, seed=3)
+
+    assert_alike(make, lambda net: net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=2, batch_size=8), "float64")
+
+
+def test_standardised_clipped_and_not_fused(loop):
+    X, y = data(12, 4, 2, "mse")
+
+    def make(device):
+        layers = [fastnn.Dense(5, "elu"), fastnn.Dense(2, "tanh")]
+        return fastnn.Sequential(layers, loss="huber", dtype="float64", device=device, standardize=True)
+
+    def fit(net):
+        optimizer = fastnn.RMSprop(0.01, momentum=0.5, clip_value=0.01, clip_norm=0.02)
+        return net.fit(3 * X + 1, y, optimizer=optimizer, epochs=2, batch_size=5, l2=0.1)
+
+    assert_alike(make, fit, "float64")
+
+
+@pytest.mark.parametrize("name", ["sgd, decay", "nesterov", "adamw"])
+def test_optimizers_go_on_from_fit_to_fit(name, loop):
+    optimizer, settings = OPTIMIZERS[name]
+    net, twin, weights = pair((2, 1), ("sigmoid",), "binary_cross_entropy", device="cuda")
+    X, y = data(6, 2, 1, "binary_cross_entropy")
+    rule = reference.Optimizer(**settings)
+    for _ in range(2):
+        weights, losses = twin.train(weights, X, y, rule, 2)
+        history = net.fit(X, y, optimizer=optimizer(), epochs=2)
+        assert_close(flat(net.get_weights()), flat(weights), "training")
+        assert_close(history.loss, losses, "training")
+
+
+@pytest.mark.parametrize("loss", reference.LOSSES)
+def test_passes_without_an_update(loss, loop):
+    output = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax", "mae": "tanh"}.get(loss, "linear")
+    net, twin, weights = pair((3, 5, 2), ("gelu", output), loss, device="cuda")
+    X, y = data(18, 3, 2, loss)
+    value, gradient = net.loss_and_gradient(X, y)
+    right, right_dX = twin.gradients(weights, X, y)
+    assert_close(value, twin.objective(weights, X, y), "sum", "float64")
+    assert_close(
+        np.concatenate([gradient[part] for slices in net.parameter_slices for part in slices]), flat(right), "sum"
+    )
+    assert_close(net.input_gradient(X, y), right_dX, "sum")
+    assert_close(net.predict(X), twin.predict(weights, X), "sum")
+    assert net.evaluate(X, y)["loss"] == pytest.approx(value)
+
+
+def test_long_data_pass_by_in_parts(loop, monkeypatch):
+    monkeypatch.setattr(driver, "FEW_ROWS", 8)
+    net, twin, weights = pair((3, 4, 2), ("relu", "softmax"), device="cuda")
+    X, y = data(20, 3, 2)
+    w = np.linspace(0.0, 1.0, 20)
+    assert_close(net.predict(X), twin.predict(weights, X), "sum")
+    assert_close(net.evaluate(X, y, w)["loss"], twin.objective(weights, X, y, w), "sum", "float64")
+
+
+def test_divergence_leaves_weights_of_a_completed_chunk(loop):
+    net, _, _ = pair((2, 3, 1), ("relu", "linear"), "mse", "float32", device="cuda")
+    X, y = data(6, 2, 1, "mse")
+    with pytest.raises(fastnn.DivergedError):
+        net.fit(X, y, optimizer=fastnn.SGD(1e20), epochs=10)
+    assert np.isfinite(net.parameters).all()
+
+
+def test_a_batch_without_weight_changes_nothing(loop):
+    X, y = data(6, 2, 1, "mse")
+
+    def fit(net):
+        weights = [0.0, 0.0, 1.0, 2.0, 0.0, 0.0]
+        return net.fit(X, y, epochs=2, batch_size=2, shuffle=False, sample_weight=weights)
+
+    assert_alike(lambda device: fastnn.Sequential([fastnn.Dense(1)], dtype="float64", device=device), fit, "float64")
+
+
+def test_functions_of_the_user_are_refused():
+    from numba import njit
+
+    square, slope = njit(lambda z: z * z), njit(lambda z: 2 * z)
+    net = fastnn.Sequential([fastnn.Dense(1, (square, slope))], device="cuda")
+    with pytest.raises(ValueError, match="activation must be one of fastnn's own on a GPU"):
+        net.fit(np.ones((2, 1)), np.ones(2), epochs=1)
+
+
+def test_a_net_too_large_for_one_block(monkeypatch):
+    monkeypatch.delenv("FASTNN_CUDA_LOOP")
+    small, large = (fastnn.Sequential([fastnn.Dense(units)], device="cuda").build(100) for units in (3, 300))
+    assert driver.make_plan(small.layout, small.parameters, 8, 1, True).loop == "block"
+    assert driver.make_plan(large.layout, large.parameters, 8, 1, True).loop == "grid"
+    monkeypatch.setenv("FASTNN_CUDA_LOOP", "block")
+    with pytest.raises(ValueError, match="FASTNN_CUDA_LOOP must be 'grid' for a net and batch of"):
+        driver.make_plan(large.layout, large.parameters, 8, 1, True)
+    monkeypatch.setenv("FASTNN_CUDA_LOOP", "both")
+    with pytest.raises(ValueError, match="FASTNN_CUDA_LOOP must be block or grid; got 'both'"):
+        driver.make_plan(small.layout, small.parameters, 8, 1, True)
