@@ -90,16 +90,18 @@ class Fastnn(Racer):
 class Torch(Racer):
     """Eager, without modules: functions on tensors, batches cut beforehand, a fused optimizer."""
 
+    device, adam = "cpu", {}  # where, and what more its Adam is told
+
     def __init__(self, workload, threads):
         super().__init__(workload, threads)
         self.torch = torch = need("torch")
         torch.set_num_threads(threads)
         work, f = self.work, torch.nn.functional
         # copies, for memory as torch aligns it
-        self.X, self.y = torch.tensor(self.X), torch.tensor(self.y)
+        self.X, self.y = (torch.tensor(array, device=self.device) for array in (self.X, self.y))
         pairs = zip(self.X.split(work.batch), self.y.split(work.batch), strict=True)
         self.batches = [(X.clone(), y.clone()) for X, y in pairs]
-        self.params = [torch.tensor(array) for array in work.weights()]
+        self.params = [torch.tensor(array, device=self.device) for array in work.weights()]
         self.hidden = {"tanh": torch.tanh, "relu": torch.relu}.get(work.hidden)
         self.criterion = {
             "cross_entropy": f.cross_entropy,
@@ -113,8 +115,12 @@ class Torch(Racer):
         """Set `step(X, y)`."""
         for p in self.params:
             p.requires_grad_()
-        kind = self.torch.optim.SGD if self.work.optimizer == "sgd" else self.torch.optim.Adam
-        rule = kind(self.params, lr=self.work.rate, fused=True)
+        rate, optim = self.work.rate, self.torch.optim
+        if self.work.optimizer == "sgd":
+            rule = optim.SGD(self.params, lr=rate, fused=True)
+        else:
+            rule = optim.Adam(self.params, lr=rate, fused=True, **self.adam)
+        self.rule = rule
 
         def step(X, y):
             rule.zero_grad(set_to_none=True)
@@ -122,6 +128,9 @@ class Torch(Racer):
             rule.step()
 
         self.step = step
+
+    def wait(self):
+        """Wait for what was queued."""
 
     def objective(self, params, X, y):
         linear, last = self.torch.nn.functional.linear, len(params) - 2
@@ -131,12 +140,14 @@ class Torch(Racer):
 
     def steps(self, n):
         batches, count, at, step = self.batches, len(self.batches), self.at, self.step
+        self.wait()
         start = time.perf_counter()
         for _ in range(n):
             step(*batches[at])
             at += 1
             if at == count:
                 at = 0
+        self.wait()
         seconds = time.perf_counter() - start
         self.at = at
         return seconds, n

@@ -14,7 +14,6 @@ TITLES = {
 TRAINING = ("fastnn", "torch", "torch.compile", "jax", "sklearn")
 PREDICTION = ("fastnn", "onnxruntime", "torch", "sklearn")
 TABLES = ("training", "predict", "matmul")
-BEGIN, END = "<!-- race: begin -->", "<!-- race: end -->"
 # Okabe and Ito's colours, told apart with every kind of colour vision
 COLOURS = {
     "torch": "#E69F00",
@@ -29,7 +28,7 @@ class NoMarkers(Exception):
     """A file without the place for the tables."""
 
 
-def _number(value, digits=3):
+def number(value, digits=3):
     """So many significant digits, whole numbers in full."""
     if value is None:
         return "–"
@@ -59,7 +58,7 @@ def _share(row):
     return f"{100 * row['roofline']['us'] / own:.0f}%" if own and "roofline" in row else "–"
 
 
-def _table(head, rows):
+def table(head, rows):
     """A Markdown table; all columns but the first are numbers."""
     lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -68,7 +67,7 @@ def _table(head, rows):
 def _times(row, libraries):
     times = {library: _of(row, library) for library in libraries}
     best = min((us for us in times.values() if us is not None), default=None)
-    return [f"**{_number(us)}**" if us is not None and us == best else _number(us) for us in times.values()]
+    return [f"**{number(us)}**" if us is not None and us == best else number(us) for us in times.values()]
 
 
 def _present(rows, libraries):
@@ -96,20 +95,18 @@ def _training(rows, full):
     head += ["roofline", "set by"] if full else []
     lines = []
     for row in rows:
-        line = [row["name"], str(row["cores"]), *_times(row, libraries), _number(_ratio(row)), _share(row)]
+        line = [row["name"], str(row["cores"]), *_times(row, libraries), number(_ratio(row)), _share(row)]
         if full:
             limit = row.get("roofline")
-            line += [_number(limit["us"]), limit["bound"]] if limit else ["–", "–"]
+            line += [number(limit["us"]), limit["bound"]] if limit else ["–", "–"]
         lines.append(line)
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def _prediction(rows):
     libraries = _present(rows, PREDICTION)
     head = ["µs a call", "cores", *(TITLES[library] for library in libraries), "best peer / fastnn"]
-    return _table(
-        head, [[row["name"], str(row["cores"]), *_times(row, libraries), _number(_ratio(row))] for row in rows]
-    )
+    return table(head, [[row["name"], str(row["cores"]), *_times(row, libraries), number(_ratio(row))] for row in rows])
 
 
 def _products(rows):
@@ -123,19 +120,19 @@ def _products(rows):
         speeds = [_of(row, way, "gflops") for way in ways]
         ratio = speeds[0] / speeds[2] if speeds[0] and speeds[2] else None
         share = f"{100 * speeds[0] / row['peak_gflops']:.0f}%" if speeds[0] and row["peak_gflops"] else "–"
-        lines.append([f"{order} {n}", *(_number(speed) for speed in speeds), _number(ratio), share])
+        lines.append([f"{order} {n}", *(number(speed) for speed in speeds), number(ratio), share])
     parts = []
     if lines:
-        parts = [_table(["GFLOP/s", *ways[:2], "torch.mm", "fastnn / torch.mm", "fastnn of the peak"], lines)]
+        parts = [table(["GFLOP/s", *ways[:2], "torch.mm", "fastnn / torch.mm", "fastnn of the peak"], lines)]
     lines = []
     for (order, n), row in rows.items():
         even = rows.get((order, n + 1))
         if n % 2 and even:
             pair = [_of(row, "fastnn", "gflops"), _of(even, "fastnn", "gflops")]
             ratio = pair[0] / pair[1] if None not in pair else None
-            lines.append([f"{order} {n} and {n + 1}", *map(_number, pair), _number(ratio)])
+            lines.append([f"{order} {n} and {n + 1}", *map(number, pair), number(ratio)])
     if lines:
-        parts.append(_table(["GFLOP/s of fastnn", "odd size", "even size", "odd / even"], lines))
+        parts.append(table(["GFLOP/s of fastnn", "odd size", "even size", "odd / even"], lines))
     return parts
 
 
@@ -147,11 +144,11 @@ def _peaks(rows):
             by_cores.setdefault(row["cores"], []).extend(row["roofline"]["rounds"])
     levels = list(dict.fromkeys(level for rounds in by_cores.values() for level in rounds[0] if level != "flops"))
     lines = [
-        [str(cores), *(_number(median(each[key] for each in rounds) / 1e9) for key in ("flops", *levels))]
+        [str(cores), *(number(median(each[key] for each in rounds) / 1e9) for key in ("flops", *levels))]
         for cores, rounds in sorted(by_cores.items())
     ]
     head = ["cores", "GFLOP/s", *(f"GB/s from {level}" for level in levels)]
-    return _table(head, lines) if lines else ""
+    return table(head, lines) if lines else ""
 
 
 def _conditions(result):
@@ -172,10 +169,10 @@ def markdown(result, chart=None):
         parts.append(_peaks(rows))
     if result["two_threads"]:
         lines = [
-            [row["name"], *(_number(median(times)) for times in zip(*row["pairs"], strict=True)), _number(row["ratio"])]
+            [row["name"], *(number(median(times)) for times in zip(*row["pairs"], strict=True)), number(row["ratio"])]
             for row in result["two_threads"]
         ]
-        parts += ["### Two threads", _table(["µs a step of fastnn", "one", "two", "one / two"], lines)]
+        parts += ["### Two threads", table(["µs a step of fastnn", "one", "two", "one / two"], lines)]
     if result["predict"]:
         parts += ["### Prediction", _prediction(result["predict"]), _absences(result["predict"])]
     if result["matmul"]:
@@ -194,23 +191,28 @@ def short(result, chart=None):
     return "\n\n".join(part for part in parts if part)
 
 
-def around(file):
-    """What stands before and after the markers of a file."""
+def around(file, mark="race"):
+    """(before, begin, end, after): the markers of a file, and what stands around them."""
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
     try:
-        before, begin, rest = file.read_text(encoding="utf-8").partition(BEGIN)
+        before, found, rest = file.read_text(encoding="utf-8").partition(begin)
     except FileNotFoundError:
-        raise NoMarkers(f"{file} does not exist; it must hold the lines {BEGIN} and {END}") from None
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in after:
-        raise NoMarkers(f"{file} must hold the lines {BEGIN} and {END}, once and in this order")
-    return before, after
+        raise NoMarkers(f"{file} does not exist; it must hold the lines {begin} and {end}") from None
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end or begin in rest or end in after:
+        raise NoMarkers(f"{file} must hold the lines {begin} and {end}, once and in this order")
+    return before, begin, end, after
+
+
+def between(file, text, mark="race"):
+    """Replace what stands between the markers of a file."""
+    before, begin, end, after = around(file, mark)
+    file.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def renew(file, result, chart, text):
     """Replace what stands between the markers of a file by `text(result, chart)`."""
-    before, after = around(file)
-    link = os.path.relpath(chart.resolve(), file.resolve().parent)
-    file.write_text(f"{before}{BEGIN}\n{text(result, link)}\n{END}{after}", encoding="utf-8")
+    between(file, text(result, os.path.relpath(chart.resolve(), file.resolve().parent)))
 
 
 def draw(result, file):
@@ -235,7 +237,7 @@ def draw(result, file):
             bar = axes.barh(-at - i, ratio - 1, left=1, height=0.86, color=COLOURS[library])
             seen.setdefault(library, bar)
             axes.annotate(
-                _number(ratio, 2),
+                number(ratio, 2),
                 (max(ratio, 1), -at - i),
                 xytext=(3, 0),
                 textcoords="offset points",

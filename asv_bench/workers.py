@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -35,10 +36,11 @@ class Worker:
     """`kind(**arguments)`, a class of one of the modules beside this one, in a process pinned to `cores`.
 
     `left_out` says why it does not take part, else it is None. As a context manager it ends its process, and all that
-    the process started.
+    the process started. Each answer must come within `patience` seconds, if that is set.
     """
 
-    def __init__(self, module, kind, cores, **arguments):
+    def __init__(self, module, kind, cores, patience=None, **arguments):
+        self.patience = patience
         self.name = f"{module}.{kind} {' '.join(map(str, arguments.values()))}".rstrip()
         threads = dict.fromkeys(
             ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), str(len(cores))
@@ -70,6 +72,9 @@ class Worker:
         return self._read()["result"]
 
     def _read(self):
+        # one line answers one call, so none can wait in the file's own buffer
+        if not select.select([self.process.stdout], [], [], self.patience)[0]:
+            raise WorkerError(f"{self.name} gave no answer in {self.patience:.0f} s")
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()

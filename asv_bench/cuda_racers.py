@@ -1,0 +1,207 @@
+"""Training steps on a GPU: fastnn's, and torch's eager, compiled with graphs, and captured by hand.
+
+Every class starts from the workload's weights and visits its batches in order, which lie on the device. A round is many
+steps between two waits for the device. With `toy` all of it runs on the host: fastnn in the simulator, torch on the
+CPU, what would be captured as it is.
+"""
+
+import gc
+from contextlib import nullcontext
+
+import racers
+from workers import LeftOut, need
+from workloads import WORKLOADS, Workload
+
+PRECISIONS = ("float32", "tf32", "bf16")
+ROWS, MOST_STEPS = 16_384, 64  # in the data of small batches
+CHECKED_STEPS = 8
+LARGE_FLOPS, LARGE_STEPS = 1e12, 2  # a CPU needs a second and more for such a step
+
+
+def _net(hidden, layers, batch, optimizer):
+    rate = 1e-2 if optimizer == "sgd" else 1e-3
+    steps = max(1, min(ROWS // batch, MOST_STEPS))
+    sizes = (*[hidden] * (layers + 1), 10)
+    return Workload(f"{layers}x{hidden}", sizes, "relu", "cross_entropy", batch * steps, batch, optimizer, rate, 1)
+
+
+BATCHES = (32, 512, 8192, 131_072)
+_logistic = Workload("logistic", (784, 1), None, "binary_cross_entropy", 10_000, None, "sgd", 0.1, 1)
+_nets = [_net(h, n, b, rule) for n, h, rule in ((2, 64, "adam"), (3, 256, "adam"), (4, 1024, "sgd")) for b in BATCHES]
+RACED = {work.name: work for work in (_logistic, *_nets)}
+_toys = [
+    Workload("logistic", (5, 1), None, "binary_cross_entropy", 12, None, "sgd", 0.1, 1),
+    Workload("2x4", (4, 4, 4, 3), "relu", "cross_entropy", 12, 4, "adam", 1e-2, 1),
+]
+TOYS = {work.name: work for work in _toys}
+WORKLOADS.update(RACED | TOYS)  # where racers look them up
+
+
+class _Raced(racers.Racer):
+    """What all have in common here."""
+
+    def _checked(self):
+        each = self.work.steps_per_epoch
+        wanted = LARGE_STEPS if self.work.flops() > LARGE_FLOPS else CHECKED_STEPS
+        return -(-wanted // each) * each
+
+
+class Cpu(_Raced, racers.Fastnn):
+    """fastnn on all cores."""
+
+    def __init__(self, workload, threads, toy, precision):
+        if precision != "float32":
+            raise LeftOut(f"no {precision} on the CPU")
+        super().__init__(workload, threads)
+
+
+class Cuda(_Raced, racers.Fastnn):
+    """fastnn with device="cuda"; the rows go to the device once for each fit, which is in its time."""
+
+    def __init__(self, workload, threads, toy, precision):
+        super().__init__(workload, threads)
+        import fastnn
+
+        here, more = self.net, {} if precision == "float32" else {"precision": precision}
+        try:
+            self.net = fastnn.Sequential(here.layers, loss=here.loss, device="cuda", **more).build(here.n_features)
+        except (ImportError, RuntimeError, TypeError, ValueError) as error:
+            raise LeftOut(f"{type(error).__name__}: {error}") from None
+        self.net.set_weights(here.get_weights())
+
+
+class Torch(_Raced, racers.Torch):
+    """Eager."""
+
+    def __init__(self, workload, threads, toy, precision):
+        torch = need("torch")
+        self.toy, self.precision, self.device = toy, precision, "cpu" if toy else "cuda"
+        if not toy and not torch.cuda.is_available():
+            raise LeftOut(f"torch {torch.__version__} sees no GPU")
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        super().__init__(workload, threads)
+
+    def wait(self):
+        if not self.toy:
+            self.torch.cuda.synchronize()
+
+    def autocast(self):
+        if self.precision != "bf16":
+            return nullcontext()
+        # a cache of casts would outlive the graph that made them
+        return self.torch.autocast(self.device, dtype=self.torch.bfloat16, cache_enabled=False)
+
+    def objective(self, params, X, y):
+        with self.autocast():
+            return super().objective(params, X, y)
+
+
+class Graph(Torch):
+    """An epoch of steps, at most MOST_STEPS, captured by hand in one torch.cuda.graph; a replay is an epoch."""
+
+    adam = {"capturable": True}
+
+    def make_step(self):
+        super().make_step()
+        start = [p.detach().clone() for p in self.params]
+        step, batches = self.step, self.batches
+
+        def epoch():
+            for batch in batches:
+                step(*batch)
+
+        self.replay = epoch if self.toy else self._captured(epoch)
+        with self.torch.no_grad():  # warming up has trained
+            for p, first in zip(self.params, start, strict=True):
+                p.copy_(first)
+            for state in self.rule.state.values():
+                for value in state.values():
+                    value.zero_()
+
+    def _captured(self, epoch):
+        cuda = self.torch.cuda
+        side = cuda.Stream()
+        side.wait_stream(cuda.current_stream())
+        with cuda.stream(side):
+            for batch in self.batches[:1] * 3:
+                self.step(*batch)
+        cuda.current_stream().wait_stream(side)
+        graph = cuda.CUDAGraph()
+        with cuda.graph(graph):
+            epoch()
+        return graph.replay
+
+    def steps(self, n):
+        each = len(self.batches)
+        self.step = lambda *batch: self.replay()
+        epochs = -(-n // each)
+        seconds, _ = super().steps(epochs)
+        return seconds, epochs * each
+
+
+class Compile(Torch):
+    """The loss by torch.compile(mode="reduce-overhead"), which makes graphs of it, and a fused optimizer."""
+
+    def make_step(self):
+        torch, nn = self.torch, self.torch.nn
+        layers = []
+        for n_in, n_out in self.work.layers:
+            layers += [
+                nn.Linear(n_in, n_out),
+                {"tanh": nn.Tanh, "relu": nn.ReLU, None: nn.Identity}[self.work.hidden](),
+            ]
+        module = nn.Sequential(*layers[:-1]).to(self.device)
+        with torch.no_grad():
+            for p, first in zip(module.parameters(), self.params, strict=True):
+                p.copy_(first)
+        self.params = list(module.parameters())
+        super().make_step()
+        settings = {"backend": "eager"} if self.toy else {"mode": "reduce-overhead"}
+
+        @torch.compile(fullgraph=True, dynamic=False, **settings)
+        def objective(X, y):
+            with self.autocast():
+                return self.criterion(module(X), y)
+
+        rule = self.rule
+
+        def step(X, y):
+            rule.zero_grad(set_to_none=True)
+            objective(X, y).backward()
+            rule.step()
+
+        self.step = step
+
+
+KINDS = {"fastnn": Cuda, "fastnn on the CPU": Cpu, "torch": Torch, "torch graph": Graph, "torch.compile": Compile}
+
+
+class Library:
+    """One library in its process: enters a workload, checks, is timed."""
+
+    def __init__(self, library, threads, toy):
+        if library.startswith("torch"):
+            need("torch")
+        self.kind, self.threads, self.toy, self.racer = KINDS[library], threads, toy, None
+
+    def enter(self, workload, precision):
+        """None, or why it does not take part."""
+        self.racer = None
+        gc.collect()  # the arrays of the last one
+        try:
+            self.racer = self.kind(workload, self.threads, self.toy, precision)
+        except LeftOut as reason:
+            return str(reason)
+        return None
+
+    def check(self):
+        """(loss before, loss after some steps)."""
+        return self.racer.check()
+
+    def prepare(self):
+        """Find the length of a round."""
+        return self.racer.prepare()
+
+    def round(self):
+        """Microseconds a step."""
+        return self.racer.round()
