@@ -115,7 +115,8 @@ class Sequential(Net):
             Threads that may take part; they do not change the result by a bit.
         resume : path-like, optional
             File of a Checkpoint. Where it exists the fit goes on from it until `epochs` are done in all, with the bits
-            of a fit that was never broken; the data and settings must be the same. Else it starts as usual.
+            of a fit that was never broken; data and settings must be the same, the net, the kind of optimizer, the
+            kinds of callbacks, metrics, rows and batch_size are checked. Else it starts as usual.
 
         Returns
         -------
