@@ -224,7 +224,7 @@ def read(name, path):
             about = file.metadata() or {}
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
-        raise must_be(name, whole, described(f"{error}: {text}")) from None
+        raise must_be(name, whole, described(f"a damaged one: {text} ({error})")) from None
     if "fastnn" not in about:
         raise must_be(name, whole, described(f"one of another program: {text}"))
     if about.get("sha256") != _digest(about["fastnn"], arrays):
