@@ -76,8 +76,6 @@ def refused(folder):
     late = fastnn.Checkpoint(folder / "gone" / "run")
     os.rmdir(folder / "gone")
     net.fit(X, Y, epochs=5, callbacks=[made])
-    other = "path must be a whole .*; got one of another program: .*x"
-    alone = "resume must be a file of a Checkpoint; got a net alone: .*net"
     accepted = "a path in a folder that exists and can be written to"
     return [
         (lambda: fastnn.Checkpoint(3), TypeError, f"path must be {accepted}; got 3"),
