@@ -81,7 +81,7 @@ class Sequential(Net):
             memory-mapped file, too. Without y, and if it has neither `shape` nor `__array__`: an iterable of (X, y) or
             (X, y, sample_weight), such as a DataLoader of torch, each one step in the order in which they come;
             batch_size, shuffle, weights and validation_split must then be left out. An iterator that can be passed
-            over only once takes epochs=1.
+            over only once takes epochs=1. With standardize=True the net learns from the first batch.
         y : array-like (m,) or (m, k)
             Labels in [0, 1] for a sigmoid output, class indices or one-hot rows for softmax, numbers for the rest.
         optimizer : Optimizer, optional
