@@ -133,8 +133,10 @@ class _Monitor(Callback):
         self.best, self.wait = -math.inf if self._greater else math.inf, 0
 
     def _value(self, history):
-        values = history.metrics[self._name] if self._name in history.metrics else getattr(history, self._name)
-        return float(values[-1])
+        if self._name == "loss":
+            return float(history.loss[-1])
+        # not the public arrays, which are made anew whenever they are asked for
+        return float((history._validation if self._name == "validation_loss" else history._metrics[self._name])[-1])
 
 
 class EarlyStopping(_Monitor):
@@ -152,8 +154,9 @@ class EarlyStopping(_Monitor):
     min_delta : float
         A number has improved when it is better than the best by more than this.
     monitor : str, optional
-        "loss", "validation_loss" or the name of a metric. Default: the validation loss where there is one, else the
-        training loss, which is taken before the updates that it leads to.
+        "loss", "validation_loss" or the name of a metric; of a metric of your own the function must say, by an
+        attribute `greater_is_better`, whether it is. Default: the validation loss where there is one, else the training
+        loss, which is taken before the updates that it leads to.
 
     Raises
     ------
