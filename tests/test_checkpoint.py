@@ -152,6 +152,18 @@ def test_callbacks_decide_as_they_would_have(tmp_path):
     assert_the_same(fit(path, **decisions()), (net, right))
 
 
+@pytest.mark.parametrize("first, second", [(True, False), (False, True)])
+def test_whether_best_weights_are_put_back_may_change_on_the_way(first, second, tmp_path):
+    def make(restore_best):
+        return decisions() | dict(callbacks=[fastnn.EarlyStopping(12, restore_best)])
+
+    last = fit(**make(False))
+    best = last[1].best_epoch + 1
+    with pytest.raises(Broken):  # the best is over: where it was not kept, it cannot come back
+        fit(tmp_path / "run", best + 2, **make(first))
+    assert_the_same(fit(tmp_path / "run", **make(second)), last)
+
+
 def test_callbacks_of_the_users_own(tmp_path):
     class Sum(fastnn.Callback):
         def begin(self, run):
