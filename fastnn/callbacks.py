@@ -133,10 +133,9 @@ class _Monitor(Callback):
         self.best, self.wait = -math.inf if self._greater else math.inf, 0
 
     def _value(self, history):
-        if self._name == "loss":
-            return float(history.loss[-1])
-        # not the public arrays, which are made anew whenever they are asked for
-        return float((history._validation if self._name == "validation_loss" else history._metrics[self._name])[-1])
+        # not by the public arrays, which are made anew, whole, at each look
+        own = {"loss": history.loss, "validation_loss": history._validation}
+        return float(own.get(self._name, history._metrics.get(self._name))[-1])
 
 
 class EarlyStopping(_Monitor):
