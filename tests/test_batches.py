@@ -179,6 +179,35 @@ def test_callbacks_validation_and_scores():
     assert found[0] == found[1]
 
 
+class StopAt(fastnn.Callback):
+    """Ends the fit after a number of chunks."""
+
+    def __init__(self, chunks):
+        self.left = chunks
+
+    def chunk(self, run):
+        self.left -= 1
+        if not self.left:
+            run.stop()
+
+
+def test_where_passes_are_cut_into_chunks_does_not_show(monkeypatch):
+    X, y = data()
+    found = []
+    for seconds in (100.0, 0.0):
+        monkeypatch.setattr(fastnn.fitting, "CHUNK_SECONDS", seconds)
+        net, _, _ = pair()
+        history = net.fit(cut(X, y, 7), optimizer=fastnn.Adam(fastnn.WarmUp(0.1, 3)), epochs=5)
+        found.append((state(net), history.loss.tolist(), history.learning_rate.tolist()))
+    assert found[0] == found[1]
+    net, steps = pair()[0], pair()[0]
+    history = net.fit(cut(X, y, 7), epochs=5, callbacks=[StopAt(9)])  # a batch is a chunk; so is the end of a pass
+    assert (history.epochs, history.steps) == (1, 8)
+    for batch in (cut(X, y, 7) * 2)[:8]:
+        steps.partial_fit(*batch)
+    assert np.array_equal(net.parameters, steps.parameters)
+
+
 def test_divergence_in_a_batch_leaves_finite_weights():
     X, y = data(k=1, loss="mse")
     net, _, _ = pair((5, 4, 1), ("tanh", "linear"), "mse")

@@ -109,6 +109,14 @@ def refused(folder):
     ]
 
 
+def test_a_file_of_a_later_version_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as later:
+        later.setattr(fastnn.storage, "_FORMAT", 2)
+        pair()[0].save(tmp_path / "net")
+    with pytest.raises(ValueError, match="path must be a file of format 1; got format 2: .*net"):
+        fastnn.load(tmp_path / "net")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="paths and errors of another form")
 @pytest.mark.parametrize("number", range(16))
 def test_bad_paths_and_files_are_refused(number, tmp_path):
