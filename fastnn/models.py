@@ -163,6 +163,8 @@ class Sequential(Net):
     ) -> float:
         """One step with these rows as its batch, from the current weights and optimizer state on.
 
+        For many batches in a row `fit` with an iterable is faster: it keeps its working memory from step to step.
+
         Parameters
         ----------
         X : array-like (m, n_features)
