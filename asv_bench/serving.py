@@ -48,11 +48,7 @@ class Server:
 
 class Fastnn(Server):
     def make(self):
-        import fastnn
-
-        layers = [fastnn.Dense(n, NET.hidden) for n in NET.sizes[1:-1]] + [fastnn.Dense(NET.sizes[-1])]
-        self.net = fastnn.Sequential(layers, loss=NET.loss).build(NET.sizes[0])
-        self.net.set_weights(self.weights)
+        self.net = NET.net()
 
     def run(self, X):
         return self.net.predict(X, threads=self.threads)

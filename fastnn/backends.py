@@ -4,6 +4,7 @@ import os
 
 from .errors import must_be
 from .kernels import cpu, formulas, options, plan
+from .kernels.cpu import peak
 from .validation import size
 
 ACTIVATIONS, LOSSES = formulas.ACTIVATIONS, formulas.LOSSES
@@ -11,6 +12,7 @@ DEFAULT_ALPHA = formulas.DEFAULT_ALPHA
 Layout, make_plan = plan.Layout, cpu.make_plan
 execute, execute_interruptibly = cpu.execute, cpu.execute_interruptibly
 predict_rows = cpu.predict_rows
+matmul, work_size, multiply_add = cpu.matmul, cpu.work_size, peak.multiply_add
 WRITE_OUTPUT, WITH_LOSS, WITH_GRADIENT = plan.WRITE_OUTPUT, plan.WITH_LOSS, plan.WITH_GRADIENT
 WRITE_INPUT_GRADIENT = plan.WRITE_INPUT_GRADIENT
 N_IN, N_OUT = plan.N_IN, plan.N_OUT
