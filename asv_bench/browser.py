@@ -60,6 +60,7 @@ class Browser:
 
     def __init__(self, width, height):
         self.problems, self.number, self.pending, self.session = [], 0, b"", None
+        self.width = width
         self.home = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         (its_in, our_out), (our_in, its_out) = os.pipe(), os.pipe()
         # The browser wants them as 3 and 4: copies above those, lest one takes the other's place.
@@ -157,7 +158,8 @@ class Browser:
                 raise PageError(f"it never held that {expression}; problems: {self.problems}")
             time.sleep(0.05)
 
-    def picture(self, path):
-        """Write what is seen, as PNG."""
-        data = self.call("Page.captureScreenshot", format="png")["data"]
+    def picture(self, path, height=None):
+        """Write what is seen, or its upper part of this height, as PNG."""
+        clip = {"clip": {"x": 0, "y": 0, "width": self.width, "height": height, "scale": 1}} if height else {}
+        data = self.call("Page.captureScreenshot", format="png", **clip)["data"]
         Path(path).write_bytes(base64.b64decode(data))

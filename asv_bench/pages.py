@@ -36,7 +36,9 @@ CHECKSUMS = re.compile(r'\s(?:integrity|crossorigin|referrerpolicy)="[^"]*"')
 
 # What README.md shows: microseconds a step, of small nets and large, which takes a logarithmic axis.
 PICTURED = "#training.TrainingLoop.track_step?y-axis-scale=log"
-PICTURE_SIZE = 1000, 720
+PICTURE_SIZE = 1000, 900
+# The legend stands where it covers no line, between the small nets and the large.
+LEGEND = "$('#main-graph .legend').children().css('top', '46%')"
 
 
 def publish(config):
@@ -76,7 +78,8 @@ def picture(html, file):
 
     with served(html) as address, Browser(*PICTURE_SIZE) as chromium:
         chromium.open(f"{address}/index.html{PICTURED}", "$('#main-graph').data('plot').getData().length")
-        chromium.picture(file)
+        chromium.evaluate(LEGEND)
+        chromium.picture(file, chromium.evaluate("$('#overview').offset().top"))
         if chromium.problems:
             sys.exit("\n".join(chromium.problems))
 
