@@ -1,37 +1,51 @@
 """fastnn: small and medium neural networks, trained and served at the speed of the hardware."""
 
+from . import plot
 from ._version import __version__
 from .backends import get_num_threads, set_num_threads
+from .callbacks import Callback, EarlyStopping, ReduceLROnPlateau
+from .checkpoint import Checkpoint
 from .environment import show_versions, warmup
 from .errors import DivergedError, NotBuiltError
 from .history import History
 from .inference import Frozen, apply
-from .layers import Dense
+from .layers import Dense, Dropout
 from .logistic import LogisticRegression
 from .models import Sequential
 from .optimizers import SGD, Adam, AdamW, RMSprop
-from .schedules import Constant, CosineDecay, InverseTimeDecay, Schedule, StepDecay
+from .schedules import Constant, CosineDecay, InverseTimeDecay, Schedule, StepDecay, WarmUp
+from .standardization import Standardization
+from .storage import load
 
 __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Callback",
+    "Checkpoint",
     "Constant",
     "CosineDecay",
     "Dense",
     "DivergedError",
+    "Dropout",
+    "EarlyStopping",
     "Frozen",
     "History",
     "InverseTimeDecay",
     "LogisticRegression",
     "NotBuiltError",
     "RMSprop",
+    "ReduceLROnPlateau",
     "Schedule",
     "Sequential",
+    "Standardization",
     "StepDecay",
+    "WarmUp",
     "__version__",
     "apply",
     "get_num_threads",
+    "load",
+    "plot",
     "set_num_threads",
     "show_versions",
     "warmup",

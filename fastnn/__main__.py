@@ -8,6 +8,7 @@ python -m fastnn warmup     only compile the kernels into the cache, for images 
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,36 +68,15 @@ def train(name, net, optimizer, epochs, train_data, test_data, threads):
     return history
 
 
-def plot_learning_curves(path, histories):
-    """Cost by epoch of each net, on the training and on the test data."""
+def draw(path, panels):
+    """Panels side by side in one picture: (title, function that draws into Axes)."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for i, (name, history) in enumerate(histories.items()):
-        axes.plot(history.loss, color=f"C{i}", label=f"{name}, training")
-        axes.plot(history.validation_loss, color=f"C{i}", linestyle="--", label=f"{name}, test")
-    axes.set(xlabel="epoch", ylabel="cross-entropy", yscale="log", title="Digits: cost by epoch")
-    axes.legend(frameon=False)
-    axes.grid(alpha=0.3, which="both")
-    figure.savefig(path, dpi=120)
-
-
-def plot_boundaries(path, X, y, nets):
-    """Decision boundary of each net on the flower."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4.8), layout="constrained")
-    low, high = X.min(axis=0) - 0.5, X.max(axis=0) + 0.5
-    across, up = np.meshgrid(np.linspace(low[0], high[0], 300), np.linspace(low[1], high[1], 300))
-    grid = np.c_[across.ravel(), up.ravel()]
-    for axes, (name, net) in zip(figure.subplots(1, len(nets)), nets.items(), strict=True):
-        probability = net.predict(grid).reshape(across.shape)
-        axes.contourf(across, up, probability, levels=np.linspace(0, 1, 11), cmap="RdBu_r", alpha=0.6)
-        axes.contour(across, up, probability, levels=[0.5], colors="black", linewidths=1)
-        axes.scatter(*X.T, c=y, cmap="RdBu_r", s=12, edgecolors="white", linewidths=0.4)
-        axes.set(title=f"{name}: accuracy {net.evaluate(X, y)['accuracy']:.1%}", xlabel="x1", ylabel="x2")
-        axes.set_aspect("equal")
+    figure = Figure(figsize=(5.2 * len(panels), 4.4), layout="constrained")
+    for axes, (title, panel) in zip(figure.subplots(1, len(panels), sharey=True), panels, strict=True):
+        panel(axes)
+        axes.set_title(title)
+        axes.label_outer()
     figure.savefig(path, dpi=120)
 
 
@@ -155,8 +135,11 @@ def main(arguments=None):
 
     options.output.mkdir(parents=True, exist_ok=True)
     curves, boundaries = options.output / "learning_curve.png", options.output / "decision_boundary.png"
-    plot_learning_curves(curves, histories)
-    plot_boundaries(boundaries, X, y, flower)
+    draw(curves, [(f"Digits: {name}", history.plot) for name, history in histories.items()])
+    titles = {name: f"{name}: accuracy {net.evaluate(X, y)['accuracy']:.1%}" for name, net in flower.items()}
+    draw(
+        boundaries, [(titles[name], partial(fastnn.plot.decision_boundary, net, X, y)) for name, net in flower.items()]
+    )
     print(f"\nwrote {curves} and {boundaries}")
     return 0
 

@@ -2,33 +2,70 @@
 
 import os
 
+import numpy as np
+
 from .errors import must_be
-from .kernels import cpu, formulas, options, plan
+from .kernels import annotations, cpu, formulas, options, plan
 from .kernels.cpu import peak
 from .validation import size
 
+Floats = annotations.Floats
+Integers = annotations.Integers
 ACTIVATIONS, LOSSES = formulas.ACTIVATIONS, formulas.LOSSES
 DEFAULT_ALPHA = formulas.DEFAULT_ALPHA
-Layout, make_plan = plan.Layout, cpu.make_plan
+COMPILED = options.COMPILED
+make_plan = cpu.make_plan
 execute, execute_interruptibly = cpu.execute, cpu.execute_interruptibly
 predict_rows = cpu.predict_rows
 matmul, work_size, multiply_add = cpu.matmul, cpu.work_size, peak.multiply_add
 WRITE_OUTPUT, WITH_LOSS, WITH_GRADIENT = plan.WRITE_OUTPUT, plan.WITH_LOSS, plan.WITH_GRADIENT
 WRITE_INPUT_GRADIENT = plan.WRITE_INPUT_GRADIENT
-N_IN, N_OUT = plan.N_IN, plan.N_OUT
+N_IN, N_OUT, FUNCTION = plan.N_IN, plan.N_OUT, plan.FUNCTION
 TRAIN, PASS, DIVERGED = plan.TRAIN, plan.PASS, plan.DIVERGED
 
 _threads = None
 
 
-def activation_code(name):
-    """The kernels' code of an activation."""
-    return ACTIVATIONS.index(name)
+def activation_code(activation):
+    """The kernels' code of an activation, by name or (f, df)."""
+    return formulas.CUSTOM if isinstance(activation, tuple) else ACTIVATIONS.index(activation)
 
 
-def loss_code(name):
-    """The kernels' code of a loss."""
-    return LOSSES.index(name)
+def make_layout(n_features, layers, rates, dtype):
+    """Where the parameters of Dense layers stand, and all that a plan needs to know of them.
+
+    `rates` are the shares of each layer's inputs that are dropped in training.
+    """
+    return plan.Layout(
+        n_features,
+        [layer.units for layer in layers],
+        [activation_code(layer.activation) for layer in layers],
+        [layer.alpha or 0.0 for layer in layers],
+        rates,
+        [
+            cpu.activation_addresses(*layer.activation, dtype) if isinstance(layer.activation, tuple) else (0, 0)
+            for layer in layers
+        ],
+    )
+
+
+def set_loss(plan, loss, param, logits):
+    """Tell a plan its loss, by name or (f, df); `logits`: whether it takes them from the last layer."""
+    if isinstance(loss, tuple):
+        plan.set(LOSS=formulas.CUSTOM, LOSS_FUNCTION=cpu.loss_address(*loss, plan.dtype), LOGITS=False)
+        return
+    plan.set(LOSS=LOSSES.index(loss), LOGITS=logits)
+    plan.reals[real("LOSS_PARAM")] = param
+
+
+def activation_curve(name, z):
+    """An activation with its default alpha, and its derivative, at the points z (n,) float64."""
+    code, alpha = activation_code(name), DEFAULT_ALPHA.get(name, 0.0)
+    Z = z[np.newaxis]
+    A, slope = np.empty_like(Z), np.empty_like(Z)
+    cpu.activation_forward(code, alpha, Z, A)
+    cpu.activation_backward(code, alpha, np.ones_like(Z), Z, A, slope)
+    return A[0], slope[0]
 
 
 def optimizer_code(name):
@@ -47,7 +84,7 @@ def check_device(device):
         raise must_be("device", "'cpu'", device)
 
 
-def set_num_threads(n):
+def set_num_threads(n: int | None) -> None:
     """Set how many threads runs use where they name none.
 
     Parameters
@@ -59,7 +96,7 @@ def set_num_threads(n):
     _threads = None if n is None else thread_count("n", n)
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """Threads that runs use where they name none.
 
     Returns

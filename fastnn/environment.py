@@ -2,9 +2,11 @@
 
 import ctypes
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from . import backends
 from ._version import __version__
@@ -55,13 +57,13 @@ def facts():
     ]
 
 
-def show_versions():
+def show_versions() -> None:
     """Print the versions, the machine and what the kernels are compiled for."""
     for name, value in facts():
         print(f"{name:<20}{value}")
 
 
-def warmup(dtype=("float32", "float64")):
+def warmup(dtype: DTypeLike | Sequence[DTypeLike] = ("float32", "float64")) -> None:
     """Compile everything that `fit` and `predict` need, or load it, so that later calls in any process start at once.
 
     Parameters

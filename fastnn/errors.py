@@ -1,6 +1,10 @@
 """The errors of fastnn that Python has no name for, and the wording that all errors share."""
 
 import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .history import History
 
 
 class DivergedError(ArithmeticError):
@@ -18,7 +22,7 @@ class DivergedError(ArithmeticError):
         What was recorded until then.
     """
 
-    def __init__(self, epoch, last_loss, history):
+    def __init__(self, epoch: int, last_loss: float | None, history: "History") -> None:
         self.epoch, self.last_loss, self.history = epoch, last_loss, history
         last = "no epoch before it" if last_loss is None else f"the last finite epoch loss was {last_loss:.6g}"
         super().__init__(

@@ -1,6 +1,15 @@
 """What a fit recorded."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+from numpy.typing import NDArray
+
+from . import plot
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
 
 
 class History:
@@ -17,6 +26,15 @@ class History:
         Mean training loss of each epoch, with the l2 term; for a full batch it is the loss before that epoch's update.
     validation_loss : array (epochs,), float64
         Loss on the validation data after each epoch; empty where there are none.
+    metrics : dict
+        From the name of each metric to an array (epochs,), float64: its value after each epoch.
+    learning_rate : array (epochs,), float64
+        Rate of the last step of each epoch.
+    elapsed : array (epochs,), float64
+        Seconds of training until the end of each epoch. Several epochs may run without a look at the clock: these are
+        spaced evenly.
+    best_epoch : int or None
+        Epoch, from 0, that EarlyStopping found best.
     epochs : int
         Epochs completed.
     steps : int
@@ -25,26 +43,82 @@ class History:
         Time spent in training, without compilation.
     """
 
-    def __init__(self, epochs):
-        self._loss = np.full(epochs, np.nan)
-        self._validation = []
+    def __init__(self, epochs: int) -> None:
+        self._loss, self._elapsed, self._rates = (np.full(epochs, np.nan) for _ in range(3))
+        self._validation, self._metrics = [], {}
+        self.best_epoch: int | None = None
         self.epochs, self.steps, self.seconds = 0, 0, 0.0
 
     @property
-    def loss(self):
+    def loss(self) -> NDArray[np.float64]:
         """Mean training loss of each completed epoch."""
         return self._loss[: self.epochs]
 
     @property
-    def validation_loss(self):
+    def validation_loss(self) -> NDArray[np.float64]:
         """Loss on the validation data after each epoch."""
         return np.array(self._validation)
 
     @property
-    def microseconds_per_step(self):
+    def metrics(self) -> dict[str, NDArray[np.float64]]:
+        """Values of each metric after each epoch."""
+        return {name: np.array(values) for name, values in self._metrics.items()}
+
+    @property
+    def learning_rate(self) -> NDArray[np.float64]:
+        """Rate of the last step of each epoch."""
+        return self._rates[: self.epochs]
+
+    @property
+    def elapsed(self) -> NDArray[np.float64]:
+        """Seconds of training until the end of each epoch."""
+        return self._elapsed[: self.epochs]
+
+    @property
+    def microseconds_per_step(self) -> float:
         """Mean time of a step, NaN where there was none."""
         return 1e6 * self.seconds / self.steps if self.steps else float("nan")
 
-    def __repr__(self):
+    def plot(self, ax: "Axes | None" = None, log: bool = True) -> "Axes":
+        """Training and validation loss by epoch, the best epoch marked; the metrics below, if there are any.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Receives the losses alone; by default a new figure is made, with a second panel for metrics.
+        log : bool
+            Logarithmic losses, where all are positive.
+
+        Returns
+        -------
+        matplotlib Axes
+            That of the losses.
+        """
+        return plot.history(self, ax, log)
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """The record as a table, a row for each epoch (extra `dataframe`).
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns epoch (from 0) and loss; validation_loss, one for each metric, elapsed (seconds of training until
+            the end of the epoch) and learning_rate, as far as they were recorded.
+
+        Raises
+        ------
+        ImportError
+            Without pandas.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("to_dataframe() needs pandas: pip install 'fastnn[dataframe]'") from None
+        more = {"validation_loss": self.validation_loss, **self.metrics}
+        more |= {"elapsed": self.elapsed, "learning_rate": self.learning_rate}
+        columns = {"epoch": np.arange(self.epochs), "loss": self.loss} | {k: v for k, v in more.items() if len(v)}
+        return pandas.DataFrame({name: pandas.Series(values) for name, values in columns.items()})
+
+    def __repr__(self) -> str:
         last = f", loss={self.loss[-1]:.6g}" if self.epochs else ""
         return f"History(epochs={self.epochs}, steps={self.steps}, seconds={self.seconds:.3g}{last})"

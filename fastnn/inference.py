@@ -6,8 +6,10 @@ import numpy as np
 from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
+from numpy.typing import ArrayLike, NDArray
 
 from . import backends, validation
+from .backends import Floats, Integers
 from .errors import described, must_be
 
 _INPUTS, _OUTPUTS = backends.N_IN, backends.N_OUT
@@ -18,7 +20,7 @@ class Frozen(NamedTuple):
 
     Parameters
     ----------
-    records : array (layers, 10), int64
+    records : array (layers, 13), int64
         Sizes, activation and place of the parameters of each layer.
     alphas : array (layers,), float64
         Parameter of each activation.
@@ -26,9 +28,17 @@ class Frozen(NamedTuple):
         All weights and biases.
     """
 
-    records: np.ndarray
-    alphas: np.ndarray
-    parameters: np.ndarray
+    records: Integers
+    alphas: NDArray[np.float64]
+    parameters: Floats
+
+    def __reduce__(self):
+        if self.records[:, backends.FUNCTION].any():
+            raise TypeError("a frozen net with activations of your own cannot be pickled: pickle the net")
+        return Frozen, tuple(self)
+
+    def __deepcopy__(self, memo):
+        return self  # nothing in it can be changed
 
 
 def freeze(layout, parameters):
@@ -48,7 +58,7 @@ def run(net, X, out):
         out[...] = target
 
 
-def apply(net, x, out=None):
+def apply(net: Frozen, x: ArrayLike, out: Floats | None = None) -> Floats:
     """Outputs of a frozen net, from Python or from the user's own @njit function.
 
     In compiled code it takes a fraction of a microsecond for a row of a small net. It uses one thread; for many rows

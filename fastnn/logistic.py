@@ -1,5 +1,7 @@
 """Logistic regression: a net of one layer."""
 
+from numpy.typing import DTypeLike
+
 from .errors import must_be
 from .layers import Dense
 from .models import Sequential
@@ -19,9 +21,18 @@ class LogisticRegression(Sequential):
         "cpu".
     seed : int
         Shuffling.
+    standardize : bool
+        Bring features to mean 0 and standard deviation 1, as `Sequential` does.
     """
 
-    def __init__(self, n_classes=2, dtype="float32", device="cpu", seed=0):
+    def __init__(
+        self,
+        n_classes: int = 2,
+        dtype: DTypeLike = "float32",
+        device: str = "cpu",
+        seed: int = 0,
+        standardize: bool = False,
+    ) -> None:
         self.n_classes = size("n_classes", n_classes)
         if self.n_classes < 2:
             raise must_be("n_classes", "an int of at least 2", n_classes)
@@ -30,4 +41,4 @@ class LogisticRegression(Sequential):
             if self.n_classes == 2
             else Dense(self.n_classes, "softmax", kernel_initializer="zeros")
         )
-        super().__init__([layer], dtype=dtype, device=device, seed=seed)
+        super().__init__([layer], dtype=dtype, device=device, seed=seed, standardize=standardize)

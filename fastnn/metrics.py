@@ -1,8 +1,16 @@
-"""Scores of a net's outputs."""
+"""Scores of a net's outputs: two of our own, those that scikit-learn has a name for, and the user's functions."""
+
+import difflib
+import functools
+import warnings
+from typing import NamedTuple
 
 import numpy as np
 
+from .errors import described, must_be
+
 CROSS_ENTROPIES = ("binary_cross_entropy", "cross_entropy")
+_RESERVED = ("loss", "validation_loss")  # what history and EarlyStopping call other things
 
 
 def labels(outputs, loss):
@@ -13,13 +21,18 @@ def labels(outputs, loss):
     return above[:, 0] if above.shape[1] == 1 else above
 
 
+def truth(y, loss):
+    """Targets, as the loss takes them, as scores take them: the right labels, int64, or numbers (m,) or (m, k)."""
+    if loss == "binary_cross_entropy":
+        return (y > 0.5).astype(np.int64)
+    if loss == "cross_entropy":
+        return y.astype(np.int64) if y.ndim == 1 else y.argmax(axis=1)
+    return y
+
+
 def accuracy(outputs, y, loss, weights=None):
     """Weighted share of right labels; y as the loss takes it: (m,) or (m, k)."""
-    if loss == "binary_cross_entropy":
-        truth = y > 0.5
-    else:
-        truth = y if y.ndim == 1 else y.argmax(axis=1)
-    right = labels(outputs, loss) == truth
+    right = labels(outputs, loss) == truth(y, loss)
     return float(np.average(right.reshape(len(right), -1).mean(axis=1), weights=weights))
 
 
@@ -31,3 +44,163 @@ def r2(outputs, y, weights=None):
     error = np.average((target - outputs) ** 2, axis=0, weights=weights)
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.mean(np.where(spread > 0, 1 - error / spread, np.nan)))
+
+
+class Metric(NamedTuple):
+    """A score that has a name.
+
+    Parameters
+    ----------
+    name : str
+        What the user calls it.
+    greater : bool or None
+        Whether greater is better; None where nobody said so.
+    compute : callable
+        A float from (outputs (m, k), y as the loss takes it, weights (m,) or None).
+    checked : bool
+        Whether it is worth a try on the targets before anything is trained.
+    """
+
+    name: str
+    greater: bool | None
+    compute: callable
+    checked: bool
+
+
+def resolve(metrics, loss):
+    """The Metrics that a user names.
+
+    Parameters
+    ----------
+    metrics : sequence of str or callable
+        As `fit` takes them.
+    loss : str
+        The net's loss.
+
+    Returns
+    -------
+    list of Metric
+        In the same order.
+    """
+    accepted = "a sequence of names or functions f(y_true, outputs)"
+    if not isinstance(metrics, list | tuple):
+        raise must_be("metrics", accepted, metrics, TypeError)
+    found = []
+    for metric in metrics:
+        if isinstance(metric, str):
+            found.append(_named(metric, loss))
+        elif callable(metric) and not isinstance(metric, type):
+            found.append(_function(metric, loss))
+        else:
+            raise must_be("metrics", accepted, metric, TypeError)
+    names = [metric.name for metric in found]
+    for name in names:
+        if names.count(name) > 1 or name in _RESERVED:
+            raise must_be("metrics", f"of different names, other than {' and '.join(_RESERVED)}", name)
+    return found
+
+
+def _named(name, loss):
+    if name in ("accuracy", "r2"):
+        if (name == "accuracy") != (loss in CROSS_ENTROPIES):
+            raise must_be("metrics", "'accuracy' for a cross-entropy and 'r2' for another loss", name)
+        if name == "r2":
+            return Metric(name, True, r2, False)
+        return Metric(name, True, lambda outputs, y, weights: accuracy(outputs, y, loss, weights), False)
+    try:
+        from sklearn.metrics import get_scorer, get_scorer_names
+    except ImportError:
+        raise ImportError(f"the metric {name!r} needs scikit-learn: pip install 'fastnn[metrics]'") from None
+    known = get_scorer_names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        where = "'accuracy', 'r2', a name of sklearn.metrics.get_scorer_names() or a function"
+        raise must_be("metrics", where, described(f"{name!r}{hint}"))
+    scorer = get_scorer(name)
+
+    def compute(outputs, y, weights):
+        keywords = {} if weights is None else {"sample_weight": weights}
+        return float(scorer(_estimator(outputs, loss), outputs, truth(y, loss), **keywords))
+
+    return Metric(name, True, compute, True)
+
+
+def _function(function, loss):
+    name = getattr(function, "__name__", type(function).__name__)
+
+    def compute(outputs, y, weights):
+        value = function(truth(y, loss), outputs[:, 0] if outputs.shape[1] == 1 else outputs)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise must_be("metrics", f"functions that give a number, as {name} should", value, TypeError) from None
+
+    return Metric(name, getattr(function, "greater_is_better", None), compute, False)
+
+
+@functools.cache
+def _adaptors():
+    """Estimators of scikit-learn, a classifier and a regressor, that know their outputs already."""
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+
+    class Classifier(ClassifierMixin, BaseEstimator):
+        def __init__(self, outputs=None, loss=None):
+            self.outputs, self.loss = outputs, loss
+            columns = outputs.shape[1]
+            several = loss == "binary_cross_entropy" and columns > 1
+            self.classes_ = [np.arange(2)] * columns if several else np.arange(max(columns, 2))
+
+        def predict(self, X):
+            return labels(self.outputs, self.loss)
+
+        def predict_proba(self, X):
+            return np.hstack([1 - self.outputs, self.outputs]) if self.outputs.shape[1] == 1 else self.outputs
+
+    class Regressor(RegressorMixin, BaseEstimator):
+        def __init__(self, outputs=None):
+            self.outputs = outputs
+
+        def predict(self, X):
+            return self.outputs[:, 0] if self.outputs.shape[1] == 1 else self.outputs
+
+    return Classifier, Regressor
+
+
+def _estimator(outputs, loss):
+    classifier, regressor = _adaptors()
+    return classifier(outputs, loss) if loss in CROSS_ENTROPIES else regressor(outputs)
+
+
+def check(metrics, y, loss, n_outputs, weights):
+    """Refuse scores that these targets do not suit, by a try on outputs that are right.
+
+    Parameters
+    ----------
+    metrics : list of Metric
+        From `resolve`.
+    y : array (m,) or (m, k)
+        Targets as the loss takes them.
+    loss : str
+        The net's loss.
+    n_outputs : int
+        Outputs of the net.
+    weights : array (m,) or None
+        Weights of the samples.
+    """
+    right = truth(y, loss)
+    if loss == "cross_entropy":
+        outputs = np.eye(n_outputs)[right]
+    else:
+        outputs = right.reshape(len(y), -1).astype(np.float64)
+    if loss not in CROSS_ENTROPIES:
+        outputs = abs(outputs) + 1.0  # some scores take positive numbers alone
+    for metric in metrics:
+        if metric.checked:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    metric.compute(outputs, y, weights)
+            except Exception as error:
+                given = described(f"{metric.name!r}: {error}")
+                raise must_be("metrics", "scores that suit the net and its targets", given) from error

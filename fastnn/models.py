@@ -1,14 +1,23 @@
 """The nets that a user builds, fits and asks."""
 
-import numpy as np
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
-from . import backends, inference, metrics, validation
-from . import progress as progress_bars
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import backends, inference, standardization, training, validation
+from . import metrics as scores
+from .backends import Floats, Integers
+from .callbacks import Callback
 from .errors import must_be
-from .fitting import Loop, run_pass
+from .fitting import loss_of, run_pass
 from .history import History
 from .net import FUSED, Net
-from .optimizers import Adam, Optimizer
+from .optimizers import Optimizer
+from .storage import PathLike
+
+Metrics = Sequence[str | Callable[[Any, Any], float]]
 
 FEW_ROWS = 16  # up to which prediction without a plan is faster
 
@@ -18,11 +27,13 @@ class Sequential(Net):
 
     Parameters
     ----------
-    layers : sequence of Dense
-        At least one.
-    loss : str, optional
+    layers : sequence of Dense and Dropout
+        At least one Dense, and it is the last.
+    loss : str or tuple, optional
         binary_cross_entropy (for a sigmoid output), cross_entropy (softmax), mse (mean over samples and outputs), mae
-        or huber. Default by the last activation: the cross-entropy that belongs to it, else mse.
+        or huber. Default by the last activation: the cross-entropy that belongs to it, else mse. Or a pair (f, df) of
+        your own @njit functions of (prediction, target), df the derivative of f by the prediction; they are compared by
+        central differences. The loss is the mean over samples and outputs.
     dtype : str or dtype
         float32 or float64.
     device : str
@@ -31,6 +42,10 @@ class Sequential(Net):
         Starting values, shuffling: the same seed gives the same bits, on any number of threads.
     huber_delta : float
         Error from which huber grows linearly.
+    standardize : bool
+        Bring features to mean 0 and standard deviation 1, by what the first fit finds in its training data; and so the
+        targets of a regression whose last layer is linear, so that losses are those of standardised targets. Kept in
+        `standardization` and folded into the weights for prediction, which takes and gives numbers as they are.
 
     Raises
     ------
@@ -40,26 +55,33 @@ class Sequential(Net):
 
     def fit(
         self,
-        X,
-        y,
-        optimizer=None,
-        epochs=100,
-        batch_size=None,
-        shuffle=True,
-        sample_weight=None,
-        class_weight=None,
-        l2=0.0,
-        validation_data=None,
-        callbacks=(),
-        progress=False,
-        threads=None,
-    ):
+        X: ArrayLike | Iterable[Sequence[ArrayLike]],
+        y: ArrayLike | None = None,
+        optimizer: Optimizer | None = None,
+        epochs: int = 100,
+        batch_size: int | None = None,
+        shuffle: bool = True,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
+        l2: float = 0.0,
+        validation_data: Sequence[ArrayLike] | None = None,
+        validation_split: float | None = None,
+        metrics: Metrics = (),
+        callbacks: Sequence[Callback | Callable[["Sequential", History], Any]] = (),
+        progress: bool = False,
+        threads: int | None = None,
+        resume: PathLike | None = None,
+    ) -> History:
         """Train, from the current weights and optimizer state on.
 
         Parameters
         ----------
-        X : array-like (m, n_features)
-            Samples. Anything NumPy can read; used in place where it is in the net's dtype with consecutive columns.
+        X : array-like (m, n_features), or iterable of batches
+            Samples. Anything NumPy can read; used in place where it is in the net's dtype with consecutive columns, a
+            memory-mapped file, too. Without y, and if it has neither `shape` nor `__array__`: an iterable of (X, y) or
+            (X, y, sample_weight), such as a DataLoader of torch, each one step in the order in which they come;
+            batch_size, shuffle, weights and validation_split must then be left out. An iterator that can be passed
+            over only once takes epochs=1.
         y : array-like (m,) or (m, k)
             Labels in [0, 1] for a sigmoid output, class indices or one-hot rows for softmax, numbers for the rest.
         optimizer : Optimizer, optional
@@ -78,12 +100,22 @@ class Sequential(Net):
             Adds l2 / 2 * sum(W^2) over all weights, not biases, to the loss.
         validation_data : tuple, optional
             (X, y) or (X, y, sample_weight): their loss is recorded after each epoch.
-        callbacks : sequence of callable
-            Each is called after each epoch with (net, history); one that returns True ends the fit.
+        validation_split : float, optional
+            Share of the rows, above 0 and below 1, that is held out as validation data, with its weights: a random one
+            that the seed chooses, or, with shuffle=False, the last rows, which takes no copy of the others.
+        metrics : sequence of str or callable
+            Scores recorded after each epoch, on the validation data where there are any, else on the training data:
+            "accuracy", "r2", a name of `sklearn.metrics.get_scorer_names()` (extra `metrics`), or a function
+            (y_true, outputs) that gives a number. It gets labels for a cross-entropy; one output comes as (m,).
+        callbacks : sequence of Callback or callable
+            A function is called after each epoch with (net, history); one that returns True ends the fit.
         progress : bool
-            Show a bar (needs tqdm).
+            Show a bar with time left, samples/s and losses (extra `progress`; in a notebook it takes ipywidgets, too).
         threads : int, optional
             Threads that may take part; they do not change the result by a bit.
+        resume : path-like, optional
+            File of a Checkpoint. Where it exists the fit goes on from it until `epochs` are done in all, with the bits
+            of a fit that was never broken; the data and settings must be the same. Else it starts as usual.
 
         Returns
         -------
@@ -99,50 +131,71 @@ class Sequential(Net):
         KeyboardInterrupt
             On Ctrl-C, after the current chunk of steps; the net is at a completed step and can be used.
         """
-        optimizer = Adam() if optimizer is None else optimizer
-        if not isinstance(optimizer, Optimizer):
-            raise must_be("optimizer", "a fastnn optimizer such as fastnn.Adam()", optimizer, TypeError)
-        epochs, l2 = validation.size("epochs", epochs), validation.number("l2", l2, low=0.0)
-        threads = backends.thread_count("threads", threads)
-        shuffle = validation.flag("shuffle", shuffle)
-        if not isinstance(callbacks, list | tuple) or not all(callable(callback) for callback in callbacks):
-            raise must_be("callbacks", "a sequence of callables", callbacks, TypeError)
-        X, y, labels, weights = self._data(X, y, sample_weight, class_weight)
-        rows = len(X)
-        batch = rows if batch_size is None else validation.size("batch_size", batch_size)
-        if batch > rows:
-            raise must_be("batch_size", f"at most the {rows} samples, or None for all", batch_size)
-        if validation_data is not None:
-            if not isinstance(validation_data, list | tuple) or len(validation_data) not in (2, 3):
-                raise must_be("validation_data", "None, (X, y) or (X, y, sample_weight)", validation_data, TypeError)
-            held_out = self._data(*validation_data[:2], *validation_data[2:], prefix="validation ", like=X)
-        history = History(epochs)
-        bar = progress_bars.make(progress, epochs)
-        if self.layout is None:
-            self.build(X.shape[1])
+        return training.fit(
+            self,
+            X,
+            y,
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            l2=l2,
+            validation_data=validation_data,
+            validation_split=validation_split,
+            metrics=metrics,
+            callbacks=callbacks,
+            progress=progress,
+            threads=threads,
+            resume=resume,
+        )
 
-        plan = self._plan(batch, threads, backends.WITH_LOSS | backends.WITH_GRADIENT)
-        plan.data(X, y, weights, labels)
-        self._prepare(plan, optimizer, l2, shuffle and batch < rows)
-        each_epoch = None
-        if validation_data is not None or callbacks:
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        optimizer: Optimizer | None = None,
+        sample_weight: ArrayLike | None = None,
+        l2: float = 0.0,
+        threads: int | None = None,
+    ) -> float:
+        """One step with these rows as its batch, from the current weights and optimizer state on.
 
-            def each_epoch():
-                if validation_data is not None:
-                    history._validation.append(self._loss_on(*held_out, threads))
-                return any([callback(self, history) for callback in callbacks])
+        Parameters
+        ----------
+        X : array-like (m, n_features)
+            Samples.
+        y : array-like
+            Targets, as for `fit`.
+        optimizer : Optimizer, optional
+            Default Adam(). A schedule gives its first rate.
+        sample_weight : array-like (m,), optional
+            Weights of the samples.
+        l2 : float
+            As for `fit`.
+        threads : int, optional
+            Threads that may take part.
 
-        try:
-            Loop(self, plan, optimizer, epochs, history).run(bar, each_epoch)
-        finally:
-            bar.close()
-        return history
+        Returns
+        -------
+        float
+            The loss before the step, with the l2 term.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an argument that is not accepted; the net is then as it was.
+        DivergedError
+            If the loss or a parameter is not finite; the weights are those before the step.
+        """
+        return training.partial_fit(self, X, y, optimizer, sample_weight, l2, threads)
 
     def _data(self, X, y, sample_weight=None, class_weight=None, prefix="", like=None):
         """Checked (X, y, labels, weights) in the net's dtype."""
         features = self.n_features if like is None else like.shape[1]
         X = validation.matrix(f"{prefix}X", X, self.dtype, features)
-        outputs = self.layers[-1].units
+        outputs = self.outputs
         y, labels = validation.targets(f"{prefix}y", y, self.dtype, len(X), self.loss, outputs)
         weights = validation.sample_weights(f"{prefix}sample_weight", sample_weight, self.dtype, len(X))
         by_class = validation.class_weights(class_weight, y, labels, outputs)
@@ -150,15 +203,37 @@ class Sequential(Net):
             weights = (by_class if weights is None else weights * by_class).astype(self.dtype)
         return X, y, labels, weights
 
-    def _plan(self, batch, threads, flags):
+    @property
+    def _scales_targets(self):
+        return self.loss not in FUSED and self.dense[-1].activation == "linear"
+
+    def _plan(self, batch, threads, flags, drops=False):
         """A plan of this net for `batch` rows at a time."""
         gradient = bool(flags & backends.WITH_GRADIENT)
-        plan = backends.make_plan(self.layout, self.parameters, batch, threads, gradient)
-        plan.set(COMMAND=backends.PASS, FLAGS=flags, LOSS=backends.loss_code(self.loss), LOGITS=self.loss in FUSED)
-        plan.reals[backends.real("LOSS_PARAM")] = self.huber_delta
+        parameters = self._asked() if flags & backends.WRITE_OUTPUT else self.parameters
+        plan = backends.make_plan(self.layout, parameters, batch, threads, gradient, drops)
+        plan.set(COMMAND=backends.PASS, FLAGS=flags)
+        backends.set_loss(plan, self.loss, self.huber_delta, self.loss in FUSED)
         return plan
 
-    def _prepare(self, plan, optimizer, l2, shuffle):
+    def _learn(self, X, y):
+        """Build the net for these data, where that was not done, and learn their standardisation."""
+        if self.layout is None:
+            self.build(X.shape[1])
+        if self.standardize and self.standardization is None:
+            self.standardization = standardization.learn(X, y if self._scales_targets else None, self.outputs)
+
+    def _give(self, plan, X, y, labels, weights, shuffle=False):
+        """Name the rows that a plan with a loss visits, and how it visits them."""
+        learned, shifts, scales = self.standardization, None, None
+        if learned is not None:
+            shifts, scales = learned.mean.astype(self.dtype), (1 / learned.std).astype(self.dtype)
+            if self._scales_targets:
+                y = standardization.scaled_targets(learned, y)
+        plan.data(X, y, weights, labels)
+        plan.visit(shuffle, shifts, scales)
+
+    def _prepare(self, plan, optimizer, l2):
         """Give a plan its optimizer, with the state that goes with it."""
         if optimizer.kernel != self._rule:
             self._forget_optimizer()
@@ -167,21 +242,21 @@ class Sequential(Net):
             OPTIMIZER=backends.optimizer_code(optimizer.kernel),
             STATE_1=self._state[0],
             STATE_2=self._state[1],
-            SHUFFLE=shuffle,
             SEED=self.seed,
             STEP=self._step,
             EPOCH=self._epoch,
         )
         for name, value in (optimizer.settings() | {"L2": l2}).items():
             plan.reals[backends.real(name)] = value
+        plan.clip(optimizer.clip_value, optimizer.clip_norm)
 
-    def _loss_on(self, X, y, labels, weights, threads=None):
+    def _loss_plan(self, X, y, labels, weights, threads=None):
+        """A plan for the loss of these rows, whatever the parameters are when it is carried out."""
         plan = self._plan(len(X), backends.thread_count("threads", threads), backends.WITH_LOSS)
-        plan.data(X, y, weights, labels)
-        run_pass(plan)
-        return float(plan.reals[backends.real("LAST_LOSS")])
+        self._give(plan, X, y, labels, weights)
+        return plan
 
-    def predict(self, X, threads=None):
+    def predict(self, X: ArrayLike, threads: int | None = None) -> Floats:
         """Outputs of the net: probabilities for sigmoid and softmax, numbers for the rest.
 
         Parameters
@@ -199,9 +274,9 @@ class Sequential(Net):
         self._must_be_built()
         X = validation.matrix("X", X, self.dtype, self.layout.n_features, finite=False)
         threads = backends.thread_count("threads", threads)
-        out = np.empty((len(X), self.layers[-1].units), self.dtype)
+        out = np.empty((len(X), self.outputs), self.dtype)
         if len(X) <= FEW_ROWS:
-            inference.run(inference.freeze(self.layout, self.parameters), X, out)
+            inference.run(inference.freeze(self.layout, self._asked()), X, out)
             return out
         plan = self._plan(len(X), threads, backends.WRITE_OUTPUT)
         plan.data(X)
@@ -209,7 +284,7 @@ class Sequential(Net):
         run_pass(plan)
         return out
 
-    def predict_labels(self, X, threads=None):
+    def predict_labels(self, X: ArrayLike, threads: int | None = None) -> Integers:
         """Classes.
 
         Parameters
@@ -232,10 +307,17 @@ class Sequential(Net):
         """
         if self.loss not in FUSED:
             raise must_be("loss", "a cross-entropy for predict_labels", self.loss)
-        return metrics.labels(self.predict(X, threads), self.loss)
+        return scores.labels(self.predict(X, threads), self.loss)
 
-    def evaluate(self, X, y, sample_weight=None, threads=None):
-        """Loss and a score.
+    def evaluate(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        threads: int | None = None,
+        metrics: Metrics = (),
+    ) -> dict[str, float]:
+        """Loss and scores.
 
         Parameters
         ----------
@@ -247,24 +329,27 @@ class Sequential(Net):
             Weights of the samples, in the loss and in the score.
         threads : int, optional
             Threads that may take part.
+        metrics : sequence of str or callable
+            More scores, as for `fit`.
 
         Returns
         -------
         dict
             "loss" (without l2), and "accuracy" for cross-entropies (share of right labels), else "r2" (share of the
-            variance explained, mean over outputs; NaN for constant targets).
+            variance explained, mean over outputs; NaN for constant targets); then the metrics.
         """
         self._must_be_built()
+        default = "accuracy" if self.loss in FUSED else "r2"
+        wanted = scores.resolve([default], self.loss) + scores.resolve(metrics, self.loss)
         X, y, labels, weights = self._data(X, y, sample_weight)
-        result = {"loss": self._loss_on(X, y, labels, weights, threads)}
+        scores.check(wanted, y, self.loss, self.outputs, weights)
         outputs = self.predict(X, threads)
-        if self.loss in FUSED:
-            result["accuracy"] = metrics.accuracy(outputs, y, self.loss, weights)
-        else:
-            result["r2"] = metrics.r2(outputs, y, weights)
-        return result
+        found = {score.name: score.compute(outputs, y, weights) for score in wanted}
+        return {"loss": loss_of(self._loss_plan(X, y, labels, weights, threads))} | found
 
-    def loss_and_gradient(self, X, y, sample_weight=None, threads=None):
+    def loss_and_gradient(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, threads: int | None = None
+    ) -> tuple[float, Floats]:
         """Mean loss, and its gradient with respect to all parameters.
 
         Parameters
@@ -289,7 +374,9 @@ class Sequential(Net):
         run_pass(plan)
         return float(plan.reals[backends.real("LAST_LOSS")]), plan.gradients[0].copy()
 
-    def input_gradient(self, X, y, sample_weight=None, threads=None):
+    def input_gradient(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, threads: int | None = None
+    ) -> Floats:
         """Gradient of the mean loss with respect to the inputs.
 
         Parameters
@@ -312,6 +399,8 @@ class Sequential(Net):
         out = np.empty((plan["ROWS"], self.n_features), self.dtype)
         plan.set(OUT=out, OUT_STRIDE=out.shape[1])
         run_pass(plan)
+        if self.standardization is not None:
+            out /= self.standardization.std
         return out
 
     def _gradient_plan(self, X, y, sample_weight, threads, flags):
@@ -319,5 +408,5 @@ class Sequential(Net):
         X, y, labels, weights = self._data(X, y, sample_weight)
         flags |= backends.WITH_LOSS | backends.WITH_GRADIENT
         plan = self._plan(len(X), backends.thread_count("threads", threads), flags)
-        plan.data(X, y, weights, labels)
+        self._give(plan, X, y, labels, weights)
         return plan

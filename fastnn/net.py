@@ -1,11 +1,19 @@
 """What a net is: layers, a loss, and parameters in one flat vector."""
 
-import numpy as np
+from collections.abc import Sequence
+from typing import Self
 
-from . import backends, inference, validation
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import backends, custom, inference, standardization, storage, validation
+from .backends import Floats
+from .custom import Pair
 from .errors import NotBuiltError, described, must_be, unknown_name
+from .inference import Frozen
 from .initializers import initialize
-from .layers import Dense
+from .layers import Dense, Dropout
+from .storage import PathLike
 
 FUSED = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
 
@@ -13,19 +21,32 @@ FUSED = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
 class Net:
     """The part of `Sequential` that needs no data."""
 
-    def __init__(self, layers, loss=None, dtype="float32", device="cpu", seed=0, huber_delta=1.0):
-        accepted = "a list of at least one fastnn.Dense"
-        if not isinstance(layers, list | tuple) or not all(isinstance(layer, Dense) for layer in layers):
+    def __init__(
+        self,
+        layers: Sequence[Dense | Dropout],
+        loss: str | Pair | None = None,
+        dtype: DTypeLike = "float32",
+        device: str = "cpu",
+        seed: int = 0,
+        huber_delta: float = 1.0,
+        standardize: bool = False,
+    ) -> None:
+        accepted = "a list of fastnn.Dense, with at most one fastnn.Dropout before each"
+        if not isinstance(layers, list | tuple) or not all(isinstance(layer, Dense | Dropout) for layer in layers):
             raise must_be("layers", accepted, layers, TypeError)
-        if not layers:
+        dropped = [isinstance(layer, Dropout) for layer in layers]
+        if not layers or dropped[-1] or any(a and b for a, b in zip(dropped, dropped[1:], strict=False)):
             raise must_be("layers", accepted, layers)
         self.layers = list(layers)
-        last = self.layers[-1].activation
-        if any(layer.activation == "softmax" for layer in self.layers[:-1]):
+        self.dense = [layer for layer in layers if isinstance(layer, Dense)]
+        last = self.dense[-1].activation
+        if any(layer.activation == "softmax" for layer in self.dense[:-1]):
             raise must_be("activation", "other than 'softmax' before the last layer", "softmax")
         if loss is None:
             loss = {activation: name for name, activation in FUSED.items()}.get(last, "mse")
-        if loss not in backends.LOSSES:
+        if isinstance(loss, tuple):
+            custom.check_loss(loss, last)
+        elif loss not in backends.LOSSES:
             raise unknown_name("loss", loss, backends.LOSSES)
         needed = FUSED.get(loss)
         if needed is not None and last != needed or last == "softmax" and loss != "cross_entropy":
@@ -33,8 +54,8 @@ class Net:
                 "'binary_cross_entropy' with a sigmoid output, 'cross_entropy' with softmax, another without softmax"
             )
             raise must_be("loss", pairs, described(f"{loss!r} with {last!r}"))
-        if last == "softmax" and self.layers[-1].units < 2:
-            raise must_be("units", "at least 2 for a softmax layer", self.layers[-1].units)
+        if last == "softmax" and self.outputs < 2:
+            raise must_be("units", "at least 2 for a softmax layer", self.outputs)
         self.loss = loss
         try:
             self.dtype = None if dtype is None else np.dtype(dtype)
@@ -50,17 +71,23 @@ class Net:
             raise must_be("seed", "a non-negative int below 2**63", seed)
         self.seed = int(seed)
         self.huber_delta = validation.number("huber_delta", huber_delta, above=0.0)
-        self.layout = self.parameters = None
+        self.standardize = validation.flag("standardize", standardize)
+        self.layout = self.parameters = self.standardization = None
         self._forget_optimizer()
         self._epoch = 0  # epochs since the build: the shuffle goes on from fit to fit
 
     @property
-    def n_features(self):
+    def n_features(self) -> int | None:
         """Number of inputs, None before `build`."""
         return None if self.layout is None else self.layout.n_features
 
     @property
-    def parameter_slices(self):
+    def outputs(self) -> int:
+        """Number of outputs."""
+        return self.dense[-1].units
+
+    @property
+    def parameter_slices(self) -> list[tuple[slice, slice]]:
         """(W slice, b slice) of each layer into `parameters` and into a flat gradient."""
         self._must_be_built()
         return [
@@ -68,7 +95,7 @@ class Net:
             for (n_in, n_out), (w, b) in zip(self.layout.sizes, self.layout.offsets, strict=True)
         ]
 
-    def build(self, n_features):
+    def build(self, n_features: int) -> Self:
         """Make the parameters and draw their starting values; `fit` does it where it was not done.
 
         Parameters
@@ -82,39 +109,63 @@ class Net:
             The net itself.
         """
         n_features = validation.size("n_features", n_features)
-        layout = backends.Layout(
-            n_features,
-            [layer.units for layer in self.layers],
-            [backends.activation_code(layer.activation) for layer in self.layers],
-            [layer.alpha or 0.0 for layer in self.layers],
-        )
+        layout = self._make_layout(n_features)
         try:
             parameters = np.zeros(layout.size, self.dtype)
         except MemoryError:
             raise MemoryError(
                 f"no memory for {layout.size:,} parameters, {layout.size * self.dtype.itemsize:,} bytes"
             ) from None
-        self.layout, self.parameters = layout, parameters
+        self.layout, self.parameters, self.standardization = layout, parameters, None
         self._forget_optimizer()
         self._epoch = 0
-        for i, (layer, (W, b)) in enumerate(zip(self.layers, self._views(), strict=True)):
+        for i, (layer, (W, b)) in enumerate(zip(self.dense, self._views(), strict=True)):
             rng = np.random.default_rng((self.seed, i))
             n_out, n_in = W.shape
             W[...] = initialize(layer.kernel_initializer, n_in, n_out, W.shape, rng)
             b[...] = initialize(layer.bias_initializer, n_in, n_out, b.shape, rng)
         return self
 
+    def _make_layout(self, n_features):
+        before = [None, *self.layers]
+        rates = [
+            before[i].rate if isinstance(before[i], Dropout) else 0.0
+            for i, layer in enumerate(self.layers)
+            if isinstance(layer, Dense)
+        ]
+        return backends.make_layout(n_features, self.dense, rates, self.dtype)
+
+    def __getstate__(self):
+        return vars(self) | {"layout": self.n_features}  # a layout holds addresses of this process
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        if self.layout is not None:
+            self.layout = self._make_layout(self.layout)
+
+    def _view(self, i, parameters):
+        """Views (W, b) of one layer into flat parameters."""
+        w, b = self.parameter_slices[i]
+        n_in, n_out = self.layout.sizes[i]
+        return parameters[w].reshape(n_out, n_in), parameters[b]
+
     def _views(self):
         """Views (W, b) of each layer's parameters."""
-        shapes = self.layout.sizes
-        for (w, b), (n_in, n_out) in zip(self.parameter_slices, shapes, strict=True):
-            yield self.parameters[w].reshape(n_out, n_in), self.parameters[b]
+        for i in range(len(self.dense)):
+            yield self._view(i, self.parameters)
+
+    def _asked(self):
+        """The parameters that prediction works with: the standardisation is folded into the first and last layer."""
+        if self.standardization is None:
+            return self.parameters
+        ends = (lambda flat: self._view(0, flat)), (lambda flat: self._view(-1, flat))
+        return standardization.folded(self.standardization, self.parameters, *ends)
 
     def _must_be_built(self):
         if self.layout is None:
             raise NotBuiltError("the net has no parameters yet: call build(n_features) or fit(X, y) first")
 
-    def get_weights(self):
+    def get_weights(self) -> list[Floats]:
         """The parameters, copied.
 
         Returns
@@ -125,7 +176,7 @@ class Net:
         self._must_be_built()
         return [array.copy() for pair in self._views() for array in pair]
 
-    def set_weights(self, weights):
+    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
         """Replace the parameters; the optimizer starts afresh.
 
         Parameters
@@ -135,7 +186,7 @@ class Net:
         """
         self._must_be_built()
         targets = [array for pair in self._views() for array in pair]
-        names = [f"{kind}{i + 1}" for i in range(len(self.layers)) for kind in "Wb"]
+        names = [f"{kind}{i + 1}" for i in range(len(self.dense)) for kind in "Wb"]
         accepted = f"a list of the {len(targets)} arrays {', '.join(names)}"
         if not isinstance(weights, list | tuple):
             raise must_be("weights", accepted, weights, TypeError)
@@ -149,7 +200,7 @@ class Net:
             target[...] = value
         self._forget_optimizer()
 
-    def freeze(self):
+    def freeze(self) -> Frozen:
         """The net as it is now, for `fastnn.apply`: also in the user's own @njit functions.
 
         Returns
@@ -158,9 +209,31 @@ class Net:
             A named tuple of arrays that cannot be written to; later fits do not change it.
         """
         self._must_be_built()
-        return inference.freeze(self.layout, self.parameters.copy())
+        return inference.freeze(self.layout, self._asked().copy())
 
-    def summary(self):
+    def save(self, path: PathLike) -> None:
+        """Write the net to a file, for `fastnn.load` (extra `checkpoint`).
+
+        Parameters
+        ----------
+        path : path-like
+            In the safetensors format: arrays W1, b1, ..., and the layers as metadata. What stood there is replaced
+            when the new file is whole and on the disk.
+
+        Raises
+        ------
+        NotBuiltError
+            Without parameters.
+        TypeError, ValueError
+            For a path that cannot be written to, or a net with functions of your own.
+        OSError
+            Where writing fails; what stood there is left as it was.
+        ImportError
+            Without safetensors.
+        """
+        storage.save(self, path)
+
+    def summary(self) -> str:
         """A table of the layers.
 
         Returns
@@ -171,7 +244,10 @@ class Net:
         lines = [f"{'layer':<24}{'inputs':>10}{'outputs':>10}{'parameters':>14}"]
         inputs, count = self.n_features, 0
         for layer in self.layers:
-            name = f"Dense {layer.activation}"
+            if isinstance(layer, Dropout):
+                lines.append(repr(layer))
+                continue
+            name = f"Dense {layer.activation if isinstance(layer.activation, str) else custom.shown(layer.activation)}"
             if inputs is None:
                 lines.append(f"{name:<24}{'?':>10}{layer.units:>10,}{'?':>14}")
             else:
@@ -180,11 +256,12 @@ class Net:
                 count += own
             inputs = layer.units
         known = "?" if self.layout is None else f"{count:,}"
-        lines.append(f"{f'loss {self.loss}, {self.dtype}':<44}{known:>14}")
+        loss = self.loss if isinstance(self.loss, str) else custom.shown(self.loss)
+        lines.append(f"{f'loss {loss}, {self.dtype}':<44}{known:>14}")
         return "\n".join(lines)
 
-    def __repr__(self):
-        return f"{type(self).__name__}({self.layers!r}, loss={self.loss!r}, dtype={str(self.dtype)!r})"
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.layers!r}, loss={custom.shown(self.loss)}, dtype={str(self.dtype)!r})"
 
     def _forget_optimizer(self):
         self._state, self._rule, self._step = None, None, 0

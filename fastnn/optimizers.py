@@ -1,25 +1,30 @@
 """Optimizers: hyperparameters, and the name of the kernel that uses them. Formulas and defaults are torch's."""
 
 from .errors import must_be
-from .schedules import as_schedule
+from .schedules import Schedule, as_schedule
 from .validation import number
 
 
 class Optimizer:
     """An update rule: `kernel` names it, `settings` gives the plan's numbers."""
 
-    kernel = None
+    kernel: str | None = None
 
-    def __init__(self, learning_rate, weight_decay):
+    def __init__(
+        self, learning_rate: float | Schedule, weight_decay: float, clip_norm: float | None, clip_value: float | None
+    ) -> None:
         self.learning_rate = as_schedule(learning_rate)
         self.weight_decay = number("weight_decay", weight_decay, low=0.0)
+        self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, above=0.0)
+        self.clip_value = None if clip_value is None else number("clip_value", clip_value, above=0.0)
 
-    def settings(self):
+    def settings(self) -> dict[str, float]:
         """The plan's numbers, by name."""
         return {"WEIGHT_DECAY": self.weight_decay}
 
-    def __repr__(self):
-        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in vars(self).items())})"
+    def __repr__(self) -> str:
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in given.items())})"
 
 
 class SGD(Optimizer):
@@ -35,10 +40,22 @@ class SGD(Optimizer):
         Look ahead along the velocity; needs momentum.
     weight_decay : float
         Adds weight_decay * parameter to every gradient.
+    clip_norm : float, optional
+        Limit of the norm of the whole gradient, after clip_value (torch.nn.utils.clip_grad_norm_).
+    clip_value : float, optional
+        Limit of each element of the gradient, which has its l2 term and not yet weight_decay.
     """
 
-    def __init__(self, learning_rate=1e-3, momentum=0.0, nesterov=False, weight_decay=0.0):
-        super().__init__(learning_rate, weight_decay)
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 1e-3,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay, clip_norm, clip_value)
         self.momentum = number("momentum", momentum, low=0.0, below=1.0)
         if not isinstance(nesterov, bool):
             raise must_be("nesterov", "a bool", nesterov, TypeError)
@@ -47,11 +64,11 @@ class SGD(Optimizer):
         self.nesterov = nesterov
 
     @property
-    def kernel(self):
+    def kernel(self) -> str:
         """sgd, momentum or nesterov."""
         return "nesterov" if self.nesterov else "momentum" if self.momentum else "sgd"
 
-    def settings(self):
+    def settings(self) -> dict[str, float]:
         """The plan's numbers, by name."""
         return super().settings() | {"MOMENTUM": self.momentum}
 
@@ -71,16 +88,29 @@ class RMSprop(Optimizer):
         Share of the velocity that is kept, in [0, 1).
     weight_decay : float
         Adds weight_decay * parameter to every gradient.
+    clip_norm : float, optional
+        Limit of the norm of the whole gradient, after clip_value (torch.nn.utils.clip_grad_norm_).
+    clip_value : float, optional
+        Limit of each element of the gradient, which has its l2 term and not yet weight_decay.
     """
 
     kernel = "rmsprop"
 
-    def __init__(self, learning_rate=1e-2, rho=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0):
-        super().__init__(learning_rate, weight_decay)
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 1e-2,
+        rho: float = 0.99,
+        eps: float = 1e-8,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay, clip_norm, clip_value)
         self.rho, self.eps = number("rho", rho, low=0.0, below=1.0), number("eps", eps, above=0.0)
         self.momentum = number("momentum", momentum, low=0.0, below=1.0)
 
-    def settings(self):
+    def settings(self) -> dict[str, float]:
         """The plan's numbers, by name."""
         return super().settings() | {"MOMENTUM": self.momentum, "BETA2": self.rho, "EPS": self.eps}
 
@@ -98,17 +128,30 @@ class Adam(Optimizer):
         Added to the root.
     weight_decay : float
         Adds weight_decay * parameter to every gradient.
+    clip_norm : float, optional
+        Limit of the norm of the whole gradient, after clip_value (torch.nn.utils.clip_grad_norm_).
+    clip_value : float, optional
+        Limit of each element of the gradient, which has its l2 term and not yet weight_decay.
     """
 
     kernel = "adam"
 
-    def __init__(self, learning_rate=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
-        super().__init__(learning_rate, weight_decay)
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay, clip_norm, clip_value)
         self.beta1 = number("beta1", beta1, low=0.0, below=1.0)
         self.beta2 = number("beta2", beta2, low=0.0, below=1.0)
         self.eps = number("eps", eps, above=0.0)
 
-    def settings(self):
+    def settings(self) -> dict[str, float]:
         """The plan's numbers, by name."""
         return super().settings() | {"BETA1": self.beta1, "BETA2": self.beta2, "EPS": self.eps}
 
@@ -126,11 +169,24 @@ class AdamW(Adam):
         Added to the root.
     weight_decay : float
         Each step shrinks every parameter by learning_rate * weight_decay of itself.
+    clip_norm : float, optional
+        Limit of the norm of the whole gradient, after clip_value (torch.nn.utils.clip_grad_norm_).
+    clip_value : float, optional
+        Limit of each element of the gradient, which has its l2 term and not yet weight_decay.
     """
 
-    def __init__(self, learning_rate=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=1e-2):
-        super().__init__(learning_rate, beta1, beta2, eps, weight_decay)
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, beta1, beta2, eps, weight_decay, clip_norm, clip_value)
 
-    def settings(self):
+    def settings(self) -> dict[str, float]:
         """The plan's numbers, by name."""
         return super().settings() | {"WEIGHT_DECAY": 0.0, "DECOUPLED": self.weight_decay}

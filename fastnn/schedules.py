@@ -1,30 +1,32 @@
-"""Learning rates that change with the epoch (counted from 0 in each fit)."""
+"""Learning rates that change in the course of a fit; positions are counted in epochs, from 0 in each fit."""
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .validation import number, size
 
 
 class Schedule:
-    """A learning rate for each epoch. A schedule of your own overrides `rates`."""
+    """A learning rate for each step. A schedule of your own overrides `rates`."""
 
-    def rates(self, epochs):
-        """Learning rates.
+    def rates(self, epochs: ArrayLike) -> NDArray[np.float64]:
+        """Learning rates; those of this module change from epoch to epoch, WarmUp at every step.
 
         Parameters
         ----------
-        epochs : array of int
-            Epochs of this fit, from 0.
+        epochs : array of float
+            Places in this fit, in epochs: 2.5 is half-way through the third.
 
         Returns
         -------
         array of float64
             One rate for each.
         """
-        return self._rates(np.asarray(epochs))
+        return self._rates(np.floor(epochs))
 
-    def __repr__(self):
-        return f"{type(self).__name__}({', '.join(f'{k}={v:g}' for k, v in vars(self).items())})"
+    def __repr__(self) -> str:
+        settings = (f"{k}={v if isinstance(v, Schedule) else f'{v:g}'}" for k, v in vars(self).items())
+        return f"{type(self).__name__}({', '.join(settings)})"
 
 
 class Constant(Schedule):
@@ -36,7 +38,7 @@ class Constant(Schedule):
         The learning rate.
     """
 
-    def __init__(self, rate):
+    def __init__(self, rate: float) -> None:
         self.rate = number("rate", rate, low=0.0)
 
     def _rates(self, epochs):
@@ -56,7 +58,7 @@ class StepDecay(Schedule):
         What each drop multiplies the rate by.
     """
 
-    def __init__(self, rate, every, factor):
+    def __init__(self, rate: float, every: int, factor: float) -> None:
         self.rate, self.every = number("rate", rate, low=0.0), size("every", every)
         self.factor = number("factor", factor, low=0.0)
 
@@ -77,7 +79,7 @@ class CosineDecay(Schedule):
         Rate at the end.
     """
 
-    def __init__(self, rate, epochs, floor=0.0):
+    def __init__(self, rate: float, epochs: int, floor: float = 0.0) -> None:
         self.rate, self.epochs = number("rate", rate, low=0.0), size("epochs", epochs)
         self.floor = number("floor", floor, low=0.0)
 
@@ -97,15 +99,52 @@ class InverseTimeDecay(Schedule):
         How fast it falls.
     """
 
-    def __init__(self, rate, decay):
+    def __init__(self, rate: float, decay: float) -> None:
         self.rate, self.decay = number("rate", rate, low=0.0), number("decay", decay, low=0.0)
 
     def _rates(self, epochs):
         return self.rate / (1.0 + self.decay * epochs)
 
 
-def as_schedule(learning_rate):
-    """`learning_rate` if it is a schedule, else a Constant of that number."""
-    if isinstance(learning_rate, Schedule):
-        return learning_rate
-    return Constant(number("learning_rate", learning_rate, low=0.0, accepted="a non-negative float or a Schedule"))
+class WarmUp(Schedule):
+    """From `start` in a straight line, step by step, to the rate of a schedule, which then goes on.
+
+    Parameters
+    ----------
+    rate : float or Schedule
+        Rate after the warm-up. The schedule counts the epochs of the warm-up, too: the line ends at what it gives
+        there.
+    epochs : int
+        Epochs that the warm-up takes.
+    start : float
+        Rate of the first step.
+    """
+
+    def __init__(self, rate: float | Schedule, epochs: int, start: float = 0.0) -> None:
+        self.rate, self.epochs = as_schedule(rate, "rate"), size("epochs", epochs)
+        self.start = number("start", start, low=0.0)
+
+    def rates(self, epochs: ArrayLike) -> NDArray[np.float64]:
+        """Learning rates, the line included.
+
+        Parameters
+        ----------
+        epochs : array of float
+            Places in this fit, in epochs.
+
+        Returns
+        -------
+        array of float64
+            One rate for each.
+        """
+        epochs = np.asarray(epochs, np.float64)
+        end = np.asarray(self.rate.rates(np.full(1, float(self.epochs))))[0]
+        line = self.start + (end - self.start) * (epochs / self.epochs)
+        return np.where(epochs < self.epochs, line, self.rate.rates(epochs))
+
+
+def as_schedule(rate, name="learning_rate"):
+    """`rate` if it is a schedule, else a Constant of that number."""
+    if isinstance(rate, Schedule):
+        return rate
+    return Constant(number(name, rate, low=0.0, accepted="a non-negative float or a Schedule"))

@@ -18,6 +18,15 @@ def size(name, value):
     return int(value)
 
 
+def count(name, value):
+    """An int that is not negative."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise must_be(name, "a non-negative int", value, TypeError)
+    if value < 0:
+        raise must_be(name, "a non-negative int", value)
+    return int(value)
+
+
 def flag(name, value):
     """A bool."""
     if not isinstance(value, bool | np.bool_):

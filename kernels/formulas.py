@@ -28,8 +28,13 @@ BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MSE, MAE, HUBER = range(len(LOSSES))
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "rmsprop", "adam")
 SGD, MOMENTUM, NESTEROV, RMSPROP, ADAM = range(len(OPTIMIZERS))
 
+# The user's own function, whose address stands in the plan
+CUSTOM = 99
+
 # Activations whose derivative is not a function of their output: Z must be kept beside A.
-NEEDS_INPUT = (SILU, GELU, GELU_TANH)
+NEEDS_INPUT = (SILU, GELU, GELU_TANH, CUSTOM)
+# Dropout draws numbers of this many bits.
+CHANCE_BITS = 24
 # parameter (alpha or delta) where the caller names none
 DEFAULT_ALPHA = {"leaky_relu": 0.01, "elu": 1.0}
 
@@ -50,7 +55,9 @@ def make(ops, jit):
     namespace
         `activations`: by code, the pair g(param, z) and g'(param, z, a), where a = g(z) is used if that is enough;
         None for softmax, which looks at a whole row. `losses`: by code, f(param, z, y) giving (loss, derivative by z)
-        of one output; None for cross_entropy. `sgd`, `momentum`, `rmsprop`, `adam`: the updates.
+        of one output; None for cross_entropy. `sgd`, `momentum`, `rmsprop`, `adam`: the updates. `sample_word(key,
+        sample)` and `chance(word, unit)`: the random number, of CHANCE_BITS bits, that dropout draws for a unit and a
+        sample; on integers of 32 or 64 bits.
     """
     select, like, absolute, sqrt = ops.select, ops.like, ops.absolute, ops.sqrt
     exp, expm1, log1p, tanh, sigmoid, erf = ops.exp, ops.expm1, ops.log1p, ops.tanh, ops.sigmoid, ops.erf
@@ -169,6 +176,22 @@ def make(ops, jit):
         return loss, select(error > delta, delta, select(error < -delta, -delta, error))
 
     @jit
+    def mixed(x):
+        """A well-mixed 32-bit function of the low 32 bits of x (the mixer "lowbias32", Wellons 2018)."""
+        x = (x ^ ((x >> 16) & 0xFFFF)) * 0x7FEB352D & 0xFFFFFFFF
+        x = (x ^ ((x >> 15) & 0x1FFFF)) * 0x846CA68B & 0xFFFFFFFF
+        return x ^ ((x >> 16) & 0xFFFF)
+
+    @jit
+    def sample_word(key, sample):
+        return mixed((sample ^ key) & 0xFFFFFFFF)
+
+    @jit
+    def chance(word, unit):
+        x = (word + unit * 0x9E3779B1) & 0xFFFFFFFF  # 2^32 over the golden ratio, to the next prime
+        return (mixed(x) >> 8) & 0xFFFFFF
+
+    @jit
     def sgd(theta, grad, rate, decay):
         """New theta by gradient descent."""
         return theta - rate * (grad + decay * theta)
@@ -216,6 +239,8 @@ def make(ops, jit):
             None,
         ),
         losses=(binary_cross_entropy, None, mse, mae, huber),
+        sample_word=sample_word,
+        chance=chance,
         sgd=sgd,
         momentum=momentum,
         rmsprop=rmsprop,

@@ -10,7 +10,9 @@ import os
 import pickle
 import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
@@ -29,6 +31,8 @@ except (
 ):  # likewise: inner kernels are then optimised once more at every level, which takes three times as long
     JITCodeLibrary = None
 
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
 # Products and reductions may be reordered; elementary functions, losses and finite checks may only be contracted:
 # reassoc turns the error of a range reduction from 1.5e-8 into 2.4e-7. Never nnan or ninf: divergence must be seen.
 FAST = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
@@ -38,7 +42,7 @@ EXACT = frozenset({"contract"})
 COMPILED = not numba.config.DISABLE_JIT
 
 
-def jit(math, public=False):
+def jit(math: frozenset[str], public: bool = False) -> Callable[[Kernel], Kernel]:
     """Decorator for a kernel compiled with the fastmath set `math`.
 
     An inner kernel (the default) is called from compiled code only. A public one can also be called from Python and
@@ -64,6 +68,25 @@ def jit(math, public=False):
         return dispatcher
 
     return decorate
+
+
+_callbacks = {}  # by address: kept alive, and what `cpu/plain.py` calls
+
+
+def callback(function, signature):
+    """Address of `function`, compiled for a signature of C: called with an address in a plan, and never freed."""
+    if not COMPILED:
+        address = len(_callbacks) + 1
+        _callbacks[address] = function
+        return address
+    compiled = numba.cfunc(signature, error_model="numpy")(function)
+    _callbacks[compiled.address] = compiled
+    return compiled.address
+
+
+def callback_at(address):
+    """The plain Python function at an address that `callback` gave."""
+    return _callbacks[int(address)]
 
 
 def _in_plain_python(function, public):

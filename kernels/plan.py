@@ -46,11 +46,17 @@ STATUS, STOP, TICKET, DONE = 0, 1, 8, 16
     WEIGHTS,
     BY_ROWS,
     LOSS,
+    LOSS_FUNCTION,
     LOGITS,
     OPTIMIZER,
     SHUFFLE,
+    GATHERS,
+    SHIFTS,
+    SCALES,
     LOADED,
     KEY,
+    DROPOUT_KEY,
+    SEEN,
     LEFT_BITS,
     RIGHT_BITS,
     SEED,
@@ -59,6 +65,8 @@ STATUS, STOP, TICKET, DONE = 0, 1, 8, 16
     STEP,
     STEPS,
     FINISHED,
+    CLIPS,
+    SQUARES,
     GRADIENTS,
     STATE_1,
     STATE_2,
@@ -77,26 +85,45 @@ STATUS, STOP, TICKET, DONE = 0, 1, 8, 16
     TARGETS_AT,
     WEIGHTS_AT,
     INPUT_DELTA_AT,
-) = range(24, 83)
-HEADER = 88
+) = range(24, 91)
+HEADER = 96
 
 # Record of a layer: sizes, parameters in the flat vector, and buffers in the scratch: inputs, pre-activations, outputs
-# and deltas as (features, LD); the inputs once more as (samples, features), below zero where they are the samples
-N_IN, N_OUT, W_AT, B_AT, ACTIVATION, X_AT, Z_AT, A_AT, DELTA_AT, TURNED_AT, RECORD = range(11)
+# and deltas as (features, LD); the inputs once more as (samples, features), below zero where they are the samples.
+# DROPS: the chance, of 1 << CHANCE_BITS, that an input is dropped. FUNCTION, SLOPE: addresses of a custom activation
+(
+    N_IN,
+    N_OUT,
+    W_AT,
+    B_AT,
+    ACTIVATION,
+    FUNCTION,
+    SLOPE,
+    DROPS,
+    X_AT,
+    Z_AT,
+    A_AT,
+    DELTA_AT,
+    TURNED_AT,
+    RECORD,
+) = range(14)
 # Record of a piece of the parameters: ROWS_OF x COLUMNS_OF of a layer's W, from ROW and COLUMN on; with COLUMN 0 the
 # biases of these rows, too
 LAYER, ROW, ROWS_OF, COLUMN, COLUMNS_OF, PIECE = range(6)
 
 # Float table: then the alpha of each layer
 (LOSS_PARAM, MOMENTUM, BETA1, BETA2, EPS, WEIGHT_DECAY, DECOUPLED, L2) = range(8)
-(RATE, ROOT_CORRECTION, SHRINK, BATCH_WEIGHT, EPOCH_LOSS, EPOCH_WEIGHT, LAST_LOSS, ALPHAS) = range(8, 16)
+(CLIP_VALUE, CLIP_NORM, GRADIENT_SCALE) = range(8, 11)
+(RATE, ROOT_CORRECTION, SHRINK, BATCH_WEIGHT, EPOCH_LOSS, EPOCH_WEIGHT, LAST_LOSS, ALPHAS) = range(11, 19)
 
 # Commands
 TRAIN, PASS = 0, 1
 # What a pass over the rows does beyond the forward pass
 WRITE_OUTPUT, WITH_LOSS, WITH_GRADIENT, WRITE_INPUT_GRADIENT = 1, 2, 4, 8
-# Phases, and statuses at the end of a run
-GRADIENT_PHASE, UPDATE_PHASE = 0, 1
+# How gradients are clipped: by value at once, by the norm of all only after all are there
+BY_VALUE, BY_NORM = 1, 2
+# Phases: the slots; the gradient of each piece, its update, or both in one visit. And statuses at the end of a run
+SLOT_PHASE, COLLECT_PHASE, UPDATE_PHASE, COLLECT_AND_UPDATE_PHASE = 0, 1, 2, 3
 FINE, DIVERGED = 0, 1
 # A ticket below zero sends helping threads home
 NOBODY = -1
@@ -127,10 +154,13 @@ class Layout:
         Activation codes.
     alphas : sequence of float
         Parameter of each activation.
+    rates : sequence of float
+        Share of each layer's inputs that is dropped in training.
+    functions : sequence of tuple
+        Addresses (function, slope) of each custom activation; zeros for the others.
     """
 
-    def __init__(self, n_features, units, activations, alphas):
-        self.arguments = (n_features, tuple(units), tuple(activations), tuple(alphas))
+    def __init__(self, n_features, units, activations, alphas, rates, functions):
         self.n_features = n_features
         self.units = tuple(units)
         self.sizes = list(zip((n_features, *units[:-1]), units, strict=True))
@@ -144,16 +174,12 @@ class Layout:
         self.size = end
         # the records of the layers, without buffers, and the alphas: what prediction of single rows reads
         self.records = np.zeros((len(self.units), RECORD), np.int64)
-        for record, (n_in, n_out), (w, b), code in zip(
-            self.records, self.sizes, self.offsets, activations, strict=True
-        ):
-            record[: ACTIVATION + 1] = n_in, n_out, w, b, code
+        facts = zip(self.records, self.sizes, self.offsets, activations, functions, rates, strict=True)
+        for record, size, offset, code, addresses, rate in facts:
+            record[: DROPS + 1] = *size, *offset, code, *addresses, round(rate * (1 << formulas.CHANCE_BITS))
         self.alphas = np.array(alphas, np.float64)
         for array in (self.records, self.alphas):
             array.flags.writeable = False
-
-    def __reduce__(self):
-        return Layout, self.arguments  # copies of its arrays would not be read-only
 
     def pieces(self):
         """Records of pieces that cover all parameters but the gaps."""
@@ -220,9 +246,11 @@ class Plan:
         Threads that may take part.
     gradient : bool
         Whether gradients are wanted.
+    drops : bool
+        Whether the inputs of layers are dropped as the layout says.
     """
 
-    def __init__(self, layout, theta, batch, width, step, threads, gradient):
+    def __init__(self, layout, theta, batch, width, step, threads, gradient, drops=False):
         self.layout, self.theta, self.dtype = layout, theta, theta.dtype
         slots, by_rows = layout.slots(batch), layout.by_rows(width)
         piecewise = gradient and layout.piecewise(batch, theta.itemsize, by_rows)
@@ -236,7 +264,9 @@ class Plan:
         self.table[pieces_at:] = pieces.ravel()
         self.reals = np.zeros(ALPHAS + len(layout.units))
         self.reals[ALPHAS:] = layout.alphas
-        self.slot_losses = np.zeros(slots)
+        self.reals[CLIP_VALUE] = self.reals[CLIP_NORM] = np.inf
+        self.reals[GRADIENT_SCALE] = 1.0
+        self.slot_losses, self.squares = np.zeros(slots), np.zeros(len(pieces))
         self.kept = {}  # the arrays whose addresses stand in the tables
         self.set(
             THREADS=self.threads,
@@ -254,8 +284,9 @@ class Plan:
             PIECEWISE=piecewise,
             BY_ROWS=by_rows,
             SLOT_LOSSES=self.slot_losses,
+            SQUARES=self.squares,
         )
-        size = self._place_buffers(layers_at, block, ld, piecewise)
+        size = self._place_buffers(layers_at, block, ld, piecewise, drops)
         self.set(SCRATCH=self.allocate((slots if piecewise else self.threads) * size), SCRATCH_SIZE=size)
         if gradient:
             self.gradients = self.allocate((1 if piecewise else slots) * layout.size).reshape(-1, layout.size)
@@ -264,7 +295,7 @@ class Plan:
                 room = round_up(_PIECE_ROWS * _PIECE_COLUMNS + max(layout.units), 64)
                 self.set(PIECE_ROOM=self.allocate(self.threads * room), PIECE_ROOM_SIZE=room)
 
-    def _place_buffers(self, layers_at, block, ld, piecewise):
+    def _place_buffers(self, layers_at, block, ld, piecewise, drops):
         """Offsets of every buffer in a scratch; gives its size."""
         layout, end = self.layout, 0
 
@@ -285,7 +316,9 @@ class Plan:
         inputs = place(0 if self["BY_ROWS"] else layout.n_features * ld)
         for i, record in enumerate(records):
             n_in, n_out = int(record[N_IN]), int(record[N_OUT])
-            record[X_AT] = inputs
+            if not drops:
+                record[DROPS] = 0
+            record[X_AT] = place(n_in * ld) if i > 0 and record[DROPS] else inputs
             record[A_AT] = inputs = place(n_out * ld)
             record[Z_AT] = place(n_out * ld) if record[ACTIVATION] in formulas.NEEDS_INPUT else inputs
             record[DELTA_AT] = place(n_out * ld) if piecewise else deltas[i % 2]
@@ -314,8 +347,21 @@ class Plan:
         self.set(ROWS=X.shape[0], X=X, X_STRIDE=X.strides[0] // X.itemsize)
         if y is not None:
             self.set(Y=y, Y_COLUMNS=y.size // y.shape[0], LABELS=labels)
-        if weights is not None:
-            self.set(WEIGHTS=weights)
+        self.set(WEIGHTS=0 if weights is None else weights)
+
+    def visit(self, shuffle=False, shifts=None, scales=None):
+        """How the rows are visited: in a new order each epoch, as (X - shifts) * scales with one of each a feature."""
+        self.set(SHUFFLE=shuffle)
+        if shifts is not None:
+            self.set(SHIFTS=shifts, SCALES=scales)
+        drops = self.table[self["LAYERS_AT"] + DROPS]
+        self.set(GATHERS=shuffle or shifts is not None or drops != 0)
+
+    def clip(self, value=None, norm=None):
+        """Limit the gradient of a training step: each element to [-value, value], then the norm of all to `norm`."""
+        for place, limit in ((CLIP_VALUE, value), (CLIP_NORM, norm)):
+            self.reals[place] = np.inf if limit is None else limit
+        self.set(CLIPS=(value is not None) * BY_VALUE | (norm is not None) * BY_NORM)
 
     def __getitem__(self, name):
         return int(self.table[globals()[name]])

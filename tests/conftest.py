@@ -1,10 +1,13 @@
 """What every test shares."""
 
+import os
 import signal
 
 import numba
 import pytest
 from hypothesis import settings
+
+os.environ["MPLBACKEND"] = "agg"  # no windows
 
 # a first example may compile; the same examples on every run; few in plain Python, which takes its time
 examples = 4 if numba.config.DISABLE_JIT else 40

@@ -57,11 +57,14 @@ def pair(
     seed=0,
     l2=0.0,
     weights=None,
+    drops=None,
     **options,
 ):
     """(fastnn net, reference net, weights): both start from the same weights, already rounded to dtype."""
     layers = []
-    for units, name in zip(widths[1:], activations, strict=True):
+    for i, (units, name) in enumerate(zip(widths[1:], activations, strict=True)):
+        if drops is not None and drops[i] > 0:
+            layers.append(fastnn.Dropout(drops[i]))
         name, alpha = name if isinstance(name, tuple) else (name, None)
         layers.append(fastnn.Dense(units, name) if alpha is None else fastnn.Dense(units, name, alpha=alpha))
     net = fastnn.Sequential(layers, loss=loss, dtype=dtype, seed=seed, **options)

@@ -6,8 +6,12 @@ import types
 import numpy as np
 import pytest
 import reference
+import reference_random
 import test_activations
+import test_clipping
+import test_custom
 import test_dense
+import test_dropout
 import test_losses
 import test_matmul
 import test_rng
@@ -108,7 +112,7 @@ def test_elementary_function(code, dtype):
 
 def test_permutation():
     for m in (1, 2, 65):
-        assert np.array_equal(test_rng.permutation(2**62, 2**40, m), reference.permutation(2**62, 2**40, m))
+        assert np.array_equal(test_rng.permutation(2**62, 2**40, m), reference_random.permutation(2**62, 2**40, m))
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -136,6 +140,20 @@ def test_gradients_and_outputs(loss, dtype):
     assert_close(net.input_gradient(X, y), right_dX, "training")
     assert_close(net.predict(X), twin.predict(weights, X), "training")
     assert net.evaluate(X, y)["loss"] == pytest.approx(value)
+
+
+def test_dropping(dtype):
+    test_dropout.test_the_mask_is_the_references(0.25, (3, 17), "F", dtype)
+    test_dropout.test_training_is_the_references((20, 9, 4, 3), (0.2, 0.5, 0.2), 20, None, dtype)
+
+
+def test_limited_gradients():
+    for clip in test_clipping.CLIPS:
+        test_clipping.test_training_is_the_references("adamw", clip, "slots", "float64")
+
+
+def test_functions_of_the_user(dtype):
+    test_custom.test_as_the_built_in_ones((5, 7, 6, 2), 40, "silu", True, dtype)
 
 
 def shuffled_run(threads, dtype):

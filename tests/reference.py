@@ -8,6 +8,7 @@ Rows are samples: X (m, n_in), W (n_out, n_in), b (n_out,), Z and A (m, n_out).
 import math
 
 import numpy as np
+from reference_random import dropout_mask
 
 ACTIVATIONS = (
     "linear",
@@ -28,7 +29,6 @@ DEFAULT_PARAM = {"leaky_relu": 0.01, "elu": 1.0, "huber": 1.0}
 NEEDS_Z = ("silu", "gelu", "gelu_tanh")
 
 _ROOT_2_PI = math.sqrt(2.0 / math.pi)
-_WORD = (1 << 64) - 1
 
 
 def _f64(*arrays):
@@ -244,12 +244,26 @@ def adam(theta, grad, first, second, rate, beta1, beta2, eps, decay, decoupled, 
 class Optimizer:
     """One optimiser's hyperparameters and state for a list of arrays.
 
-    kind is "sgd", "momentum", "rmsprop", "adam" or "adamw"; the other arguments are those of torch.
+    kind is "sgd", "momentum", "rmsprop", "adam" or "adamw"; the other arguments are those of torch. Gradients are
+    clipped by value first, then by the norm of all of them.
     """
 
-    def __init__(self, kind, rate, momentum=0.9, nesterov=False, rho=0.99, betas=(0.9, 0.999), eps=1e-8, decay=0.0):
+    def __init__(
+        self,
+        kind,
+        rate,
+        momentum=0.9,
+        nesterov=False,
+        rho=0.99,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        decay=0.0,
+        clip_norm=None,
+        clip_value=None,
+    ):
         self.kind, self.rate, self.momentum, self.nesterov = kind, rate, momentum, nesterov
         self.rho, self.betas, self.eps, self.decay = rho, betas, eps, decay
+        self.clip_norm, self.clip_value = clip_norm, clip_value
         self.step, self.one, self.two = 0, None, None
 
     def update(self, weights, grads, rate=None):
@@ -259,6 +273,11 @@ class Optimizer:
             self.one = [np.zeros_like(w) for w in weights]
             self.two = [np.zeros_like(w) for w in weights]
         self.step += 1
+        if self.clip_value is not None:
+            grads = [np.clip(g, -self.clip_value, self.clip_value) for g in grads]
+        if self.clip_norm is not None:
+            norm = math.sqrt(sum((g**2).sum() for g in grads))
+            grads = [g * min(1.0, self.clip_norm / (norm + 1e-6)) for g in grads]
         new = []
         for i, (w, g) in enumerate(zip(weights, grads, strict=True)):
             if self.kind == "sgd":
@@ -280,7 +299,10 @@ class Optimizer:
 
 
 class Net:
-    """A net by the names (or name and param) of its activations and of its loss; weights are passed in."""
+    """A net by the names (or name and param) of its activations and of its loss; weights are passed in.
+
+    `masks` are what each layer's inputs are multiplied by: 0 or 1 / (1 - rate).
+    """
 
     def __init__(self, activations, loss, delta=1.0, l2=0.0):
         self.layers = [a if isinstance(a, tuple) else (a, DEFAULT_PARAM.get(a, 0.0)) for a in activations]
@@ -288,46 +310,49 @@ class Net:
         # sigmoid and softmax are fused with their cross-entropy, which is written in logits
         self.fused = loss in ("binary_cross_entropy", "cross_entropy")
 
-    def forward(self, weights, X):
-        """[(Z, A), ...] of each layer."""
+    def forward(self, weights, X, masks=None):
+        """[(inputs, Z, A), ...] of each layer."""
         out, A = [], _f64(X)
-        for (name, param), W, b in zip(self.layers, weights[0::2], weights[1::2], strict=True):
-            Z, A = dense_forward(A, W, b, name, param)
-            out.append((Z, A))
+        for i, ((name, param), W, b) in enumerate(zip(self.layers, weights[0::2], weights[1::2], strict=True)):
+            inputs = A if masks is None else A * masks[i]
+            Z, A = dense_forward(inputs, W, b, name, param)
+            out.append((inputs, Z, A))
         return out
 
     def predict(self, weights, X):
         """Outputs of the last layer, (m, n_out)."""
-        return self.forward(weights, X)[-1][1]
+        return self.forward(weights, X)[-1][2]
 
-    def objective(self, weights, X, y, w=None):
+    def objective(self, weights, X, y, w=None, masks=None):
         """J: the weighted mean loss plus l2 / 2 times the squares of all W."""
-        Z, A = self.forward(weights, X)[-1]
+        _, Z, A = self.forward(weights, X, masks)[-1]
         penalty = 0.5 * self.l2 * sum((_f64(W) ** 2).sum() for W in weights[0::2])
         return loss_forward(self.loss, Z if self.fused else A, y, w, self.delta) + float(penalty)
 
-    def gradients(self, weights, X, y, w=None):
+    def gradients(self, weights, X, y, w=None, masks=None):
         """([dW1, db1, ...], dX) of J."""
-        states = self.forward(weights, X)
-        Z, A = states[-1]
+        states = self.forward(weights, X, masks)
+        _, Z, A = states[-1]
         delta = loss_backward(self.loss, Z if self.fused else A, y, w, self.delta)
         grads = []
         for i in reversed(range(len(self.layers))):
             name, param = self.layers[i]
             if i == len(self.layers) - 1 and self.fused:
                 name = "linear"
-            below = states[i - 1][1] if i else X
-            _, delta, dW, db = dense_backward(delta, states[i][0], below, weights[2 * i], name, param)
+            inputs, Z, _ = states[i]
+            _, delta, dW, db = dense_backward(delta, Z, inputs, weights[2 * i], name, param)
+            delta = delta if masks is None else delta * masks[i]
             grads = [dW + self.l2 * _f64(weights[2 * i]), db, *grads]
         return grads, delta
 
-    def train(self, weights, X, y, optimizer, epochs, batches=None, w=None, rates=None):
+    def train(self, weights, X, y, optimizer, epochs, batches=None, w=None, rates=None, drops=None, seed=0):
         """Train; returns the weights and the mean loss of each epoch, taken before each update.
 
         Parameters
         ----------
         batches : list of index arrays, or list (one per epoch) of such lists; None is the full batch.
         rates : learning rate of each epoch; None leaves the optimiser's own.
+        drops : share of each layer's inputs that is dropped; None for no dropout.
         """
         X = _f64(X)
         y = np.asarray(y)
@@ -337,13 +362,20 @@ class Net:
             chosen = [np.arange(len(X))] if batches is None else batches
             if isinstance(chosen[0], list):
                 chosen = chosen[epoch]
-            total = 0.0
+            total, masks, first = 0.0, None, 0
             for rows in chosen:
+                if drops is not None:
+                    widths = [W.shape[1] for W in weights[0::2]]
+                    masks = [
+                        dropout_mask(rate, seed, epoch, i, first, len(rows), width)
+                        for i, (rate, width) in enumerate(zip(drops, widths, strict=True))
+                    ]
+                    first += len(rows)
                 wb = None if w is None else _f64(w)[rows]
                 share = len(rows) if w is None else wb.sum()
-                history[epoch] += share * self.objective(weights, X[rows], y[rows], wb)
+                history[epoch] += share * self.objective(weights, X[rows], y[rows], wb, masks)
                 total += share
-                grads, _ = self.gradients(weights, X[rows], y[rows], wb)
+                grads, _ = self.gradients(weights, X[rows], y[rows], wb, masks)
                 weights = optimizer.update(weights, grads, None if rates is None else rates[epoch])
             history[epoch] /= total
         return weights, history
@@ -367,36 +399,3 @@ def central_difference(f, x, h=1e-6):
         x[i] = kept
         grad[i] = (above - below) / (2.0 * h)
     return grad
-
-
-def _mix(x):
-    """The finaliser of SplitMix64, on Python ints."""
-    x = (x + 0x9E3779B97F4A7C15) & _WORD
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _WORD
-    return x ^ (x >> 31)
-
-
-def permutation(seed, epoch, m):
-    """Order of the rows in a shuffled epoch: a six-round Feistel network, walked until it lands below m."""
-    bits = max(2, (m - 1).bit_length())
-    right_bits = bits - bits // 2
-    left_mask, right_mask = (1 << bits // 2) - 1, (1 << right_bits) - 1
-    key = _mix(_mix(seed) ^ epoch)
-
-    def scramble(half, i):
-        x = (half + (i + 1) * 0x9E3779B97F4A7C15) & _WORD
-        x = ((x ^ key) * 0xD6E8FEB86659FD93) & _WORD
-        return x ^ (x >> 32)
-
-    def walk(value):
-        while True:
-            left, right = value >> right_bits, value & right_mask
-            for i in (0, 2, 4):
-                left ^= scramble(right, i) & left_mask
-                right ^= scramble(left, i + 1) & right_mask
-            value = (left << right_bits) | right
-            if value < m:
-                return value
-
-    return np.array([walk(i) for i in range(m)], dtype=np.int64)

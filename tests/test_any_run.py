@@ -3,6 +3,7 @@
 import numpy as np
 import recipes
 import reference
+import reference_random
 from arrays import normal
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -44,7 +45,9 @@ def batches_of(run):
     """Rows of every batch of every epoch."""
     m, size = run["rows"], run["batch_size"] or run["rows"]
     shuffled = run["shuffle"] and size < m
-    orders = [reference.permutation(run["seed"], e, m) if shuffled else np.arange(m) for e in range(run["epochs"])]
+    orders = [
+        reference_random.permutation(run["seed"], e, m) if shuffled else np.arange(m) for e in range(run["epochs"])
+    ]
     return [[order[rows] for rows in reference.in_order(m, size)] for order in orders]
 
 

@@ -107,3 +107,90 @@ def test_a_fit_does_not_keep_its_data():
     net.fit(X, y, epochs=2)
     del X
     assert kept() is None
+
+
+class Diary(fastnn.Callback):
+    """Writes down what it is told."""
+
+    def __init__(self, stop_at=None):
+        self.lines, self.stop_at = [], stop_at
+
+    def begin(self, run):
+        self.lines.append(("begin", run.net._step, run.history.epochs, run.epochs))
+
+    def chunk(self, run):
+        self.lines.append(("chunk", run.net._step, run.history.epochs))
+
+    def end(self, run):
+        self.lines.append(("end", run.net._step, run.history.epochs))
+
+
+class EpochDiary(Diary):
+    def epoch(self, run):
+        self.lines.append(("epoch", run.net._step, run.history.epochs, len(run.history.validation_loss)))
+        if run.history.epochs == self.stop_at:
+            run.stop()
+
+
+def test_hooks_are_called_in_their_order():
+    net, _, _ = pair()
+    X, y = data()
+    diary = EpochDiary(stop_at=2)
+    net.fit(X, y, epochs=5, batch_size=20, callbacks=[diary], validation_data=(X, y))
+    lines = [line for line in diary.lines if line[0] != "chunk"]
+    assert lines == [("begin", 0, 0, 5), ("epoch", 2, 1, 1), ("epoch", 4, 2, 2), ("end", 4, 2)]
+    chunks = [i for i, line in enumerate(diary.lines) if line[0] == "chunk"]
+    assert len(chunks) >= 2 and diary.lines[chunks[-1] + 1][0] == "epoch"
+
+
+def test_a_look_at_chunks_alone_does_not_cut_them_at_epochs(monkeypatch):
+    X, y = data()
+    counts = []
+    for diary in (Diary(), EpochDiary()):
+        net, _, _ = pair()
+        net.fit(X, y, epochs=5000, callbacks=[diary])
+        counts.append(sum(line[0] == "chunk" for line in diary.lines))
+    assert counts[0] < 500 and counts[1] >= 5000
+
+
+class StopAtOnce(fastnn.Callback):
+    def chunk(self, run):
+        run.stop()
+
+
+def test_a_stop_at_a_chunk_ends_the_fit_inside_an_epoch(monkeypatch):
+    monkeypatch.setattr(fastnn.fitting, "CHUNK_SECONDS", 1e-9)  # a chunk of one step
+    net, _, _ = pair()
+    X, y = data()
+    diary = EpochDiary()
+    history = net.fit(X, y, epochs=5, batch_size=10, shuffle=False, callbacks=[StopAtOnce(), diary])
+    assert (history.steps, history.epochs, len(history.loss), len(history.elapsed)) == (1, 0, 0, 0)
+    assert diary.lines[-1] == ("end", 1, 0)
+    steps, _, _ = pair()
+    steps.fit(X[:10], y[:10], epochs=1)
+    assert np.array_equal(net.parameters, steps.parameters)
+
+
+def test_the_rate_scale_holds_from_the_next_step_on():
+    class Halve(fastnn.Callback):
+        def epoch(self, run):
+            run.rate_scale *= 0.5
+
+    net, _, _ = pair()
+    rates = net.fit(*data(), fastnn.SGD(0.4), epochs=4, batch_size=9, callbacks=[Halve()]).learning_rate
+    assert rates.tolist() == [0.4, 0.2, 0.1, 0.05]
+
+
+def test_hooks_at_the_end_are_not_called_after_an_error():
+    net, _, _ = pair()
+    diary = EpochDiary()
+    with pytest.raises(ZeroDivisionError):
+        net.fit(*data(), epochs=3, callbacks=[diary, lambda net, history: 1 / 0])
+    assert diary.lines[-1][0] == "epoch"
+
+
+@pytest.mark.parametrize("bad", [3, [3], [fastnn.EarlyStopping], [Diary], "abc"], ids=str)
+def test_what_is_no_callback_is_refused(bad):
+    net, _, _ = pair()
+    with pytest.raises(TypeError, match="callbacks must be a sequence of fastnn.Callback"):
+        net.fit(*data(), epochs=1, callbacks=bad)

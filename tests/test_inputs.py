@@ -231,6 +231,11 @@ BAD = [
     (lambda: fastnn.Dense(3, kernel_initializer="glorot"), ValueError, "kernel_initializer", "'glorot'"),
     (lambda: fastnn.Dense(3, kernel_initializer=3), TypeError, "kernel_initializer", "3"),
     (lambda: fastnn.Dense(3, bias_initializer="one"), ValueError, "bias_initializer", "'one'"),
+    (lambda: fastnn.Dropout(1.0), ValueError, "rate", "1.0"),
+    (lambda: fastnn.Dropout(-0.1), ValueError, "rate", "-0.1"),
+    (lambda: fastnn.Dropout(np.nan), ValueError, "rate", "nan"),
+    (lambda: fastnn.Dropout("half"), TypeError, "rate", "'half'"),
+    (lambda: fastnn.Dropout(True), TypeError, "rate", "True"),
     # models
     (lambda: fastnn.Sequential([]), ValueError, "layers", r"\[\]"),
     (lambda: fastnn.Sequential([3]), TypeError, "layers", "3|int"),

@@ -27,7 +27,7 @@ def compiled():
 PRELUDE = """
 import os, random, signal, threading, time
 import numpy as np
-import fastnn, jobs, reference
+import fastnn, jobs, reference_random
 
 def presser(times=1, ready=lambda: True):
     "A function that has Ctrl-C pressed from another thread when it is ready and some seconds have passed."
@@ -73,7 +73,7 @@ assert epochs > 0
 again = make()
 again.fit(X, y, epochs=epochs, batch_size=batch, threads=1)
 if steps:
-    part = reference.permutation(0, epochs, rows)[: steps * batch]
+    part = reference_random.permutation(0, epochs, rows)[: steps * batch]
     again.fit(X[part], y[part], epochs=1, batch_size=batch, shuffle=False)
 assert again._step == net._step
 assert np.array_equal(again.parameters, net.parameters)

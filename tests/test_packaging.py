@@ -19,7 +19,7 @@ import fastnn
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SHIPPED = [
-    "fastnn", "kernels", "tests", "asv_bench", "docs", ".ci",
+    "fastnn", "kernels", "tests", "asv_bench", "docs", "examples", ".ci",
     "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md",
     ".pre-commit-config.yaml",
 ]  # fmt: skip
@@ -99,12 +99,13 @@ def test_wheel_holds_fastnn_alone(distributions):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.split("/")[0].endswith(".dist-info")}
     sources = {installed(name) for name in tree(ROOT)}
-    assert names == {name for name in sources if name.startswith("fastnn/") and name.endswith(".py")}
+    assert names == {name for name in sources if name.startswith("fastnn/") and name.endswith((".py", ".typed"))}
 
 
-def test_wheel_alone_trains(distributions, tmp_path):
-    """In an environment that shares NumPy and Numba with this one, but not the repository."""
-    home = tmp_path / "venv"
+@pytest.fixture(scope="module")
+def wheel_environment(distributions, tmp_path_factory):
+    """(python, its site-packages) of an environment that shares everything with this one, but the repository."""
+    home = tmp_path_factory.mktemp("installed") / "venv"
     venv.create(home, with_pip=False, symlinks=os.name != "nt")
     python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     site = Path(run_python("import sysconfig; print(sysconfig.get_path('purelib'))", python).stdout.strip())
@@ -113,6 +114,11 @@ def test_wheel_alone_trains(distributions, tmp_path):
     # Python searches a folder named in a .pth file, but reads no .pth file in it: no editable install.
     shared = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     (site / "shared.pth").write_text("\n".join(sorted(shared)), encoding="utf-8")
+    return python, site
+
+
+def test_wheel_alone_trains(wheel_environment, tmp_path):
+    python, site = wheel_environment
     code = f"""
 import pathlib, sys
 import numpy as np
@@ -128,6 +134,18 @@ assert loss[-1] < loss[0], loss
 """
     ran = run_python(code, python, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
+
+
+def test_a_type_checker_reads_the_wheel(wheel_environment, tmp_path):
+    """mypy --strict over a user's program finds every type that the program asserts, and the one mistake in it."""
+    shutil.copyfile(ROOT / "tests" / "typed_program.py", tmp_path / "program.py")
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache"]
+    command += ["--python-executable", wheel_environment[0], "program.py"]
+    checked = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=tmp_path)
+    lines = (tmp_path / "program.py").read_text(encoding="utf-8").splitlines()
+    wrong = [i for i, line in enumerate(lines, 1) if "# wrong" in line]
+    found = [int(line.split(":")[1]) for line in checked.stdout.splitlines() if ": error: " in line]
+    assert found == wrong, checked.stdout + checked.stderr
 
 
 def test_kernels_is_refused_under_that_name():
@@ -154,7 +172,7 @@ except ValueError:
     pass  # no parallel region has been entered
 else:
     raise AssertionError("a thread pool is running")
-extras = {"matplotlib", "tqdm", "sklearn", "torch", "pandas"} & set(sys.modules)
+extras = {"matplotlib", "tqdm", "sklearn", "torch", "pandas", "safetensors"} & set(sys.modules)
 assert not extras, extras
 """
     ran = run_python(code, cwd=tmp_path, env={**os.environ, "FASTNN_CACHE_DIR": str(tmp_path / "cache")})

@@ -1,5 +1,6 @@
 """Activations and their derivatives over whole arrays: loops around the formulas."""
 
+from ..annotations import Floats
 from ..formulas import (
     ELU,
     GELU,
@@ -198,7 +199,7 @@ def softmax_slope(outputs, samples, da, fs_da, ss_da, a, fs_a, ss_a, dz, fs_dz, 
 
 
 @jit(EXACT, public=True)
-def activation_forward(code, param, Z, A):
+def activation_forward(code: int, param: float, Z: Floats, A: Floats) -> None:
     """A = g(Z).
 
     Parameters
@@ -225,7 +226,7 @@ def activation_forward(code, param, Z, A):
 
 
 @jit(EXACT, public=True)
-def activation_backward(code, param, dA, Z, A, dZ):
+def activation_backward(code: int, param: float, dA: Floats, Z: Floats, A: Floats, dZ: Floats) -> None:
     """dZ = dA * g'(Z), for softmax its Jacobian times dA.
 
     Parameters

@@ -5,6 +5,7 @@ of two units fills the registers: all functions but the last two work on that. `
 and `dense_backward` are the public kernels on (samples, features) arrays.
 """
 
+from ..annotations import Floats
 from ..formulas import LINEAR, SOFTMAX
 from ..options import FAST, jit
 from .activations import activate, activate_any, activate_slope, activate_slope_any, softmax, softmax_slope
@@ -72,7 +73,9 @@ def bias_gradient(n_out, samples, delta, ld, start, db):
 
 
 @jit(FAST, public=True)
-def dense_forward(X, W, b, activation, param, work, Z, A):
+def dense_forward(
+    X: Floats, W: Floats, b: Floats, activation: int, param: float, work: Floats, Z: Floats, A: Floats
+) -> None:
     """Z = X W^T + b, A = g(Z).
 
     Parameters
@@ -126,7 +129,19 @@ def dense_forward(X, W, b, activation, param, work, Z, A):
 
 
 @jit(FAST, public=True)
-def dense_backward(dA, Z, A, X, W, activation, param, work, dX, dW, db):
+def dense_backward(
+    dA: Floats,
+    Z: Floats,
+    A: Floats,
+    X: Floats,
+    W: Floats,
+    activation: int,
+    param: float,
+    work: Floats,
+    dX: Floats,
+    dW: Floats,
+    db: Floats,
+) -> None:
     """Gradients of a layer: dZ = dA * g'(Z), dW = dZ^T X, db = sum of dZ, dX = dZ W.
 
     Parameters

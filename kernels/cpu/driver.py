@@ -8,13 +8,16 @@ import _thread
 import threading
 
 from .. import plan as _plan
+from ..annotations import Floats
 from ..options import VECTORS, lanes
 from .training import run
 
 LOOK = 0.1  # seconds: on Windows Ctrl-C does not end a wait without a limit
 
 
-def make_plan(layout, theta, batch, threads, gradient=False):
+def make_plan(
+    layout: _plan.Layout, theta: Floats, batch: int, threads: int, gradient: bool = False, drops: bool = False
+) -> _plan.Plan:
     """A plan for rows of `batch` at a time on this machine.
 
     Parameters
@@ -29,6 +32,8 @@ def make_plan(layout, theta, batch, threads, gradient=False):
         Threads that may take part.
     gradient : bool
         Whether gradients are wanted.
+    drops : bool
+        Whether the inputs of layers are dropped as the layout says.
 
     Returns
     -------
@@ -36,10 +41,10 @@ def make_plan(layout, theta, batch, threads, gradient=False):
         The tables; name the rows with `data`, the task with `set`.
     """
     width = lanes(8 * theta.itemsize)
-    return _plan.Plan(layout, theta, batch, width, VECTORS * width, threads, gradient)
+    return _plan.Plan(layout, theta, batch, width, VECTORS * width, threads, gradient, drops)
 
 
-def execute(plan):
+def execute(plan: _plan.Plan) -> None:
     """Carry out a plan; its status and counters then stand in its table.
 
     Parameters
@@ -63,7 +68,7 @@ def execute(plan):
             home.acquire()
 
 
-def execute_interruptibly(plan):
+def execute_interruptibly(plan: _plan.Plan) -> None:
     """`execute` for a plan of long steps: Ctrl-C stops it before its next block, with no update begun.
 
     Parameters

@@ -3,11 +3,12 @@
 import numpy as np
 
 from .. import plan
-from ..formulas import LINEAR, SOFTMAX
+from ..annotations import Floats, Integers
+from ..formulas import CUSTOM, LINEAR, SOFTMAX
 from ..options import FAST, jit
 from .activations import activate, softmax
 from .matmul import BIAS, product_rows
-from .memory import address_of, plain
+from .memory import address_of, call_activation, plain
 
 ROWS = 16  # that go through the net together
 
@@ -21,6 +22,8 @@ def _through(layers, layer, alphas, theta, count, x, ld_x, work, half):
         product_rows(n_out, count, n_in, W, n_in, x, ld_x, z, plain(1), n_out, plain(BIAS), b)
         if code == SOFTMAX:
             softmax(n_out, count, z, plain(1), n_out, z, plain(1), n_out)
+        elif code == CUSTOM:
+            call_activation(layer[plan.FUNCTION], z, z, count, n_out, n_out)
         elif code != LINEAR:
             activate(code, alphas[i], count, n_out, z, n_out, z, n_out)
         x, ld_x = z, n_out
@@ -29,7 +32,7 @@ def _through(layers, layer, alphas, theta, count, x, ld_x, work, half):
 
 
 @jit(FAST, public=True)
-def predict_rows(records, alphas, theta, X, out):
+def predict_rows(records: Integers, alphas: Floats, theta: Floats, X: Floats, out: Floats) -> None:
     """Outputs of a net for a few rows: fastest below some tens of them, right for any number.
 
     It takes its working space, a few rows of the widest layer, from the heap.

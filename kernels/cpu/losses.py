@@ -4,6 +4,7 @@ Sigmoid and softmax are fused with their cross-entropies and computed from logit
 logarithm meets a zero.
 """
 
+from ..annotations import Floats
 from ..formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MAE, MSE
 from ..options import EXACT, jit
 from .formulas import VECTOR
@@ -189,7 +190,7 @@ def _on_arrays(code, param, Z, y, w, scale, dZ):
 
 
 @jit(EXACT, public=True)
-def loss_forward(code, param, Z, y, w):
+def loss_forward(code: int, param: float, Z: Floats, y: Floats, w: Floats) -> float:
     """Weighted mean loss, sum(w l) / sum(w).
 
     Parameters
@@ -214,7 +215,7 @@ def loss_forward(code, param, Z, y, w):
 
 
 @jit(EXACT, public=True)
-def loss_backward(code, param, Z, y, w, dZ):
+def loss_backward(code: int, param: float, Z: Floats, y: Floats, w: Floats, dZ: Floats) -> None:
     """Gradient of `loss_forward` with respect to Z.
 
     Parameters

@@ -6,6 +6,7 @@ the lanes. `product_any` brings other strides into one of these forms where it c
 `matmul` is the public kernel on arrays.
 """
 
+from ..annotations import Floats
 from ..options import FAST, VECTORS, jit, tile_rows
 from .memory import address_of
 from .simd import fma, lanes, like, load, load_strided, splat, store_strided
@@ -290,7 +291,7 @@ def product_any(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start, wor
 
 
 @jit(FAST, public=True)
-def work_size(m, n, k):
+def work_size(m: int, n: int, k: int) -> int:
     """Elements of scratch with which `matmul` of (m, k) by (k, n) reaches full speed for any strides.
 
     Parameters
@@ -307,7 +308,7 @@ def work_size(m, n, k):
 
 
 @jit(FAST, public=True)
-def matmul(A, B, work, out):
+def matmul(A: Floats, B: Floats, work: Floats, out: Floats) -> None:
     """Matrix product, out = A @ B.
 
     Parameters

@@ -187,5 +187,33 @@ def give_way(typingctx):
     return types.void(), codegen
 
 
+def _call_at(builder, address, result, args):
+    """Call of the C function at an integer address."""
+    kind = ir.FunctionType(result, [arg.type for arg in args])
+    return builder.call(builder.inttoptr(address, kind.as_pointer()), args)
+
+
+@intrinsic
+def call_activation(typingctx, address, z, a, rows, columns, ld):
+    """The loop at an address of `custom.activation_addresses`, over rows of consecutive elements."""
+
+    def codegen(context, builder, sig, args):
+        _call_at(builder, args[0], ir.VoidType(), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, z, a, types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def call_loss(typingctx, address, outputs, samples, a, ld, y, fs_y, ss_y, w, ss_w, scale, delta, ld_delta):
+    """The loop at the address of `custom.loss_address`, over (outputs, samples)."""
+
+    def codegen(context, builder, sig, args):
+        return _call_at(builder, args[0], ir.DoubleType(), args[1:])
+
+    n = types.intp
+    return types.float64(n, n, n, a, n, y, n, n, w, n, types.float64, delta, n), codegen
+
+
 if not COMPILED:
     stand_in(globals())

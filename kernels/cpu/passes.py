@@ -6,7 +6,7 @@ Inside, activations are (features, samples) with `ld` elements from row to row, 
 import numpy as np
 
 from .. import plan
-from ..formulas import LINEAR, SOFTMAX
+from ..formulas import CUSTOM, LINEAR, SOFTMAX
 from ..options import EXACT, FAST, VECTORS, jit
 from .activations import activate_slope, softmax
 from .dense import (
@@ -17,11 +17,12 @@ from .dense import (
     weight_gradient,
     weight_gradient_narrow,
 )
+from .dropout import drop_lanes, drop_row, layer_key
 from .losses import loss_sum
 from .matmul import ZERO, copy_rows, product, transpose
-from .memory import plain, pointer_at
+from .memory import call_activation, call_loss, plain, pointer_at
 from .rng import permuted
-from .simd import lanes
+from .simd import lanes, load_part, store_part
 
 
 @jit(EXACT)
@@ -34,7 +35,7 @@ def row_at(t, index):
 
 @jit(EXACT)
 def _gather(t, theta, scratch, first, count):
-    """Bring shuffled rows, targets and weights together; targets as (outputs, ld)."""
+    """Bring rows, targets and weights together as they are visited; targets as (outputs, ld)."""
     features, stride, ld = t[plan.FEATURES], t[plan.X_STRIDE], t[plan.LD]
     x, y, w = pointer_at(t[plan.X], theta), pointer_at(t[plan.Y], theta), pointer_at(t[plan.WEIGHTS], theta)
     rows, targets = scratch + t[plan.ROWS_AT], scratch + t[plan.TARGETS_AT]
@@ -46,6 +47,25 @@ def _gather(t, theta, scratch, first, count):
             targets[j * ld + s] = y[row * columns + j]
         if t[plan.WEIGHTS] != 0:
             scratch[t[plan.WEIGHTS_AT] + s] = w[row]
+    if t[plan.SHIFTS] != 0:
+        shifts, scales = pointer_at(t[plan.SHIFTS], theta), pointer_at(t[plan.SCALES], theta)
+        for s in range(count):
+            _standardize(features, rows + s * features, shifts, scales)
+    drops = t[t[plan.LAYERS_AT] + plan.DROPS]
+    if drops != 0:
+        key = layer_key(t[plan.DROPOUT_KEY], 0)
+        for s in range(count):
+            row = rows + s * features
+            drop_row(key, drops, features, t[plan.SEEN] + first + s, row, plain(1), row, plain(1))
+
+
+@jit(EXACT)
+def _standardize(features, x, shifts, scales):
+    """One row, in place: x = (x - shifts) * scales."""
+    for j in range(0, features, lanes(x)):
+        left = features - j
+        value = (load_part(x + j, left) - load_part(shifts + j, left)) * load_part(scales + j, left)
+        store_part(x + j, value, left)
 
 
 @jit(EXACT)
@@ -57,7 +77,7 @@ def _narrowest(samples, width):
 @jit(EXACT)
 def _samples(t, theta, scratch, first):
     """(rows, their stride) of the block, as (samples, features)."""
-    if t[plan.SHUFFLE] != 0:
+    if t[plan.GATHERS] != 0:
         return scratch + t[plan.ROWS_AT], t[plan.FEATURES]
     return pointer_at(t[plan.X], theta) + first * t[plan.X_STRIDE], t[plan.X_STRIDE]
 
@@ -85,49 +105,69 @@ def _forward(t, r, theta, scratch, first, count):
             code = LINEAR
         W, b, alpha = theta + layer[plan.W_AT], theta + layer[plan.B_AT], r[plan.ALPHAS + i]
         x, z, a = scratch + layer[plan.X_AT], scratch + layer[plan.Z_AT], scratch + layer[plan.A_AT]
+        by_plan = LINEAR if code == CUSTOM else code
+        if i > 0 and layer[plan.DROPS] != 0:
+            whole, key = scratch + layer[plan.A_AT - plan.RECORD], layer_key(t[plan.DROPOUT_KEY], i)
+            drop_lanes(key, layer[plan.DROPS], n_in, count, t[plan.SEEN] + first, whole, ld, x, ld)
         if i == 0 and by_rows:
-            forward_rows(n_in, n_out, count, W, b, code, alpha, rows, ld_rows, ld, z, a)
+            forward_rows(n_in, n_out, count, W, b, by_plan, alpha, rows, ld_rows, ld, z, a)
         else:
-            forward_lanes(n_in, n_out, samples, W, b, code, alpha, x, ld, z, a)
+            forward_lanes(n_in, n_out, samples, W, b, by_plan, alpha, x, ld, z, a)
+        if code == CUSTOM:
+            call_activation(layer[plan.FUNCTION], z, a, n_out, count, ld)
         layer = layer + plan.RECORD
 
 
 @jit(FAST)
 def _loss(t, r, theta, scratch, first, count, layer, delta):
     """Loss sum of a block, and, where gradients are wanted, the last layer's delta."""
-    ld, columns, n_out, code = t[plan.LD], t[plan.Y_COLUMNS], layer[plan.N_OUT], layer[plan.ACTIVATION]
+    ld, columns, n_out = t[plan.LD], t[plan.Y_COLUMNS], layer[plan.N_OUT]
     z, a = scratch + layer[plan.Z_AT], scratch + layer[plan.A_AT]
     y, fs_y, ss_y = pointer_at(t[plan.Y], theta) + first * columns, 1, columns
     w, ss_w = pointer_at(t[plan.WEIGHTS], theta) + first, 1
-    if t[plan.SHUFFLE] != 0:
+    if t[plan.GATHERS] != 0:
         y, fs_y, ss_y = scratch + t[plan.TARGETS_AT], ld, 1
         w = scratch + t[plan.WEIGHTS_AT]
     if t[plan.WEIGHTS] == 0:
         ss_w = 0
     scale = 1.0 / r[plan.BATCH_WEIGHT] if t[plan.FLAGS] & plan.WITH_GRADIENT != 0 else 0.0
-    summed = loss_sum(
-        t[plan.LOSS],
-        r[plan.LOSS_PARAM],
-        n_out,
-        count,
-        a,
-        ld,
-        1,
-        y,
-        fs_y,
-        ss_y,
-        t[plan.LABELS] != 0,
-        w,
-        ss_w,
-        scale,
-        delta,
-        ld,
-        1,
-    )
-    if scale != 0.0 and t[plan.LOGITS] == 0 and code != LINEAR:
-        alpha = r[plan.ALPHAS + t[plan.LAYERS] - 1]
-        activate_slope(code, alpha, n_out, count, delta, ld, z, ld, a, ld, delta, ld)
+    if t[plan.LOSS] == CUSTOM:
+        function = t[plan.LOSS_FUNCTION]
+        summed = call_loss(function, n_out, count, a, ld, y, fs_y, ss_y, w, ss_w, scale, delta, ld)
+    else:
+        labels = t[plan.LABELS] != 0
+        summed = loss_sum(
+            t[plan.LOSS],
+            r[plan.LOSS_PARAM],
+            n_out,
+            count,
+            a,
+            ld,
+            1,
+            y,
+            fs_y,
+            ss_y,
+            labels,
+            w,
+            ss_w,
+            scale,
+            delta,
+            ld,
+            1,
+        )
+    if scale != 0.0 and t[plan.LOGITS] == 0:
+        _slope(t, r, layer, t[plan.LAYERS] - 1, n_out, count, z, a, delta)
     return summed
+
+
+@jit(FAST)
+def _slope(t, r, layer, i, features, count, z, a, delta):
+    """Take a delta back through the activation of layer i: delta *= g'(z)."""
+    ld, code = t[plan.LD], layer[plan.ACTIVATION]
+    if code == CUSTOM:
+        call_activation(layer[plan.SLOPE], z, delta, features, count, ld)
+    elif code != LINEAR:
+        activate_slope(code, r[plan.ALPHAS + i], features, count, delta, ld, z, ld, a, ld, delta, ld)
 
 
 @jit(FAST)
@@ -174,7 +214,13 @@ def _backward(t, r, theta, scratch, grad, first, count, start, layer):
         if i > 0:
             z, a, out = scratch + previous[plan.Z_AT], scratch + previous[plan.A_AT], scratch + previous[plan.DELTA_AT]
             code, alpha = previous[plan.ACTIVATION], r[plan.ALPHAS + i - 1]
-            input_gradient_lanes(n_in, n_out, samples, W, delta, code, alpha, z, a, ld, out)
+            by_plan = LINEAR if code == CUSTOM else code
+            input_gradient_lanes(n_in, n_out, samples, W, delta, by_plan, alpha, z, a, ld, out)
+            if code == CUSTOM:
+                call_activation(previous[plan.SLOPE], z, out, n_in, count, ld)
+            if layer[plan.DROPS] != 0:
+                key = layer_key(t[plan.DROPOUT_KEY], i)
+                drop_lanes(key, layer[plan.DROPS], n_in, count, t[plan.SEEN] + first, out, ld, out, ld)
             layer = previous
         elif t[plan.FLAGS] & plan.WRITE_INPUT_GRADIENT != 0:
             out = scratch + t[plan.INPUT_DELTA_AT]
@@ -193,7 +239,7 @@ def _write_out(t, theta, features, first, count, x):
 def run_block(t, r, theta, scratch, grad, first, count, start):
     """Take `count` rows from `first` on through the net, and do what the plan's flags ask; gives their loss sum."""
     flags, ld = t[plan.FLAGS], t[plan.LD]
-    if t[plan.SHUFFLE] != 0:
+    if t[plan.GATHERS] != 0 and t[plan.LOADED] == 0:
         _gather(t, theta, scratch, first, count)
     _forward(t, r, theta, scratch, first, count)
     last = t + (t[plan.LAYERS_AT] + plan.RECORD * (t[plan.LAYERS] - 1))

@@ -13,6 +13,7 @@ from types import FunctionType
 
 import numpy as np
 
+from ..options import callback_at
 from ..options import lanes as lanes_of
 
 # All memory as one buffer, so that an address is an offset; from 1 on, since NumPy takes 0 for no buffer.
@@ -110,6 +111,14 @@ def pause():
 
 def give_way():
     time.sleep(1e-4)
+
+
+def call_activation(address, z, a, rows, columns, ld):
+    callback_at(address)(z, a, rows, columns, ld)
+
+
+def call_loss(address, *args):
+    return callback_at(address)(*args)
 
 
 # Vectors --------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ holds the rows, walked again while it lands outside them (Black and Rogaway 2002
 
 import numpy as np
 
+from ..annotations import Integers
 from ..options import EXACT, jit
 from .memory import address_of
 
@@ -55,7 +56,7 @@ def _round(half, key, i):
 
 
 @jit(EXACT, public=True)
-def permutation(seed, epoch, out):
+def permutation(seed: int, epoch: int, out: Integers) -> None:
     """Write the order in which the training loop visits the rows in an epoch.
 
     Parameters

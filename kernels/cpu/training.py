@@ -10,9 +10,11 @@ from math import sqrt
 import numpy as np
 
 from .. import plan
+from ..annotations import Floats, Integers
 from ..formulas import ADAM, NESTEROV, RMSPROP, SGD
 from ..options import EXACT, VECTORS, jit
 from . import updates
+from .dropout import epoch_key
 from .losses import weight_sum
 from .matmul import ACCUMULATE, ZERO
 from .memory import (
@@ -60,17 +62,17 @@ def _slot(t, r, theta, scratch, slot):
 
 
 @jit(EXACT)
-def _piece(t, r, theta, thread, index):
-    """The gradient of one piece of the parameters, from the slots in order; and its update."""
+def _piece(t, r, theta, thread, kind, index):
+    """One piece of the parameters: its gradient, from the slots in order, its update, or both."""
     piece = t + (t[plan.PIECES_AT] + plan.PIECE * index)
     layer = t + (t[plan.LAYERS_AT] + plan.RECORD * piece[plan.LAYER])
     row, rows, column, columns = piece[plan.ROW], piece[plan.ROWS_OF], piece[plan.COLUMN], piece[plan.COLUMNS_OF]
-    n_in, train = layer[plan.N_IN], t[plan.COMMAND] == plan.TRAIN
+    n_in, collects, updates_it = layer[plan.N_IN], kind != plan.UPDATE_PHASE, kind != plan.COLLECT_PHASE
     weights, biases = layer[plan.W_AT] + row * n_in + column, layer[plan.B_AT] + row
     gradients = pointer_at(t[plan.GRADIENTS], theta)
     dW, ld_dw, db = gradients + weights, n_in, gradients + biases
-    if t[plan.PIECEWISE] != 0:
-        if train:
+    if t[plan.PIECEWISE] != 0 and collects:
+        if updates_it:
             dW, ld_dw = pointer_at(t[plan.PIECE_ROOM], theta) + thread * t[plan.PIECE_ROOM_SIZE], columns
             db = dW + rows * columns
         for slot in range(t[plan.SLOTS_NOW]):
@@ -80,19 +82,31 @@ def _piece(t, r, theta, thread, index):
             first, count = t[plan.FIRST] + low, high - low
             layer_gradient(t, theta, scratch, first, count, layer, row, rows, column, columns, start, dW, ld_dw, db)
     lines, length = (1, rows * columns) if columns == n_in else (rows, columns)
-    for line in range(lines):
-        _finish(t, r, theta, weights + line * n_in, length, dW + line * ld_dw, r[plan.L2])
-    if column == 0:
-        _finish(t, r, theta, biases, rows, db, 0.0)
+    squares = 0.0
+    for line in range(lines + 1):
+        at, grad, count, l2 = weights + line * n_in, dW + line * ld_dw, length, r[plan.L2]
+        if line == lines:
+            if column > 0:
+                break
+            at, grad, count, l2 = biases, db, rows, 0.0
+        if collects and t[plan.PIECEWISE] == 0:
+            _combine(t, grad, count)
+        if t[plan.CLIPS] != 0:
+            if collects:
+                squares += updates.penalize_and_clip(count, theta + at, grad, l2, r[plan.CLIP_VALUE])
+            else:
+                updates.scale(count, grad, r[plan.GRADIENT_SCALE])
+            l2 = 0.0
+        if updates_it:
+            _update_piece(t, r, theta, at, count, grad, l2)
+    if t[plan.CLIPS] & plan.BY_NORM != 0 and collects:
+        sums = pointer_at(t[plan.SQUARES], r)
+        sums[index] = squares
 
 
 @jit(EXACT)
-def _finish(t, r, theta, at, count, grad, l2):
-    """Combine the slots' gradients of `count` parameters from `at` on, in order, and update them in training."""
-    if t[plan.PIECEWISE] == 0:
-        _combine(t, grad, count)
-    if t[plan.COMMAND] != plan.TRAIN:
-        return
+def _update_piece(t, r, theta, at, count, grad, l2):
+    """Update `count` parameters from `at` on."""
     p = theta + at
     first, second = pointer_at(t[plan.STATE_1], theta) + at, pointer_at(t[plan.STATE_2], theta) + at
     rate, decay, code = r[plan.RATE], r[plan.WEIGHT_DECAY] + l2, t[plan.OPTIMIZER]
@@ -140,8 +154,8 @@ def _combine(t, grad, count):
 @jit(EXACT)
 def _work(t, r, theta, thread, kind, index):
     """One block of a phase."""
-    if kind == plan.UPDATE_PHASE:
-        _piece(t, r, theta, thread, index)
+    if kind != plan.SLOT_PHASE:
+        _piece(t, r, theta, thread, kind, index)
         return
     # what is kept for the pieces stands apart for each slot; else each thread uses its own scratch again
     place = index if t[plan.PIECEWISE] != 0 else thread
@@ -209,9 +223,10 @@ def _rows_pass(t, r, theta, first, count):
         for i in range(first, first + count):
             mass += weights[row_at(t, i)]
         r[plan.BATCH_WEIGHT] = mass
-    _phase(t, r, theta, plan.GRADIENT_PHASE, slots, slots > 1 and t[plan.THREADS] > 1)
+    _phase(t, r, theta, plan.SLOT_PHASE, slots, slots > 1 and t[plan.THREADS] > 1)
     # one block of all rows in their own order stays in the leader's scratch from step to step
-    t[plan.LOADED] = slots == 1 and t[plan.SHUFFLE] == 0 and count == t[plan.ROWS] and count <= t[plan.BLOCK]
+    same = t[plan.SHUFFLE] == 0 and t[t[plan.LAYERS_AT] + plan.DROPS] == 0
+    t[plan.LOADED] = same and slots == 1 and count == t[plan.ROWS] and count <= t[plan.BLOCK]
     slot_losses = pointer_at(t[plan.SLOT_LOSSES], r)
     summed = 0.0
     for slot in range(slots):
@@ -238,6 +253,8 @@ def _step(t, r, theta, rate):
     if t[plan.SHUFFLE] != 0 and t[plan.POSITION] == 0:
         t[plan.LEFT_BITS], t[plan.RIGHT_BITS] = half_bits(rows)
         t[plan.KEY] = np.int64(mix(mix(np.uint64(t[plan.SEED])) ^ np.uint64(t[plan.EPOCH])))
+    if t[plan.POSITION] == 0:
+        t[plan.DROPOUT_KEY] = epoch_key(t[plan.SEED], t[plan.EPOCH])
     summed = _rows_pass(t, r, theta, first, count)
     if t[plan.STOP] != 0:
         return False
@@ -266,19 +283,28 @@ def _step(t, r, theta, rate):
 
 
 @jit(EXACT)
-def _shares_updates(t):
-    """Whether combining and updating is work for more than one thread."""
-    return t[plan.THREADS] > 1 and t[plan.PARAMETERS] >= MANY
-
-
-@jit(EXACT)
 def _update(t, r, theta, rate, step):
     """Update number `step` of all parameters, from the gradients of the batch."""
     r[plan.RATE], r[plan.SHRINK] = rate, 1.0 - rate * r[plan.DECOUPLED]
     if t[plan.OPTIMIZER] == ADAM:
         r[plan.RATE] = rate / (1.0 - r[plan.BETA1] ** step)
         r[plan.ROOT_CORRECTION] = 1.0 / sqrt(1.0 - r[plan.BETA2] ** step)
-    _phase(t, r, theta, plan.UPDATE_PHASE, t[plan.PIECES], _shares_updates(t))
+    if t[plan.CLIPS] & plan.BY_NORM == 0:
+        _all_pieces(t, r, theta, plan.COLLECT_AND_UPDATE_PHASE)
+        return
+    _all_pieces(t, r, theta, plan.COLLECT_PHASE)
+    squares, summed = pointer_at(t[plan.SQUARES], r), 0.0
+    for i in range(t[plan.PIECES]):
+        summed += squares[i]
+    # as torch.nn.utils.clip_grad_norm_ does
+    r[plan.GRADIENT_SCALE] = min(1.0, r[plan.CLIP_NORM] / (sqrt(summed) + 1e-6))
+    _all_pieces(t, r, theta, plan.UPDATE_PHASE)
+
+
+@jit(EXACT)
+def _all_pieces(t, r, theta, kind):
+    """A phase over the pieces of the parameters, shared where there is work for more than one thread."""
+    _phase(t, r, theta, kind, t[plan.PIECES], t[plan.THREADS] > 1 and t[plan.PARAMETERS] >= MANY)
 
 
 @jit(EXACT)
@@ -291,7 +317,7 @@ def _all_finite(count, theta):
 
 
 @jit(EXACT, public=True)
-def run(table, reals, theta, thread):
+def run(table: Integers, reals: Floats, theta: Floats, thread: int) -> None:
     """Carry out a plan, as its leader (thread 0) or as a helper.
 
     Parameters
@@ -320,5 +346,5 @@ def run(table, reals, theta, thread):
     else:
         r[plan.LAST_LOSS] = _rows_pass(t, r, p, plain(0), t[plan.ROWS]) / r[plan.BATCH_WEIGHT]
         if t[plan.FLAGS] & plan.WITH_GRADIENT != 0:
-            _phase(t, r, p, plan.UPDATE_PHASE, t[plan.PIECES], _shares_updates(t))
+            _all_pieces(t, r, p, plan.COLLECT_PHASE)
     atomic_store(t + plan.TICKET, plan.NOBODY)

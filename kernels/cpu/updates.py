@@ -2,10 +2,11 @@
 
 from math import sqrt
 
+from ..annotations import Floats
 from ..options import EXACT, jit
 from .formulas import VECTOR
 from .memory import address_of
-from .simd import lanes, load_strided, store_strided, total
+from .simd import lanes, like, load_part, load_strided, select, store_part, store_strided, total
 
 _sgd, _momentum, _rmsprop, _adam = VECTOR.sgd, VECTOR.momentum, VECTOR.rmsprop, VECTOR.adam
 
@@ -85,6 +86,27 @@ def adam(
 
 
 @jit(EXACT)
+def penalize_and_clip(count, theta, grad, l2, limit):
+    """Grad += l2 * theta, then each element limited to [-limit, limit]; gives the sum of their squares."""
+    result = 0.0
+    for i in range(0, count, lanes(theta)):
+        left = count - i
+        g = load_part(grad + i, left) + load_part(theta + i, left) * l2
+        g = select(g > limit, limit, select(g < -limit, like(-limit, g), g))
+        store_part(grad + i, g, left)
+        result += total(g * g)
+    return result
+
+
+@jit(EXACT)
+def scale(count, grad, by):
+    """Grad *= by, where it changes anything."""
+    if by != 1.0:
+        for i in range(0, count, lanes(grad)):
+            store_part(grad + i, load_part(grad + i, count - i) * by, count - i)
+
+
+@jit(EXACT)
 def squares(count, theta):
     """Sum of theta^2 over consecutive elements, as float64."""
     result = 0.0
@@ -95,7 +117,7 @@ def squares(count, theta):
 
 
 @jit(EXACT, public=True)
-def sgd_update(theta, grad, rate, decay):
+def sgd_update(theta: Floats, grad: Floats, rate: float, decay: float) -> None:
     """Gradient descent, in place: theta -= rate * (grad + decay * theta).
 
     Parameters
@@ -114,7 +136,9 @@ def sgd_update(theta, grad, rate, decay):
 
 
 @jit(EXACT, public=True)
-def momentum_update(theta, grad, velocity, rate, momentum, nesterov, decay):
+def momentum_update(
+    theta: Floats, grad: Floats, velocity: Floats, rate: float, momentum: float, nesterov: bool, decay: float
+) -> None:
     """SGD with momentum, in place; formulas of torch.optim.SGD (Sutskever et al. 2013, rate outside the velocity).
 
     Parameters
@@ -141,7 +165,17 @@ def momentum_update(theta, grad, velocity, rate, momentum, nesterov, decay):
 
 
 @jit(EXACT, public=True)
-def rmsprop_update(theta, grad, square, velocity, rate, rho, eps, momentum, decay):
+def rmsprop_update(
+    theta: Floats,
+    grad: Floats,
+    square: Floats,
+    velocity: Floats,
+    rate: float,
+    rho: float,
+    eps: float,
+    momentum: float,
+    decay: float,
+) -> None:
     """RMSprop, in place; formulas of torch.optim.RMSprop (Tieleman and Hinton 2012), not centred.
 
     Parameters
@@ -171,7 +205,19 @@ def rmsprop_update(theta, grad, square, velocity, rate, rho, eps, momentum, deca
 
 
 @jit(EXACT, public=True)
-def adam_update(theta, grad, first, second, rate, beta1, beta2, eps, decay, decoupled, step):
+def adam_update(
+    theta: Floats,
+    grad: Floats,
+    first: Floats,
+    second: Floats,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    decay: float,
+    decoupled: float,
+    step: int,
+) -> None:
     """Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), in place; formulas of torch.optim.
 
     Parameters

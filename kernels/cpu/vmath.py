@@ -31,6 +31,7 @@ from math import inf, nan
 from typing import NamedTuple
 
 from .. import coefficients
+from ..annotations import Floats
 from ..options import EXACT, jit
 from .memory import address_of
 from .simd import (
@@ -376,7 +377,7 @@ _tanh_over, _sigmoid_over, _erf_over = _over(tanh), _over(sigmoid), _over(erf)
 
 
 @jit(EXACT, public=True)
-def evaluate(code, x, out):
+def evaluate(code: int, x: Floats, out: Floats) -> None:
     """out[i] = f(x[i]) for the function f that `code` names; any other code leaves out as it is.
 
     Parameters

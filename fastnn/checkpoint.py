@@ -1,0 +1,185 @@
+"""A fit in a file, and back from it."""
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import callbacks, storage, validation
+from .errors import described, must_be
+
+if TYPE_CHECKING:
+    from .fitting import Run
+
+_RECORDS = ("loss", "validation_loss", "learning_rate", "elapsed")
+
+
+class Checkpoint(callbacks.Callback):
+    """Keep the fit in a file, from which `fit(..., resume=path)` goes on in another process (extra `checkpoint`).
+
+    The file holds weights, optimizer state, history, counters and the state of the other callbacks. It is written
+    beside its place, synced to the disk and renamed, so that it is whole at any moment: a kill or a full disk leaves
+    the one before.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; its folder must exist.
+    every : int
+        Epochs between two writings; the last epoch is always written.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that is not accepted.
+    ImportError
+        Without safetensors.
+    """
+
+    last = True  # what the others decide after an epoch belongs into the file
+
+    def __init__(self, path: storage.PathLike, every: int = 1) -> None:
+        storage.library("Checkpoint")
+        self.path, self.every = storage.check_target("path", path), validation.size("every", every)
+
+    def _check(self, directions):
+        storage.check_target("path", self.path)
+
+    def epoch(self, run: "Run") -> None:
+        """Write the file, where it is time.
+
+        Parameters
+        ----------
+        run : Run
+            The fit.
+        """
+        epochs = run.history.epochs
+        if epochs % self.every == 0 or epochs == run.epochs or run.stopped:
+            storage.write(self.path, *_capture(run))
+
+
+def _capture(run):
+    """(facts, arrays) of a run at the end of an epoch."""
+    net, history = run.net, run.history
+    kept = storage.arrays(net) | {f"history {name}": getattr(history, name) for name in _RECORDS}
+    kept |= {f"metric {name}": values for name, values in history.metrics.items()}
+    kept |= {f"state {i}": state for i, state in enumerate(run.state) if state.any()}
+    states = []
+    for i, hook in enumerate(_with_state(run.hooks)):
+        plain = {}
+        for name, value in hook.state().items():
+            if isinstance(value, np.ndarray):
+                kept[f"callback {i} {name}"] = value
+            else:
+                plain[name] = value
+        states.append([type(hook).__name__, plain])
+    facts = {
+        "net": storage.describe(net),
+        "epoch": net._epoch,
+        "step": net._step,
+        "optimizer": _kind(run.optimizer),
+        "epochs": history.epochs,
+        "steps": history.steps,
+        "seconds": history.seconds,
+        "best_epoch": history.best_epoch,
+        "batch": run.batch,
+        "rate_scale": run.rate_scale,
+        "stopped": run.stopped,
+        "validated": len(history.validation_loss) > 0,
+        "metrics": list(history.metrics),
+        "callbacks": states,
+    }
+    return facts, kept
+
+
+def _with_state(hooks):
+    return [hook for hook in hooks if callbacks.overrides(hook, "state")]
+
+
+def _kind(optimizer):
+    return f"{type(optimizer).__name__} ({optimizer.kernel})"
+
+
+class Saved:
+    """A checkpoint that suits the fit to come; nothing has been changed by it yet.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    net : Net
+        Of the fit.
+    n_features : int
+        Its inputs.
+    optimizer : Optimizer
+        Of the fit.
+    epochs : int
+        Epochs asked for, those of the file included.
+    hooks : list of Callback
+        Of the fit.
+    names : list of str
+        What it records: "loss" first.
+    """
+
+    def __init__(self, path, net, n_features, optimizer, epochs, hooks, names):
+        self.facts, self.arrays = storage.read("resume", path)
+        facts, text = self.facts, os.fsdecode(path)
+        if "optimizer" not in facts:
+            raise must_be("resume", "a file of a Checkpoint", described(f"{text}, a net alone"))
+        pairs = [
+            *_differences(facts["net"], storage.describe(net, n_features)),
+            ("optimizer", facts["optimizer"], _kind(optimizer)),
+            ("callbacks", [name for name, _ in facts["callbacks"]], [type(h).__name__ for h in _with_state(hooks)]),
+            ("the use of validation data", facts["validated"], "validation_loss" in names),
+            ("the metrics", facts["metrics"], [name for name in names if name not in ("loss", "validation_loss")]),
+        ]
+        for what, found, wanted in pairs:
+            if found != wanted:
+                given = described(f"{text}, where {what} is {found!r} and not {wanted!r}")
+                raise must_be("resume", "a checkpoint of this net and this fit", given)
+        if facts["epochs"] > epochs:
+            accepted = f"at least the {facts['epochs']} that the checkpoint has done"
+            raise must_be("epochs", accepted, epochs)
+
+    def restore(self, run):
+        """Bring a run that has not begun to where the file's stood."""
+        facts, arrays, history, net = self.facts, self.arrays, run.history, run.net
+        for name, array in storage.arrays(net).items():
+            array[...] = arrays[name]
+        for i, state in enumerate(run.state):
+            state[...] = arrays.get(f"state {i}", 0.0)  # what is absent was zero
+        done = facts["epochs"]
+        history._loss[:done], history._rates[:done] = arrays["history loss"], arrays["history learning_rate"]
+        history._elapsed[:done] = arrays["history elapsed"]
+        history._validation = list(arrays["history validation_loss"])
+        history._metrics = {name: list(arrays[f"metric {name}"]) for name in facts["metrics"]}
+        history.epochs, history.steps, history.seconds = done, facts["steps"], facts["seconds"]
+        history.best_epoch = facts["best_epoch"]
+        run.rate_scale, run.stopped = facts["rate_scale"], facts["stopped"]
+        run.go_on(facts["step"], facts["epoch"])
+
+    def restore_callbacks(self, hooks):
+        """Give callbacks that have begun what they knew."""
+        for i, (hook, (_, plain)) in enumerate(zip(_with_state(hooks), self.facts["callbacks"], strict=True)):
+            prefix = f"callback {i} "
+            own = {key.removeprefix(prefix): value for key, value in self.arrays.items() if key.startswith(prefix)}
+            hook.restore(plain | own)
+
+
+def _differences(found, wanted):
+    """(what, found, wanted) of each setting of a net."""
+    counts = [len(net["layers"]) for net in (found, wanted)]
+    yield "the number of layers", *counts
+    for name in wanted:
+        if name != "layers":
+            yield f"the net's {name}", found.get(name), wanted[name]
+    for i, (one, other) in enumerate(zip(found["layers"], wanted["layers"], strict=False), 1):
+        for name in other:
+            yield f"the {name} of layer {i}", one.get(name), other[name]
+
+
+def at(path, *arguments):
+    """The Saved of a file, or None where there is none yet."""
+    text = storage.check_target("resume", path)
+    storage.library("resume")
+    return Saved(text, *arguments) if os.path.exists(text) else None

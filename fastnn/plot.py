@@ -1,0 +1,390 @@
+"""Pictures of fits and nets, by matplotlib (extra `plot`).
+
+Every function draws into the Axes that it is given, or into a new figure, and gives the Axes back; none shows or saves.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import backends, validation
+from .errors import described, must_be, unknown_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from .history import History
+    from .models import Sequential
+
+__all__ = ["activations", "decision_boundary", "history", "metrics", "weights"]
+
+# Okabe and Ito's colours, told apart by colour-blind readers: jfly.uni-koeln.de/color
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+MARKERS = "osD^vP*X"
+SHADE = 0.4  # how much of a class's colour its surest places get: points of that colour still stand out
+MOST_IMAGES = 100  # units drawn where none are named
+MOST_COLUMNS = 5  # of panels of activations
+HUGE = 1e100  # losses of a diverging fit above it are not drawn: the limits of a log axis would overflow
+# what a log axis labels in each decade, by the ratio of its largest value to the smallest
+LABELLED = ((6, (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)), (100, (1.0, 2.0, 5.0)), (math.inf, (1.0,)))
+
+
+def _figure(rows=1, columns=1, size=(6.4, 4.4), **options):
+    """New Axes, in a figure that notebooks and `plt.show()` know of."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        raise ImportError("plots need matplotlib: pip install 'fastnn[plot]'") from None
+    return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)[1]
+
+
+def _own(ax):
+    """Given Axes, or new ones."""
+    if ax is None:
+        return _figure()
+    if not callable(getattr(ax, "plot", None)) or not callable(getattr(ax, "imshow", None)):
+        raise must_be("ax", "None or matplotlib Axes", ax, TypeError)
+    return ax
+
+
+def _curve(ax, values, **style):
+    """Values by epoch; a single one as a point, which a line would not show."""
+    values = np.where(np.abs(values) < HUGE, values, np.nan)
+    return ax.plot(np.arange(len(values)), values, marker="o" if len(values) == 1 else None, **style)[0]
+
+
+def _finish_epochs(ax, label):
+    ax.set(xlabel="epoch", ylabel=label)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.grid(alpha=0.25)
+    ax.legend(loc="best", frameon=False)
+
+
+def history(record: "History", ax: "Axes | None" = None, log: bool = True) -> "Axes":
+    """Training and validation loss by epoch, the best epoch marked; the metrics below, if there are any.
+
+    Parameters
+    ----------
+    record : History
+        What `fit` gave, or the history of a DivergedError.
+    ax : matplotlib Axes, optional
+        Receives the losses alone; by default a new figure is made, with a second panel for metrics.
+    log : bool
+        Logarithmic losses, where all are positive.
+
+    Returns
+    -------
+    matplotlib Axes
+        That of the losses.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    TypeError, ValueError
+        For an argument that is not accepted, and for a history without a completed epoch.
+    """
+    log = validation.flag("log", log)
+    _check_epochs(record)
+    below = None
+    if ax is None and record.metrics:
+        ax, below = _figure(2, 1, size=(6.4, 6.4), sharex=True)
+        metrics(record, below)
+    ax = _own(ax)
+    curves = {"training": record.loss}
+    if len(record.validation_loss):
+        curves["validation"] = record.validation_loss
+    for colour, (name, values) in zip(COLOURS, curves.items(), strict=False):
+        _curve(ax, values, color=colour, label=name)
+    if record.best_epoch is not None:
+        best = curves.get("validation", record.loss)[record.best_epoch]
+        label = f"best: {best:.4g}, epoch {record.best_epoch}"
+        ax.plot([record.best_epoch], [best], "o", color="black", fillstyle="none", label=label)
+    shown = np.concatenate(list(curves.values()))
+    shown = shown[np.abs(shown) < HUGE]
+    if log and shown.size and shown.min() > 0:
+        _logarithmic(ax, shown)
+    _finish_epochs(ax, "loss")
+    if below is not None:
+        ax.set_xlabel("")
+    return ax
+
+
+def _check_epochs(record):
+    if not hasattr(record, "validation_loss"):
+        raise must_be("record", "a fastnn.History", record, TypeError)
+    if not record.epochs:
+        raise must_be("record", "a history of at least one completed epoch", record)
+
+
+def _logarithmic(ax, values):
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    ax.set_yscale("log")
+    ratio = values.max() / values.min()
+    ax.yaxis.set_major_locator(LogLocator(subs=next(subs for most, subs in LABELLED if ratio <= most)))
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def metrics(record: "History", ax: "Axes | None" = None) -> "Axes":
+    """Metrics by epoch: of the validation data where there were any, else of the training data.
+
+    Parameters
+    ----------
+    record : History
+        What `fit` gave, with metrics.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure is made.
+
+    Returns
+    -------
+    matplotlib Axes
+        The Axes.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    TypeError, ValueError
+        For an argument that is not accepted, and for a history without metrics.
+    """
+    _check_epochs(record)
+    if not record.metrics:
+        raise must_be("record", "a history with metrics, from fit(metrics=...)", record)
+    ax = _own(ax)
+    for i, (name, values) in enumerate(record.metrics.items()):
+        _curve(ax, values, color=COLOURS[i % len(COLOURS)], label=name)
+    _finish_epochs(ax, "metric")
+    return ax
+
+
+def decision_boundary(
+    net: "Sequential", X: ArrayLike, y: ArrayLike, ax: "Axes | None" = None, resolution: int = 300
+) -> "Axes":
+    """Classes of a net over the plane: where it changes its mind, how sure it is (as shades), and the data.
+
+    Parameters
+    ----------
+    net : Sequential
+        A fitted classifier of two features: one sigmoid output, or softmax.
+    X : array-like (m, 2)
+        Samples, drawn as points.
+    y : array-like (m,) or (m, k)
+        Their classes, as `fit` takes them.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure is made.
+    resolution : int
+        Points across and up at which the net is asked, at least 2.
+
+    Returns
+    -------
+    matplotlib Axes
+        The Axes: an image of the shades, contours at 0.5 of the share of a class among itself and the likeliest other
+        (for two classes its probability), and a set of points for each class.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    NotBuiltError
+        For a net that was not built.
+    TypeError, ValueError
+        For an argument that is not accepted.
+    """
+    _check_net(net)
+    outputs = net.layers[-1].units
+    if net.loss != "cross_entropy" and (net.loss != "binary_cross_entropy" or outputs > 1):
+        raise must_be("net", "a classifier with one sigmoid output or softmax", net)
+    if net.n_features != 2:
+        raise must_be("net", "a net of 2 features", described(f"one of {net.n_features}"))
+    resolution = validation.size("resolution", resolution)
+    if resolution < 2:
+        raise must_be("resolution", "an int of at least 2", resolution)
+    X, y, *_ = net._data(X, y)
+    classes = y.argmax(axis=1) if y.ndim == 2 else (y if outputs > 1 else y > 0.5).astype(int)
+    ax = _own(ax)
+
+    low, high = X.min(axis=0).astype(float), X.max(axis=0).astype(float)
+    room = np.where(high > low, 0.08 * (high - low), 0.5)
+    low, high = low - room, high + room
+    x1, x2 = (np.linspace(low[i], high[i], resolution) for i in range(2))
+    P = net.predict(np.stack(np.meshgrid(x1, x2), axis=-1).reshape(-1, 2)).astype(float)
+    if outputs == 1:
+        P = np.hstack([1 - P, P])
+    count = P.shape[1]
+
+    extent = (low[0], high[0], low[1], high[1])
+    shades = _shades(P).reshape(resolution, resolution, 3)
+    ax.imshow(shades, extent=extent, origin="lower", aspect="auto", interpolation="bilinear")
+    for k in range(1 if count == 2 else 0, count):
+        rival = np.delete(P, k, axis=1).max(axis=1)
+        share = (P[:, k] / np.maximum(P[:, k] + rival, np.finfo(float).tiny)).reshape(resolution, resolution)
+        if share.min() < 0.5 < share.max():
+            ax.contour(x1, x2, share, levels=[0.5], colors="black", linewidths=1.2)
+    size = float(np.clip(10_000 / len(X), 16, 36))
+    for k in range(count):
+        style = dict(color=COLOURS[k % len(COLOURS)], marker=MARKERS[k % len(MARKERS)], label=str(k))
+        ax.scatter(*X[classes == k].T, s=size, edgecolors="black", linewidths=0.3, zorder=3, **style)
+    ax.set(xlabel="$x_1$", ylabel="$x_2$", xlim=extent[:2], ylim=extent[2:])
+    ax.legend(title="class", loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handletextpad=0.1)
+    return ax
+
+
+def _shades(P):
+    """Colours (n, 3) of probabilities (n, k): that of the likeliest class, paler the less it leads an even guess."""
+    from matplotlib.colors import to_rgb
+
+    count = P.shape[1]
+    colours = np.array([to_rgb(COLOURS[k % len(COLOURS)]) for k in range(count)])
+    lead = (P.max(axis=1, keepdims=True) - 1 / count) / (1 - 1 / count)
+    return 1 - SHADE * np.clip(lead, 0, 1) * (1 - colours[P.argmax(axis=1)])
+
+
+def _check_net(net):
+    if not hasattr(net, "_must_be_built"):
+        raise must_be("net", "a fastnn net", net, TypeError)
+    net._must_be_built()
+
+
+def weights(
+    net: "Sequential",
+    shape: tuple[int, ...] | None = None,
+    ax: "Axes | None" = None,
+    units: Sequence[int] | None = None,
+) -> "Axes":
+    """First-layer weights, an image for each unit, side by side on one scale.
+
+    Parameters
+    ----------
+    net : Sequential
+        A net that was built.
+    shape : tuple, optional
+        (h, w) or (h, w, 3), as the features were laid out before they were made flat; a square image, grey or in
+        colour, where it is None. Grey weights are red above zero and blue below; zero is white, or grey in colour.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure is made.
+    units : sequence of int, optional
+        Units to draw, in this order; by default all, at most the first 100.
+
+    Returns
+    -------
+    matplotlib Axes
+        The Axes, with one image of all tiles, row by row, a blank line between them.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    NotBuiltError
+        For a net that was not built.
+    TypeError, ValueError
+        For an argument that is not accepted.
+    """
+    _check_net(net)
+    W = net.get_weights()[0]
+    shape = _image_shape(shape, W.shape[1])
+    units = range(min(len(W), MOST_IMAGES)) if units is None else units
+    if not isinstance(units, list | tuple | range | np.ndarray) or not len(units):
+        raise must_be("units", f"a sequence of ints below {len(W)}", units, TypeError)
+    for unit in units:
+        if isinstance(unit, bool) or not isinstance(unit, int | np.integer) or not 0 <= unit < len(W):
+            raise must_be("units", f"a sequence of ints below {len(W)}", unit)
+    images = W[list(units)].reshape(-1, *shape).astype(float)
+    scale = float(np.abs(images).max()) or 1.0
+
+    height, width = shape[:2]
+    columns = math.ceil(math.sqrt(len(images) * height / width))
+    rows = math.ceil(len(images) / columns)
+    gap = max(1, min(height, width) // 16)
+    colour = len(shape) == 3
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, *shape[2:]), np.nan)
+    for i, image in enumerate(images):
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = image
+    if ax is None:
+        ax = _figure(size=(6.4, float(np.clip(6.0 * sheet.shape[0] / sheet.shape[1], 1.6, 8.0))))
+    ax = _own(ax)
+    if colour:
+        ax.imshow(np.where(np.isnan(sheet), 1.0, 0.5 + sheet / (2 * scale)), interpolation="nearest")
+    else:
+        drawn = ax.imshow(sheet, cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest")
+        ax.figure.colorbar(drawn, ax=ax, label="weight", shrink=0.8)
+    ax.set_axis_off()
+    return ax
+
+
+def _image_shape(shape, features):
+    accepted = f"(h, w) or (h, w, 3) of positive ints with a product of {features}"
+    if shape is None:
+        for channels in (1, 3):
+            side = math.isqrt(features // channels)
+            if side * side * channels == features:
+                return (side, side) if channels == 1 else (side, side, 3)
+        raise must_be("shape", f"{accepted}, as no square image has so many", shape)
+    if not isinstance(shape, list | tuple) or not all(isinstance(n, int) and not isinstance(n, bool) for n in shape):
+        raise must_be("shape", accepted, shape, TypeError)
+    if len(shape) not in (2, 3) or shape[2:] not in ((), [], (3,), [3]) or min(shape) < 1:
+        raise must_be("shape", accepted, shape)
+    if math.prod(shape) != features:
+        raise must_be("shape", accepted, shape)
+    return tuple(shape)
+
+
+def activations(names: str | Sequence[str] | None = None, axes: "Sequence[Axes] | None" = None) -> "NDArray[Any]":
+    """Each activation and its derivative from -4 to 4, as the kernels compute them, a panel each on one scale.
+
+    Parameters
+    ----------
+    names : str or sequence of str, optional
+        Names as `Dense` takes them, without softmax, which looks at a whole row; by default all others.
+    axes : sequence of matplotlib Axes, optional
+        One for each name; by default a new figure is made.
+
+    Returns
+    -------
+    array of matplotlib Axes
+        One for each name.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    TypeError, ValueError
+        For an argument that is not accepted.
+    """
+    known = [name for name in backends.ACTIVATIONS if name != "softmax"]
+    names = known if names is None else [names] if isinstance(names, str) else names
+    if not isinstance(names, list | tuple) or not names:
+        raise must_be("names", "a name or a sequence of at least one", names, TypeError)
+    for name in names:
+        if name not in known:
+            raise unknown_name("names", name, known)
+    if axes is None:
+        columns = min(len(names), MOST_COLUMNS)
+        rows = math.ceil(len(names) / columns)
+        size = (max(3.6, 2.2 * columns), max(3.0, 2.3 * rows + 0.3))
+        grid = _figure(rows, columns, size=size, sharex=True, sharey=True, squeeze=False)
+        for extra in grid.flat[len(names) :]:
+            extra.set_axis_off()
+        axes = grid.flat[: len(names)]
+    axes = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
+    if len(axes) != len(names):
+        raise must_be("axes", f"{len(names)} matplotlib Axes, one a name", described(f"{len(axes)}"))
+    z = np.linspace(-4.0, 4.0, 801)
+    for ax, name in zip(axes, names, strict=True):
+        value, slope = backends.activation_curve(name, z)
+        _own(ax).plot(z, value, color=COLOURS[0], label="$g(z)$")
+        ax.plot(z, slope, color=COLOURS[1], linestyle="--", label="$g'(z)$")
+        ax.set(title=name, xlim=(-4, 4), ylim=(-1.6, 4))
+        ax.axhline(0, color="black", linewidth=0.5, zorder=1)
+        ax.axvline(0, color="black", linewidth=0.5, zorder=1)
+        ax.grid(alpha=0.25)
+    for ax in axes[-min(len(axes), MOST_COLUMNS) :]:
+        ax.set_xlabel("$z$")
+    axes[0].legend(loc="upper left", frameon=False)
+    return axes

@@ -1,0 +1,83 @@
+"""Inputs and regression targets brought to mean 0 and standard deviation 1, as part of a net."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BLOCK = 1 << 16  # elements read at a time
+
+
+class Standardization(NamedTuple):
+    """What a net with `standardize=True` learned from its first training data.
+
+    Parameters
+    ----------
+    mean, std : array (n_features,), float64
+        Of each feature; std is 1 where a feature is constant.
+    target_mean, target_std : array (n_out,), float64
+        Of each target of a regression whose last layer is linear; elsewhere 0 and 1.
+    """
+
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    target_mean: NDArray[np.float64]
+    target_std: NDArray[np.float64]
+
+
+def learn(X, y, outputs):
+    """The Standardization of data (m, n); `y` (m,) or (m, outputs) is None where targets stay as they are."""
+    target = (np.zeros(outputs), np.ones(outputs)) if y is None else _moments(y.reshape(len(y), -1))
+    return Standardization(*_moments(X), *target)
+
+
+def _moments(X):
+    """(mean, standard deviation) of each column, float64, in one pass (Chan, Golub and LeVeque 1983)."""
+    origin = X[0].astype(np.float64)  # sums of differences from a row are exact where those of the rows would not be
+    count, mean, squares = 0, np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    rows = max(1, _BLOCK // X.shape[1])
+    for start in range(0, len(X), rows):
+        block = X[start : start + rows] - origin
+        block_mean = block.mean(axis=0)
+        shift, total = block_mean - mean, count + len(block)
+        squares += ((block - block_mean) ** 2).sum(axis=0) + shift**2 * (count * len(block) / total)
+        mean += shift * (len(block) / total)
+        count = total
+    # in the precision of the data, so that training and prediction shift by the same number
+    mean, std = (origin + mean).astype(X.dtype).astype(np.float64), np.sqrt(squares / count)
+    std[std <= 10 * np.finfo(np.float64).eps * abs(mean)] = 1.0  # a constant, but for rounding
+    return mean, std
+
+
+def scaled_targets(standardization, y):
+    """Targets as the loss takes them: in the dtype and shape of y."""
+    mean, std = standardization.target_mean, standardization.target_std
+    return ((y.reshape(len(y), -1) - mean) / std).astype(y.dtype).reshape(y.shape)
+
+
+def folded(standardization, parameters, first, last):
+    """Parameters of a net that takes inputs, and gives outputs, as they are.
+
+    Parameters
+    ----------
+    standardization : Standardization
+        From `learn`.
+    parameters : array (p,)
+        Flat; copied.
+    first, last : callable
+        Give the views (W, b) of a layer in flat parameters.
+
+    Returns
+    -------
+    array (p,)
+        W / std and b - W mean / std in the first layer, W target_std and b target_std + target_mean in the last.
+    """
+    result = parameters.copy()
+    W, b = first(result)
+    weights = W / standardization.std
+    b[...] = b - weights @ standardization.mean
+    W[...] = weights
+    W, b = last(result)
+    W *= standardization.target_std[:, np.newaxis]
+    b[...] = b * standardization.target_std + standardization.target_mean
+    return result

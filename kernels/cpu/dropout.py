@@ -1,0 +1,92 @@
+"""Dropout (Srivastava et al. 2014), inverted: what is kept is divided by the share that is kept.
+
+Which units a sample loses is a pure function of (seed, epoch, layer, the sample's place in the epoch, unit), so no mask
+is stored: the backward pass draws the same numbers again, and every thread, machine and backend draws them alike.
+"""
+
+import numpy as np
+
+from ..annotations import Floats
+from ..formulas import CHANCE_BITS
+from ..options import EXACT, jit
+from .formulas import VECTOR
+from .memory import address_of
+from .rng import mix
+from .simd import lane_numbers, lanes, like, load_strided, select, store_strided, to_int
+
+STREAM = 0x5851F42D4C957F2D  # sets the numbers apart from those of the shuffle
+
+_sample_word, _chance = VECTOR.sample_word, VECTOR.chance
+
+
+@jit(EXACT)
+def epoch_key(seed, epoch):
+    """What all masks of an epoch are drawn from."""
+    return np.int64(mix(mix(np.uint64(seed) ^ np.uint64(STREAM)) ^ np.uint64(epoch)))
+
+
+@jit(EXACT)
+def layer_key(key, layer):
+    """What the masks before one layer are drawn from."""
+    return np.int64(mix(np.uint64(key) + np.uint64(layer)) >> np.uint64(32))
+
+
+@jit(EXACT)
+def kept_share(threshold):
+    """Share of the units that are kept where numbers below `threshold` drop them."""
+    return 1.0 - threshold / (1 << CHANCE_BITS)
+
+
+@jit(EXACT)
+def drop_lanes(key, threshold, features, samples, first, x, ld_x, out, ld_out):
+    """Out = x with units dropped, both (features, samples); out may be x. Sample s is number first + s of the epoch."""
+    scale = 1.0 / kept_share(threshold)
+    for s in range(0, samples, lanes(x)):
+        left = samples - s
+        word = _sample_word(key, to_int(lane_numbers(x)) + (first + s))
+        for j in range(features):
+            value = load_strided(x + (j * ld_x + s), 1, left) * scale
+            store_strided(out + (j * ld_out + s), 1, select(_chance(word, j) < threshold, 0.0, value), left)
+
+
+@jit(EXACT)
+def drop_row(key, threshold, features, sample, x, by, out, by_out):
+    """`drop_lanes` for the features of one sample."""
+    scale = 1.0 / kept_share(threshold)
+    numbers = to_int(lane_numbers(x))
+    word = _sample_word(key, like(sample, numbers))
+    for j in range(0, features, lanes(x)):
+        value = load_strided(x + j * by, by, features - j) * scale
+        store_strided(
+            out + j * by_out, by_out, select(_chance(word, numbers + j) < threshold, 0.0, value), features - j
+        )
+
+
+@jit(EXACT, public=True)
+def dropout(rate: float, seed: int, epoch: int, layer: int, first: int, A: Floats, out: Floats) -> None:
+    """A with units dropped at random, and the others divided by the share that is kept.
+
+    Parameters
+    ----------
+    rate : float
+        Share of the units that are dropped, in [0, 1), to 24 bits.
+    seed, epoch, layer : int
+        Choose the mask.
+    first : int
+        Place of the first row in the epoch.
+    A : array (m, n), float32 or float64
+        Outputs of a layer, or a gradient with respect to what this function gave; any strides.
+    out : array (m, n), dtype of A
+        Receives the result; may be A.
+    """
+    size = A.itemsize
+    rs_a, cs_a, rs_out, cs_out = (
+        A.strides[0] // size,
+        A.strides[1] // size,
+        out.strides[0] // size,
+        out.strides[1] // size,
+    )
+    a, q = address_of(A), address_of(out)
+    key, threshold = layer_key(epoch_key(seed, epoch), layer), np.int64(round(rate * (1 << CHANCE_BITS)))
+    for i in range(A.shape[0]):
+        drop_row(key, threshold, A.shape[1], first + i, a + i * rs_a, cs_a, q + i * rs_out, cs_out)

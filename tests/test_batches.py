@@ -1,0 +1,324 @@
+"""Training batch by batch: partial_fit, iterables of batches, and files mapped into memory."""
+
+import os
+import re
+import signal
+import sys
+import weakref
+
+import numpy as np
+import pytest
+from nets import OPTIMIZERS, data, flat, pair
+from subprocesses import python
+
+import fastnn
+
+
+def cut(X, y, size, *more):
+    """The arrays, a batch at a time."""
+    return [tuple(a[at : at + size] for a in (X, y, *more)) for at in range(0, len(X), size)]
+
+
+def state(net):
+    """All bits that training goes on from."""
+    return net.parameters.tobytes(), [s.tobytes() for s in net._state], net._step, net._epoch
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_partial_fit_is_a_fit_of_one_step(optimizer, weighted, dtype):
+    make, _ = OPTIMIZERS[optimizer]
+    one, other = pair(dtype=dtype)[0], pair(dtype=dtype)[0]
+    X, y = data(dtype=dtype)
+    w = np.linspace(0.5, 2.0, len(X)) if weighted else None
+    for rows in (slice(0, 13), slice(13, 40), slice(0, 13)):
+        weights = None if w is None else w[rows]
+        loss = one.partial_fit(X[rows], y[rows], make(), weights, l2=0.01)
+        history = other.fit(X[rows], y[rows], make(), 1, batch_size=len(X[rows]), sample_weight=weights, l2=0.01)
+        assert type(loss) is float and loss == history.loss[0]
+        assert state(one) == state(other)
+
+
+def test_partial_fit_builds_and_learns():
+    net = fastnn.Sequential([fastnn.Dense(8, "tanh"), fastnn.Dense(3, "softmax")])
+    X, y = data()
+    losses = [net.partial_fit(X, y, fastnn.Adam(0.05)) for _ in range(60)]
+    assert losses[-1] < 0.5 * losses[0]
+    assert net.loss_and_gradient(X, y)[0] < losses[0]
+
+
+def test_partial_fit_that_diverges_leaves_the_weights_before_the_step():
+    net, _, weights = pair((5, 4, 1), ("tanh", "linear"), "mse")
+    X, y = data(k=1, loss="mse")
+    with pytest.raises(fastnn.DivergedError, match="diverged in epoch 0"):
+        net.partial_fit(X, 1e200 * y, fastnn.SGD(1e200))
+    assert np.array_equal(flat(net.get_weights()), flat(weights))
+    assert np.isfinite(net.partial_fit(X, y))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("size", [7, 40, 13])
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_batches_in_order_are_the_fit_without_shuffling(size, weighted, epochs, dtype):
+    X, y = data(dtype=dtype)
+    w = np.linspace(0.5, 2.0, len(X)) if weighted else None
+    one, other = pair(dtype=dtype)[0], pair(dtype=dtype)[0]
+    settings = dict(optimizer=fastnn.Adam(fastnn.WarmUp(0.05, 2)), epochs=epochs, l2=0.01)
+    batches = cut(X, y, size) if w is None else cut(X, y, size, w)
+    by_batch = one.fit(batches, **settings)
+    whole = other.fit(X, y, batch_size=size, shuffle=False, sample_weight=w, **settings)
+    assert state(one) == state(other)
+    assert np.array_equal(by_batch.loss, whole.loss)
+    assert np.array_equal(by_batch.learning_rate, whole.learning_rate)
+    assert (by_batch.epochs, by_batch.steps) == (whole.epochs, whole.steps)
+    assert (np.diff(by_batch.elapsed) > 0).all() and by_batch.elapsed[-1] == by_batch.seconds
+
+
+def test_many_rows_in_slots_and_threads_give_the_same_bits():
+    X, y = data(3001, 20, 3)
+    found = []
+    for threads in (1, 3):
+        for kind in ("arrays", "batches"):
+            net, _, _ = pair((20, 33, 3), ("tanh", "softmax"))
+            args = (X, y) if kind == "arrays" else (cut(X, y, 1024), None)
+            size = dict(batch_size=1024, shuffle=False) if kind == "arrays" else {}
+            net.fit(*args, fastnn.Adam(0.01), 3, threads=threads, **size)
+            found.append(state(net))
+    assert all(one == found[0] for one in found)
+
+
+def test_each_batch_is_a_partial_fit_whatever_its_size():
+    X, y = data(60)
+    sizes = [5, 20, 3, 30, 2]
+    ends = np.cumsum(sizes)
+    batches = [(X[end - size : end], y[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
+    one, other = pair()[0], pair()[0]
+    one.fit(batches, optimizer=fastnn.Adam(0.02), epochs=2)
+    for _ in range(2):
+        for batch in batches:
+            other.partial_fit(*batch, fastnn.Adam(0.02))
+    assert np.array_equal(one.parameters, other.parameters)
+
+
+def test_an_iterator_is_passed_over_once():
+    X, y = data()
+    net, again = pair()[0], pair()[0]
+    history = net.fit((batch for batch in cut(X, y, 7)), epochs=1)
+    again.fit(cut(X, y, 7), epochs=1)
+    assert (history.epochs, history.steps) == (1, 6)
+    assert np.array_equal(net.parameters, again.parameters)
+    untouched, _, weights = pair()
+    with pytest.raises(ValueError, match="epochs must be 1 for an iterator, which .+ once only; got 100"):
+        untouched.fit(iter(cut(X, y, 7)))
+    assert np.array_equal(flat(untouched.get_weights()), flat(weights))
+
+
+class Endless:
+    """Batches of which there is no telling how many."""
+
+    def __init__(self, batches):
+        self.batches, self.passes = batches, 0
+
+    def __iter__(self):
+        self.passes += 1
+        yield from self.batches
+
+
+def test_an_iterable_without_a_length_is_passed_over_once_an_epoch():
+    X, y = data()
+    source = Endless(cut(X, y, 10))
+    rates = []
+
+    class Asked(fastnn.Constant):
+        def rates(self, epochs):
+            rates.extend(epochs)
+            return super().rates(epochs)
+
+    pair()[0].fit(source, optimizer=fastnn.SGD(Asked(0.1)), epochs=3)
+    assert source.passes == 3
+    assert rates == [0.0, 1.0, 2.0]
+
+
+def test_callbacks_validation_and_scores():
+    X, y = data()
+    settings = dict(optimizer=fastnn.Adam(0.05), epochs=30, validation_data=(X[20:], y[20:]), metrics=["accuracy"])
+    found = []
+    for args, more in (((cut(X[:20], y[:20], 5),), {}), ((X[:20], y[:20]), dict(batch_size=5, shuffle=False))):
+        net, _, _ = pair()
+        seen = []
+        history = net.fit(
+            *args,
+            **settings,
+            **more,
+            callbacks=[fastnn.EarlyStopping(3), lambda net, history, seen=seen: seen.append(history.epochs)],
+        )
+        assert seen == list(range(1, history.epochs + 1))
+        assert history.best_epoch < history.epochs - 1
+        found.append((net.parameters.tobytes(), history.validation_loss.tolist(), history.metrics["accuracy"].tolist()))
+    assert found[0] == found[1]
+
+
+def test_divergence_in_a_batch_leaves_finite_weights():
+    X, y = data(k=1, loss="mse")
+    net, _, _ = pair((5, 4, 1), ("tanh", "linear"), "mse")
+    with pytest.raises(fastnn.DivergedError) as caught:
+        net.fit(cut(X, y, 10), optimizer=fastnn.SGD(2.0), epochs=5000)
+    assert caught.value.epoch == len(caught.value.history.loss) > 2
+    assert np.isfinite(net.parameters).all() and np.isfinite(caught.value.history.loss).all()
+    net.set_weights(pair((5, 4, 1), ("tanh", "linear"), "mse")[2])
+    assert np.isfinite(net.fit(cut(X, y, 10), optimizer=fastnn.SGD(0.01), epochs=2).loss).all()
+
+
+def test_torch_loaders():
+    torch = pytest.importorskip("torch")
+    X, y = data(dtype="float32")
+    dataset = torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
+    loader = torch.utils.data.DataLoader(dataset, batch_size=7)
+    one, other = pair(dtype="float32")[0], pair(dtype="float32")[0]
+    one.fit(loader, epochs=3)
+    other.fit(X, y, epochs=3, batch_size=7, shuffle=False)
+    assert np.array_equal(one.parameters, other.parameters)
+    assert np.isfinite(one.partial_fit(torch.from_numpy(X), torch.from_numpy(y)))
+    with pytest.raises(TypeError, match=r"^X must be .+ or an iterable of batches .+; got a TensorDataset"):
+        other.fit(dataset, epochs=1)
+
+
+def test_batches_are_not_kept():
+    X, y = data(dtype="float32")
+    net, _, _ = pair(dtype="float32")
+    kept = weakref.ref(X)
+    net.fit([(X, y)], epochs=2)
+    del X
+    assert kept() is None
+
+
+X, Y = data()
+BAD = [
+    (lambda net: net.fit([X, Y]), TypeError, "batch 0", r"a ndarray of shape \(40, 5\)"),
+    (lambda net: net.fit([(X,)]), TypeError, "batch 0", "a tuple of 1"),
+    (lambda net: net.fit([(X, Y, Y, Y)]), TypeError, "batch 0", "a tuple of 4"),
+    (lambda net: net.fit([(X, Y[:3])]), ValueError, "batch 0: y", "3 rows"),
+    (lambda net: net.fit([(X[0], Y[0])]), ValueError, "batch 0: X", r"an array of shape \(5,\)"),
+    (lambda net: net.fit([(X, Y, -np.ones(40))]), ValueError, "batch 0: sample_weight", "-1.0"),
+    (lambda net: net.fit([]), ValueError, "X", "one that is empty"),
+    (lambda net: net.fit(iter([]), epochs=1), ValueError, "X", "one that is empty"),
+    (lambda net: net.fit("abc"), TypeError, "X", "a str"),
+    (lambda net: net.fit({1: 2}), TypeError, "X", "a dict"),
+    (lambda net: net.fit(7), TypeError, "X", "a int"),
+    (lambda net: net.fit(X), TypeError, "y", "None"),
+    (lambda net: net.fit([(X, Y)], batch_size=5), ValueError, "batch_size", "5"),
+    (lambda net: net.fit([(X, Y)], shuffle=False), ValueError, "shuffle", "False"),
+    (lambda net: net.fit([(X, Y)], sample_weight=np.ones(40)), ValueError, "sample_weight", "array"),
+    (lambda net: net.fit([(X, Y)], class_weight="balanced"), ValueError, "class_weight", "'balanced'"),
+    (lambda net: net.fit([(X, Y)], validation_split=0.2), ValueError, "validation_split", "0.2"),
+    (lambda net: net.fit([(X, Y)], metrics=["accuracy"]), ValueError, "metrics", r"\['accuracy'\]"),
+    (lambda net: net.partial_fit(X, Y[:3]), ValueError, "y", "3 rows"),
+    (lambda net: net.partial_fit(X, Y, "adam"), TypeError, "optimizer", "'adam'"),
+    (lambda net: net.partial_fit(X, Y, l2=-1.0), ValueError, "l2", "-1.0"),
+    (lambda net: net.partial_fit(X, Y, threads=0), ValueError, "threads", "0"),
+    (lambda net: net.partial_fit(X, Y, sample_weight=0 * Y), ValueError, "sample_weight", "zeros only"),
+]
+
+
+@pytest.mark.parametrize("call, error, argument, given", BAD, ids=[f"{row[2]}-{row[3]}" for row in BAD])
+def test_bad_batches_are_refused_and_change_nothing(call, error, argument, given):
+    net = fastnn.Sequential([fastnn.Dense(3, "softmax")])
+    with pytest.raises(error) as caught:
+        call(net)
+    assert re.search(f"^{argument} must .+; got {given}", str(caught.value)), caught.value
+    assert net.parameters is None
+
+
+def test_a_bad_batch_later_on_leaves_a_completed_step():
+    net, again = pair()[0], pair()[0]
+    with pytest.raises(ValueError, match="^batch 2: X must be finite; got nan at row 1, column 0"):
+        net.fit([(X[:10], Y[:10]), (X[10:20], Y[10:20]), ([[0.0] * 5, [np.nan] * 5], [0, 1])], epochs=3)
+    again.fit(X[:20], Y[:20], epochs=1, batch_size=10, shuffle=False)
+    assert net._step == again._step == 2
+    assert np.array_equal(net.parameters, again.parameters)
+
+
+class Once:
+    """Says that it can be passed over, but can only once."""
+
+    def __init__(self, batches):
+        self.left = iter(batches)
+
+    def __iter__(self):
+        yield from self.left
+
+
+def test_an_iterable_that_runs_dry_says_so():
+    with pytest.raises(ValueError, match="^X must be .+ in every epoch; got none in epoch 1"):
+        pair()[0].fit(Once(cut(X, Y, 10)), epochs=2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process sends itself no SIGINT there")
+def test_control_c_leaves_a_completed_step():
+    net, again = pair()[0], pair()[0]
+
+    def pressed():
+        for i in range(10**6):
+            if i == 57:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield X, Y
+
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(pressed(), epochs=1)
+    for _ in range(net._step):
+        again.partial_fit(X, Y)
+    assert net._step == 57
+    assert np.array_equal(net.parameters, again.parameters)
+    net.fit(X, Y, epochs=2)
+    again.fit(X, Y, epochs=2)
+    assert np.array_equal(net.parameters, again.parameters)
+
+
+MAPPED = """
+import resource, sys
+import numpy as np
+import fastnn
+
+rows, features, path = {rows}, {features}, {path!r}
+size = 4 * rows * features
+with open(path, "wb") as file:
+    file.truncate(size)
+X = np.memmap(path, np.float32, "r+", shape=(rows, features))
+some = np.random.default_rng(0).choice(rows, 1000, replace=False)
+X[some, :2] = 1.0
+y = np.memmap(path + ".y", np.float32, "w+", shape=rows)
+y[some] = 1.0
+
+net = fastnn.Sequential([fastnn.Dense(4, "tanh"), fastnn.Dense(1, "sigmoid")], seed=1)
+few = np.zeros((64, features), np.float32)
+few[:32, :2] = 1.0
+net.fit(few, few[:, 0], epochs=1, batch_size=32, shuffle=True, validation_split=0.5)  # compiles
+net.predict(few[:5])
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+limit = used + {spare}  # the mapping is in it already: no room for a copy of a part worth naming
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    np.ones(size // 2, np.uint8)
+    raise SystemExit("the limit does not hold")
+except MemoryError:
+    pass
+settings = dict(epochs=1, batch_size={batch}, optimizer=fastnn.Adam(0.01))
+history = net.fit(X, y, **settings)
+assert np.isfinite(history.loss).all() and history.steps == -(-rows // {batch})
+history = net.fit(X, y, shuffle=False, validation_split=0.1, **settings)
+assert np.isfinite(history.validation_loss).all()
+print(net.predict(X[:5]).shape, history.steps)
+"""
+LINUX = pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="a limit on addresses that only Linux keeps")
+
+
+@LINUX
+@pytest.mark.parametrize(
+    "rows, spare",
+    [(1 << 19, 24 << 20), pytest.param(40_000_000, 800 << 20, marks=pytest.mark.slow)],
+    ids=["64 MB", "5 GB"],
+)
+def test_a_mapped_file_larger_than_memory_is_not_copied(rows, spare, tmp_path):
+    code = MAPPED.format(rows=rows, features=32, path=str(tmp_path / "X"), spare=spare, batch=4096)
+    assert python(code) == f"(5, 1) {-(-(rows - round(0.1 * rows)) // 4096)}\n"

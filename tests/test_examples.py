@@ -1,0 +1,92 @@
+"""The examples run, draw, and show what their README says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("sklearn")
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SCRIPTS = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "common")
+README = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+
+
+def run(name, folder, *options):
+    """What a script prints, run as a user would; its picture is then in `folder`."""
+    command = [sys.executable, "-W", "error", EXAMPLES / f"{name}.py", *options, "--output", folder]
+    tidy = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    ran = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=tidy)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == ""
+    return ran.stdout
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_each_runs_and_draws(name, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    printed = run(name, tmp_path / "new", "--quick")
+    picture = tmp_path / "new" / f"{name}.png"
+    assert printed.splitlines()[-1] == f"wrote {picture}"
+    assert list(tmp_path.rglob("*.*")) == [picture]
+    with image.open(picture) as drawn:
+        assert min(drawn.size) > 400
+        assert len(drawn.convert("RGB").getcolors(1 << 16)) > 10
+
+
+def test_the_readme_shows_each_with_a_small_picture():
+    assert re.findall(r"\]\((\w+)\.py\)", README) == re.findall(r"\]\((\w+)\.png\)", README)
+    assert sorted(re.findall(r"\]\((\w+)\.py\)", README)) == SCRIPTS
+    for name in SCRIPTS:
+        assert (EXAMPLES / f"{name}.png").stat().st_size < 80_000
+
+
+def numbers(line):
+    """The numbers in a line."""
+    return [float(number) for number in re.findall(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?", line)]
+
+
+def by_name(printed):
+    """The numbers of each line that names a case: `case: 1.5 and 2`."""
+    return {name: numbers(rest) for name, rest in re.findall(r"^([\w ,.]+): (.*)$", printed, re.MULTILINE)}
+
+
+@pytest.mark.slow
+def test_one_rate_is_too_small_one_right_and_one_diverges(tmp_path):
+    printed = run("learning_rates", tmp_path)
+    limit, costs = numbers(printed.splitlines()[0])[0], by_name(printed)
+    small, right, large = (float(name.removeprefix("rate ")) for name in costs if name.startswith("rate"))
+    assert small < right < limit < large
+    assert costs[f"rate {right:g}"][1] < 0.5 < costs[f"rate {small:g}"][1]
+    assert "training diverged in epoch" in printed
+
+
+@pytest.mark.slow
+def test_sigmoid_units_are_slow(tmp_path):
+    results = by_name(run("activations", tmp_path))
+    (_, slow, slow_cost, *_), (_, tanh, tanh_cost, *_), (_, relu, relu_cost, *_) = (
+        results[name] for name in ("sigmoid", "tanh", "relu")
+    )
+    assert slow > 5 * max(tanh, relu)
+    assert slow_cost > 5 * max(tanh_cost, relu_cost)
+
+
+@pytest.mark.slow
+def test_neither_the_widest_nor_the_deepest_net_is_best(tmp_path):
+    medians = {numbers(name)[0]: results[-1] for name, results in by_name(run("depth_and_width", tmp_path)).items()}
+    assert list(medians) == [1, 2, 3, 4, 6, 8]
+    assert min(medians[2], medians[3]) > 0.98 > 0.96 > medians[1]
+    assert medians[3] > medians[6] > medians[8]
+
+
+@pytest.mark.slow
+def test_early_stopping_keeps_a_better_net(tmp_path):
+    results = by_name(run("early_stopping", tmp_path))
+    whole, stopped = results["to the end"], results["early stopping"]
+    assert stopped[0] < whole[0] / 2
+    assert whole[1] < stopped[1]  # cost
+    assert stopped[-1] > whole[-1] + 0.05  # accuracy on the test images

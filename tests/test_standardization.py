@@ -1,0 +1,199 @@
+"""standardize=True: the same net as on data that were standardised before, asked with the data as they are."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from nets import data, flat
+from tolerance import assert_close
+
+import fastnn
+from fastnn import backends, standardization
+
+LAYERS = {
+    "few features": (5, lambda: [fastnn.Dense(7, "tanh"), fastnn.Dense(2)]),
+    "by rows": (600, lambda: [fastnn.Dense(20, "tanh"), fastnn.Dense(2)]),
+    "pieces": (300, lambda: [fastnn.Dense(120, "tanh"), fastnn.Dense(9, "relu"), fastnn.Dense(2)]),
+    "dropout": (20, lambda: [fastnn.Dropout(0.2), fastnn.Dense(33, "tanh"), fastnn.Dropout(0.5), fastnn.Dense(2)]),
+}
+
+
+def raw(m, n, dtype, loss="mse"):
+    """Features of many sizes, three deviations from zero, and targets farther."""
+    X, y = data(m, n, 2, loss, dtype)
+    scale = np.geomspace(1e-3, 1e3, n)
+    X = ((X + 3) * scale).astype(dtype)
+    return X, y if loss != "mse" else (20 + [5.0, 50.0] * y).astype(dtype)
+
+
+def standard(values):
+    mean, std = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
+    return (values - mean) / std
+
+
+@pytest.mark.parametrize("batch_size, shuffle", [(None, True), (64, False), (64, True)])
+@pytest.mark.parametrize("name", LAYERS)
+def test_training_and_prediction(name, batch_size, shuffle, dtype):
+    n, layers = LAYERS[name]
+    X, y = raw(150, n, dtype)
+    ours = fastnn.Sequential(layers(), dtype=dtype, seed=5, standardize=True)
+    theirs = fastnn.Sequential(layers(), dtype=dtype, seed=5)
+    options = dict(epochs=4, batch_size=batch_size, shuffle=shuffle, threads=2)
+    options["validation_data"] = held = X[:40], y[:40]
+    history = ours.fit(X, y, optimizer=fastnn.SGD(0.02), **options)
+    Z, t = standard(X), standard(y)
+    options["validation_data"] = Z[:40], t[:40]
+    expected = theirs.fit(Z, t, optimizer=fastnn.SGD(0.02), **options)
+    # the inputs of the two are rounded apart, so sums are compared and not bits
+    assert_close(history.loss, expected.loss, "training", dtype)
+    assert_close(history.validation_loss, expected.validation_loss, "training", dtype)
+    assert_close(flat(ours.get_weights()), flat(theirs.get_weights()), "training", dtype)
+    outputs = theirs.predict(Z) * y.std(axis=0, dtype=np.float64) + y.mean(axis=0, dtype=np.float64)
+    for rows in (1, 150):
+        assert_close(
+            standard_outputs(ours.predict(X[:rows]), y), standard_outputs(outputs[:rows], y), "training", dtype
+        )
+    frozen = fastnn.apply(ours.freeze(), X)
+    assert_close(standard_outputs(frozen, y), standard_outputs(outputs, y), "training", dtype)
+    assert ours.evaluate(*held)["loss"] == pytest.approx(theirs.evaluate(Z[:40], t[:40])["loss"], rel=1e-3)
+    assert ours.evaluate(*held)["r2"] == pytest.approx(theirs.evaluate(Z[:40], t[:40])["r2"], rel=1e-3)
+
+
+def standard_outputs(outputs, y):
+    return (outputs - y.mean(axis=0, dtype=np.float64)) / y.std(axis=0, dtype=np.float64)
+
+
+def test_the_shapes_take_every_path():
+    ways = set()
+    for n, layers in LAYERS.values():
+        net = fastnn.Sequential(layers(), standardize=True).build(n)
+        plan = net._plan(64, 1, backends.WITH_GRADIENT)
+        ways.add((plan["PIECEWISE"], plan["BY_ROWS"]))
+    assert ways == {(0, 0), (0, 1), (1, 0)}
+
+
+def test_targets_of_a_classifier_and_of_bounded_outputs_stay_as_they_are(dtype):
+    X, y = raw(100, 5, dtype, "cross_entropy")
+    net = fastnn.LogisticRegression(2, dtype=dtype, standardize=True)
+    net.fit(X, y > 0, epochs=5)
+    twin = fastnn.LogisticRegression(2, dtype=dtype)
+    twin.fit(standard(X), y > 0, epochs=5)
+    assert_close(net.predict(X), twin.predict(standard(X)), "training", dtype)
+    net = fastnn.Sequential([fastnn.Dense(2, "softplus")], loss="mse", dtype=dtype, standardize=True)
+    net.fit(*raw(100, 5, dtype), epochs=1)
+    assert net.standardization.target_mean.tolist() == [0, 0] and net.standardization.target_std.tolist() == [1, 1]
+    assert (net.predict(X) >= 0).all()
+
+
+def test_gradients_are_those_of_the_standardised_data(dtype):
+    X, y = raw(80, 5, dtype)
+    ours = fastnn.Sequential(LAYERS["few features"][1](), dtype=dtype, standardize=True)
+    ours.fit(X, y, epochs=1)
+    theirs = fastnn.Sequential(LAYERS["few features"][1](), dtype=dtype).build(5)
+    theirs.set_weights(ours.get_weights())
+    Z, t = standard(X), standard(y)
+    value, gradient = ours.loss_and_gradient(X, y)
+    assert_close(value, theirs.loss_and_gradient(Z, t)[0], "training", dtype)
+    assert_close(gradient, theirs.loss_and_gradient(Z, t)[1], "training", dtype)
+    std = X.std(axis=0, dtype=np.float64)
+    assert_close(ours.input_gradient(X, y) * std, theirs.input_gradient(Z, t), "training", dtype)
+
+
+def test_the_same_bits_on_any_number_of_threads(dtype):
+    X, y = raw(900, 20, dtype)
+    results = []
+    for threads in (1, 2, 5):
+        net = fastnn.Sequential(LAYERS["dropout"][1](), dtype=dtype, standardize=True)
+        net.fit(X, y, epochs=3, batch_size=450, threads=threads)
+        results.append(flat(net.get_weights()))
+    assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])
+
+
+def test_learned_once_kept_and_forgotten_with_the_weights():
+    X, y = raw(80, 5, "float64")
+    net = fastnn.Sequential(LAYERS["few features"][1](), dtype="float64", standardize=True)
+    assert net.standardization is None
+    net.build(5)
+    before = net.predict(X)  # of starting weights, for data as they are
+    net.fit(X, y, epochs=1)
+    learned = net.standardization
+    net.fit(X * 2, y, epochs=1)
+    assert net.standardization is learned
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert np.array_equal(other.predict(X), net.predict(X))
+    net.build(5)
+    assert net.standardization is None and np.array_equal(net.predict(X), before)
+
+
+def test_moments_are_those_of_numpy_and_stable():
+    rng = np.random.default_rng(0)
+    for X in (
+        rng.normal(size=(70_000, 3)) + [0.0, 1e6, -1e9],
+        rng.normal(size=(5, 70_000)),
+        1e8 + rng.normal(size=(30_001, 9)).cumsum(axis=0),
+    ):
+        learned = standardization.learn(X, None, 1)
+        assert_close(learned.mean, X.mean(axis=0), "sum")
+        np.testing.assert_allclose(learned.std, (X - X[0]).std(axis=0), rtol=1e-12)
+    # the textbook's E[x^2] - E[x]^2 would be off by more than the variance here
+    X = np.array([[1e9], [1e9 + 1], [1e9 + 2]])
+    assert standardization.learn(X, None, 1).std == pytest.approx(np.sqrt(2 / 3))
+
+
+def test_a_constant_feature_or_target_is_only_shifted():
+    X = np.column_stack([np.full(50, 0.1), np.arange(50.0)])
+    net = fastnn.Sequential([fastnn.Dense(1)], dtype="float64", standardize=True)
+    net.fit(X, np.full(50, 7.0), epochs=200, optimizer=fastnn.SGD(0.1))
+    assert net.standardization.std[0] == 1 and net.standardization.target_std.tolist() == [1]
+    assert_close(net.predict(X), np.full((50, 1), 7.0), "training")
+
+
+def test_bad_data_leave_the_net_as_it_was():
+    net = fastnn.Sequential([fastnn.Dense(1)], standardize=True)
+    with pytest.raises(ValueError, match="X must be finite"):
+        net.fit([[1.0], [np.nan]], [1, 2])
+    assert net.standardization is None and net.layout is None
+    with pytest.raises(TypeError, match="standardize must be a bool; got 'yes'"):
+        fastnn.Sequential([fastnn.Dense(1)], standardize="yes")
+
+
+def test_saved_and_loaded(tmp_path, dtype):
+    X, y = raw(80, 5, dtype)
+    net = fastnn.Sequential(LAYERS["few features"][1](), dtype=dtype, standardize=True).build(5)
+    net.save(tmp_path / "untrained")
+    assert fastnn.load(tmp_path / "untrained").standardization is None
+    net.fit(X, y, epochs=2)
+    net.save(tmp_path / "trained")
+    other = fastnn.load(tmp_path / "trained")
+    assert other.standardize and all(map(np.array_equal, other.standardization, net.standardization))
+    assert np.array_equal(other.predict(X), net.predict(X))
+    regression = fastnn.LogisticRegression(2, dtype=dtype, standardize=True)
+    regression.fit(X, y[:, 0] > 20, epochs=2)
+    regression.save(tmp_path / "regression")
+    assert np.array_equal(fastnn.load(tmp_path / "regression").predict(X), regression.predict(X))
+
+
+def test_resumed(tmp_path, dtype):
+    X, y = raw(80, 20, dtype)
+    path, results = tmp_path / "fit", []
+    for epochs in ((6,), (2, 6)):
+        for last in epochs:
+            net = fastnn.Sequential(LAYERS["dropout"][1](), dtype=dtype, standardize=True)
+            options = {} if len(epochs) == 1 else dict(callbacks=[fastnn.Checkpoint(path)], resume=path)
+            net.fit(X, y, epochs=last, batch_size=32, **options)
+        results.append((net.parameters, *net.standardization))
+    assert all(map(np.array_equal, *results))
+
+
+def test_batches_and_steps_learn_from_the_first_one(dtype):
+    X, y = raw(80, 5, dtype)
+    cut = [(X[:50], y[:50]), (X[50:], y[50:])]
+    nets = [fastnn.Sequential(LAYERS["few features"][1](), dtype=dtype, standardize=True) for _ in range(2)]
+    nets[0].fit(cut, epochs=1, optimizer=fastnn.SGD(0.1))
+    for rows in cut:
+        nets[1].partial_fit(*rows, fastnn.SGD(0.1))
+    learned = standardization.learn(X[:50], y[:50], 2)
+    for net in nets:
+        assert all(map(np.array_equal, net.standardization, learned))
+    assert np.array_equal(nets[0].parameters, nets[1].parameters)

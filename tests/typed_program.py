@@ -1,0 +1,73 @@
+"""A user's program, for type checkers: it is never run."""
+
+from typing import Any, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastnn
+from fastnn.kernels import RELU
+from fastnn.kernels.cpu import dense_forward, matmul
+
+Floats = NDArray[np.floating]
+
+X = np.zeros((8, 3), np.float32)
+y = [0, 1, 0, 1, 0, 1, 0, 1]
+
+net = fastnn.Sequential(
+    [fastnn.Dropout(0.1), fastnn.Dense(4, "relu"), fastnn.Dense(1, "sigmoid")], loss="binary_cross_entropy", seed=1
+)
+assert_type(net.build(3), fastnn.Sequential)
+history = net.fit(X, y, optimizer=fastnn.Adam(fastnn.CosineDecay(0.1, epochs=3), clip_norm=1.0), epochs=3)
+assert_type(history, fastnn.History)
+assert_type(history.metrics, dict[str, NDArray[np.float64]])
+
+
+class Watch(fastnn.Callback):
+    """A callback of the user's own."""
+
+    def epoch(self, run: Any) -> None:
+        """Look at the loss."""
+        print(run.history.loss[-1])
+
+
+def stop(net: fastnn.Sequential, history: fastnn.History) -> bool:
+    """Whether it is good enough."""
+    return bool(history.loss[-1] < 0.1)
+
+
+def share(truth: Any, outputs: Any) -> float:
+    """A metric of the user's own."""
+    return float(np.mean(truth == outputs))
+
+
+net.fit(
+    X,
+    y,
+    metrics=("accuracy", "f1", share),
+    callbacks=[fastnn.EarlyStopping(3), fastnn.ReduceLROnPlateau(), fastnn.Checkpoint("fit"), Watch(), stop],
+    validation_split=0.25,
+    class_weight="balanced",
+    resume="fit",
+)
+net.fit([(X, y), (X, y)], epochs=2)
+assert_type(net.partial_fit(X, y), float)
+assert_type(fastnn.load("net"), fastnn.Sequential)
+assert_type(history.loss, NDArray[np.float64])
+assert_type(net.predict(X), Floats)
+assert_type(net.predict_labels(X), NDArray[np.int64])
+assert_type(net.evaluate(X, y), dict[str, float])
+assert_type(net.loss_and_gradient(X, y), tuple[float, Floats])
+assert_type(net.get_weights(), list[Floats])
+assert_type(net.summary(), str)
+assert_type(fastnn.apply(net.freeze(), X), Floats)
+assert_type(fastnn.LogisticRegression(3).build(2), fastnn.LogisticRegression)
+
+W, b, Z = np.zeros((4, 3), np.float32), np.zeros(4, np.float32), np.zeros((8, 4), np.float32)
+empty = np.zeros(0, np.float32)
+dense_forward(X, W, b, RELU, 0.0, empty, Z, Z)
+matmul(X, W.T, empty, Z)
+
+net.fit(X, y, epochs="many")  # wrong
+fastnn.Dense("four")  # wrong
+matmul(X, W.T)  # wrong
