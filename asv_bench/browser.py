@@ -76,6 +76,13 @@ class Browser:
         for end in (its_in, its_out, *its):
             os.close(end)
         self.reader, self.writer = our_in, our_out
+        try:
+            self._attach(width, height)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _attach(self, width, height):
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
