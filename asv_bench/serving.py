@@ -1,5 +1,7 @@
 """Prediction with a small net, called from Python and from the user's compiled code, one class a library."""
 
+import os
+import tempfile
 import time
 
 import numpy as np
@@ -85,28 +87,19 @@ class FastnnCompiled(Fastnn):
 
 
 class Onnxruntime(Server):
+    """The file that `net.to_onnx` writes."""
+
     def make(self):
-        runtime, onnx = need("onnxruntime"), need("onnx")
-        make, number = onnx.helper, onnx.TensorProto.FLOAT
-        constants = [onnx.numpy_helper.from_array(array, f"c{i}") for i, array in enumerate(self.weights)]
-        nodes, last = [], len(NET.layers) - 1
-        for i in range(last + 1):
-            source, target = f"v{i}", f"z{i}" if i < last else "out"
-            nodes.append(make.make_node("Gemm", [source, f"c{2 * i}", f"c{2 * i + 1}"], [target], transB=1))
-            if i < last:
-                nodes.append(make.make_node("Relu", [target], [f"v{i + 1}"]))
-        ends = [
-            make.make_tensor_value_info(at, number, [None, n])
-            for at, n in (("v0", NET.sizes[0]), ("out", NET.sizes[-1]))
-        ]
-        graph = make.make_graph(nodes, "net", ends[:1], ends[1:], constants)
-        model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
+        runtime, _ = need("onnxruntime"), need("onnx")
         options = runtime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
-        self.session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "net.onnx")
+            NET.net().to_onnx(path)
+            self.session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(self, X):
-        return self.session.run(None, {"v0": X})[0]
+        return self.session.run(None, {"X": X})[0]
 
 
 class Torch(Server):

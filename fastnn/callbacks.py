@@ -133,8 +133,9 @@ class _Monitor(Callback):
         self.best, self.wait = -math.inf if self._greater else math.inf, 0
 
     def _value(self, history):
-        values = history.metrics[self._name] if self._name in history.metrics else getattr(history, self._name)
-        return float(values[-1])
+        # not by the public arrays, which are made anew, whole, at each look
+        own = {"loss": history.loss, "validation_loss": history._validation}
+        return float(own.get(self._name, history._metrics.get(self._name))[-1])
 
 
 class EarlyStopping(_Monitor):

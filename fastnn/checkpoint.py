@@ -141,11 +141,14 @@ class Saved:
             accepted = f"at least the {facts['epochs']} that the checkpoint has done"
             raise must_be("epochs", accepted, epochs)
 
-    def restore(self, run):
-        """Bring a run that has not begun to where the file's stood."""
-        facts, arrays, history, net = self.facts, self.arrays, run.history, run.net
+    def restore_net(self, net):
+        """Give a net that has been built its arrays: the run reads them when it is made."""
         for name, array in storage.arrays(net).items():
-            array[...] = arrays[name]
+            array[...] = self.arrays[name]
+
+    def restore_run(self, run):
+        """Bring a run that has not begun to where the file's stood."""
+        facts, arrays, history = self.facts, self.arrays, run.history
         for i, state in enumerate(run.state):
             state[...] = arrays.get(f"state {i}", 0.0)  # what is absent was zero
         done = facts["epochs"]

@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import backends, custom, inference, standardization, storage, validation
+from . import backends, custom, exchange, inference, standardization, storage, validation
 from .backends import Floats
 from .custom import Pair
 from .errors import NotBuiltError, described, must_be, unknown_name
@@ -232,6 +232,28 @@ class Net:
             Without safetensors.
         """
         storage.save(self, path)
+
+    def to_onnx(self, path: PathLike) -> None:
+        """Write the net in the ONNX format, for other programs to run (extra `onnx`).
+
+        Parameters
+        ----------
+        path : path-like
+            The file. Its input "X" (samples, n_features) and its output "output" (samples, n_out) are in the net's
+            dtype; standardisation is folded into the weights.
+
+        Raises
+        ------
+        NotBuiltError
+            Without parameters.
+        TypeError, ValueError
+            For a path that cannot be written to, or a net with activations of your own.
+        OSError
+            Where writing fails; what stood there is left as it was.
+        ImportError
+            Without onnx.
+        """
+        exchange.save(self, path)
 
     def summary(self) -> str:
         """A table of the layers.

@@ -26,6 +26,8 @@ __all__ = ["activations", "decision_boundary", "history", "metrics", "weights"]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 MARKERS = "osD^vP*X"
 SHADE = 0.4  # how much of a class's colour its surest places get: points of that colour still stand out
+FINE = 12  # size of points (in points^2) up to which an edge would hide them
+GAP = "0.75"  # grey between images, which zero, white, would not show
 MOST_IMAGES = 100  # units drawn where none are named
 MOST_COLUMNS = 5  # of panels of activations
 HUGE = 1e100  # losses of a diverging fit above it are not drawn: the limits of a log axis would overflow
@@ -46,9 +48,13 @@ def _own(ax):
     """Given Axes, or new ones."""
     if ax is None:
         return _figure()
-    if not callable(getattr(ax, "plot", None)) or not callable(getattr(ax, "imshow", None)):
+    if not _are_axes(ax):
         raise must_be("ax", "None or matplotlib Axes", ax, TypeError)
     return ax
+
+
+def _are_axes(ax):
+    return callable(getattr(ax, "plot", None)) and callable(getattr(ax, "imshow", None))
 
 
 def _curve(ax, values, **style):
@@ -59,7 +65,9 @@ def _curve(ax, values, **style):
 
 def _finish_epochs(ax, label):
     ax.set(xlabel="epoch", ylabel=label)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    if ax.get_xscale() == "linear":
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.ticklabel_format(axis="x", style="plain")
     ax.grid(alpha=0.25)
     ax.legend(loc="best", frameon=False)
 
@@ -102,12 +110,12 @@ def history(record: "History", ax: "Axes | None" = None, log: bool = True) -> "A
         _curve(ax, values, color=colour, label=name)
     if record.best_epoch is not None:
         best = curves.get("validation", record.loss)[record.best_epoch]
-        label = f"best: {best:.4g}, epoch {record.best_epoch}"
+        label = f"best epoch {record.best_epoch}: {best:.4g}"
         ax.plot([record.best_epoch], [best], "o", color="black", fillstyle="none", label=label)
     shown = np.concatenate(list(curves.values()))
     shown = shown[np.abs(shown) < HUGE]
     if log and shown.size and shown.min() > 0:
-        _logarithmic(ax, shown)
+        _logarithmic(ax)
     _finish_epochs(ax, "loss")
     if below is not None:
         ax.set_xlabel("")
@@ -121,11 +129,12 @@ def _check_epochs(record):
         raise must_be("record", "a history of at least one completed epoch", record)
 
 
-def _logarithmic(ax, values):
+def _logarithmic(ax):
+    """A log axis for all that is drawn so far, with labels that are neither few nor many."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     ax.set_yscale("log")
-    ratio = values.max() / values.min()
+    ratio = ax.dataLim.y1 / ax.dataLim.minposy
     ax.yaxis.set_major_locator(LogLocator(subs=next(subs for most, subs in LABELLED if ratio <= most)))
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
@@ -197,7 +206,7 @@ def decision_boundary(
         For an argument that is not accepted.
     """
     _check_net(net)
-    outputs = net.layers[-1].units
+    outputs = net.outputs
     if net.loss != "cross_entropy" and (net.loss != "binary_cross_entropy" or outputs > 1):
         raise must_be("net", "a classifier with one sigmoid output or softmax", net)
     if net.n_features != 2:
@@ -216,23 +225,35 @@ def decision_boundary(
     P = net.predict(np.stack(np.meshgrid(x1, x2), axis=-1).reshape(-1, 2)).astype(float)
     if outputs == 1:
         P = np.hstack([1 - P, P])
-    count = P.shape[1]
+    _regions(ax, x1, x2, P)
+    _points(ax, X, classes, P.shape[1])
+    ax.set(xlabel="$x_1$", ylabel="$x_2$", xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    legend = ax.legend(title="class", loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handletextpad=0.1)
+    for handle in legend.legend_handles:
+        handle.set_sizes([30])
+    return ax
 
-    extent = (low[0], high[0], low[1], high[1])
-    shades = _shades(P).reshape(resolution, resolution, 3)
-    ax.imshow(shades, extent=extent, origin="lower", aspect="auto", interpolation="bilinear")
+
+def _regions(ax, x1, x2, P):
+    """Shades of probabilities P (points, classes) on a grid, and the lines between the classes."""
+    shape, count = (len(x2), len(x1)), P.shape[1]
+    extent = (x1[0], x1[-1], x2[0], x2[-1])
+    ax.imshow(_shades(P).reshape(*shape, 3), extent=extent, origin="lower", aspect="auto", interpolation="bilinear")
     for k in range(1 if count == 2 else 0, count):
         rival = np.delete(P, k, axis=1).max(axis=1)
-        share = (P[:, k] / np.maximum(P[:, k] + rival, np.finfo(float).tiny)).reshape(resolution, resolution)
+        share = (P[:, k] / np.maximum(P[:, k] + rival, np.finfo(float).tiny)).reshape(shape)
         if share.min() < 0.5 < share.max():
             ax.contour(x1, x2, share, levels=[0.5], colors="black", linewidths=1.2)
-    size = float(np.clip(10_000 / len(X), 16, 36))
+
+
+def _points(ax, X, classes, count):
+    """The samples of each class, in its colour, with markers that also tell the colours of more than eight apart."""
+    size = float(np.clip(10_000 / len(X), 4, 36))
+    style = dict(s=size, edgecolors="black", linewidths=0.3 if size > FINE else 0.0, zorder=3)
     for k in range(count):
-        style = dict(color=COLOURS[k % len(COLOURS)], marker=MARKERS[k % len(MARKERS)], label=str(k))
-        ax.scatter(*X[classes == k].T, s=size, edgecolors="black", linewidths=0.3, zorder=3, **style)
-    ax.set(xlabel="$x_1$", ylabel="$x_2$", xlim=extent[:2], ylim=extent[2:])
-    ax.legend(title="class", loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handletextpad=0.1)
-    return ax
+        turn, colour = divmod(k, len(COLOURS))
+        marker = MARKERS[(colour + turn) % len(MARKERS)]
+        ax.scatter(*X[classes == k].T, color=COLOURS[colour], marker=marker, label=str(k), **style)
 
 
 def _shades(P):
@@ -274,7 +295,7 @@ def weights(
     Returns
     -------
     matplotlib Axes
-        The Axes, with one image of all tiles, row by row, a blank line between them.
+        The Axes, with one image of all tiles, row by row, a line between them.
 
     Raises
     ------
@@ -312,7 +333,10 @@ def weights(
     if colour:
         ax.imshow(np.where(np.isnan(sheet), 1.0, 0.5 + sheet / (2 * scale)), interpolation="nearest")
     else:
-        drawn = ax.imshow(sheet, cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest")
+        from matplotlib import colormaps
+
+        shades = colormaps["RdBu_r"].with_extremes(bad=GAP)
+        drawn = ax.imshow(sheet, cmap=shades, vmin=-scale, vmax=scale, interpolation="nearest")
         ax.figure.colorbar(drawn, ax=ax, label="weight", shrink=0.8)
     ax.set_axis_off()
     return ax
@@ -328,9 +352,8 @@ def _image_shape(shape, features):
         raise must_be("shape", f"{accepted}, as no square image has so many", shape)
     if not isinstance(shape, list | tuple) or not all(isinstance(n, int) and not isinstance(n, bool) for n in shape):
         raise must_be("shape", accepted, shape, TypeError)
-    if len(shape) not in (2, 3) or shape[2:] not in ((), [], (3,), [3]) or min(shape) < 1:
-        raise must_be("shape", accepted, shape)
-    if math.prod(shape) != features:
+    right = len(shape) == 2 or len(shape) == 3 and shape[2] == 3
+    if not right or min(shape) < 1 or math.prod(shape) != features:
         raise must_be("shape", accepted, shape)
     return tuple(shape)
 
@@ -375,10 +398,13 @@ def activations(names: str | Sequence[str] | None = None, axes: "Sequence[Axes] 
     axes = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
     if len(axes) != len(names):
         raise must_be("axes", f"{len(names)} matplotlib Axes, one a name", described(f"{len(axes)}"))
+    for ax in axes:
+        if not _are_axes(ax):
+            raise must_be("axes", "None or matplotlib Axes", ax, TypeError)
     z = np.linspace(-4.0, 4.0, 801)
     for ax, name in zip(axes, names, strict=True):
         value, slope = backends.activation_curve(name, z)
-        _own(ax).plot(z, value, color=COLOURS[0], label="$g(z)$")
+        ax.plot(z, value, color=COLOURS[0], label="$g(z)$")
         ax.plot(z, slope, color=COLOURS[1], linestyle="--", label="$g'(z)$")
         ax.set(title=name, xlim=(-4, 4), ylim=(-1.6, 4))
         ax.axhline(0, color="black", linewidth=0.5, zorder=1)

@@ -160,7 +160,7 @@ def check_target(name, path):
 
 
 def write(path, facts, arrays):
-    """Put facts and arrays into a file, which is at any moment the old one or the new one, whole.
+    """Put facts and arrays into a file by `replace`.
 
     Parameters
     ----------
@@ -175,6 +175,11 @@ def write(path, facts, arrays):
     text = json.dumps(facts | {"format": _FORMAT})
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     data = safetensors.numpy.save(arrays, {"fastnn": text, "sha256": _digest(text, arrays)})
+    replace(path, data)
+
+
+def replace(path, data):
+    """Make `data` the content of the file at `path`, which is at any moment the old one or the new one, whole."""
     path = os.path.realpath(path)  # a link stays one
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")

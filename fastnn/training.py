@@ -43,6 +43,8 @@ def fit(net, X, y, **settings):
     history = History(epochs)
     with progress.make(settings["progress"], epochs) as bar:
         net._learn(*data[:2])
+        if saved is not None:
+            saved.restore_net(net)
         others = optimizer, epochs, history, hooks, measures
         if source is None:
             plan = _plan(net, batch, optimizer, l2, threads, data, shuffle and batch < rows)
@@ -51,7 +53,7 @@ def fit(net, X, y, **settings):
             batch = batch if saved is None else saved.facts["batch"]
             run = Stream(net, source, lambda rows: _plan(net, rows, optimizer, l2, threads), batch, *others)
         if saved is not None:
-            saved.restore(run)
+            saved.restore_run(run)
         run.call("begin")
         if saved is not None:
             saved.restore_callbacks(hooks)

@@ -133,3 +133,32 @@ def test_what_cannot_be_watched_is_refused_before_anything_changes(kind, monitor
     with pytest.raises(ValueError, match=f"monitor must be .+; got {given}"):
         net.fit(*rows, epochs=3, callbacks=[kind(monitor=monitor)], **settings)
     assert net.parameters is None
+
+
+BAD = [
+    (lambda: fastnn.EarlyStopping(patience=0), ValueError, "patience", "0"),
+    (lambda: fastnn.EarlyStopping(patience=2.0), TypeError, "patience", "2.0"),
+    (lambda: fastnn.EarlyStopping(restore_best="yes"), TypeError, "restore_best", "'yes'"),
+    (lambda: fastnn.EarlyStopping(min_delta=-1.0), ValueError, "min_delta", "-1.0"),
+    (lambda: fastnn.EarlyStopping(min_delta=np.nan), ValueError, "min_delta", "nan"),
+    (lambda: fastnn.EarlyStopping(monitor=3), TypeError, "monitor", "3"),
+    (lambda: fastnn.ReduceLROnPlateau(factor=1.0), ValueError, "factor", "1.0"),
+    (lambda: fastnn.ReduceLROnPlateau(factor=0.0), ValueError, "factor", "0.0"),
+    (lambda: fastnn.ReduceLROnPlateau(factor="x"), TypeError, "factor", "'x'"),
+    (lambda: fastnn.ReduceLROnPlateau(patience=-1), ValueError, "patience", "-1"),
+    (lambda: fastnn.ReduceLROnPlateau(patience=True), TypeError, "patience", "True"),
+    (lambda: fastnn.ReduceLROnPlateau(threshold=1.0), ValueError, "threshold", "1.0"),
+    (lambda: fastnn.ReduceLROnPlateau(cooldown=1.5), TypeError, "cooldown", "1.5"),
+    (lambda: fastnn.ReduceLROnPlateau(min_rate=-0.1), ValueError, "min_rate", "-0.1"),
+    (lambda: fastnn.ReduceLROnPlateau(monitor=["loss"]), TypeError, "monitor", r"\['loss'\]"),
+    (lambda: fastnn.WarmUp(0.1, 0), ValueError, "epochs", "0"),
+    (lambda: fastnn.WarmUp(0.1, 3, start=-1.0), ValueError, "start", "-1.0"),
+    (lambda: fastnn.WarmUp("fast", 3), TypeError, "rate", "'fast'"),
+    (lambda: fastnn.WarmUp(-0.5, 3), ValueError, "rate", "-0.5"),
+]
+
+
+@pytest.mark.parametrize("make, error, argument, given", BAD, ids=[f"{row[2]}-{row[3]}" for row in BAD])
+def test_bad_settings_are_refused(make, error, argument, given):
+    with pytest.raises(error, match=f"^{argument} must be .+; got {given}$"):
+        make()

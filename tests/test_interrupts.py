@@ -25,7 +25,7 @@ def compiled():
 
 
 PRELUDE = """
-import os, random, signal, threading, time
+import itertools, os, random, signal, threading, time
 import numpy as np
 import fastnn, jobs, reference_random
 
@@ -173,7 +173,7 @@ for _ in range({times}):
     net, again, press = make(), make(), presser()
     try:
         press(random.uniform(0.001, 0.01))
-        net.fit(X, y, epochs=10_000_000, callbacks={callbacks})
+        {job}
     except KeyboardInterrupt:
         stopped += 1
     press.thread.join()
@@ -188,10 +188,19 @@ print(stopped)
 """
 
 
-@pytest.mark.parametrize("callbacks", ["()", "[lambda net, history: None]"])
+@pytest.mark.parametrize(
+    "job",
+    [
+        "net.fit(X, y, epochs=10_000_000)",
+        "net.fit(X, y, epochs=10_000_000, callbacks=[lambda net, history: None])",
+        "net.fit(X, y, epochs=10_000_000, callbacks=[fastnn.EarlyStopping(10**9)], metrics=['accuracy'])",
+        "net.fit(itertools.repeat((X, y)), epochs=1)",
+        "while True: net.partial_fit(X, y)",
+    ],
+)
 @pytest.mark.parametrize("times", [30, pytest.param(1000, marks=pytest.mark.slow)])
-def test_whenever_it_comes_the_net_and_its_counters_agree(times, callbacks):
-    assert python(PRELUDE + MANY.format(times=times, callbacks=callbacks)) == f"{times}\n"
+def test_whenever_it_comes_the_net_and_its_counters_agree(times, job):
+    assert python(PRELUDE + MANY.format(times=times, job=job)) == f"{times}\n"
 
 
 # at 0.5627 the error no longer shrinks; just above it overflows after some milliseconds

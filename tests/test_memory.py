@@ -22,7 +22,7 @@ def compiled():
     fastnn.warmup()
 
 
-def fit_and_measure(epochs, **settings):
+def fit_and_measure(epochs, callbacks=(), **settings):
     """(bytes in use after each epoch, most bytes in use between two epochs) of a run of many chunks."""
     net, _, _ = pair((64, 300, 3), ("tanh", "softmax"), dtype="float64")
     X, y = data(400, 64, 3)
@@ -35,7 +35,7 @@ def fit_and_measure(epochs, **settings):
 
     tracemalloc.start()
     try:
-        net.fit(X, y, epochs=epochs, callbacks=[look], **settings)
+        net.fit(X, y, epochs=epochs, callbacks=[look, *callbacks], **settings)
     finally:
         tracemalloc.stop()
     # the first chunks make what is kept for the run, and Python fills its caches
@@ -52,6 +52,14 @@ def test_chunks_allocate_nothing_of_the_size_of_the_net(optimizer, threads, long
     monkeypatch.setattr(fitting, "LONG_STEP_SECONDS", long_step)
     make, _ = OPTIMIZERS[optimizer]
     held, peaks, size = fit_and_measure(60, optimizer=make(), batch_size=150, threads=threads)
+    assert size > 5 * SMALL
+    assert np.ptp(held) < SMALL
+    assert (peaks[1:] - held[:-1]).max() < SMALL
+
+
+def test_the_best_weights_are_kept_in_one_place():
+    callbacks = [fastnn.EarlyStopping(1000), fastnn.ReduceLROnPlateau()]
+    held, peaks, size = fit_and_measure(60, callbacks, optimizer=fastnn.SGD(0.01))
     assert size > 5 * SMALL
     assert np.ptp(held) < SMALL
     assert (peaks[1:] - held[:-1]).max() < SMALL

@@ -196,10 +196,12 @@ def test_bad_scores_are_refused_by_name_before_anything_changes_where_that_can_b
 
 
 def test_a_score_that_takes_no_weights_says_so_where_there_are_some():
-    net, X, y = fitted("mse", 1)
-    assert net.evaluate(X, y, metrics=["neg_max_error"])["neg_max_error"] < 0
-    with pytest.raises(ValueError, match="'neg_max_error': .*sample_weight"):
-        net.evaluate(X, y, np.ones(len(X)), metrics=["neg_max_error"])
+    net, X, y = fitted("cross_entropy", 3)
+    name = "adjusted_rand_score"
+    right = sklearn_metrics.adjusted_rand_score(y, net.predict_labels(X))
+    assert net.evaluate(X, y, metrics=[name])[name] == right
+    with pytest.raises(ValueError, match=f"'{name}': .*sample_weight"):
+        net.evaluate(X, y, np.ones(len(X)), metrics=[name])
 
 
 def test_without_scikit_learn_the_error_names_the_extra(monkeypatch):

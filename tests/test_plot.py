@@ -1,5 +1,6 @@
 """What plots draw, asked from matplotlib's objects, and what they refuse."""
 
+import io
 import sys
 
 import numpy as np
@@ -22,7 +23,7 @@ def drawn():
     """Each test's figures are drawn at its end, where some mistakes come out, and closed."""
     yield
     for number in plt.get_fignums():
-        plt.figure(number).savefig("/dev/null" if sys.platform != "win32" else "nul", format="png")
+        plt.figure(number).savefig(io.BytesIO())
     plt.close("all")
 
 
@@ -49,7 +50,7 @@ def test_a_history_is_drawn_by_epoch_with_its_best_epoch():
     drawn = lines(ax)
     assert np.array_equal(drawn["training"], by_epoch(LOSS))
     assert np.array_equal(drawn["validation"], by_epoch(VALIDATION))
-    assert np.array_equal(drawn["best: 0.3, epoch 2"], [[2, 0.3]])
+    assert np.array_equal(drawn["best epoch 2: 0.3"], [[2, 0.3]])
     assert [text.get_text() for text in ax.get_legend().get_texts()] == list(drawn)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "loss")
     assert len(ax.figure.axes) == 1
@@ -57,8 +58,8 @@ def test_a_history_is_drawn_by_epoch_with_its_best_epoch():
 
 def test_without_validation_data_the_best_epoch_is_one_of_training():
     drawn = lines(recorded(best=1).plot())
-    assert list(drawn) == ["training", "best: 0.5, epoch 1"]
-    assert np.array_equal(drawn["best: 0.5, epoch 1"], [[1, 0.5]])
+    assert list(drawn) == ["training", "best epoch 1: 0.5"]
+    assert np.array_equal(drawn["best epoch 1: 0.5"], [[1, 0.5]])
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,19 @@ def test_a_log_axis_has_labels_that_can_be_read(loss, least):
     assert all(0 < float(label.get_text().replace("−", "-")) < 10 for label in shown)
     boxes = sorted((label.get_window_extent() for label in shown), key=lambda box: box.y0)
     assert all(lower.y1 <= upper.y0 for lower, upper in zip(boxes, boxes[1:], strict=False))
+
+
+def test_a_log_axis_is_labelled_for_all_that_is_drawn():
+    ax = recorded([1e-4, 3.0]).plot()
+    wide = len(ax.get_yticks())
+    recorded([0.5, 0.7]).plot(ax)
+    assert len(ax.get_yticks()) == wide
+
+
+def test_epochs_may_be_logarithmic():
+    ax = plt.figure().subplots()
+    ax.set_xscale("log")
+    assert recorded().plot(ax).get_xscale() == "log"
 
 
 def test_one_epoch_is_a_point():
@@ -179,6 +193,16 @@ def test_a_boundary_of_three_classes(one_hot):
             np.testing.assert_allclose((path.vertices @ W.T)[:, k], scores[:, 2], atol=0.05)
     assert [len(group.get_offsets()) for group in points] == [2, 2, 2]
     assert len({tuple(group.get_facecolor()[0]) for group in points}) == 3
+
+
+def test_twenty_classes_can_be_told_apart():
+    angles = np.arange(20) * 2 * np.pi / 20
+    X = np.column_stack([np.cos(angles), np.sin(angles)])
+    ax = plot.decision_boundary(net_of(8 * X, np.zeros(20), "softmax"), X, np.arange(20), resolution=40)
+    groups = ax.collections[-20:]
+    assert [np.asarray(group.get_offsets()).tolist() for group in groups] == [[list(x)] for x in X]
+    looks = {(*group.get_facecolor()[0], group.get_paths()[0].vertices.tobytes()) for group in groups}
+    assert len(looks) == 20
 
 
 def test_a_net_of_one_mind_has_no_boundary():
@@ -306,7 +330,8 @@ REFUSED = [
     (lambda: plot.activations(["softmax"]), ValueError, "names must be one of .* got 'softmax'"),
     (lambda: plot.activations([]), TypeError, r"names must be .* got \[\]"),
     (lambda: plot.activations(["relu", "tanh"], [None]), ValueError, "axes must be 2 matplotlib Axes.*; got 1"),
-    (lambda: plot.activations("relu", "a"), TypeError, "ax must be None or matplotlib Axes; got 'a'"),
+    (lambda: plot.activations("relu", "a"), TypeError, "axes must be None or matplotlib Axes; got 'a'"),
+    (lambda: plot.activations("relu", [None]), TypeError, "axes must be None or matplotlib Axes; got None"),
 ]
 
 

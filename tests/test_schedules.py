@@ -6,8 +6,6 @@ from nets import data, pair
 
 import fastnn
 
-torch = pytest.importorskip("torch")
-
 
 class Asked(fastnn.Constant):
     """A schedule that remembers at which places it was asked."""
@@ -58,6 +56,7 @@ def test_a_warm_up_is_a_line_to_what_the_schedule_gives_at_its_end(rate):
 
 def test_a_warm_up_is_that_of_torch():
     """LinearLR counts the steps of five epochs of three steps."""
+    torch = pytest.importorskip("torch")
     theta = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([theta], lr=0.3)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.1, end_factor=1.0, total_iters=15)
@@ -115,6 +114,7 @@ def test_history_has_the_seconds_until_the_end_of_each_epoch(look):
     ids=str,
 )
 def test_a_plateau_lowers_the_rate_as_torch_does(settings, mode):
+    torch = pytest.importorskip("torch")
     values = 2.0 + np.cos(np.arange(40) / 3) * np.exp(-np.arange(40) / 10) + 0.01 * np.sin(7.0 * np.arange(40))
     values[5] = np.nan
     left = iter(values)

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 from nets import data, pair
+from numba import njit
 from subprocesses import python
 
 import fastnn
@@ -27,7 +28,12 @@ X, _ = data(60)
         ),
         lambda dtype: fastnn.Sequential([fastnn.Dense(3, "sigmoid")], dtype=dtype),
         lambda dtype: fastnn.LogisticRegression(dtype=dtype, seed=3),
-        lambda dtype: fastnn.LogisticRegression(4, dtype=dtype),
+        lambda dtype: fastnn.LogisticRegression(4, dtype=dtype, standardize=True),
+        lambda dtype: fastnn.Sequential(
+            [fastnn.Dropout(0.1), fastnn.Dense(6, "relu"), fastnn.Dropout(0.5), fastnn.Dense(2)],
+            dtype=dtype,
+            standardize=True,
+        ),
     ],
 )
 def test_a_saved_net_predicts_the_same_bits_and_goes_on(make, dtype, tmp_path):
@@ -46,6 +52,23 @@ def test_a_saved_net_predicts_the_same_bits_and_goes_on(make, dtype, tmp_path):
         one.fit(X, y, epochs=2, batch_size=7)
     assert np.array_equal(again.parameters, net.parameters)
     assert [vars(layer) for layer in again.layers] == [vars(layer) for layer in net.layers]
+
+
+@njit
+def double(z):
+    return 2.0 * z
+
+
+@njit
+def double_slope(z):
+    return 2.0
+
+
+def test_functions_of_the_users_own_cannot_be_saved(tmp_path):
+    net = fastnn.Sequential([fastnn.Dense(2, (double, double_slope))]).build(3)
+    with pytest.raises(ValueError, match="net must be .+ names; got the functions double, double_slope, which a file"):
+        net.save(tmp_path / "net")
+    assert not os.listdir(tmp_path)
 
 
 def test_other_programs_can_read_the_weights(tmp_path):

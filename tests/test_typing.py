@@ -5,9 +5,11 @@ import inspect
 import pytest
 
 import fastnn
+from fastnn import plot
 from fastnn.kernels import cpu
 
 PUBLIC = {f"fastnn.{name}": getattr(fastnn, name) for name in fastnn.__all__}
+PUBLIC |= {f"plot.{name}": getattr(plot, name) for name in plot.__all__}
 PUBLIC |= {f"kernels.cpu.{name}": getattr(cpu, name) for name in cpu.__all__}
 
 

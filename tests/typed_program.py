@@ -21,6 +21,8 @@ assert_type(net.build(3), fastnn.Sequential)
 history = net.fit(X, y, optimizer=fastnn.Adam(fastnn.CosineDecay(0.1, epochs=3), clip_norm=1.0), epochs=3)
 assert_type(history, fastnn.History)
 assert_type(history.metrics, dict[str, NDArray[np.float64]])
+history.plot(log=False).set_title("losses")
+fastnn.plot.weights(net, (1, 3), units=[0, 1]).set_title("weights")
 
 
 class Watch(fastnn.Callback):
