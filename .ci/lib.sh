@@ -62,3 +62,9 @@ set_up_tests() {
     in_copy "$bin/python -m pytest --collect-only -q >../collected || { cat ../collected; exit 1; }"
     if [ "${FASTNN_CI_TORCH:-1}" = 1 ]; then in_copy "$bin/pip install torch==2.13.0"; fi
 }
+
+# set_up_benchmarks: asv, and where npm is there the scripts of its pages.
+set_up_benchmarks() {
+    in_copy "$bin/pip install -e '.[bench]'"
+    if command -v npm >/dev/null; then in_copy "cd asv_bench && npm ci --ignore-scripts --silent"; fi
+}
