@@ -25,19 +25,17 @@ class Bench:
     """Everything that is timed without a net, in one process."""
 
     def __init__(self, toy):
-        from numba import cuda
-
-        from fastnn.kernels import cuda as kernels
-
-        self.toy, self.cuda, self.kernels = toy, cuda, kernels
         try:
-            from fastnn.kernels.cuda import launch, toolchain
+            from fastnn.kernels import cuda as kernels
+            from fastnn.kernels.cuda import toolchain
             from fastnn.kernels.cuda.matmul import matmul
 
             toolchain.check()
         except (ImportError, RuntimeError) as error:
             raise LeftOut(str(error)) from None
-        self.launch, self.matmul = launch, matmul
+        from numba import cuda
+
+        self.toy, self.cuda, self.kernels, self.matmul = toy, cuda, kernels, matmul
         try:
             import torch
         except ImportError:
@@ -48,9 +46,9 @@ class Bench:
 
     def facts(self):
         """What the card says of itself, and the version of torch."""
-        facts = (
-            {} if self.torch is None else {"torch": self.torch.__version__, "CUDA of torch": self.torch.version.cuda}
-        )
+        torch, facts = self.torch, {}
+        if torch is not None:
+            facts = {"torch": torch.__version__, "CUDA of torch": torch.version.cuda}
         if self.toy:
             return {"card": "none: toy sizes in the simulator", "compute capability": None, **facts}
         device = self.cuda.get_current_device()

@@ -64,6 +64,18 @@ def test_training_is_that_of_the_cpu(size, dtype):
     assert_near(both[1].predict(X), both[0].predict(X), "training")
 
 
+def test_every_loop_gives_the_same_net(monkeypatch, dtype):
+    from fastnn.kernels.cuda.driver import LOOPS
+
+    widths, activations, loss, rows, batch = SIZES[0] if SIMULATED else LARGE_SIZES[1]
+    X, y = nets.data(rows, widths[0], widths[-1], loss, dtype)
+    for loop in LOOPS:
+        monkeypatch.setenv("FASTNN_CUDA_LOOP", loop)
+        both = two_nets(widths, activations, loss, dtype)
+        fit_both(both, X, y, fastnn.Adam, epochs=1 if SIMULATED else 3, batch_size=8)
+        assert_same_net(*both, what=loop)
+
+
 @pytest.mark.parametrize("name", nets.OPTIMIZERS)
 def test_every_optimizer(name):
     widths, activations, loss, rows, batch = SIZES[0] if SIMULATED else LARGE_SIZES[1]
