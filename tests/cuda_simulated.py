@@ -3,17 +3,22 @@
 Arrays of NumPy stand in for those of a device. A thread of the device is a thread of Python: so shapes are tiny.
 """
 
+import importlib
+import inspect
+
 import numpy as np
 import pytest
 import reference
 from arrays import Placed, blank, normal
+from test_house_rules import documented
 from test_losses import DELTA, KINDS, code_of, name_of, problem
 from tolerance import assert_close
 
 from fastnn import kernels
-from fastnn.kernels import cpu
-from fastnn.kernels.cuda import activations, dense, launch, losses, matmul, rng, toolchain, updates
+from fastnn.kernels import cpu, cuda
+from fastnn.kernels.cuda import launch, losses, toolchain
 
+products = importlib.import_module("fastnn.kernels.cuda.matmul")  # whose name in the package is a function
 assert toolchain.SIMULATED, "set NUMBA_ENABLE_CUDASIM=1"
 
 
@@ -32,10 +37,10 @@ def test_activations(name, dtype):
     param, layout = reference.DEFAULT_PARAM.get(name, 0.0), ["C", "sliced", "F", "padded"][len(name) % 4]
     values = normal(1, 5, 7, scale=3.0, dtype=dtype)
     Z, A, dA = Placed(values, dtype, layout), blank((5, 7), dtype, layout), Placed(normal(2, 5, 7), dtype, layout)
-    activations.activation_forward(code(name), param, Z.array, A.array)
+    cuda.activation_forward(code(name), param, Z.array, A.array)
     assert_close(A.array, reference.activation(name, values, param), "pointwise", what=name)
     expected = reference.activation_backward(name, dA.array, values, param)
-    activations.activation_backward(code(name), param, dA.array, Z.array, A.array, dA.array)
+    cuda.activation_backward(code(name), param, dA.array, Z.array, A.array, dA.array)
     assert_close(dA.array, expected, "slope", what=name)
     Z.assert_unchanged()
     A.assert_guarded()
@@ -47,20 +52,20 @@ def test_losses(kind, dtype):
     for m, k, weighted in ((3, 40, True), (70, 2, False)):
         Z, y, w = problem(kind, m, k, dtype, weighted)
         dZ, result = np.full_like(Z, np.nan), np.full(losses.RESULT, np.nan, dtype)
-        losses.loss_backward(code_of(kind), DELTA, Z, y, w, dZ, result)
+        cuda.loss_backward(code_of(kind), DELTA, Z, y, w, dZ, result)
         assert_close(result[0], reference.loss_forward(name_of(kind), Z, y, w, DELTA), "sum", dtype, kind)
         assert_close(dZ, reference.loss_backward(name_of(kind), Z, y, w, DELTA), "pointwise", what=kind)
     with_gradient = result[0]
-    losses.loss_forward(code_of(kind), DELTA, Z, y, None, result)
+    cuda.loss_forward(code_of(kind), DELTA, Z, y, None, result)
     assert result[0] == with_gradient
 
 
 UPDATES = {
-    "sgd": (updates.sgd_update, reference.sgd, 0, (0.1, 0.01)),
-    "momentum": (updates.momentum_update, reference.momentum, 1, (0.1, 0.9, False, 0.01)),
-    "nesterov": (updates.momentum_update, reference.momentum, 1, (0.1, 0.9, True, 0.0)),
-    "rmsprop": (updates.rmsprop_update, reference.rmsprop, 2, (0.1, 0.99, 1e-6, 0.5, 0.01)),
-    "adam": (updates.adam_update, reference.adam, 2, (0.1, 0.9, 0.999, 1e-8, 0.01, 0.02, 3)),
+    "sgd": (cuda.sgd_update, reference.sgd, 0, (0.1, 0.01)),
+    "momentum": (cuda.momentum_update, reference.momentum, 1, (0.1, 0.9, False, 0.01)),
+    "nesterov": (cuda.momentum_update, reference.momentum, 1, (0.1, 0.9, True, 0.0)),
+    "rmsprop": (cuda.rmsprop_update, reference.rmsprop, 2, (0.1, 0.99, 1e-6, 0.5, 0.01)),
+    "adam": (cuda.adam_update, reference.adam, 2, (0.1, 0.9, 0.999, 1e-8, 0.01, 0.02, 3)),
 }
 
 
@@ -91,7 +96,7 @@ def test_updates_four_at_a_time(dtype):
     vectors = [aligned(abs(normal(i, 10)).astype(dtype)) for i in range(4)]
     settings = (0.1, 0.9, 0.999, 1e-8, 0.0, 0.0, 1)
     right = reference.adam(*vectors, *settings)
-    updates.adam_update(*vectors, *settings)
+    cuda.adam_update(*vectors, *settings)
     for vector, result in zip((vectors[0], *vectors[2:]), right, strict=True):
         assert_close(vector, result, "sum")
 
@@ -100,8 +105,18 @@ def test_permutation():
     for rows in (1, 2, 3, 33):
         here, there = np.empty(rows, np.int64), np.empty(2 * rows, np.int64)[::2]
         cpu.rng.permutation(7, 3, here)
-        rng.permutation(7, 3, there)
+        cuda.permutation(7, 3, there)
         assert np.array_equal(here, there)
+
+
+def test_dropout(dtype):
+    A = normal(4, 5, 9, dtype=dtype)
+    here, there = np.empty_like(A), blank(A.shape, dtype, "reversed")
+    cpu.dropout(0.3, 7, 2, 1, 11, A, here)
+    cuda.dropout(0.3, 7, 2, 1, 11, A, there.array)
+    assert np.array_equal(here == 0, there.array == 0)
+    assert_close(there.array, here, "pointwise")
+    there.assert_guarded()
 
 
 # sizes and layouts that bring every way of fetching, and every kernel, into play
@@ -126,21 +141,21 @@ def test_matmul(m, n, k, layout_a, layout_b, dtype):
         return aligned(values) if layout == "C" else Placed(values, dtype, layout).array
 
     A, B, out = placed(1, m, k, layout_a), placed(2, k, n, layout_b), blank((m, n), dtype, "padded")
-    matmul.matmul(A, B, None, out.array)
+    cuda.matmul(A, B, None, out.array)
     assert_close(out.array, A.astype(np.float64) @ B.astype(np.float64), "sum")
     out.assert_guarded()
 
 
 def test_large_tiles_and_parts(monkeypatch):
     """A sum cut into parts, in tiles of both sizes, with the sums of the rows."""
-    monkeypatch.setattr(matmul, "LEAST_TERMS", 8)
+    monkeypatch.setattr(products, "LEAST_TERMS", 8)
     for full, m, n in ((1, 130, 12), (8, 12, 70)):
-        monkeypatch.setattr(matmul, "FULL", full)
+        monkeypatch.setattr(products, "FULL", full)
         dZ, X = (aligned(normal(i, 37, size, dtype="float32")) for i, size in enumerate((m, n)))
         dW, db = np.full((m, n), np.nan, np.float32), np.full(m, np.nan, np.float32)
-        work = np.full(matmul.work_size(37, m, n) + 4, np.nan, np.float32)
-        dense.weight_gradient(dZ, X, aligned(work), dW, db)
-        assert matmul.parts_of(m, n, 37) == (1 if full == 1 else 4)
+        work = np.full(cuda.work_size(37, m, n) + 4, np.nan, np.float32)
+        cuda.weight_gradient(dZ, X, aligned(work), dW, db)
+        assert products.parts_of(m, n, 37) == (1 if full == 1 else 4)
         assert_close(dW, dZ.astype(np.float64).T @ X, "sum")
         assert_close(db, dZ.astype(np.float64).sum(axis=0), "sum")
 
@@ -151,14 +166,14 @@ def test_dense(name, dtype):
     for m, n_in, n_out in ((3, 5, 12), (11, 4, 3)):
         X, W, b = (normal(i, *s, dtype=dtype) for i, s in enumerate(((m, n_in), (n_out, n_in), (n_out,))))
         Z, A = np.full((2, m, n_out), np.nan, dtype)
-        dense.dense_forward(X, W, b, code(name), param, None, Z, A)
+        cuda.dense_forward(X, W, b, code(name), param, None, Z, A)
         right_Z, right_A = reference.dense_forward(X, W, b, name, param)
         assert_close(Z, right_Z, "sum")
         assert_close(A, right_A, "sum")
         dA = normal(5, m, n_out, dtype=dtype)
         right = reference.dense_backward(dA, Z, X, W, name, param)
         dX, dW, db = (np.full(s, np.nan, dtype) for s in (X.shape, W.shape, b.shape))
-        dense.dense_backward(dA, Z, A, X, W, code(name), param, None, dX, dW, db)
+        cuda.dense_backward(dA, Z, A, X, W, code(name), param, None, dX, dW, db)
         for result, expected in zip((dA, dX, dW, db), right, strict=True):
             assert_close(result, expected, "sum")
 
@@ -166,36 +181,49 @@ def test_dense(name, dtype):
 def test_input_gradient_takes_the_slope_of_the_layer_before(dtype):
     dZ, W, Z = (normal(i, *s, dtype=dtype) for i, s in enumerate(((9, 12), (12, 10), (9, 10))))
     A, dX = reference.activation("silu", Z).astype(dtype), np.full((9, 10), np.nan, dtype)
-    dense.input_gradient(dZ, W, kernels.SILU, 0.0, Z, A, dX)
+    cuda.input_gradient(dZ, W, kernels.SILU, 0.0, Z, A, dX)
     assert_close(dX, reference.activation_backward("silu", dZ.astype(np.float64) @ W, Z), "sum")
 
 
 def test_nan_and_infinity_travel_through():
     Z = np.array([[np.nan, np.inf, 1.0], [2.0, 3.0, 4.0]], np.float32)
     A = np.empty_like(Z)
-    activations.activation_forward(kernels.SOFTMAX, 0.0, Z, A)
+    cuda.activation_forward(kernels.SOFTMAX, 0.0, Z, A)
     assert np.isnan(A[0]).all() and np.isfinite(A[1]).all()
-    activations.activation_forward(kernels.RELU, 0.0, Z, A)
+    cuda.activation_forward(kernels.RELU, 0.0, Z, A)
     assert np.isnan(A[0, 0]) and A[0, 1] == np.inf
-    matmul.matmul(Z, np.ones((3, 9), np.float32), None, out := np.empty((2, 9), np.float32))
+    cuda.matmul(Z, np.ones((3, 9), np.float32), None, out := np.empty((2, 9), np.float32))
     assert np.isnan(out[0]).all() and np.isfinite(out[1]).all()
 
 
 def test_what_is_no_device_array_is_refused():
     Z = np.zeros((2, 3))
     with pytest.raises(TypeError, match="Z must be a device array .*; got list"):
-        activations.activation_forward(kernels.RELU, 0.0, [[1.0]], Z)
+        cuda.activation_forward(kernels.RELU, 0.0, [[1.0]], Z)
     with pytest.raises(TypeError, match="Z must have dtype float32 or float64; got int64"):
-        activations.activation_forward(kernels.RELU, 0.0, Z.astype(int), Z)
+        cuda.activation_forward(kernels.RELU, 0.0, Z.astype(int), Z)
     with pytest.raises(TypeError, match="A must have dtype float64; got float32"):
-        activations.activation_forward(kernels.RELU, 0.0, Z, Z.astype(np.float32))
+        cuda.activation_forward(kernels.RELU, 0.0, Z, Z.astype(np.float32))
     with pytest.raises(ValueError, match=r"Z must have 2 dimensions; got shape \(3,\)"):
-        activations.activation_forward(kernels.RELU, 0.0, Z[0], Z)
+        cuda.activation_forward(kernels.RELU, 0.0, Z[0], Z)
     with pytest.raises(ValueError, match="result must have 258 consecutive elements"):
-        losses.loss_forward(kernels.MSE, 0.0, Z, Z, None, Z[0])
+        cuda.loss_forward(kernels.MSE, 0.0, Z, Z, None, Z[0])
+
+
+def test_public_names_are_documented():
+    for name in cuda.__all__:
+        thing = getattr(cuda, name)
+        if "Parameters" in (thing.__doc__ or ""):
+            assert documented(thing.__doc__) == list(inspect.signature(thing).parameters), name
+    twins = set(cpu.__all__) & set(cuda.__all__)
+    assert {"matmul", "dense_forward", "dense_backward", "loss_backward", "adam_update", "dropout"} <= twins
+    for name in twins - {"loss_forward", "loss_backward"}:  # which write the loss into an array of the device
+        mine = getattr(cpu, name)
+        shared = list(inspect.signature(getattr(mine, "py_func", mine)).parameters)
+        assert list(inspect.signature(getattr(cuda, name)).parameters) in (shared, [*shared, "stream"]), name
 
 
 def test_nothing_is_done_for_no_rows():
     Z = np.zeros((0, 3))
-    activations.activation_forward(kernels.SIGMOID, 0.0, Z, Z)
-    matmul.matmul(Z, np.ones((3, 12)), None, np.empty((0, 12)))
+    cuda.activation_forward(kernels.SIGMOID, 0.0, Z, Z)
+    cuda.matmul(Z, np.ones((3, 12)), None, np.empty((0, 12)))

@@ -16,8 +16,9 @@ needs_numba_cuda = pytest.mark.skipif(
 
 
 @needs_numba_cuda
-def test_every_kernel_in_the_simulator():
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "cuda_simulated.py"]
+@pytest.mark.parametrize("file", ["cuda_simulated.py", "cuda_loop.py"])
+def test_in_the_simulator(file):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file]
     environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
     done = subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -27,14 +28,19 @@ def test_without_numba_cuda_the_package_is_imported_and_its_use_says_what_to_ins
     code = """
 import sys
 sys.modules["numba_cuda"] = None
+import fastnn
 from fastnn.kernels import cuda
 assert "dense_forward" in dir(cuda)
-try:
-    cuda.dense_forward
-except ImportError as error:
-    print(error)
+net = fastnn.Sequential([fastnn.Dense(1)], device="cuda")
+for use in (lambda: cuda.dense_forward, lambda: net.fit([[1.0], [2.0]], [1.0, 2.0])):
+    try:
+        use()
+    except ImportError as error:
+        print(error)
 """
-    assert "pip install 'fastnn[cu13]'" in subprocesses.python(code)
+    said = subprocesses.python(code).splitlines()
+    assert len(said) == 2
+    assert all("pip install 'fastnn[cu13]'" in line for line in said)
 
 
 @needs_numba_cuda

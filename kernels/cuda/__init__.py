@@ -8,7 +8,9 @@ This package can always be imported. Its names are looked up when they are first
 (ImportError says how to install it) and, to run, a GPU (RuntimeError says what is missing).
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 
 _HOMES = {
     "activation_backward": "activations",
@@ -47,3 +49,14 @@ def __getattr__(name):
 
 def __dir__():
     return sorted({*globals(), *_HOMES})
+
+
+class _Package(ModuleType):
+    """Keeps a function where a module has the same name, as `matmul`: Python would put the module there."""
+
+    def __setattr__(self, name, value):
+        if name not in _HOMES or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,196 @@
+"""The kernels of the CUDA backend as the compiler leaves them, beside the ceilings that they must keep.
+
+    python tests/cuda_table.py                # all of them, for sm_80 and sm_90, in float32 and float64
+    python tests/cuda_table.py product        # those whose name begins so
+
+A name stands for a call; the kernels that it launches share its ceilings: registers of a thread, and bytes of shared
+memory that a block names itself or is given by the launch.
+"""
+
+import sys
+
+from cuda_offline import CAPABILITIES, Nowhere, compiled, count, launched, tools
+
+from fastnn import kernels
+
+DOUBLE = ("DFMA", "DADD", "DMUL")
+STACK = ("LDL", "STL")
+
+
+def _arrays(dtype, *shapes):
+    return [Nowhere(*shape, dtype=dtype) for shape in shapes]
+
+
+def activation(name):
+    """Both directions of one activation."""
+
+    def call(dtype):
+        from fastnn.kernels import cuda
+
+        (Z,) = _arrays(dtype, (500, 12))
+        cuda.activation_forward(getattr(kernels, name), 0.1, Z, Z)
+        cuda.activation_backward(getattr(kernels, name), 0.1, Z, Z, Z, Z)
+
+    return call
+
+
+def loss(name):
+    """A loss with its delta."""
+
+    def call(dtype):
+        from fastnn.kernels import cuda
+
+        Z, w, result = _arrays(dtype, (500, 12), (500,), (300,))
+        cuda.loss_backward(getattr(kernels, name), 1.0, Z, Z, w, Z, result)
+
+    return call
+
+
+def update(name, states, *settings):
+    """An update rule over aligned vectors."""
+
+    def call(dtype):
+        from fastnn.kernels import cuda
+
+        (vector,) = _arrays(dtype, (500,))
+        getattr(cuda, name)(*[vector] * (2 + states), *settings)
+
+    return call
+
+
+def layer(m, n_in, n_out, name, activation="RELU"):
+    """One of the three products of a layer."""
+
+    def call(dtype):
+        from fastnn.kernels import cuda
+
+        code = getattr(kernels, activation)
+        X, W, b, A = _arrays(dtype, (m, n_in), (n_out, n_in), (n_out,), (m, n_out))
+        if name == "dense_forward":
+            cuda.dense_forward(X, W, b, code, 0.0, None, A, A)
+        elif name == "input_gradient":
+            cuda.input_gradient(A, W, code, 0.0, X, X, X)
+        else:
+            (work,) = _arrays(dtype, (max(1, cuda.work_size(m, n_in, n_out)),))
+            cuda.weight_gradient(A, X, work, W, b)
+
+    return call
+
+
+def product(strides):
+    """A product of matrices of any strides."""
+
+    def call(dtype):
+        from fastnn.kernels import cuda
+
+        A = Nowhere(2048, 2048, dtype=dtype, strides=strides)
+        cuda.matmul(A, A, None, A)
+
+    return call
+
+
+def random_numbers(dtype):
+    """The shuffle and dropout."""
+    from fastnn.kernels import cuda
+
+    (A,) = _arrays(dtype, (500, 12))
+    cuda.permutation(1, 2, Nowhere(500, dtype="int64"))
+    cuda.dropout(0.5, 1, 2, 3, 0, A, A)
+
+
+def loop(whole_grid):
+    """The loop, which has more arguments than a call on arrays can show."""
+
+    def kernel(dtype):
+        import numpy as np
+        from numba.cuda import types
+
+        from fastnn.kernels.cuda import driver, training
+
+        shared = 0 if whole_grid else driver.SHARED_BYTES
+        return [(training.run_of(np.dtype(dtype).type, whole_grid), (types.int64,) * 10, training.THREADS, shared)]
+
+    return kernel
+
+
+# name: (call, (registers, shared bytes) in float32, the same in float64)
+KERNELS = {
+    "activation linear": (activation("LINEAR"), (24, 0), (24, 0)),
+    "activation sigmoid": (activation("SIGMOID"), (24, 0), (24, 0)),
+    "activation tanh": (activation("TANH"), (24, 0), (32, 0)),
+    "activation relu": (activation("RELU"), (24, 0), (24, 0)),
+    "activation leaky_relu": (activation("LEAKY_RELU"), (24, 0), (24, 0)),
+    "activation elu": (activation("ELU"), (24, 0), (32, 0)),
+    "activation softplus": (activation("SOFTPLUS"), (24, 0), (32, 0)),
+    "activation silu": (activation("SILU"), (24, 0), (32, 0)),
+    "activation gelu": (activation("GELU"), (24, 0), (32, 0)),
+    "activation gelu_tanh": (activation("GELU_TANH"), (24, 0), (32, 0)),
+    "activation softmax": (activation("SOFTMAX"), (40, 0), (64, 0)),
+    "loss binary_cross_entropy": (loss("BINARY_CROSS_ENTROPY"), (56, 128), (64, 256)),
+    "loss cross_entropy": (loss("CROSS_ENTROPY"), (56, 128), (64, 256)),
+    "loss mse": (loss("MSE"), (56, 128), (64, 256)),
+    "loss mae": (loss("MAE"), (56, 128), (64, 256)),
+    "loss huber": (loss("HUBER"), (56, 128), (64, 256)),
+    "update sgd": (update("sgd_update", 0, 0.1, 0.0), (32, 0), (32, 0)),
+    "update momentum": (update("momentum_update", 1, 0.1, 0.9, False, 0.0), (32, 0), (48, 0)),
+    "update nesterov": (update("momentum_update", 1, 0.1, 0.9, True, 0.0), (32, 0), (48, 0)),
+    "update rmsprop": (update("rmsprop_update", 2, 0.1, 0.9, 1e-8, 0.5, 0.0), (40, 0), (64, 0)),
+    "update adam": (update("adam_update", 2, 0.1, 0.9, 0.99, 1e-8, 0.0, 0.0, 1), (48, 0), (64, 0)),
+    "random": (random_numbers, (32, 0), (32, 0)),
+    "product forward, tanh": (layer(4096, 1024, 1024, "dense_forward", "TANH"), (128, 17408), (128, 34816)),
+    "product forward, gelu": (layer(4096, 1024, 1024, "dense_forward", "GELU"), (128, 17408), (128, 34816)),
+    "product forward, small": (layer(64, 64, 64, "dense_forward"), (72, 17408), (128, 34816)),
+    "product forward, skinny": (layer(4096, 784, 1, "dense_forward", "SIGMOID"), (48, 0), (48, 0)),
+    "product forward, eight": (layer(4096, 784, 8, "dense_forward"), (64, 0), (96, 0)),
+    "product input gradient": (layer(4096, 1024, 1024, "input_gradient"), (128, 17408), (128, 34816)),
+    "product input gradient, small": (layer(64, 64, 64, "input_gradient"), (72, 17408), (128, 34816)),
+    "product weight gradient": (layer(4096, 1024, 1024, "weight_gradient"), (128, 17408), (128, 34816)),
+    "product weight gradient, long": (layer(100000, 64, 64, "weight_gradient"), (72, 17408), (128, 34816)),
+    "product weight gradient, skinny": (layer(10000, 784, 1, "weight_gradient"), (64, 0), (96, 0)),
+    "product weight gradient, eight": (layer(10000, 784, 8, "weight_gradient"), (96, 0), (168, 0)),
+    "product, any strides": (product((5000, 2)), (128, 17408), (168, 34816)),
+    "loop of one block": (loop(False), (176, 49152), (224, 49152)),
+    "loop of a grid": (loop(True), (208, 0), (255, 0)),
+}
+WIDE = ("update", "product")  # read 128 bits at a time, but for the one that takes any strides
+
+
+def rows(names, dtypes=("float32", "float64"), capabilities=CAPABILITIES):
+    """(name, dtype, capability, kernel's name, what the compiler made of it, registers, shared) of every kernel."""
+    for name in names:
+        call, *ceilings = KERNELS[name]
+        for dtype, (registers, shared) in zip(("float32", "float64"), ceilings, strict=True):
+            if dtype not in dtypes:
+                continue
+            found = call(dtype) if name.startswith("loop") else launched(lambda call=call, dtype=dtype: call(dtype))
+            for kernel, types, threads, added in found:
+                for capability in capabilities:
+                    made = compiled(kernel, types, threads, capability)
+                    made.shared += added
+                    yield name, dtype, capability, kernel.py_func.__name__, made, registers, shared
+
+
+def main(prefix=""):
+    """Print the table."""
+    missing = tools()
+    if missing:
+        sys.exit(missing)
+    columns = "registers shared stack spilled instructions double LDG.128 LDS.128"
+    print("| kernel | dtype | sm | " + columns.replace(" ", " | ") + " |\n| --- | --- | --: |" + " --: |" * 8)
+    for name, dtype, (major, minor), own, made, registers, shared in rows([n for n in KERNELS if n.startswith(prefix)]):
+        found = made.instructions
+        facts = [
+            f"{made.registers} of {registers}",
+            f"{made.shared} of {shared}",
+            made.stack,
+            made.spilled,
+            sum(found.values()),
+            count(found, *DOUBLE),
+            found["LDG.E.128"],
+            found["LDS.128"],
+        ]
+        print(f"| {name}: {own} | {dtype} | {major}{minor} | " + " | ".join(map(str, facts)) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,54 @@
+"""What the compiler makes of every CUDA kernel, without a GPU: the ceilings of `cuda_table.py`, and no surprises."""
+
+import cuda_offline
+import cuda_table
+import pytest
+
+missing = cuda_offline.tools()
+pytestmark = pytest.mark.skipif(missing is not None, reason=str(missing))
+# one of each kind; the others are of the same making
+QUICK = ("activation gelu", "loss cross_entropy", "update adam", "product forward, gelu", "product, any strides")
+
+
+def check(names, dtypes, capabilities):
+    seen = 0
+    for name, dtype, _, own, made, registers, shared in cuda_table.rows(names, dtypes, capabilities):
+        seen += 1
+        found, what = made.instructions, f"{name}: {own}, {dtype}"
+        assert made.registers <= registers, f"{what}: {made.registers} registers"
+        assert made.shared <= shared, f"{what}: {made.shared} bytes of shared memory"
+        assert made.stack == made.spilled == cuda_offline.count(found, *cuda_table.STACK) == 0, what
+        if dtype == "float32":
+            assert cuda_offline.count(found, *cuda_table.DOUBLE) == 0, what
+        if own in ("update", "product", "rows", "columns") and "any strides" not in name:
+            assert found["LDG.E.128"] > 0, what
+        if own == "product":
+            assert found["LDS.128"] > 0 and found["STG.E.128"] > 0, what
+    assert seen
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_one_of_each_kind(name):
+    check([name], ["float32"], [(9, 0)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", cuda_table.KERNELS)
+def test_every_kernel(name):
+    check([name], ["float32", "float64"], cuda_offline.CAPABILITIES)
+
+
+def test_the_check_sees_what_it_looks_for():
+    """Double precision, and a stack, where a kernel has them."""
+    from numba import cuda, float32, float64, types
+
+    @cuda.jit(launch_bounds=32, fastmath=False)
+    def leaks(x):
+        held = cuda.local.array(64, float64)
+        for i in range(64):
+            held[i] = x[i] * 1.5
+        x[0] = held[int(x[1])] + held[int(x[2])]
+
+    made = cuda_offline.compiled(leaks, (types.Array(float32, 1, "C"),), 32, (9, 0))
+    assert cuda_offline.count(made.instructions, *cuda_table.DOUBLE) > 0
+    assert made.stack > 0 and cuda_offline.count(made.instructions, *cuda_table.STACK) > 0
