@@ -19,12 +19,12 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="races pin thei
 
 @needs_numba_cuda
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gpu", "interop", "training"])
+@pytest.mark.parametrize("name", ["cuda_gpu", "cuda_interop", "cuda_training", "readme"])
 def test_tests_for_a_gpu_in_the_simulator(name):
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-m", "cuda"]
     environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
     done = subprocess.run(
-        [*command, f"test_cuda_{name}.py"], cwd=TESTS, env=environment, capture_output=True, text=True, timeout=1800
+        [*command, f"test_{name}.py"], cwd=TESTS, env=environment, capture_output=True, text=True, timeout=1800
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
