@@ -28,14 +28,13 @@ class Bench:
         try:
             from fastnn.kernels import cuda as kernels
             from fastnn.kernels.cuda import toolchain
-            from fastnn.kernels.cuda.matmul import matmul
 
             toolchain.check()
         except (ImportError, RuntimeError) as error:
             raise LeftOut(str(error)) from None
         from numba import cuda
 
-        self.toy, self.cuda, self.kernels, self.matmul = toy, cuda, kernels, matmul
+        self.toy, self.cuda, self.kernels = toy, cuda, kernels
         try:
             import torch
         except ImportError:
@@ -104,10 +103,10 @@ class Bench:
         sets, found = self.operands(n), {}
         ours = [[self.ours(array) for array in each] for each in sets]
         more = {} if precision == "float32" else {"precision": precision}
-        if not more or "precision" in inspect.signature(self.matmul).parameters:
+        if not more or "precision" in inspect.signature(self.kernels.matmul).parameters:
             work = self.array(np.zeros(max(4, self.kernels.work_size(n, n, n)), np.float32))
             mine = [
-                lambda a=a, b=b, c=c: self.matmul(a, b, self.ours(work), c, stream=self.stream(), **more)
+                lambda a=a, b=b, c=c: self.kernels.matmul(a, b, self.ours(work), c, stream=self.stream(), **more)
                 for a, b, c in ours
             ]
             found["fastnn"] = [c for _, _, c in sets], mine

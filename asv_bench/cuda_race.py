@@ -38,6 +38,7 @@ PERFORMANCE = peers.ROOT / "docs" / "performance.md"
 PACKAGES = ("numpy", "numba", "numba-cuda", "fastnn")
 PATIENCE = 60  # seconds for one answer
 ROW_SECONDS = 10  # that must be left to begin with a row
+LONG = 4e6  # microseconds of all rounds of a library in a row, after which it has no more
 SLACK = {"float32": 1.0, "tf32": 10.0, "bf16": 50.0}  # of the losses that must agree
 LOW_PRECISION = "4x1024"  # the net whose larger batches are raced in tf32 and bf16, too
 LEAST_BATCH = 8192
@@ -161,8 +162,7 @@ class Race:
     def train(self, name, precision, libraries):
         """Time some libraries in one workload: a new row, or more of one that is there."""
         full = name if precision == "float32" else f"{name}, {precision}"
-        asked = libraries if len(libraries) > 1 else [f"{libraries[0]} in {full}"] if libraries else []
-        if not asked or not self.begins(full if len(libraries) > 1 else asked[0]):
+        if not libraries or not self.begins(full if len(libraries) > 1 else f"{full}, {libraries[0]}"):
             return
         rows = [row for row in self.result["training"] if (row["name"], row["precision"]) == (name, precision)]
         row = rows[0] if rows else {"name": name, "precision": precision, "libraries": {}}
@@ -173,24 +173,31 @@ class Race:
         for library in libraries:
             entries[library] = self.entered(library, name, precision)
         self.judge(row)
-        running = [library for library in libraries if entries[library].keys() == {"losses", "steps"}]
-        times = {library: [] for library in running}
-        for i in range(self.options.rounds):
-            first = i % max(1, len(running))
-            for library in running[first:] + running[:first]:
-                if "failed" not in entries[library] and (i == 0 or self.left() > 0):
-                    try:
-                        times[library].append(self.ask(library, "round"))
-                    except WorkerError as error:
-                        entries[library]["failed"] = last_line(error)
-        for library, rounds in times.items():
-            if rounds and "failed" not in entries[library]:
-                entries[library] |= {"us": median(rounds), "rounds": rounds}
+        self.turns(
+            {library: entries[library] for library in libraries if entries[library].keys() == {"losses", "steps"}}
+        )
         for library in libraries:
             entry = entries[library]
             said = f"{entry['us']:>12,.2f} us a step" if "us" in entry else entry.get("left_out", entry.get("failed"))
             say(f"  {library:<20}{said}")
         self.keep()
+
+    def turns(self, entries):
+        """The rounds; the one who begins changes, and who takes long has fewer of them."""
+        names, times = list(entries), {library: [] for library in entries}
+        for i in range(self.options.rounds):
+            first = i % max(1, len(names))
+            for library in names[first:] + names[:first]:
+                entry, taken = entries[library], times[library]
+                enough = sum(taken) * entry["steps"] > LONG or (taken and self.left() < 0)
+                if "failed" not in entry and not enough:
+                    try:
+                        taken.append(self.ask(library, "round"))
+                    except WorkerError as error:
+                        entry["failed"] = last_line(error)
+        for library, entry in entries.items():
+            if times[library] and "failed" not in entry:
+                entry |= {"us": median(times[library]), "rounds": times[library]}
 
     def entered(self, library, name, precision):
         """The losses that a library comes to, or why there are none."""

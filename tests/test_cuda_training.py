@@ -29,14 +29,6 @@ LARGE_SIZES = [
 ALL_SIZES = SIZES if SIMULATED else LARGE_SIZES
 
 
-@pytest.fixture(autouse=True)
-def needs_the_backend():
-    try:
-        fastnn.Sequential([fastnn.Dense(1)], device="cuda")
-    except ValueError as error:
-        pytest.skip(f"no device='cuda' in this fastnn: {error}")
-
-
 def two_nets(widths, activations, loss, dtype="float32", **options):
     """The same net on the CPU and on the GPU."""
     return [nets.pair(widths, activations, loss, dtype, device=device, **options)[0] for device in ("cpu", "cuda")]
