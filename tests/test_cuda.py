@@ -24,6 +24,14 @@ def test_in_the_simulator(file):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@needs_numba_cuda
+def test_the_race_runs_in_the_simulator():
+    command = [sys.executable, str(TESTS.parent / "asv_bench" / "cuda_race.py"), "--toy"]
+    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "losses agree\n", done.stdout + done.stderr
+
+
 def test_without_numba_cuda_the_package_is_imported_and_its_use_says_what_to_install():
     code = """
 import sys
