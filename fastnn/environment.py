@@ -53,7 +53,8 @@ def facts():
         ("system", platform.platform()),
         ("processor", _processor()),
         *backends.cpu_facts(),
-        ("GPU", f"{_gpu() or 'none found'} (not used by this version)"),
+        ("GPU", _gpu() or "none found"),
+        ("numba-cuda", _installed("numba-cuda")),
     ]
 
 

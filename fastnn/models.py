@@ -37,7 +37,7 @@ class Sequential(Net):
     dtype : str or dtype
         float32 or float64.
     device : str
-        "cpu".
+        "cpu", or "cuda" for an NVIDIA GPU (needs `pip install 'fastnn[cu13]'`, or cu12).
     seed : int
         Starting values, shuffling: the same seed gives the same bits, on any number of threads.
     huber_delta : float

@@ -140,7 +140,7 @@ KERNELS = {
     "product forward, tanh": (layer(4096, 1024, 1024, "dense_forward", "TANH"), (128, 17408), (128, 34816)),
     "product forward, gelu": (layer(4096, 1024, 1024, "dense_forward", "GELU"), (128, 17408), (128, 34816)),
     "product forward, small": (layer(64, 64, 64, "dense_forward"), (72, 17408), (128, 34816)),
-    "product forward, skinny": (layer(4096, 784, 1, "dense_forward", "SIGMOID"), (48, 0), (48, 0)),
+    "product forward, skinny": (layer(4096, 784, 1, "dense_forward", "SIGMOID"), (64, 0), (64, 0)),
     "product forward, eight": (layer(4096, 784, 8, "dense_forward"), (64, 0), (96, 0)),
     "product input gradient": (layer(4096, 1024, 1024, "input_gradient"), (128, 17408), (128, 34816)),
     "product input gradient, small": (layer(64, 64, 64, "input_gradient"), (72, 17408), (128, 34816)),

@@ -123,7 +123,9 @@ def test_arrays_of_the_host_are_refused():
 
 
 SMALL_CASE = """
+import os
 import numpy as np
+import fastnn
 from arrays import normal
 from gpu import OnGpu, blank
 from fastnn import kernels
@@ -140,6 +142,12 @@ cuda.loss_backward(kernels.MSE, 0.0, A, y, None, dZ, result)
 cuda.dense_backward(dZ, A, A, X, W, kernels.TANH, 0.0, None, dX, dW, db)
 cuda.sgd_update(b, db, 0.1, 0.0)
 assert all(np.isfinite(array.read()).all() for array in (A, dX, dW, b)), "NaN"
+for loop in ("block", "grid"):
+    os.environ["FASTNN_CUDA_LOOP"] = loop
+    net = fastnn.Sequential([fastnn.Dense(9, "silu"), fastnn.Dropout(0.2), fastnn.Dense(1, "sigmoid")], device="cuda")
+    x = normal(4, 10, 3)
+    net.fit(x, x[:, 0] > 0, epochs=1, batch_size=6)
+    assert np.isfinite(net.predict(x)).all(), "NaN"
 print("done")
 """
 

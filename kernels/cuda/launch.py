@@ -3,6 +3,8 @@
 Arrays of CuPy, PyTorch and Numba tell where they stand by `__cuda_array_interface__`; nothing is copied.
 """
 
+import functools
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -103,15 +105,17 @@ def run(kernel, shape, stream, *arguments, shared=0):
     if 0 in np.atleast_1d(shape[0]):
         return
     check()
-    kernel[(*shape, stream_of(stream), shared)](*arguments)
+    stream = getattr(stream, "cuda_stream", getattr(stream, "ptr", stream))
+    (_configured if not SIMULATED else _configured.__wrapped__)(kernel, *shape, stream, shared)(*arguments)
 
 
-def stream_of(stream):
-    """Numba's stream for one of Numba, CuPy or PyTorch, or for the address of one."""
-    address = getattr(stream, "cuda_stream", getattr(stream, "ptr", stream))
-    if not isinstance(address, int):
-        return stream
-    return cuda.external_stream(address) if address else 0
+@functools.lru_cache(1024)
+def _configured(kernel, blocks, threads, stream, shared):
+    if isinstance(stream, int) and stream:
+        stream = cuda.external_stream(stream)
+    with warnings.catch_warnings():  # that a few blocks do not fill a GPU
+        warnings.simplefilter("ignore")
+        return kernel[blocks, threads, stream, shared]
 
 
 def copied(array, what="the run"):

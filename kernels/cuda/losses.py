@@ -151,7 +151,7 @@ def losses_of(real, code):
     zero, one = real(0.0), real(1.0)
     sample_loss, block_sum = sample_loss_of(real, code), _block_sum_of(real)
 
-    @kernel(32 * WARPS)
+    @kernel(32 * WARPS, roomy=True)
     def losses(param, samples, outputs, lanes, z, rs_z, cs_z, y, rs_y, cs_y, labels, w, rs_w, dz, rs_dz, cs_dz, result):
         logits, targets, weights = global_at(z, real), global_at(y, real), global_at(w, real)
         delta, out = global_at(dz, real), global_at(result, real)

@@ -37,15 +37,15 @@ def device(function):
     return cuda.jit(device=True)(function) if "cuda" in function.__code__.co_names else function
 
 
-def kernel(threads, alone=False):
+def kernel(threads, roomy=False):
     """Decorator of a kernel that is launched with blocks of at most `threads` threads.
 
-    `alone`: a block has a multiprocessor to itself, and its threads all registers.
+    `roomy`: threads get all the registers that they want, at the price of fewer blocks side by side.
     """
 
     def decorate(function):
         if not SIMULATED:
-            return cuda.jit(launch_bounds=(threads, 1) if alone else threads, **GPU_KERNEL)(function)
+            return cuda.jit(launch_bounds=(threads, 1) if roomy else threads, **GPU_KERNEL)(function)
         inner = cuda.jit(device=True)(function)
 
         @functools.wraps(function)

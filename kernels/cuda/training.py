@@ -135,7 +135,7 @@ def run_of(real, whole_grid):
         room = shared_memory(real, 0)
         return room, room + theta_at
 
-    @kernel(THREADS, alone=True)
+    @kernel(THREADS, roomy=True)
     def run(table, reals, parameters, theta_at, grad_at, parts, sums_at, factors, results, counter):
         t, r, master = global_at(table, np.int64), global_at(reals, real), global_at(parameters, real)
         schedule, out, meeting = global_at(factors, real), global_at(results, real), global_at(counter, np.uint32)
