@@ -62,3 +62,12 @@ set_up_tests() {
     in_copy "$bin/python -m pytest --collect-only -q >../collected || { cat ../collected; exit 1; }"
     if [ "${FASTNN_CI_TORCH:-1}" = 1 ]; then in_copy "$bin/pip install torch==2.13.0"; fi
 }
+
+# set_up_benchmarks: asv; where npm is there the scripts of its pages; a browser where CI may install one.
+set_up_benchmarks() {
+    in_copy "$bin/pip install -e '.[bench]'"
+    if [ "${CI:-}" = true ] && [ "$(id -u)" = 0 ] && ! command -v chromium >/dev/null && command -v apt-get >/dev/null; then
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null
+    fi
+    if command -v npm >/dev/null; then in_copy "cd asv_bench && npm ci --ignore-scripts --silent"; fi
+}

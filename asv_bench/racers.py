@@ -52,14 +52,7 @@ class Racer:
 class Fastnn(Racer):
     def __init__(self, workload, threads):
         super().__init__(workload, threads)
-        import fastnn
-
-        work = self.work
-        output = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}.get(work.loss, "linear")
-        layers = [fastnn.Dense(n, work.hidden) for n in work.sizes[1:-1]] + [fastnn.Dense(work.sizes[-1], output)]
-        self.net = fastnn.Sequential(layers, loss=work.loss).build(work.sizes[0])
-        self.net.set_weights(work.weights())
-        self.rule = fastnn.SGD(work.rate) if work.optimizer == "sgd" else fastnn.Adam(work.rate)
+        self.net, self.rule = self.work.net(), self.work.rule()
 
     def steps(self, n):
         work = self.work

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from workers import LeftOut
 
-SUMS = 12  # independent sums in the kernels below: latency times units, on the machines of today
+SUMS = 12  # independent sums while reading
 TRIAL_SECONDS = 0.006
 TRIALS = 4  # of each measurement in a round; the best counts
 LARGEST_SET = 1 << 30  # bytes
@@ -80,24 +80,16 @@ def limit(work, sizes, measured):
     }
 
 
-def _kernels():
-    """(multiply_add, read): compiled, each gives a number that depends on all that it did."""
+def _reader():
+    """A compiled function that gives a number that depends on all that it read."""
     from numba import njit
 
     from fastnn.kernels.cpu.memory import address_of
-    from fastnn.kernels.cpu.simd import fma, lanes, load, splat, total
+    from fastnn.kernels.cpu.simd import lanes, load, splat, total
 
-    # Sums by name, not in an array: they must stay in registers. No fastmath: nothing may be summed ahead.
+    # Sums by name, not in an array: they must stay in registers.
     names = [f"s{i}" for i in range(SUMS)]
     lines = [
-        "def multiply_add(array, count):",
-        "    p = address_of(array)",
-        "    x, y, steps = load(p), load(p + lanes(p)), count // (SUMS * lanes(p))",
-        *[f"    {name} = splat(array[{i}], p)" for i, name in enumerate(names)],
-        "    for _ in range(steps):",
-        *[f"        {name} = fma({name}, x, y)" for name in names],
-        f"    return total({' + '.join(names)}), steps * SUMS * lanes(p)",
-        "",
         "def read(array, passes):",
         "    p = address_of(array)",
         *[f"    {name} = splat(array[0], p)" for name in names],
@@ -106,9 +98,9 @@ def _kernels():
         *[f"            {name} = {name} + load(p + (at + {i} * lanes(p)))" for i, name in enumerate(names)],
         f"    return total({' + '.join(names)})",
     ]
-    space = dict(address_of=address_of, fma=fma, lanes=lanes, load=load, splat=splat, total=total, SUMS=SUMS)
+    space = dict(address_of=address_of, lanes=lanes, load=load, splat=splat, total=total, SUMS=SUMS)
     exec("\n".join(lines), space)
-    return njit(nogil=True)(space["multiply_add"]), njit(nogil=True)(space["read"])
+    return njit(nogil=True)(space["read"])
 
 
 def _aligned(count):
@@ -128,7 +120,9 @@ class Roofline:
         self.sizes = caches(self.cores)
         if not self.sizes:
             raise LeftOut("the system shows no cache sizes")
-        self.multiply_add, self.read = _kernels()
+        from fastnn.kernels.cpu.peak import multiply_add
+
+        self.multiply_add, self.read = multiply_add, _reader()
         unit = SUMS * 64  # a whole number of vectors of any width for each sum
         self.arrays = {
             level: [_aligned(max(1, size // (4 * unit * len(self.cores))) * unit) for _ in self.cores]

@@ -18,15 +18,6 @@ def name(row):
     return f"predict {'-'.join(map(str, NET.sizes))}, {row}"
 
 
-def fastnn_net(weights):
-    import fastnn
-
-    layers = [fastnn.Dense(n, NET.hidden) for n in NET.sizes[1:-1]] + [fastnn.Dense(NET.sizes[-1])]
-    net = fastnn.Sequential(layers, loss=NET.loss).build(NET.sizes[0])
-    net.set_weights(weights)
-    return net
-
-
 class Server:
     """A subclass has `run(X)`, which gives the outputs."""
 
@@ -59,7 +50,7 @@ class Server:
 
 class Fastnn(Server):
     def make(self):
-        self.net = fastnn_net(self.weights)
+        self.net = NET.net()
 
     def run(self, X):
         return self.net.predict(X, threads=self.threads)
@@ -104,7 +95,7 @@ class Onnxruntime(Server):
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "net.onnx")
-            fastnn_net(self.weights).to_onnx(path)
+            NET.net().to_onnx(path)
             self.session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(self, X):

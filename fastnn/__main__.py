@@ -1,10 +1,12 @@
 """What this installation runs on, and a real training run with its plots.
 
 python -m fastnn            the run
+python -m fastnn bench      how fast this machine trains, in under a minute
 python -m fastnn warmup     only compile the kernels into the cache, for images and clusters
 """
 
 import argparse
+import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -83,12 +85,19 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="python -m fastnn", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", nargs="?", choices=("run", "warmup"), default="run", help=argparse.SUPPRESS)
+    parser.add_argument("command", nargs="?", choices=("run", "bench", "warmup"), default="run", help=argparse.SUPPRESS)
     parser.add_argument("--dtype", choices=("float32", "float64"), help="with warmup: this one (default: both)")
     parser.add_argument("--output", type=Path, default=Path("."), help="folder for the plots (default: this one)")
     parser.add_argument("--epochs", type=int, default=100, help="epochs of both nets on the digits (default: 100)")
     parser.add_argument("--threads", type=int, help="threads that may take part (default: all cores)")
+    parser.add_argument("--json", action="store_true", help="with bench: the numbers as JSON, not as a table")
     options = parser.parse_args(arguments)
+    if options.command == "bench":
+        from . import bench
+
+        result = bench.run(options.threads)
+        print(json.dumps(result, indent=1) if options.json else bench.table(result))
+        return 0
     if options.command == "warmup":
         fastnn.warmup(options.dtype or ("float32", "float64"))
         print(dict(backends.cpu_facts())["kernel cache"])

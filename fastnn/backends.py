@@ -6,6 +6,7 @@ import numpy as np
 
 from .errors import must_be
 from .kernels import annotations, cpu, cuda, formulas, options, plan
+from .kernels.cpu import peak
 from .validation import size
 
 Floats = annotations.Floats
@@ -14,6 +15,7 @@ ACTIVATIONS, LOSSES = formulas.ACTIVATIONS, formulas.LOSSES
 DEFAULT_ALPHA = formulas.DEFAULT_ALPHA
 COMPILED = options.COMPILED
 predict_rows = cpu.predict_rows
+matmul, work_size, multiply_add = cpu.matmul, cpu.work_size, peak.multiply_add
 WRITE_OUTPUT, WITH_LOSS, WITH_GRADIENT = plan.WRITE_OUTPUT, plan.WITH_LOSS, plan.WITH_GRADIENT
 WRITE_INPUT_GRADIENT = plan.WRITE_INPUT_GRADIENT
 N_IN, N_OUT, FUNCTION = plan.N_IN, plan.N_OUT, plan.FUNCTION

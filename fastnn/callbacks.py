@@ -153,8 +153,9 @@ class EarlyStopping(_Monitor):
     min_delta : float
         A number has improved when it is better than the best by more than this.
     monitor : str, optional
-        "loss", "validation_loss" or the name of a metric. Default: the validation loss where there is one, else the
-        training loss, which is taken before the updates that it leads to.
+        "loss", "validation_loss" or the name of a metric; of a metric of your own the function must say, by an
+        attribute `greater_is_better`, whether it is. Default: the validation loss where there is one, else the training
+        loss, which is taken before the updates that it leads to.
 
     Raises
     ------
@@ -179,8 +180,7 @@ class EarlyStopping(_Monitor):
             The fit.
         """
         super().begin(run)
-        self.best_epoch = None
-        self._weights = np.empty_like(run.net.parameters) if self.restore_best else None
+        self.best_epoch = self._weights = None
 
     def epoch(self, run: "Run") -> None:
         """Keep the best weights; end the fit where there have been none for too long.
@@ -194,7 +194,9 @@ class EarlyStopping(_Monitor):
         if value > self.best + self.min_delta if self._greater else value < self.best - self.min_delta:
             self.best, self.best_epoch, self.wait = value, run.history.epochs - 1, 0
             run.history.best_epoch = self.best_epoch
-            if self.restore_best:
+            if self.restore_best and self._weights is None:
+                self._weights = run.net.parameters.copy()
+            elif self.restore_best:
                 np.copyto(self._weights, run.net.parameters)
         else:
             self.wait += 1
@@ -209,8 +211,7 @@ class EarlyStopping(_Monitor):
         run : Run
             The fit.
         """
-        found = self.restore_best and self.best_epoch is not None
-        if found and not np.array_equal(run.net.parameters, self._weights):
+        if self._weights is not None and not np.array_equal(run.net.parameters, self._weights):
             run.net._forget_optimizer()
             np.copyto(run.net.parameters, self._weights)
         self._weights = None
@@ -223,7 +224,7 @@ class EarlyStopping(_Monitor):
         dict
             For a checkpoint.
         """
-        kept = {} if self.best_epoch is None or not self.restore_best else {"weights": self._weights}
+        kept = {} if self._weights is None else {"weights": self._weights}
         return {"best": self.best, "wait": self.wait, "best_epoch": self.best_epoch} | kept
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -235,8 +236,7 @@ class EarlyStopping(_Monitor):
             What `state` gave.
         """
         self.best, self.wait, self.best_epoch = state["best"], state["wait"], state["best_epoch"]
-        if self.restore_best and "weights" in state:
-            np.copyto(self._weights, state["weights"])
+        self._weights = state.get("weights") if self.restore_best else None
 
 
 class ReduceLROnPlateau(_Monitor):

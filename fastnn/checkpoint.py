@@ -72,12 +72,12 @@ def _capture(run):
                 kept[f"callback {i} {name}"] = value
             else:
                 plain[name] = value
-        states.append([type(hook).__name__, plain])
+        states.append(plain)
     facts = {
         "net": storage.describe(net),
         "epoch": net._epoch,
         "step": net._step,
-        "optimizer": _kind(run.optimizer),
+        "fit": identity(run.optimizer, run.hooks, run.measures, run.rows, run.batch),
         "epochs": history.epochs,
         "steps": history.steps,
         "seconds": history.seconds,
@@ -85,7 +85,6 @@ def _capture(run):
         "batch": run.batch,
         "rate_scale": run.rate_scale,
         "stopped": run.stopped,
-        "validated": len(history.validation_loss) > 0,
         "metrics": list(history.metrics),
         "callbacks": states,
     }
@@ -96,8 +95,32 @@ def _with_state(hooks):
     return [hook for hook in hooks if callbacks.overrides(hook, "state")]
 
 
-def _kind(optimizer):
-    return f"{type(optimizer).__name__} ({optimizer.kernel})"
+def identity(optimizer, hooks, measures, rows, batch):
+    """What must be the same in a fit and in the file from which it goes on, beside the net.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Of the fit.
+    hooks : list of Callback
+        Of the fit.
+    measures : Measures
+        What it records.
+    rows, batch : int
+        Rows of the data and of a step; None for batches from an iterable.
+
+    Returns
+    -------
+    dict
+        What JSON can hold.
+    """
+    return {
+        "optimizer": f"{type(optimizer).__name__} ({optimizer.kernel})",
+        "callbacks": [type(hook).__name__ for hook in _with_state(hooks)],
+        "record": list(measures.directions),
+        "number of rows": rows,
+        "batch_size": None if rows is None else batch,
+    }
 
 
 class Saved:
@@ -105,37 +128,28 @@ class Saved:
 
     Parameters
     ----------
-    path : path-like
+    path : str
         The file.
     net : Net
         Of the fit.
     n_features : int
         Its inputs.
-    optimizer : Optimizer
-        Of the fit.
+    fit : dict
+        From `identity`.
     epochs : int
         Epochs asked for, those of the file included.
-    hooks : list of Callback
-        Of the fit.
-    names : list of str
-        What it records: "loss" first.
     """
 
-    def __init__(self, path, net, n_features, optimizer, epochs, hooks, names):
+    def __init__(self, path, net, n_features, fit, epochs):
         self.facts, self.arrays = storage.read("resume", path)
-        facts, text = self.facts, os.fsdecode(path)
-        if "optimizer" not in facts:
-            raise must_be("resume", "a file of a Checkpoint", described(f"{text}, a net alone"))
-        pairs = [
-            *_differences(facts["net"], storage.describe(net, n_features)),
-            ("optimizer", facts["optimizer"], _kind(optimizer)),
-            ("callbacks", [name for name, _ in facts["callbacks"]], [type(h).__name__ for h in _with_state(hooks)]),
-            ("the use of validation data", facts["validated"], "validation_loss" in names),
-            ("the metrics", facts["metrics"], [name for name in names if name not in ("loss", "validation_loss")]),
-        ]
+        facts = self.facts
+        if "fit" not in facts:
+            raise must_be("resume", "a file of a Checkpoint", described(f"a net alone: {path}"))
+        pairs = [*_differences(facts["net"], storage.describe(net, n_features))]
+        pairs += [(f"the {name}", facts["fit"][name], fit[name]) for name in fit]
         for what, found, wanted in pairs:
             if found != wanted:
-                given = described(f"{text}, where {what} is {found!r} and not {wanted!r}")
+                given = described(f"one where {what} is {found!r} and not {wanted!r}: {path}")
                 raise must_be("resume", "a checkpoint of this net and this fit", given)
         if facts["epochs"] > epochs:
             accepted = f"at least the {facts['epochs']} that the checkpoint has done"
@@ -163,7 +177,7 @@ class Saved:
 
     def restore_callbacks(self, hooks):
         """Give callbacks that have begun what they knew."""
-        for i, (hook, (_, plain)) in enumerate(zip(_with_state(hooks), self.facts["callbacks"], strict=True)):
+        for i, (hook, plain) in enumerate(zip(_with_state(hooks), self.facts["callbacks"], strict=True)):
             prefix = f"callback {i} "
             own = {key.removeprefix(prefix): value for key, value in self.arrays.items() if key.startswith(prefix)}
             hook.restore(plain | own)

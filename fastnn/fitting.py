@@ -98,7 +98,7 @@ class Run:
     def __init__(self, net, plan, optimizer, epochs, history, hooks=(), measures=None):
         self.net, self.plan, self.optimizer, self.epochs, self.history = net, plan, optimizer, epochs, history
         self.hooks, self.measures = hooks, measures
-        self.state, self.batch = net._state, plan["BATCH"]
+        self.state, self.rows, self.batch = net._state, plan["ROWS"], plan["BATCH"]
         self.rate_scale, self.stopped = 1.0, False
         self.by_epoch = bool(measures) or any(callbacks.overrides(hook, "epoch") for hook in hooks)
         self.step_seconds = plan["BATCH"] * plan.layout.flops_per_sample() / _GUESSED_FLOPS
@@ -243,6 +243,7 @@ class Stream(Run):
     def __init__(self, net, batches, make_plan, batch, *settings):
         self.batches, self.make_plan, self.samples = batches, make_plan, 0
         super().__init__(net, make_plan(batch), *settings)
+        self.rows = None
 
     def _start(self, step, epoch):
         history = self.history

@@ -44,7 +44,8 @@ class History:
     """
 
     def __init__(self, epochs: int) -> None:
-        self._loss, self._elapsed, self._rates = (np.full(epochs, np.nan) for _ in range(3))
+        # zeros take memory when they are written to: many epochs may be asked for and few done
+        self._loss, self._elapsed, self._rates = (np.zeros(epochs) for _ in range(3))
         self._validation, self._metrics = [], {}
         self.best_epoch: int | None = None
         self.epochs, self.steps, self.seconds = 0, 0, 0.0

@@ -81,7 +81,7 @@ class Sequential(Net):
             memory-mapped file, too. Without y, and if it has neither `shape` nor `__array__`: an iterable of (X, y) or
             (X, y, sample_weight), such as a DataLoader of torch, each one step in the order in which they come;
             batch_size, shuffle, weights and validation_split must then be left out. An iterator that can be passed
-            over only once takes epochs=1.
+            over only once takes epochs=1. With standardize=True the net learns from the first batch.
         y : array-like (m,) or (m, k)
             Labels in [0, 1] for a sigmoid output, class indices or one-hot rows for softmax, numbers for the rest.
         optimizer : Optimizer, optional
@@ -115,7 +115,8 @@ class Sequential(Net):
             Threads that may take part; they do not change the result by a bit.
         resume : path-like, optional
             File of a Checkpoint. Where it exists the fit goes on from it until `epochs` are done in all, with the bits
-            of a fit that was never broken; the data and settings must be the same. Else it starts as usual.
+            of a fit that was never broken; data and settings must be the same, the net, the kind of optimizer, the
+            kinds of callbacks, metrics, rows and batch_size are checked. Else it starts as usual.
 
         Returns
         -------
@@ -161,6 +162,8 @@ class Sequential(Net):
         threads: int | None = None,
     ) -> float:
         """One step with these rows as its batch, from the current weights and optimizer state on.
+
+        For many batches in a row `fit` with an iterable is faster: it keeps its working memory from step to step.
 
         Parameters
         ----------

@@ -229,14 +229,14 @@ def read(name, path):
             about = file.metadata() or {}
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
-        raise must_be(name, whole, described(f"{text}: {error}")) from None
+        raise must_be(name, whole, described(f"a damaged one: {text} ({error})")) from None
     if "fastnn" not in about:
-        raise must_be(name, whole, described(f"{text}, of another program"))
+        raise must_be(name, whole, described(f"one of another program: {text}"))
     if about.get("sha256") != _digest(about["fastnn"], arrays):
-        raise must_be(name, whole, described(f"{text}, which is damaged"))
+        raise must_be(name, whole, described(f"a damaged one: {text}"))
     facts = json.loads(about["fastnn"])
     if facts["format"] != _FORMAT:
-        raise must_be(name, f"a file of format {_FORMAT}", described(f"{text}, of format {facts['format']}"))
+        raise must_be(name, f"a file of format {_FORMAT}", described(f"format {facts['format']}: {text}"))
     return facts, arrays
 
 

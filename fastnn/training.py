@@ -38,8 +38,8 @@ def fit(net, X, y, **settings):
         hook._check(measures.directions)
     saved = None
     if settings["resume"] is not None:
-        names = list(measures.directions)
-        saved = checkpoint.at(settings["resume"], net, n_features, optimizer, epochs, hooks, names)
+        identity = checkpoint.identity(optimizer, hooks, measures, rows if source is None else None, batch)
+        saved = checkpoint.at(settings["resume"], net, n_features, identity, epochs)
     history = History(epochs)
     with progress.make(settings["progress"], epochs) as bar:
         net._learn(*data[:2])

@@ -74,6 +74,27 @@ def test_batches_in_order_are_the_fit_without_shuffling(size, weighted, epochs, 
     assert (np.diff(by_batch.elapsed) > 0).all() and by_batch.elapsed[-1] == by_batch.seconds
 
 
+def test_dropout_and_clipping_in_batches_are_those_of_the_fit(dtype):
+    X, y = data(dtype=dtype)
+    found = []
+    for args, more in (((cut(X, y, 7),), {}), ((X, y), dict(batch_size=7, shuffle=False))):
+        layers = [fastnn.Dropout(0.2), fastnn.Dense(9, "relu"), fastnn.Dropout(0.5), fastnn.Dense(3, "softmax")]
+        net = fastnn.Sequential(layers, dtype=dtype)
+        history = net.fit(*args, optimizer=fastnn.Adam(0.05, clip_norm=0.1), epochs=4, **more)
+        found.append((state(net), history.loss.tolist()))
+    assert found[0] == found[1]
+
+
+def test_standardisation_is_learned_from_the_first_batch():
+    X, y = data()
+    nets = [fastnn.Sequential([fastnn.Dense(3, "softmax")], standardize=True) for _ in range(3)]
+    nets[0].fit([(X[:20], y[:20]), (7 * X[20:], y[20:])], epochs=2)
+    nets[1].partial_fit(X[:20], y[:20])
+    nets[2].fit(X[:20], y[:20], epochs=1)
+    for net in nets[:2]:
+        assert all(map(np.array_equal, net.standardization, nets[2].standardization))
+
+
 def test_many_rows_in_slots_and_threads_give_the_same_bits():
     X, y = data(3001, 20, 3)
     found = []
@@ -156,6 +177,35 @@ def test_callbacks_validation_and_scores():
         assert history.best_epoch < history.epochs - 1
         found.append((net.parameters.tobytes(), history.validation_loss.tolist(), history.metrics["accuracy"].tolist()))
     assert found[0] == found[1]
+
+
+class StopAt(fastnn.Callback):
+    """Ends the fit after a number of chunks."""
+
+    def __init__(self, chunks):
+        self.left = chunks
+
+    def chunk(self, run):
+        self.left -= 1
+        if not self.left:
+            run.stop()
+
+
+def test_where_passes_are_cut_into_chunks_does_not_show(monkeypatch):
+    X, y = data()
+    found = []
+    for seconds in (100.0, 0.0):
+        monkeypatch.setattr(fastnn.fitting, "CHUNK_SECONDS", seconds)
+        net, _, _ = pair()
+        history = net.fit(cut(X, y, 7), optimizer=fastnn.Adam(fastnn.WarmUp(0.1, 3)), epochs=5)
+        found.append((state(net), history.loss.tolist(), history.learning_rate.tolist()))
+    assert found[0] == found[1]
+    net, steps = pair()[0], pair()[0]
+    history = net.fit(cut(X, y, 7), epochs=5, callbacks=[StopAt(9)])  # a batch is a chunk; so is the end of a pass
+    assert (history.epochs, history.steps) == (1, 8)
+    for batch in (cut(X, y, 7) * 2)[:8]:
+        steps.partial_fit(*batch)
+    assert np.array_equal(net.parameters, steps.parameters)
 
 
 def test_divergence_in_a_batch_leaves_finite_weights():

@@ -152,6 +152,18 @@ def test_callbacks_decide_as_they_would_have(tmp_path):
     assert_the_same(fit(path, **decisions()), (net, right))
 
 
+@pytest.mark.parametrize("first, second", [(True, False), (False, True)])
+def test_whether_best_weights_are_put_back_may_change_on_the_way(first, second, tmp_path):
+    def make(restore_best):
+        return decisions() | dict(callbacks=[fastnn.EarlyStopping(12, restore_best)])
+
+    last = fit(**make(False))
+    best = last[1].best_epoch + 1
+    with pytest.raises(Broken):  # the best is over: where it was not kept, it cannot come back
+        fit(tmp_path / "run", best + 2, **make(first))
+    assert_the_same(fit(tmp_path / "run", **make(second)), last)
+
+
 def test_callbacks_of_the_users_own(tmp_path):
     class Sum(fastnn.Callback):
         def begin(self, run):
@@ -220,16 +232,19 @@ import time
 import fastnn, jobs, nets
 
 X, y = nets.data(400, 5, 3)
-path, slow = {path!r}, {slow}
+path, hangs = {path!r}, {hangs}
 net = fastnn.Sequential([fastnn.Dense(12, "tanh"), fastnn.Dense(3, "softmax")], seed=4)
 callbacks = [fastnn.EarlyStopping(30), fastnn.ReduceLROnPlateau(0.5, patience=3), fastnn.Checkpoint(path, every=2)]
 
-def slowly(net, history):
-    print(history.epochs, flush=True)
-    time.sleep(0.01)
+def hang(net, history):
+    seen.append(history.epochs)
+    print(seen[0], flush=True)
+    if len(seen) == 8:
+        time.sleep(300)
 
-if slow:
-    callbacks.append(slowly)
+seen = []
+if hangs:
+    callbacks.append(hang)
 settings = dict(epochs=60, batch_size=32, validation_split=0.5, callbacks=callbacks, resume=path)
 history = net.fit(X, y, fastnn.Adam(fastnn.WarmUp(0.05, epochs=5)), **settings)
 print(jobs.digest(net.parameters, history.loss, history.validation_loss, history.learning_rate), history.epochs)
@@ -239,18 +254,16 @@ print(jobs.digest(net.parameters, history.loss, history.validation_loss, history
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
 def test_a_process_that_was_killed_is_started_again(tmp_path):
     fastnn.warmup()
-    right = python(JOB.format(path=str(tmp_path / "whole"), slow=False))
+    right = python(JOB.format(path=str(tmp_path / "whole"), hangs=False))
     begun = []
     for _ in range(3):
-        with start(JOB.format(path=str(tmp_path / "broken"), slow=True)) as child:
-            begun.append(int(child.stdout.readline()))
-            for _ in range(7):
-                child.stdout.readline()
+        with start(JOB.format(path=str(tmp_path / "broken"), hangs=True)) as child:
+            begun += {int(child.stdout.readline()) for _ in range(8)}
             child.kill()
             child.communicate()
         assert child.returncode == -signal.SIGKILL
-    assert begun[0] == 1 and 6 <= begun[1] and begun[1] + 6 <= begun[2]
-    assert python(JOB.format(path=str(tmp_path / "broken"), slow=False)) == right
+    assert begun == [1, 7, 13]  # each goes on after the last even epoch before its eighth
+    assert python(JOB.format(path=str(tmp_path / "broken"), hangs=False)) == right
 
 
 FULL = """

@@ -13,6 +13,7 @@ import fastnn.kernels.cpu
 
 ROOT = Path(__file__).parents[1]
 LINES = 450
+MADE = ("asv_bench/env/", "asv_bench/node_modules/")
 JIT_NAMES = {"jit", "njit", "vectorize", "guvectorize", "cfunc", "stencil", "generated_jit"}
 JIT_OPTIONS = {
     "fastmath", "nogil", "error_model", "parallel", "boundscheck", "nopython", "forceobj", "looplift",
@@ -22,7 +23,7 @@ JIT_OPTIONS = {
 
 def sources(*tops):
     files = (path for top in tops for path in (ROOT / top).rglob("*.py"))
-    return sorted(path for path in files if not name_of(path).startswith("asv_bench/env/"))
+    return sorted(path for path in files if not name_of(path).startswith(MADE))
 
 
 def name_of(path):

@@ -23,7 +23,7 @@ SHIPPED = [
     "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md",
     ".pre-commit-config.yaml",
 ]  # fmt: skip
-OURS = re.compile(r"__pycache__|\.pyc$|^asv_bench/(env|html|results|\.numba_cache)")
+OURS = re.compile(r"__pycache__|\.pyc$|^asv_bench/(env|html|results|node_modules|\.numba_cache)")
 
 
 def tree(top):

@@ -20,7 +20,7 @@ def test_a_damaged_checkpoint_changes_nothing(tmp_path):
     text[-1] ^= 1
     (tmp_path / "run").write_bytes(text)
     net = fastnn.Sequential([fastnn.Dense(7, "tanh"), fastnn.Dense(6, "softplus"), fastnn.Dense(3, "softmax")])
-    with pytest.raises(ValueError, match="^resume must be a whole file that fastnn wrote; got .*run, which is damaged"):
+    with pytest.raises(ValueError, match="^resume must be a whole file that fastnn wrote; got a damaged one: .*run"):
         fit(tmp_path / "run", net=net)
     assert net.parameters is None
 
@@ -37,11 +37,14 @@ OTHERS = [
     (dict(net=sequential(dtype="float32")), "the net's dtype is 'float64' and not 'float32'"),
     (dict(net=sequential(seed=1)), "the net's seed is 0 and not 1"),
     (dict(args=(X[:, :4], Y)), "the net's n_features is 5 and not 4"),
-    (dict(optimizer=fastnn.SGD(0.1)), r"optimizer is 'Adam \(adam\)' and not 'SGD \(sgd\)'"),
-    (dict(optimizer=fastnn.AdamW(0.1)), r"optimizer is 'Adam \(adam\)' and not 'AdamW \(adam\)'"),
-    (dict(callbacks=[fastnn.EarlyStopping()]), r"callbacks is \[\] and not \['EarlyStopping'\]"),
-    (dict(validation_split=0.3), "the use of validation data is False and not True"),
-    (dict(metrics=["accuracy"]), r"the metrics is \[\] and not \['accuracy'\]"),
+    (dict(optimizer=fastnn.SGD(0.1)), r"the optimizer is 'Adam \(adam\)' and not 'SGD \(sgd\)'"),
+    (dict(optimizer=fastnn.AdamW(0.1)), r"the optimizer is 'Adam \(adam\)' and not 'AdamW \(adam\)'"),
+    (dict(callbacks=[fastnn.EarlyStopping()]), r"the callbacks is \[\] and not \['EarlyStopping'\]"),
+    (dict(validation_data=(X, Y)), r"the record is \['loss'\] and not \['loss', 'validation_loss'\]"),
+    (dict(metrics=["accuracy"]), r"the record is \['loss'\] and not \['loss', 'accuracy'\]"),
+    (dict(args=(X[:50], Y[:50])), "the number of rows is 60 and not 50"),
+    (dict(batch_size=8), "the batch_size is 7 and not 8"),
+    (dict(args=([(X, Y)],), batch_size=None), "the number of rows is 60 and not None"),
 ]
 
 
@@ -51,7 +54,7 @@ def test_a_checkpoint_of_something_else_is_refused_and_changes_nothing(settings,
     net = settings.get("net") or sequential()
     with pytest.raises(ValueError) as caught:
         fit(tmp_path / "run", **settings | {"net": net})
-    pattern = f"(?s)^resume must be a checkpoint of this net and this fit; got .*run, where {given}"
+    pattern = f"(?s)^resume must be a checkpoint of this net and this fit; got one where {given}: .*run"
     assert re.search(pattern, str(caught.value)), caught.value
     assert net.parameters is None
 
@@ -87,15 +90,31 @@ def refused(folder):
         (lambda: net.fit(X, Y, resume=3), TypeError, f"resume must be {accepted}; got 3"),
         (lambda: net.fit(X, Y, resume=folder / "no" / "run"), ValueError, f"resume must be {accepted}; got"),
         (lambda: net.fit(X, Y, epochs=4, resume=folder / "run"), ValueError, "epochs must be at least the 5 that"),
-        (lambda: net.fit(X, Y, resume=saved(folder)), ValueError, "resume must be a file of a Checkpoint; got .*alone"),
+        (
+            lambda: net.fit(X, Y, resume=saved(folder)),
+            ValueError,
+            "resume must be a file of a Checkpoint; got a net alone: .*net",
+        ),
         (lambda: net.save(None), TypeError, f"path must be {accepted}; got None"),
         (lambda: net.save(folder), ValueError, f"path must be {accepted}; got '{folder}'"),
         (lambda: sequential().save(folder / "net"), fastnn.NotBuiltError, "no parameters yet"),
         (lambda: fastnn.load(3), TypeError, "path must be a path; got 3"),
         (lambda: fastnn.load(folder / "missing"), FileNotFoundError, "missing"),
         (lambda: fastnn.load(folder), IsADirectoryError, str(folder)),
-        (lambda: fastnn.load(of_another_program(folder)), ValueError, "path must be a whole .*; got .*another program"),
+        (
+            lambda: fastnn.load(of_another_program(folder)),
+            ValueError,
+            "path must be a whole .*; got one of another program: .*x",
+        ),
     ]
+
+
+def test_a_file_of_a_later_version_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as later:
+        later.setattr(fastnn.storage, "_FORMAT", 2)
+        pair()[0].save(tmp_path / "net")
+    with pytest.raises(ValueError, match="path must be a file of format 1; got format 2: .*net"):
+        fastnn.load(tmp_path / "net")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="paths and errors of another form")

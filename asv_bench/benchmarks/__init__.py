@@ -1,9 +1,13 @@
-"""Imported in each process before the benchmarks: one thread, and caches that no other source can fill."""
+"""Imported in each process before the benchmarks: pinned threads, and caches that no other source can fill."""
 
 import hashlib
 import os
+import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
+
+HERE = Path(__file__).resolve().parents[1]
 
 
 def _source_state():
@@ -18,8 +22,27 @@ def _source_state():
     return digest.hexdigest()[:16]
 
 
-_cache = Path(__file__).resolve().parents[1] / ".numba_cache" / _source_state()
+_cache = HERE / ".numba_cache" / _source_state()
 os.environ["NUMBA_CACHE_DIR"] = str(_cache)
 os.environ["FASTNN_CACHE_DIR"] = str(_cache / "fastnn")
-for _name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
+os.environ["NUMBA_NUM_THREADS"] = "2"
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+sys.path.append(str(HERE))  # workloads.py and its neighbours
+
+
+class Timed:
+    """What the timings share; a subclass has `make(*params)`, which gives what it times, data ready and compiled."""
+
+    version = "1"  # raised by hand where the work changes; else every edit would drop the history
+    rounds = 2  # processes, spread over the run
+    repeat = (3, 10, 0.5)  # samples in a process: least, most, seconds
+    sample_time = 0.02
+    warmup_time = 0.1
+    timer = time.process_time  # of the one thread that works: what else the machine does is not in it
+    _ready = {}  # of the process: some runners call setup before every sample
+
+    def setup(self, *params):
+        key = type(self), *params
+        if key not in self._ready:
+            self._ready[key] = self.make(*params)
+        self.ready = self._ready[key]

@@ -1,0 +1,243 @@
+"""The pages of asv, opened in Chromium: from made-up results of every benchmark, and (slow) from real runs."""
+
+import ast
+import importlib.util
+import json
+import math
+import os
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BENCH = ROOT / "asv_bench"
+sys.path.append(str(BENCH))
+if sys.platform != "linux":
+    pytest.skip("pages are opened on Linux alone", allow_module_level=True)
+import browser  # noqa: E402
+import pages  # noqa: E402
+
+MISSING = [
+    what
+    for there, what in (
+        (browser.program(), f"no browser on the path: {', '.join(browser.PROGRAMS)}"),
+        (importlib.util.find_spec("asv"), "no asv: pip install 'fastnn[bench]'"),
+        (pages.MODULES.is_dir(), "no scripts for the pages: npm ci --ignore-scripts in asv_bench"),
+    )
+    if not there
+]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason="; ".join(MISSING))
+
+COMMITS, PLANTED, DAY = 12, 7, 86_400
+LINES_AT_FIRST = 8  # in a graph of asv
+NEVER_RUN = "memory.Predict.peakmem_many_rows"
+PLANTED_BENCHMARK, PLANTED_CASE = "kernels.Matmul.time_matmul", 3
+MACHINE = dict(machine="made-up", os="any", arch="any", cpu="any", num_cpu="2", ram="any")
+
+
+def run(*command, cwd, status=0, **environment):
+    """Output of a command that ends with this status."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=os.environ | {name: str(value) for name, value in environment.items()},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == status, f"{command}:\n{done.stdout}"
+    return done.stdout
+
+
+def commit(folder, message, day):
+    """Commit all that is there; gives the hash."""
+    date = f"{1_700_000_000 + day * DAY} +0000"
+    who = {f"GIT_{role}_{what}": "test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    run("git", "add", "-A", cwd=folder)
+    command = ("git", "-c", "commit.gpgsign=false", "commit", "-q", "--allow-empty", "-m", message)
+    run(*command, cwd=folder, GIT_AUTHOR_DATE=date, GIT_COMMITTER_DATE=date, **who)
+    return run("git", "rev-parse", "HEAD", cwd=folder).strip()
+
+
+def configure(folder, repository):
+    """The project's asv.conf.json, for a repository and an interpreter of the test's; gives its path."""
+    text = re.sub(r"^\s*//.*$", "", (BENCH / "asv.conf.json").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    settings = json.loads(text) | {
+        "repo": str(repository),
+        "benchmark_dir": str(BENCH / "benchmarks"),
+        "pythons": [f"{sys.version_info.major}.{sys.version_info.minor}"],
+    }
+    path = folder / "asv.conf.json"
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    return path
+
+
+def asv(config, *arguments, status=0):
+    """Output of an asv command; it describes the machine in the home folder."""
+    command = (sys.executable, "-m", "asv", "--config", config, *arguments)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where it looks for the interpreter
+    return run(*command, cwd=config.parent, status=status, HOME=config.parent, PATH=path)
+
+
+def describe_machine(config):
+    asv(config, "machine", *(part for name, value in MACHINE.items() for part in (f"--{name}", value)))
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory):
+    """(pages, benchmarks, commits): results near 1 ms at every commit, one of them twice that from PLANTED on."""
+    folder = tmp_path_factory.mktemp("made_up")
+    repository = folder / "repository"
+    run("git", "init", "-q", "-b", "main", repository, cwd=folder)
+    commits = [commit(repository, f"Commit {day}", day) for day in range(COMMITS)]
+    config = configure(folder, repository)
+    describe_machine(config)
+    asv(config, "run", "--python=same", "--bench", "just-discover")
+    results = folder / "results" / MACHINE["machine"]
+    benchmarks = json.loads((results.parent / "benchmarks.json").read_text(encoding="utf-8"))
+    del benchmarks["version"]
+    number = random.Random(0)
+    for day, revision in enumerate(commits):
+        rows = {}
+        for name, benchmark in benchmarks.items():
+            cases = math.prod(len(values) for values in benchmark["params"])
+            times = [1e-3 * number.uniform(0.99, 1.01) for _ in range(cases)]
+            if name.startswith("cuda."):
+                times = None  # as where there is no GPU
+            if name == PLANTED_BENCHMARK and day >= PLANTED:
+                times[PLANTED_CASE] *= 2
+            if name == NEVER_RUN:
+                continue
+            rows[name] = [times, benchmark["params"], benchmark["version"]]
+        record = {
+            "version": 2,
+            "commit_hash": revision,
+            "date": 1000 * (1_700_000_000 + day * DAY),
+            "params": MACHINE | {"python": "3.11"},
+            "requirements": {},
+            "env_vars": {},
+            "env_name": "made-up",
+            "python": "3.11",
+            "durations": {},
+            "result_columns": ["result", "params", "version"],
+            "results": rows,
+        }
+        (results / f"{revision[:8]}-made-up.json").write_text(json.dumps(record), encoding="utf-8")
+    html = pages.publish(config)
+    pages.vendor(html)
+    return html, benchmarks, commits
+
+
+GRID = "document.querySelectorAll('#summarygrid-display a.benchmark-container').length"
+LINES = "$('#main-graph').data('plot').getData().map(s => s.data.filter(p => p[1] !== null).length).filter(n => n)"
+REGRESSIONS = "$('#regressions-body tbody tr').length"
+# Pixels of a canvas that are not transparent and have a colour: lines, not the grey of axes and text.
+COLOURED = """
+(() => {
+  const canvas = document.querySelector('#main-graph canvas.flot-base');
+  const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  let count = 0;
+  for (let i = 0; i < data.length; i += 4)
+    if (data[i + 3] > 128 && Math.max(data[i], data[i+1], data[i+2]) - Math.min(data[i], data[i+1], data[i+2]) > 64)
+      count++;
+  return count;
+})()
+"""
+
+
+def listed_regressions(chromium):
+    """[(benchmark, commits, factor), ...] as the page shows them."""
+    rows = chromium.evaluate(
+        "$('#regressions-body tbody tr').toArray().map(row => $('td', row).toArray().map(cell => cell.innerText))"
+    )
+    return [(row[0], row[2], float(row[3].rstrip("x"))) for row in rows]
+
+
+def test_the_pages_show_every_benchmark_its_graph_and_a_planted_slowdown(made_up):
+    html, benchmarks, commits = made_up
+    # so high that the whole grid is in view, and drawn
+    with browser.served(html) as address, browser.Browser(1280, 3000) as chromium:
+        chromium.open(address, GRID)
+        shown = chromium.evaluate("$('#summarygrid-display a.benchmark-container').toArray().map(a => a.hash)")
+        assert sorted(shown) == sorted(f"#{name}" for name in benchmarks)
+        chromium.wait(f"document.querySelectorAll('#summarygrid-display canvas.flot-base').length == {len(shown)}")
+
+        for name in (PLANTED_BENCHMARK, "training.TrainingLoop.track_step", "memory.Fit.peakmem_many_rows"):
+            chromium.open(f"{address}/index.html#{name}", f"{LINES}.length")
+            cases = math.prod(len(values) for values in benchmarks[name]["params"])
+            assert chromium.evaluate(LINES) == [COMMITS] * min(cases, LINES_AT_FIRST)
+            assert chromium.evaluate(COLOURED) > 500
+
+        chromium.open(f"{address}/index.html#regressions", REGRESSIONS)
+        ((name, revision, factor),) = listed_regressions(chromium)
+        assert name.startswith(PLANTED_BENCHMARK)
+        assert revision.strip() == commits[PLANTED][:8]
+        assert factor == pytest.approx(2, rel=0.05)
+
+        chromium.open(f"{address}/index.html#summarylist", "$('#summarylist-body tbody tr').length")
+        chromium.open(address, GRID)
+        assert not chromium.problems
+
+
+def test_the_browser_sees_errors_and_failed_requests(tmp_path):
+    """The test above rests on it."""
+    page = "<body><img src='absent.png'><script src='http://elsewhere.example/a.js'></script><script>nothing()</script>"
+    (tmp_path / "index.html").write_text(page, encoding="utf-8")
+    with browser.served(tmp_path) as address, browser.Browser(300, 200) as chromium:
+        chromium.open(f"{address}/index.html", "document.readyState == 'complete'")
+        problems = "\n".join(chromium.problems)
+    for part in ("404", "ERR_NAME_NOT_RESOLVED", "nothing is not defined"):
+        assert part in problems
+
+
+def test_a_page_that_loads_from_elsewhere_is_refused(tmp_path):
+    (tmp_path / "index.html").write_text('<script src="https://elsewhere.example/new.js"></script>', encoding="utf-8")
+    with pytest.raises(SystemExit, match="new.js"):
+        pages.vendor(tmp_path)
+
+
+def twice(source, function):
+    """The source with the last statement of a function done twice."""
+    (found,) = (node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == function)
+    lines, last = source.splitlines(keepends=True), found.body[-1]
+    return "".join(lines[: last.end_lineno] + lines[last.lineno - 1 :])
+
+
+@pytest.mark.slow
+def test_a_kernel_made_slower_is_found_at_its_commit(tmp_path):
+    """In a throw-away repository, each commit built from its own wheel."""
+    repository = tmp_path / "repository"
+    run("git", "init", "-q", "-b", "main", repository, cwd=tmp_path)
+    for name in run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).splitlines():
+        if (ROOT / name).is_file():
+            (repository / name).parent.mkdir(parents=True, exist_ok=True)
+            (repository / name).write_bytes((ROOT / name).read_bytes())
+    kernel = repository / "kernels" / "cpu" / "updates.py"
+    commits = []
+    for day in range(5):
+        if day == 3:
+            kernel.write_text(twice(kernel.read_text(encoding="utf-8"), "sgd_update"), encoding="utf-8")
+        commits.append(commit(repository, f"Commit {day}", day))
+    config = configure(tmp_path, repository)
+    describe_machine(config)
+    update = r"Update.time_update\('sgd'\)"
+    asv(config, "run", "--interleave-rounds", "--bench", update, "ALL")
+    compared = asv(config, "compare", "--factor", "1.3", "--only-changed", commits[2], commits[3])
+    assert re.search(r"\+.*kernels\.Update\.time_update\('sgd'\)", compared)
+    assert "time_update" not in asv(config, "compare", "--factor", "1.3", "--only-changed", commits[0], commits[2])
+    html = pages.publish(config)
+    pages.vendor(html)
+    with browser.served(html) as address, browser.Browser(1280, 900) as chromium:
+        chromium.open(f"{address}/index.html#regressions", REGRESSIONS)
+        ((name, revision, factor),) = listed_regressions(chromium)
+        assert (name.partition("(")[0], revision.strip()) == ("kernels.Update.time_update", commits[3][:8])
+        assert 1.5 < factor < 3
+        assert not chromium.problems
+    asv(config, "continuous", "--factor", "1.3", "--bench", update, commits[2], commits[3], status=1)
+    asv(config, "continuous", "--factor", "1.3", "--bench", update, commits[3], commits[2])
