@@ -262,11 +262,14 @@ def test_nan_and_infinity_travel_through():
 @pytest.mark.filterwarnings("ignore:.*overflow:RuntimeWarning")  # the simulator's, of numbers that wrap around
 def test_device_functions_in_a_kernel_of_the_user(dtype):
     from cuda_user import silu_and_order
+    from numba import cuda as numba_cuda
 
     z = normal(1, 7 if SIMULATED else 4097, dtype=dtype)
     a, by, order = np.full_like(z, np.nan), np.full_like(z, np.nan), np.empty(z.size, np.int64)
     blocks, threads = (1, 32) if SIMULATED else (256, 32)
-    silu_and_order(dtype)[blocks, threads](z, a, by, order)
+    there = [numba_cuda.to_device(array) for array in (z, a, by, order)]
+    silu_and_order(dtype)[blocks, threads](*there)
+    _, a, by, order = (array.copy_to_host() for array in there)
     assert_near(a, reference.activation("silu", z), "pointwise")
     assert_close(by, reference.activation_derivative("silu", z), "slope")
     here = np.empty(z.size, np.int64)

@@ -31,7 +31,7 @@ def test_blocks_for_a_gpu_run():
         for large, small in (("10_000", "9"), ("epochs=20", "epochs=1"), ("batch_size=128", "batch_size=4")):
             assert large in text
             text = text.replace(large, small)
-        text = text.replace("64", "4").replace("[40, 256]", "[1, 32]")
+        text = text.replace("[157, 64]", "[1, 32]").replace("64", "4")
     run_blocks("python gpu", text)
 
 

@@ -42,7 +42,7 @@ class Timed:
     _ready = {}  # of the process: some runners call setup before every sample
 
     def setup(self, *params):
-        key = type(self).__name__, *params
+        key = type(self), *params
         if key not in self._ready:
             self._ready[key] = self.make(*params)
         self.ready = self._ready[key]

@@ -62,7 +62,7 @@ def operand(name, array, dimensions, dtype=None):
     strides = facts.get("strides")
     if strides is None:
         strides = np.cumprod([kind.itemsize, *shape[:0:-1]])[::-1]
-    return Operand(int(facts["data"][0]), shape, tuple(int(s) // kind.itemsize for s in strides), kind)
+    return Operand(int(facts["data"][0] or 0), shape, tuple(int(s) // kind.itemsize for s in strides), kind)
 
 
 def line(elements):

@@ -65,6 +65,11 @@ def parts_of(m, n, k):
     return max(1, min(k // LEAST_TERMS, -(-FULL // blocks)))
 
 
+def _between(m, n):
+    """Elements from part to part of a product in working space: it and the sums of its rows, aligned."""
+    return -(-(m * n + m) // 4) * 4
+
+
 def work_size(m, n, k):
     """Elements of working space with which every product of these three sizes runs at full speed.
 
@@ -81,7 +86,7 @@ def work_size(m, n, k):
     needs = [0]
     for rows, columns, terms in ((m, n, k), (m, k, n), (n, k, m)):
         parts = parts_of(rows, columns, terms)
-        needs.append(parts * (rows * columns + max(rows, columns)) if parts > 1 else 0)
+        needs.append(parts * _between(max(rows, columns), min(rows, columns)) if parts > 1 else 0)
     return max(needs)
 
 
@@ -110,7 +115,7 @@ def multiply(real, stream, sizes, a, b, c, then=PLAIN, one=NOBODY, two=NOBODY, s
     m, n, k = sizes
     if m == 0 or n == 0:
         return
-    parts, between, to, to_sums = parts_of(m, n, k), m * n + m, c, sums
+    parts, between, to, to_sums = parts_of(m, n, k), _between(m, n), c, sums
     if then[0] != NOTHING or work[1] < parts * between:
         parts = 1
     if parts > 1:
@@ -135,11 +140,12 @@ def multiply(real, stream, sizes, a, b, c, then=PLAIN, one=NOBODY, two=NOBODY, s
 def _tiles(real, stream, sizes, a, b, c, then, one, two, sums, parts, part, between):
     """Queue a product in square tiles: large ones where there are enough of them and the numbers are small."""
     m, n, k = sizes
-    tile = 128 if real().itemsize == 4 and -(-m // 128) * -(-n // 128) * parts >= FULL // 2 else 64
+    enough = min(m, n) > QUARTER and -(-m // 128) * -(-n // 128) * parts >= FULL // 2
+    tile = 128 if enough and real().itemsize == 4 else 64
     how_a = ALONG if a.aligned(k) else ACROSS if a.turned().aligned(m) else SINGLY
     how_b = ALONG if b.turned().aligned(k) else ACROSS if b.aligned(n) else SINGLY
     kind, code, param = then
-    wide = c.aligned(n) and between * (parts - 1) % 4 == 0
+    wide = c.aligned(n)
     shape = (-(-m // tile), -(-n // tile), parts), THREADS
     chosen = product_of(real, tile, how_a, how_b, kind, code, sums[0] != 0)
     run(chosen, shape, stream, *sizes, *a, *b, *c, wide, part, between, real(param), *one, *two, *sums)
