@@ -112,6 +112,17 @@ def test_long_data_pass_by_in_parts(loop, monkeypatch):
     assert_close(net.evaluate(X, y, w)["loss"], twin.objective(weights, X, y, w), "sum", "float64")
 
 
+def test_batches_of_an_iterable(loop):
+    X, y = data(15, 3, 2)
+    batches = [(X[:6], y[:6]), (X[6:10], y[6:10]), (X[10:], y[10:])]
+
+    def make(device):
+        layers = [fastnn.Dropout(0.3), fastnn.Dense(4, "tanh"), fastnn.Dense(2, "softmax")]
+        return fastnn.Sequential(layers, dtype="float64", device=device)
+
+    assert_alike(make, lambda net: net.fit(batches, epochs=2), "float64")
+
+
 def test_divergence_leaves_weights_of_a_completed_chunk(loop):
     net, _, _ = pair((2, 3, 1), ("relu", "linear"), "mse", "float32", device="cuda")
     X, y = data(6, 2, 1, "mse")

@@ -42,7 +42,10 @@ def launched(call):
     """[(kernel, types of its arguments, threads, shared bytes)] of the launches that `call()` would make."""
     from numba.cuda import types
 
-    from fastnn.kernels.cuda import launch
+    from fastnn.kernels import cuda
+
+    for name in cuda.__all__:
+        getattr(cuda, name)  # a module that came while launches are caught would keep what catches them
 
     def type_of(value):
         if isinstance(value, bool):
@@ -65,7 +68,6 @@ def launched(call):
     finally:
         for patch in patches:
             patch.stop()
-    assert launch.run is not record
     return found
 
 

@@ -234,7 +234,8 @@ def _settle(plan, made, values, masses, theta):
     masses[0] += plan.reals[_plan.EPOCH_WEIGHT]
     position, done = plan["POSITION"] + made, (plan["POSITION"] + made) // per_epoch
     finished = plan["FINISHED"]
-    plan.kept["LOSSES"][finished : finished + done] = sums[:done] / masses[:done]
+    if done:
+        plan.kept["LOSSES"][finished : finished + done] = sums[:done] / masses[:done]
     open_epoch = position % per_epoch != 0
     plan.reals[_plan.EPOCH_LOSS] = sums[-1] if open_epoch else 0.0
     plan.reals[_plan.EPOCH_WEIGHT] = masses[-1] if open_epoch else 0.0

@@ -1,4 +1,4 @@
-"""What Numba does not write itself: typed pointers, accesses of 128 bits, shared memory by name, matrix instructions.
+"""What Numba does not write itself: typed pointers, accesses of 128 bits, shared memory.
 
 `p + i` steps by elements, `p[i]` reads and writes. A pointer knows its memory, so that no instruction has to find out.
 `plain.py` has the same for the simulator.

@@ -19,7 +19,6 @@ from numba.cuda import config
 
 # True with NUMBA_ENABLE_CUDASIM=1: kernels are plain Python on arrays of NumPy, over the primitives of plain.py.
 SIMULATED = bool(config.ENABLE_CUDASIM)
-REALS = (np.float32, np.float64)
 
 
 @functools.cache  # an error is not kept: a driver may come
