@@ -172,7 +172,8 @@ print(max(sizes[100:]) - sizes[100])
 @LINUX
 @pytest.mark.parametrize("epochs", [1500, pytest.param(30_000, marks=pytest.mark.slow)])
 def test_a_long_fit_leaves_resident_memory_flat(epochs):
-    assert int(python(RUN.format(epochs=epochs))) < 1_000_000
+    record = 24 * epochs  # of the history: loss, time and rate
+    assert int(python(RUN.format(epochs=epochs))) < 1_000_000 + record
 
 
 def test_nets_and_threads_do_not_pile_up():
