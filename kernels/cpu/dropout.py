@@ -12,9 +12,10 @@ from ..options import EXACT, jit
 from .formulas import VECTOR
 from .memory import address_of
 from .rng import mix
-from .simd import lane_numbers, lanes, like, load_strided, select, store_strided, to_int
+from .simd import lane_numbers, lanes, like, load_part, select, store_part, to_int
 
 STREAM = 0x5851F42D4C957F2D  # sets the numbers apart from those of the shuffle
+ALL = float(1 << CHANCE_BITS)  # thresholds count from 0, nothing dropped, to this
 
 _sample_word, _chance = VECTOR.sample_word, VECTOR.chance
 
@@ -32,34 +33,27 @@ def layer_key(key, layer):
 
 
 @jit(EXACT)
-def kept_share(threshold):
-    """Share of the units that are kept where numbers below `threshold` drop them."""
-    return 1.0 - threshold / (1 << CHANCE_BITS)
-
-
-@jit(EXACT)
 def drop_lanes(key, threshold, features, samples, first, x, ld_x, out, ld_out):
     """Out = x with units dropped, both (features, samples); out may be x. Sample s is number first + s of the epoch."""
-    scale = 1.0 / kept_share(threshold)
+    scale = ALL / (ALL - threshold)
     for s in range(0, samples, lanes(x)):
         left = samples - s
         word = _sample_word(key, to_int(lane_numbers(x)) + (first + s))
         for j in range(features):
-            value = load_strided(x + (j * ld_x + s), 1, left) * scale
-            store_strided(out + (j * ld_out + s), 1, select(_chance(word, j) < threshold, 0.0, value), left)
+            value = load_part(x + (j * ld_x + s), left) * scale
+            store_part(out + (j * ld_out + s), select(_chance(word, like(j, word)) < threshold, 0.0, value), left)
 
 
 @jit(EXACT)
-def drop_row(key, threshold, features, sample, x, by, out, by_out):
-    """`drop_lanes` for the features of one sample."""
-    scale = 1.0 / kept_share(threshold)
+def drop_row(key, threshold, features, sample, x, out):
+    """`drop_lanes` for the features of one sample, consecutive."""
+    scale = ALL / (ALL - threshold)
     numbers = to_int(lane_numbers(x))
     word = _sample_word(key, like(sample, numbers))
     for j in range(0, features, lanes(x)):
-        value = load_strided(x + j * by, by, features - j) * scale
-        store_strided(
-            out + j * by_out, by_out, select(_chance(word, numbers + j) < threshold, 0.0, value), features - j
-        )
+        left = features - j
+        value = load_part(x + j, left) * scale
+        store_part(out + j, select(_chance(word, numbers + j) < threshold, 0.0, value), left)
 
 
 @jit(EXACT, public=True)
@@ -88,5 +82,12 @@ def dropout(rate: float, seed: int, epoch: int, layer: int, first: int, A: Float
     )
     a, q = address_of(A), address_of(out)
     key, threshold = layer_key(epoch_key(seed, epoch), layer), np.int64(round(rate * (1 << CHANCE_BITS)))
+    scale = ALL / (ALL - threshold)
     for i in range(A.shape[0]):
-        drop_row(key, threshold, A.shape[1], first + i, a + i * rs_a, cs_a, q + i * rs_out, cs_out)
+        if cs_a == 1 and cs_out == 1:
+            drop_row(key, threshold, A.shape[1], first + i, a + i * rs_a, q + i * rs_out)
+            continue
+        word = _sample_word(key, first + i)
+        for j in range(A.shape[1]):
+            value = a[i * rs_a + j * cs_a] * scale
+            q[i * rs_out + j * cs_out] = 0.0 if _chance(word, j) < threshold else value

@@ -50,22 +50,17 @@ def _gather(t, theta, scratch, first, count):
     if t[plan.SHIFTS] != 0:
         shifts, scales = pointer_at(t[plan.SHIFTS], theta), pointer_at(t[plan.SCALES], theta)
         for s in range(count):
-            _standardize(features, rows + s * features, shifts, scales)
+            x = rows + s * features
+            for j in range(0, features, lanes(x)):
+                left = features - j
+                value = (load_part(x + j, left) - load_part(shifts + j, left)) * load_part(scales + j, left)
+                store_part(x + j, value, left)
     drops = t[t[plan.LAYERS_AT] + plan.DROPS]
     if drops != 0:
-        key = layer_key(t[plan.DROPOUT_KEY], 0)
+        key = layer_key(t[plan.DROPOUT_KEY], plain(0))
         for s in range(count):
-            row = rows + s * features
-            drop_row(key, drops, features, t[plan.SEEN] + first + s, row, plain(1), row, plain(1))
-
-
-@jit(EXACT)
-def _standardize(features, x, shifts, scales):
-    """One row, in place: x = (x - shifts) * scales."""
-    for j in range(0, features, lanes(x)):
-        left = features - j
-        value = (load_part(x + j, left) - load_part(shifts + j, left)) * load_part(scales + j, left)
-        store_part(x + j, value, left)
+            x = rows + s * features
+            drop_row(key, drops, features, t[plan.SEEN] + first + s, x, x)
 
 
 @jit(EXACT)

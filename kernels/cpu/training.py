@@ -223,7 +223,7 @@ def _rows_pass(t, r, theta, first, count):
         for i in range(first, first + count):
             mass += weights[row_at(t, i)]
         r[plan.BATCH_WEIGHT] = mass
-    _phase(t, r, theta, plan.SLOT_PHASE, slots, slots > 1 and t[plan.THREADS] > 1)
+    _phase(t, r, theta, plain(plan.SLOT_PHASE), slots, slots > 1 and t[plan.THREADS] > 1)
     # one block of all rows in their own order stays in the leader's scratch from step to step
     same = t[plan.SHUFFLE] == 0 and t[t[plan.LAYERS_AT] + plan.DROPS] == 0
     t[plan.LOADED] = same and slots == 1 and count == t[plan.ROWS] and count <= t[plan.BLOCK]
@@ -290,15 +290,16 @@ def _update(t, r, theta, rate, step):
         r[plan.RATE] = rate / (1.0 - r[plan.BETA1] ** step)
         r[plan.ROOT_CORRECTION] = 1.0 / sqrt(1.0 - r[plan.BETA2] ** step)
     if t[plan.CLIPS] & plan.BY_NORM == 0:
-        _all_pieces(t, r, theta, plan.COLLECT_AND_UPDATE_PHASE)
+        _all_pieces(t, r, theta, plain(plan.COLLECT_AND_UPDATE_PHASE))
         return
-    _all_pieces(t, r, theta, plan.COLLECT_PHASE)
+    _all_pieces(t, r, theta, plain(plan.COLLECT_PHASE))
     squares, summed = pointer_at(t[plan.SQUARES], r), 0.0
     for i in range(t[plan.PIECES]):
         summed += squares[i]
     # as torch.nn.utils.clip_grad_norm_ does
-    r[plan.GRADIENT_SCALE] = min(1.0, r[plan.CLIP_NORM] / (sqrt(summed) + 1e-6))
-    _all_pieces(t, r, theta, plan.UPDATE_PHASE)
+    scale = r[plan.CLIP_NORM] / (sqrt(summed) + 1e-6)
+    r[plan.GRADIENT_SCALE] = 1.0 if scale > 1.0 else scale
+    _all_pieces(t, r, theta, plain(plan.UPDATE_PHASE))
 
 
 @jit(EXACT)
@@ -346,5 +347,5 @@ def run(table: Integers, reals: Floats, theta: Floats, thread: int) -> None:
     else:
         r[plan.LAST_LOSS] = _rows_pass(t, r, p, plain(0), t[plan.ROWS]) / r[plan.BATCH_WEIGHT]
         if t[plan.FLAGS] & plan.WITH_GRADIENT != 0:
-            _all_pieces(t, r, p, plan.COLLECT_PHASE)
+            _all_pieces(t, r, p, plain(plan.COLLECT_PHASE))
     atomic_store(t + plan.TICKET, plan.NOBODY)
