@@ -67,7 +67,8 @@ set_up_tests() {
 set_up_benchmarks() {
     in_copy "$bin/pip install -e '.[bench]'"
     if [ "${CI:-}" = true ] && [ "$(id -u)" = 0 ] && ! command -v chromium >/dev/null && command -v apt-get >/dev/null; then
-        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } ||
+            echo "no Chromium to install: the pages are not opened"
     fi
     if command -v npm >/dev/null; then in_copy "cd asv_bench && npm ci --ignore-scripts --silent"; fi
 }
