@@ -38,11 +38,16 @@ def check_loss(pair, activation):
     _check_derivative("loss", *pair, list(zip(predictions, targets, strict=True)))
 
 
-def shown(function):
+def named(function):
     """A name, or the names of a pair, for people."""
     if isinstance(function, str):
-        return repr(function)
+        return function
     return f"({', '.join(getattr(f, '__name__', repr(f)) for f in function)})"
+
+
+def shown(function):
+    """`named`, a name in quotes."""
+    return repr(function) if isinstance(function, str) else named(function)
 
 
 def _check_functions(name, pair, accepted):

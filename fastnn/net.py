@@ -269,7 +269,7 @@ class Net:
             if isinstance(layer, Dropout):
                 lines.append(repr(layer))
                 continue
-            name = f"Dense {layer.activation if isinstance(layer.activation, str) else custom.shown(layer.activation)}"
+            name = f"Dense {custom.named(layer.activation)}"
             if inputs is None:
                 lines.append(f"{name:<24}{'?':>10}{layer.units:>10,}{'?':>14}")
             else:
@@ -278,8 +278,7 @@ class Net:
                 count += own
             inputs = layer.units
         known = "?" if self.layout is None else f"{count:,}"
-        loss = self.loss if isinstance(self.loss, str) else custom.shown(self.loss)
-        lines.append(f"{f'loss {loss}, {self.dtype}':<44}{known:>14}")
+        lines.append(f"{f'loss {custom.named(self.loss)}, {self.dtype}':<44}{known:>14}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

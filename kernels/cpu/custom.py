@@ -18,7 +18,7 @@ Function = Callable[..., Any]
 
 @functools.cache
 def activation_addresses(f: Function, df: Function, dtype: DTypeLike) -> tuple[int, int]:
-    """Addresses of the loops A = f(Z) and dZ *= df(Z), for `memory.call_activation` and `call_slope`.
+    """Addresses of the loops A = f(Z) and dZ *= df(Z), for `memory.call_activation`.
 
     Parameters
     ----------
