@@ -15,7 +15,7 @@ from fastnn.kernels.cuda import driver, toolchain
 assert toolchain.SIMULATED, "set NUMBA_ENABLE_CUDASIM=1"
 
 
-@pytest.fixture(autouse=True, params=["block", "grid"])
+@pytest.fixture(autouse=True, params=["block", "grid", "graph"])
 def loop(request, monkeypatch):
     monkeypatch.setenv("FASTNN_CUDA_LOOP", request.param)
     monkeypatch.setattr(driver, "THREADS", 64)
@@ -156,8 +156,8 @@ def test_a_net_too_large_for_one_block(monkeypatch):
     assert driver.make_plan(small.layout, small.parameters, 8, 1, True).loop == "block"
     assert driver.make_plan(large.layout, large.parameters, 8, 1, True).loop == "grid"
     monkeypatch.setenv("FASTNN_CUDA_LOOP", "block")
-    with pytest.raises(ValueError, match="FASTNN_CUDA_LOOP must be 'grid' for a net and batch of"):
+    with pytest.raises(ValueError, match="FASTNN_CUDA_LOOP must be 'grid' or 'graph' for a net and batch of"):
         driver.make_plan(large.layout, large.parameters, 8, 1, True)
     monkeypatch.setenv("FASTNN_CUDA_LOOP", "both")
-    with pytest.raises(ValueError, match="FASTNN_CUDA_LOOP must be block or grid; got 'both'"):
+    with pytest.raises(ValueError, match="FASTNN_CUDA_LOOP must be block, grid or graph; got 'both'"):
         driver.make_plan(small.layout, small.parameters, 8, 1, True)

@@ -149,7 +149,7 @@ def softmax_slope_of(real):
     return softmax_slope
 
 
-def _warps(rows):
+def warps(rows):
     """(blocks, threads) of a grid with a warp for each row."""
     return max(1, -(-rows // WARPS)), 32 * WARPS
 
@@ -173,7 +173,7 @@ def activation_forward(code, param, Z, A, stream=0):
     z = operand("Z", Z, 2)
     a, real = operand("A", A, 2, z.dtype), z.dtype.type
     if code == SOFTMAX:
-        run(softmax_of(real), _warps(z.shape[0]), stream, *z.shape, z.address, *z.strides, a.address, *a.strides)
+        run(softmax_of(real), warps(z.shape[0]), stream, *z.shape, z.address, *z.strides, a.address, *a.strides)
     else:
         shape = plane(*z.shape)
         arguments = z.address, *z.strides, a.address, *a.strides
@@ -204,7 +204,7 @@ def activation_backward(code, param, dA, Z, A, dZ, stream=0):
     ends = dz.address, *dz.strides
     if code == SOFTMAX:
         arguments = *da.shape, da.address, *da.strides, a.address, *a.strides, *ends
-        run(softmax_slope_of(da.dtype.type), _warps(da.shape[0]), stream, *arguments)
+        run(softmax_slope_of(da.dtype.type), warps(da.shape[0]), stream, *arguments)
     else:
         real, shape = da.dtype.type, plane(*da.shape)
         arguments = da.address, *da.strides, z.address, *z.strides, a.address, *a.strides, *ends

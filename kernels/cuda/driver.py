@@ -10,30 +10,34 @@ import numpy as np
 
 from .. import plan as _plan
 from ..formulas import ADAM, CUSTOM, NEEDS_INPUT
-from .launch import copied, room_for, run, to_host
+from . import graph
+from .launch import Recording, copied, fill, room_for, run, to_host
+from .losses import RESULT
+from .matmul import work_size
 from .toolchain import SIMULATED, check, cuda
 from .training import FACTORS, SUMS, THREADS, run_of
 from .updates import adam_factors
 
 SHARED_BYTES = 48 << 10  # that a block gets without asking for more
-# Estimated, not yet measured: the work of a step up to which one block beats the meetings of a grid
-BLOCK_FLOPS = 1 << 21
+# Estimated, not yet measured: the work of a step up to which one block beats the meetings of a grid, and these the
+# launches of a graph
+BLOCK_FLOPS, GRID_FLOPS = 1 << 21, 1 << 27
 FEW_ROWS = 1 << 16  # that a pass without a gradient takes at a time
 MOST_PARTS = 32  # of the gradient of a long batch
-LOOPS = ("block", "grid")
+LOOPS = ("block", "grid", "graph")
 
 
 class Plan(_plan.Plan):
     """The tables of a run on a GPU; arguments and use are those of `kernels.plan.Plan`, arrays stay the host's.
 
-    `loop` is "block" or "grid", by size, or by the environment variable FASTNN_CUDA_LOOP.
+    `loop` is "block", "grid" or "graph", by size, or by the environment variable FASTNN_CUDA_LOOP.
     """
 
     def __init__(self, layout, theta, batch, gradient, drops):
         if any(record[_plan.ACTIVATION] == CUSTOM for record in layout.records):
             raise ValueError("activation must be one of fastnn's own on a GPU; got functions of your own")
         self.layout, self.theta, self.dtype = layout, theta, theta.dtype
-        self.threads, self.kept, self._new, self._there = 1, {}, set(), {}
+        self.threads, self.kept, self._new, self._there, self.recording = 1, {}, set(), {}, None
         self.table = np.zeros(_plan.HEADER + layout.records.size, np.int64)
         self.reals = np.zeros(_plan.ALPHAS + len(layout.units))
         self.reals[_plan.ALPHAS :] = layout.alphas
@@ -55,14 +59,18 @@ class Plan(_plan.Plan):
         widths = (layout.n_features, *layout.units)
         work = max(groups * -(-max(widths) // 4), *(-(-a // 4) * -(-b // 4) for a, b in layout.sizes))
         self.shape = 1, int(min(THREADS, _plan.round_up(work, 32)))
-        size = self._place(layout, ld, drops, gradient, batch)
-        small = batch * layout.flops_per_sample() <= BLOCK_FLOPS and size * theta.itemsize <= SHARED_BYTES
-        self.loop = os.environ.get("FASTNN_CUDA_LOOP") or ("block" if small else "grid")
+        size, flops = self._place(layout, ld, drops, gradient, batch), batch * layout.flops_per_sample()
+        fits = size * theta.itemsize <= SHARED_BYTES
+        by_size = "block" if fits and flops <= BLOCK_FLOPS else "grid" if flops <= GRID_FLOPS else "graph"
+        self.loop = os.environ.get("FASTNN_CUDA_LOOP") or by_size
         if self.loop not in LOOPS:
-            raise ValueError(f"FASTNN_CUDA_LOOP must be {' or '.join(LOOPS)}; got {self.loop!r}")
-        if self.loop == "block" and size * theta.itemsize > SHARED_BYTES:
-            raise ValueError(f"FASTNN_CUDA_LOOP must be 'grid' for a net and batch of {size:,} numbers; got 'block'")
-        if self.loop == "grid":
+            raise ValueError(f"FASTNN_CUDA_LOOP must be {', '.join(LOOPS[:-1])} or {LOOPS[-1]}; got {self.loop!r}")
+        if self.loop == "block" and not fits:
+            accepted = "'grid' or 'graph' for a net and batch"
+            raise ValueError(f"FASTNN_CUDA_LOOP must be {accepted} of {size:,} numbers; got 'block'")
+        if self.loop == "graph":
+            size = self._place_by_rows(layout, drops, gradient, batch)
+        elif self.loop == "grid":
             blocks = 1 if SIMULATED else min(_multiprocessors(), -(-work // THREADS))
             self.shape = blocks, THREADS
             size = self._place(layout, ld, drops, gradient, batch)
@@ -78,13 +86,9 @@ class Plan(_plan.Plan):
             return start
 
         self.theta_at, self.sums_at = place(layout.size), place(SUMS * -(-threads // 32))
-        records = self.table[_plan.HEADER :].reshape(layout.records.shape)
-        records[:] = layout.records
         inputs = place(layout.n_features * ld)
-        for i, record in enumerate(records):
+        for i, record in enumerate(self._new_records(layout, drops)):
             n_in, n_out = int(record[_plan.N_IN]), int(record[_plan.N_OUT])
-            if not drops:
-                record[_plan.DROPS] = 0
             record[_plan.X_AT] = place(n_in * ld) if i > 0 and record[_plan.DROPS] else inputs
             record[_plan.A_AT] = inputs = place(n_out * ld)
             record[_plan.Z_AT] = place(n_out * ld) if record[_plan.ACTIVATION] in NEEDS_INPUT else inputs
@@ -94,6 +98,38 @@ class Plan(_plan.Plan):
         self.parts = int(max(1, min(threads // tiles, batch // 16, MOST_PARTS)))
         self.grad_at = place(self.parts * layout.size if gradient else 0)
         return end
+
+    def _place_by_rows(self, layout, drops, gradient, batch):
+        """`_place` for the graph, whose samples are rows."""
+        end, per_item = 0, -(-8 // self.dtype.itemsize)
+
+        def place(elements):
+            nonlocal end
+            start, end = end, end + _plan.round_up(elements, 32)
+            return start
+
+        self.rows_at, self.weights_at = place(batch * per_item), place(batch)
+        self.targets_at, self.result_at = place(batch * layout.units[-1]), place(RESULT)
+        blocks = graph.blocks_of(layout.size)
+        self.penalties_at, self.squares_at, self.scale_at = place(blocks), place(blocks), place(1)
+        inputs = place(batch * layout.n_features)
+        for i, record in enumerate(self._new_records(layout, drops)):
+            n_in, n_out = int(record[_plan.N_IN]), int(record[_plan.N_OUT])
+            record[_plan.X_AT] = place(batch * n_in) if i > 0 and record[_plan.DROPS] else inputs
+            record[_plan.A_AT] = inputs = place(batch * n_out)
+            record[_plan.Z_AT] = place(batch * n_out) if record[_plan.ACTIVATION] in NEEDS_INPUT else inputs
+        self.deltas_at = [place(batch * max(layout.units)) if gradient else 0 for _ in range(2)]
+        self.work = max(work_size(batch, *sizes) for sizes in layout.sizes) if gradient else 0
+        self.work_at = place(self.work)
+        return end
+
+    def _new_records(self, layout, drops):
+        """The records of the layers, without buffers."""
+        self.records = self.table[_plan.HEADER :].reshape(layout.records.shape)
+        self.records[:] = layout.records
+        if not drops:
+            self.records[:, _plan.DROPS] = 0
+        return self.records
 
     def set(self, **fields):
         """Write fields of the integer table; an array is kept, and copied to the device before the next run."""
@@ -112,6 +148,18 @@ class Plan(_plan.Plan):
         elif size is not None and (name not in self._there or self._there[name].size < size):
             self._there[name] = room_for(size, dtype or self.dtype, name)
         return self._there[name]
+
+    def upload(self, name, array):
+        """Put a host array where the device keeps what has this name."""
+        fill(self.device(name, array.size, array.dtype)[: array.size], array)
+
+    def address(self, name):
+        """Where the device keeps an array."""
+        return _address(self._there[name])
+
+    def within(self, at):
+        """Address of a place in the working space."""
+        return self.address("room") + int(at) * self.dtype.itemsize
 
 
 def _multiprocessors():
@@ -165,22 +213,26 @@ def execute(plan):
         elif name not in ("RATES", "LOSSES"):
             table[getattr(_plan, name)] = _address(plan.device(name))
     table[_plan.X_STRIDE], table[_plan.STEPS] = plan["FEATURES"], steps
+    table[[_plan.STATUS, _plan.FINISHED]] = 0
     if not train:
         table[[_plan.EPOCH, _plan.POSITION, _plan.SHUFFLE]] = 0
-    table[_plan.SCRATCH] = _address(plan.device("room", plan.size)) if plan.loop == "grid" else 0
-    reals, theta = copied(plan.reals.astype(real)), copied(plan.theta)
-    factors, table = copied(_factors(plan, steps if train else 0)), copied(table)
-    results, counter = plan.device("results", 2 * max(steps, 1)), copied(np.zeros(1, np.uint32))
-    places = plan.theta_at, plan.grad_at, plan.parts, plan.sums_at
-    ends = _address(factors), _address(results), _address(counter)
-    shared = plan.size * plan.dtype.itemsize if plan.loop == "block" else 0
-    kernel = run_of(real, plan.loop == "grid")
-    run(kernel, plan.shape, 0, _address(table), _address(reals), _address(theta), *places, *ends, shared=shared)
-    made = int(to_host(table)[_plan.FINISHED])  # waits for the run
-    values, masses = to_host(results)[: 2 * max(steps, 1)].astype(np.float64).reshape(-1, 2).T
+    if plan.loop != "block":
+        table[_plan.SCRATCH] = _address(plan.device("room", plan.size))
+    plan.device("results", 2 * max(steps, 1))
+    plan.upload("factors", _factors(plan, steps if train else 0).ravel())
+    table[_plan.RATES], table[_plan.LOSSES] = plan.address("factors"), plan.address("results")
+    plan.upload("reals", plan.reals.astype(real))
+    plan.upload("theta", plan.theta)
+    plan.upload("table", table)
+    if plan.loop == "graph":
+        _queue_steps(plan, steps, train)
+    else:
+        _queue_loop(plan, real)
+    made = int(to_host(plan.device("table", 1))[_plan.FINISHED])  # waits for the run
+    values, masses = to_host(plan.device("results", 1))[: 2 * max(steps, 1)].astype(np.float64).reshape(-1, 2).T
     plan.set(STATUS=_plan.FINE)
     if train:
-        _settle(plan, made, values, masses, to_host(theta))
+        _settle(plan, made, values, masses, to_host(plan.device("theta", 1)))
         return
     counted = masses > 0
     plan.reals[_plan.BATCH_WEIGHT] = masses.sum()
@@ -190,6 +242,29 @@ def execute(plan):
         if name in plan.kept:
             kept = plan.kept[name]
             kept[...] = to_host(plan.device(name))[: kept.size].reshape(kept.shape)
+
+
+def _queue_loop(plan, real):
+    """Queue all steps as one launch."""
+    plan.upload("counter", np.zeros(1, np.uint32))
+    places = plan.theta_at, plan.grad_at, plan.parts, plan.sums_at
+    names = "table", "reals", "theta", "factors", "results", "counter"
+    table, reals, theta, *ends = (plan.address(name) for name in names)
+    shared = plan.size * plan.dtype.itemsize if plan.loop == "block" else 0
+    run(run_of(real, plan.loop == "grid"), plan.shape, 0, table, reals, theta, *places, *ends, shared=shared)
+
+
+def _queue_steps(plan, steps, train):
+    """Queue steps as rows of launches: those of training from a recording, which is made anew if it has changed."""
+    if not train:
+        for step in range(steps):
+            graph.queue_step(plan, 0, step * plan["BATCH"])
+        return
+    launches = []
+    graph.queue_step(plan, launches)
+    if plan.recording is None or plan.recording.launches != launches:
+        plan.recording = Recording(launches)
+    plan.recording.queue(steps)
 
 
 execute_interruptibly = execute  # a chunk of a tenth of a second is one launch, which nothing interrupts

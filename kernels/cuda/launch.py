@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .toolchain import SIMULATED, check, cuda, device
+from .toolchain import SIMULATED, captured, check, cuda, device
 
 THREADS = 256  # of a block, where a kernel has no shape of its own
+TOGETHER = 16  # rounds of a recording in one graph: its launch costs some microseconds
 
 
 class Operand(NamedTuple):
@@ -95,14 +96,18 @@ def run(kernel, shape, stream, *arguments, shared=0):
         From `toolchain.kernel`.
     shape : tuple
         Blocks and threads of a block, as `line` and `plane` give them.
-    stream : stream
-        0 for the default one; Numba's, CuPy's, PyTorch's, or the address of a CUDA stream.
+    stream : stream or list
+        0 for the default one; Numba's, CuPy's, PyTorch's, or the address of a CUDA stream. A list receives the launch,
+        for `Recording`.
     *arguments
         Integers, and numbers in the kernel's dtype.
     shared : int
         Bytes of shared memory beside what the kernel names itself.
     """
     if 0 in np.atleast_1d(shape[0]):
+        return
+    if isinstance(stream, list):
+        stream.append((kernel, shape, arguments, shared))
         return
     check()
     stream = getattr(stream, "cuda_stream", getattr(stream, "ptr", stream))
@@ -118,6 +123,35 @@ def _configured(kernel, blocks, threads, stream, shared):
         return kernel[blocks, threads, stream, shared]
 
 
+class Recording:
+    """A row of launches that is queued again and again on the default stream, as CUDA graphs from its second time on.
+
+    Parameters
+    ----------
+    launches : list
+        What `run` put there.
+    """
+
+    def __init__(self, launches):
+        self.launches, self.graphs, self.loaded = launches, {}, SIMULATED
+
+    def queue(self, times):
+        """Queue all launches, in order, so many times."""
+        while times > 0 and (SIMULATED or not self.loaded):  # a graph takes only kernels that are loaded
+            self._queue(0)
+            self.loaded, times = True, times - 1
+        for together in (TOGETHER, 1):
+            while times >= together:
+                if together not in self.graphs:
+                    self.graphs[together] = captured(lambda stream, n=together: [self._queue(stream) for _ in range(n)])
+                self.graphs[together]()
+                times -= together
+
+    def _queue(self, stream):
+        for kernel, shape, arguments, shared in self.launches:
+            run(kernel, shape, stream, *arguments, shared=shared)
+
+
 def copied(array, what="the run"):
     """A copy of a host array on the device."""
     if SIMULATED:
@@ -128,9 +162,17 @@ def copied(array, what="the run"):
 def room_for(elements, dtype, what="the run"):
     """Uninitialised memory of the device."""
     if SIMULATED:
-        return np.full(elements, np.nan, dtype)
+        return np.full(elements, np.nan if np.dtype(dtype).kind == "f" else 99, dtype)
     size = elements * np.dtype(dtype).itemsize
     return _or_told(lambda: cuda.device_array(elements, dtype), size, what)
+
+
+def fill(there, array):
+    """Copy a host array into memory of the device."""
+    if SIMULATED:
+        there[...] = array
+    else:
+        there.copy_to_device(np.ascontiguousarray(array))
 
 
 def to_host(array):

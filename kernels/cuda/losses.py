@@ -110,7 +110,7 @@ def any_loss_of(real):
 
 
 @for_each_real
-def _block_sum_of(real):
+def block_sum_of(real):
     """Sum over the threads of a block, in thread 0; `room` holds an element for each warp."""
     zero = real(0.0)
 
@@ -128,7 +128,7 @@ def _block_sum_of(real):
 @for_each_real
 def weigh_of(real):
     """result[1] = sum of the weights, their number where there are none; one block."""
-    zero, block_sum = real(0.0), _block_sum_of(real)
+    zero, block_sum = real(0.0), block_sum_of(real)
 
     @kernel(32 * WARPS)
     def weigh(samples, weights, by, result):
@@ -149,7 +149,7 @@ def weigh_of(real):
 def losses_of(real, code):
     """result[2 + block] = sum of w * loss over the block's samples; dz = w / result[1] * dloss/dz, if it is there."""
     zero, one = real(0.0), real(1.0)
-    sample_loss, block_sum = sample_loss_of(real, code), _block_sum_of(real)
+    sample_loss, block_sum = sample_loss_of(real, code), block_sum_of(real)
 
     @kernel(32 * WARPS, roomy=True)
     def losses(param, samples, outputs, lanes, z, rs_z, cs_z, y, rs_y, cs_y, labels, w, rs_w, dz, rs_dz, cs_dz, result):
@@ -191,7 +191,7 @@ def losses_of(real, code):
 @for_each_real
 def combine_of(real):
     """result[0] = the blocks' sums in order, over result[1]; one block."""
-    zero, block_sum = real(0.0), _block_sum_of(real)
+    zero, block_sum = real(0.0), block_sum_of(real)
 
     @kernel(32 * WARPS)
     def combine(blocks, result):
@@ -203,24 +203,50 @@ def combine_of(real):
     return combine
 
 
-def _run(code, param, Z, y, w, dZ, result, stream):
+def queue_loss(real, stream, code, param, samples, outputs, z, y, labels, weights, delta, result):
+    """Queue a loss on addresses.
+
+    Parameters
+    ----------
+    real : type
+        numpy.float32 or float64.
+    stream : stream
+        Where it is queued.
+    code, param : int and real
+        The loss.
+    samples, outputs : int
+        Rows and columns of z.
+    z, y, delta : matmul.Side
+        Outputs or logits, targets, and what receives the gradient; address 0 where it is not wanted.
+    labels : bool
+        Whether y holds class indices.
+    weights : tuple of int
+        Address and step of the samples' weights; address 0 for all ones.
+    result : int
+        Address of RESULT elements.
+    """
+    lanes = 1
+    while lanes < min(outputs, 32):
+        lanes *= 2
+    blocks, threads = max(1, min(-(-samples * lanes // (32 * WARPS)), BLOCKS)), 32 * WARPS
+    run(weigh_of(real), (1, threads), stream, samples, *weights, result)
+    places = *z, *y, labels, *weights, *delta, result
+    run(losses_of(real, code), (blocks, threads), stream, param, samples, outputs, lanes, *places)
+    run(combine_of(real), (1, threads), stream, blocks, result)
+
+
+def _queue(code, param, Z, y, w, dZ, result, stream):
     z = operand("Z", Z, 2)
-    real, (samples, outputs) = z.dtype.type, z.shape
+    real, shape = z.dtype.type, z.shape
     targets, out = operand("y", y, 2, z.dtype), operand("result", result, 1, z.dtype)
     if out.shape[0] < RESULT or out.strides != (1,):
         raise ValueError(f"result must have {RESULT} consecutive elements; got shape {out.shape}")
     weights = None if w is None else operand("w", w, 1, z.dtype)
     weights = (0, 0) if weights is None or weights.shape[0] == 0 else (weights.address, *weights.strides)
     delta = (0, 0, 0) if dZ is None else (lambda d: (d.address, *d.strides))(operand("dZ", dZ, 2, z.dtype))
-    lanes = 1
-    while lanes < min(outputs, 32):
-        lanes *= 2
-    blocks = max(1, min(-(-samples * lanes // (32 * WARPS)), BLOCKS))
     labels = code == CROSS_ENTROPY and targets.shape[1] == 1
-    run(weigh_of(real), (1, 32 * WARPS), stream, samples, *weights, out.address)
-    places = z.address, *z.strides, targets.address, *targets.strides, labels, *weights, *delta, out.address
-    run(losses_of(real, code), (blocks, 32 * WARPS), stream, real(param), samples, outputs, lanes, *places)
-    run(combine_of(real), (1, 32 * WARPS), stream, blocks, out.address)
+    sides = (z.address, *z.strides), (targets.address, *targets.strides), labels, weights, delta
+    queue_loss(real, stream, code, real(param), *shape, *sides, out.address)
 
 
 def loss_forward(code, param, Z, y, w, result, stream=0):
@@ -243,7 +269,7 @@ def loss_forward(code, param, Z, y, w, result, stream=0):
     stream : stream, optional
         Where it is queued.
     """
-    _run(code, param, Z, y, w, None, result, stream)
+    _queue(code, param, Z, y, w, None, result, stream)
 
 
 def loss_backward(code, param, Z, y, w, dZ, result, stream=0):
@@ -268,4 +294,4 @@ def loss_backward(code, param, Z, y, w, dZ, result, stream=0):
     stream : stream, optional
         Where it is queued.
     """
-    _run(code, param, Z, y, w, dZ, result, stream)
+    _queue(code, param, Z, y, w, dZ, result, stream)

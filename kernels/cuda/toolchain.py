@@ -28,6 +28,18 @@ def check():
         raise RuntimeError(f"CUDA kernels need an NVIDIA GPU and its driver; numba-cuda says: {cuda.cuda_error()}")
 
 
+def captured(queue):
+    """A function that queues on the default stream, as one CUDA graph, what `queue(stream)` queues."""
+    from cuda.core import Device
+
+    here = Device()
+    here.set_current()
+    builder = here.create_graph_builder().begin_building()
+    queue(builder)
+    graph = builder.end_building().complete()
+    return lambda: graph.launch(here.default_stream)
+
+
 def device(function):
     """Decorator of a function that kernels call; always inlined."""
     if not SIMULATED:

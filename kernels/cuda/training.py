@@ -19,6 +19,7 @@ from .updates import any_rule_of
 
 THREADS = 256  # of a block at most: more would leave a thread too few registers
 SUMS = 4  # sums that all threads make together in a step, each in space of its own: an element for each warp
+CLIP_TINY = 1e-6  # added to the norm of a gradient, as torch.nn.utils.clip_grad_norm_ has it
 FACTORS = 3  # numbers of each step that the host computes: rate, shrink and root correction of Adam's formula
 
 
@@ -42,7 +43,7 @@ def run_of(real, whole_grid):
     gather, forward, loss, weight = passes.gather, passes.forward, passes.loss, passes.weight
     backward, gradient, softmax, write_out = passes.backward, passes.gradient, passes.softmax, passes.write_out
     zero, half, one = real(0.0), real(0.5), real(1.0)
-    tiny = real(1e-6)  # as torch.nn.utils.clip_grad_norm_ has it
+    tiny = real(CLIP_TINY)
 
     @device
     def wait(counter, turn):
