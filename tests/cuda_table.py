@@ -98,6 +98,29 @@ def random_numbers(dtype):
     cuda.dropout(0.5, 1, 2, 3, 0, A, A)
 
 
+def step(optimizer):
+    """What ties the products of a large net together, in a training step with all that there can be."""
+
+    def call(dtype):
+        import numpy as np
+
+        from fastnn.kernels import plan
+        from fastnn.kernels.cuda import driver, graph
+
+        layout = plan.Layout(64, (64, 8), (kernels.RELU, kernels.SOFTMAX), (0.0, 0.0), (0.2, 0.5), [(0, 0)] * 2)
+        made = driver.Plan(layout, np.zeros(layout.size, dtype), 4096, gradient=True, drops=True, loop="graph")
+        made.data(np.zeros((8, 64), dtype), np.zeros((8, 8), dtype))
+        made.visit(shuffle=True)
+        made.clip(norm=1.0)
+        made.set(COMMAND=plan.TRAIN, FLAGS=plan.WITH_LOSS | plan.WITH_GRADIENT, LOSS=kernels.CROSS_ENTROPY, LOGITS=1)
+        made.set(OPTIMIZER=getattr(kernels, optimizer))
+        names = "table", "reals", "theta", "room", "X", "Y", "GRADIENTS", "STATE_1", "STATE_2"
+        made.there = dict.fromkeys(names, Nowhere(1))
+        graph.queue_step(made, 0)
+
+    return call
+
+
 def loop(whole_grid):
     """The loop, which has more arguments than a call on arrays can show."""
 
@@ -149,6 +172,11 @@ KERNELS = {
     "product weight gradient, skinny": (layer(10000, 784, 1, "weight_gradient"), (64, 0), (96, 0)),
     "product weight gradient, eight": (layer(10000, 784, 8, "weight_gradient"), (96, 0), (168, 0)),
     "product, any strides": (product((5000, 2)), (128, 17408), (168, 34816)),
+    "step": (step("ADAM"), (64, 128), (96, 256)),
+    "step by sgd": (step("SGD"), (48, 128), (64, 256)),
+    "step by momentum": (step("MOMENTUM"), (48, 128), (64, 256)),
+    "step by nesterov": (step("NESTEROV"), (48, 128), (64, 256)),
+    "step by rmsprop": (step("RMSPROP"), (64, 128), (96, 256)),
     "loop of one block": (loop(False), (176, 49152), (224, 49152)),
     "loop of a grid": (loop(True), (208, 0), (255, 0)),
 }
@@ -163,6 +191,9 @@ def rows(names, dtypes=("float32", "float64"), capabilities=CAPABILITIES):
             if dtype not in dtypes:
                 continue
             found = call(dtype) if name.startswith("loop") else launched(lambda call=call, dtype=dtype: call(dtype))
+            if name.startswith("step"):  # the others have rows of their own
+                own = ("update",) if "by" in name else ("pick", "gather", "drop", "collect", "scale", "update", "advance")
+                found = [f for f in found if f[0].py_func.__module__.endswith("graph") and f[0].py_func.__name__ in own]
             for kernel, types, threads, added in found:
                 for capability in capabilities:
                     made = compiled(kernel, types, threads, capability)

@@ -33,11 +33,11 @@ class Plan(_plan.Plan):
     `loop` is "block", "grid" or "graph", by size, or by the environment variable FASTNN_CUDA_LOOP.
     """
 
-    def __init__(self, layout, theta, batch, gradient, drops):
+    def __init__(self, layout, theta, batch, gradient, drops, loop=None):
         if any(record[_plan.ACTIVATION] == CUSTOM for record in layout.records):
             raise ValueError("activation must be one of fastnn's own on a GPU; got functions of your own")
         self.layout, self.theta, self.dtype = layout, theta, theta.dtype
-        self.threads, self.kept, self._new, self._there, self.recording = 1, {}, set(), {}, None
+        self.threads, self.kept, self._new, self.there, self.recording = 1, {}, set(), {}, None
         self.table = np.zeros(_plan.HEADER + layout.records.size, np.int64)
         self.reals = np.zeros(_plan.ALPHAS + len(layout.units))
         self.reals[_plan.ALPHAS :] = layout.alphas
@@ -62,7 +62,7 @@ class Plan(_plan.Plan):
         size, flops = self._place(layout, ld, drops, gradient, batch), batch * layout.flops_per_sample()
         fits = size * theta.itemsize <= SHARED_BYTES
         by_size = "block" if fits and flops <= BLOCK_FLOPS else "grid" if flops <= GRID_FLOPS else "graph"
-        self.loop = os.environ.get("FASTNN_CUDA_LOOP") or by_size
+        self.loop = loop or os.environ.get("FASTNN_CUDA_LOOP") or by_size
         if self.loop not in LOOPS:
             raise ValueError(f"FASTNN_CUDA_LOOP must be {', '.join(LOOPS[:-1])} or {LOOPS[-1]}; got {self.loop!r}")
         if self.loop == "block" and not fits:
@@ -144,10 +144,10 @@ class Plan(_plan.Plan):
         """The device's copy of a kept array, or room for `size` numbers."""
         if size is None and name in self._new:
             self._new.discard(name)
-            self._there[name] = copied(np.ascontiguousarray(self.kept[name]), name)
-        elif size is not None and (name not in self._there or self._there[name].size < size):
-            self._there[name] = room_for(size, dtype or self.dtype, name)
-        return self._there[name]
+            self.there[name] = copied(np.ascontiguousarray(self.kept[name]), name)
+        elif size is not None and (name not in self.there or self.there[name].size < size):
+            self.there[name] = room_for(size, dtype or self.dtype, name)
+        return self.there[name]
 
     def upload(self, name, array):
         """Put a host array where the device keeps what has this name."""
@@ -155,7 +155,7 @@ class Plan(_plan.Plan):
 
     def address(self, name):
         """Where the device keeps an array."""
-        return _address(self._there[name])
+        return _address(self.there[name])
 
     def within(self, at):
         """Address of a place in the working space."""

@@ -177,7 +177,7 @@ def update_of(real, code):
         ADAM: (_plan.BETA1, _plan.BETA2, _plan.EPS),
     }.get(code, (_plan.MOMENTUM,) * 3)
 
-    @kernel(THREADS)
+    @kernel(THREADS, roomy=True)
     def update(table, reals, theta, grad, first, second, scale, result, penalties):
         t, r, i, total = global_at(table, np.int64), global_at(reals, real), 4 * cuda.grid(1), zero
         outcome, room, clips = global_at(result, real), shared_memory(real, 32), t[_plan.CLIPS] != 0
