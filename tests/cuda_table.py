@@ -98,6 +98,17 @@ def random_numbers(dtype):
     cuda.dropout(0.5, 1, 2, 3, 0, A, A)
 
 
+def matrices(dtype):
+    """What is done to data before and after a run."""
+    from fastnn.kernels import cuda
+
+    X, columns, order = *_arrays(dtype, (500, 12), (12,)), Nowhere(500, dtype="int64")
+    cuda.first_not_finite(X, order)
+    for source in ("float32", "float64", "int64", "uint8", "bool"):
+        cuda.take_rows(Nowhere(600, 12, dtype=source), order, X)
+    cuda.divide_columns(X, columns)
+
+
 def loop(whole_grid):
     """The loop, which has more arguments than a call on arrays can show."""
 
@@ -137,6 +148,7 @@ KERNELS = {
     "update rmsprop": (update("rmsprop_update", 2, 0.1, 0.9, 1e-8, 0.5, 0.0), (40, 0), (64, 0)),
     "update adam": (update("adam_update", 2, 0.1, 0.9, 0.99, 1e-8, 0.0, 0.0, 1), (48, 0), (64, 0)),
     "random": (random_numbers, (32, 0), (32, 0)),
+    "matrices": (matrices, (32, 0), (32, 0)),
     "product forward, tanh": (layer(4096, 1024, 1024, "dense_forward", "TANH"), (128, 17408), (128, 34816)),
     "product forward, gelu": (layer(4096, 1024, 1024, "dense_forward", "GELU"), (128, 17408), (128, 34816)),
     "product forward, small": (layer(64, 64, 64, "dense_forward"), (72, 17408), (128, 34816)),
