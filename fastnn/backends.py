@@ -87,6 +87,29 @@ def make_plan(device, *arguments):
     return (cuda if device == "cuda" else cpu).make_plan(*arguments)
 
 
+def rows(array, dtype):
+    """Samples in the memory of a GPU, as plans take them: in place where they can be read so."""
+    return cuda.rows(array, dtype)
+
+
+def host_copy(array):
+    """A copy on the host of an array of the GPU."""
+    return cuda.host_copy(array)
+
+
+def room_for(X, columns):
+    """Uninitialised memory for a result for the rows of X, in their dtype and of their kind."""
+    return np.empty((len(X), columns), X.dtype) if type(X) is np.ndarray else cuda.room_like(X, columns)
+
+
+def divide_columns(array, divisors):
+    """Divide each column of a result, in place."""
+    if isinstance(array, np.ndarray):
+        array /= divisors
+    else:
+        cuda.divide(array, divisors)
+
+
 def _home(made):
     return cpu if type(made) is plan.Plan else cuda
 

@@ -58,7 +58,7 @@ class Measures:
         net, found = self.net, {}
         if self.scores:
             X, y, _, weights = self.data
-            outputs = net.predict(X, self.threads)
+            outputs = net._host_outputs(X, self.threads)
             found = {score.name: score.compute(outputs, y, weights) for score in self.scores}
         if self.held_out is not None:
             self.plan = self.plan or net._loss_plan(*self.held_out, self.threads)

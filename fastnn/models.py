@@ -1,20 +1,22 @@
 """The nets that a user builds, fits and asks."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import backends, inference, standardization, training, validation
+from . import arrays, backends, inference, training
 from . import metrics as scores
+from .arrays import AnyArray, DeviceArray
 from .backends import Floats, Integers
 from .callbacks import Callback
 from .errors import must_be
 from .fitting import loss_of, run_pass
 from .history import History
-from .net import FUSED, Net
+from .net import FUSED
 from .optimizers import Optimizer
+from .planning import Planner
 from .storage import PathLike
 
 Metrics = Sequence[str | Callable[[Any, Any], float]]
@@ -22,7 +24,7 @@ Metrics = Sequence[str | Callable[[Any, Any], float]]
 FEW_ROWS = 16  # up to which prediction without a plan is faster
 
 
-class Sequential(Net):
+class Sequential(Planner):
     """A net of layers, one after another.
 
     Parameters
@@ -37,7 +39,12 @@ class Sequential(Net):
     dtype : str or dtype
         float32 or float64.
     device : str
-        "cpu", or "cuda" for an NVIDIA GPU (needs `pip install 'fastnn[cu13]'`, or cu12).
+        "cpu", or "cuda" for an NVIDIA GPU (needs `pip install 'fastnn[cu13]'`, or cu12), which also takes data that are
+        in its memory already: arrays of CuPy, PyTorch, Numba or anything else with `__cuda_array_interface__`. X is
+        used in place, without a copy, where it is in the net's dtype with consecutive columns; other float32, float64,
+        bool and integer arrays are converted on the GPU. Targets and weights are checked on the host, and so are
+        brought there and back; standardize=True copies X there once to learn from it. What was queued on the GPU
+        before, on any stream, is waited for, and results are complete when they are given.
     seed : int
         Starting values, shuffling: the same seed gives the same bits, on any number of threads.
     huber_delta : float
@@ -55,16 +62,16 @@ class Sequential(Net):
 
     def fit(
         self,
-        X: ArrayLike | Iterable[Sequence[ArrayLike]],
-        y: ArrayLike | None = None,
+        X: AnyArray | Iterable[Sequence[AnyArray]],
+        y: AnyArray | None = None,
         optimizer: Optimizer | None = None,
         epochs: int = 100,
         batch_size: int | None = None,
         shuffle: bool = True,
-        sample_weight: ArrayLike | None = None,
+        sample_weight: AnyArray | None = None,
         class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
         l2: float = 0.0,
-        validation_data: Sequence[ArrayLike] | None = None,
+        validation_data: Sequence[AnyArray] | None = None,
         validation_split: float | None = None,
         metrics: Metrics = (),
         callbacks: Sequence[Callback | Callable[["Sequential", History], Any]] = (),
@@ -77,11 +84,12 @@ class Sequential(Net):
         Parameters
         ----------
         X : array-like (m, n_features), or iterable of batches
-            Samples. Anything NumPy can read; used in place where it is in the net's dtype with consecutive columns, a
-            memory-mapped file, too. Without y, and if it has neither `shape` nor `__array__`: an iterable of (X, y) or
-            (X, y, sample_weight), such as a DataLoader of torch, each one step in the order in which they come;
-            batch_size, shuffle, weights and validation_split must then be left out. An iterator that can be passed
-            over only once takes epochs=1. With standardize=True the net learns from the first batch.
+            Samples. Anything NumPy can read, or an array on the GPU, as y and weights may be, too; used in place where
+            it is in the net's dtype with consecutive columns, a memory-mapped file, too. Without y, and if it has
+            neither `shape` nor `__array__`: an iterable of (X, y) or (X, y, sample_weight), such as a DataLoader of
+            torch, each one step in the order in which they come; batch_size, shuffle, weights and validation_split
+            must then be left out. An iterator that can be passed over only once takes epochs=1. With standardize=True
+            the net learns from the first batch.
         y : array-like (m,) or (m, k)
             Labels in [0, 1] for a sigmoid output, class indices or one-hot rows for softmax, numbers for the rest.
         optimizer : Optimizer, optional
@@ -154,10 +162,10 @@ class Sequential(Net):
 
     def partial_fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: AnyArray,
+        y: AnyArray,
         optimizer: Optimizer | None = None,
-        sample_weight: ArrayLike | None = None,
+        sample_weight: AnyArray | None = None,
         l2: float = 0.0,
         threads: int | None = None,
     ) -> float:
@@ -194,72 +202,11 @@ class Sequential(Net):
         """
         return training.partial_fit(self, X, y, optimizer, sample_weight, l2, threads)
 
-    def _data(self, X, y, sample_weight=None, class_weight=None, prefix="", like=None):
-        """Checked (X, y, labels, weights) in the net's dtype."""
-        features = self.n_features if like is None else like.shape[1]
-        X = validation.matrix(f"{prefix}X", X, self.dtype, features)
-        outputs = self.outputs
-        y, labels = validation.targets(f"{prefix}y", y, self.dtype, len(X), self.loss, outputs)
-        weights = validation.sample_weights(f"{prefix}sample_weight", sample_weight, self.dtype, len(X))
-        by_class = validation.class_weights(class_weight, y, labels, outputs)
-        if by_class is not None:
-            weights = (by_class if weights is None else weights * by_class).astype(self.dtype)
-        return X, y, labels, weights
-
-    @property
-    def _scales_targets(self):
-        return self.loss not in FUSED and self.dense[-1].activation == "linear"
-
-    def _plan(self, batch, threads, flags, drops=False):
-        """A plan of this net for `batch` rows at a time."""
-        gradient = bool(flags & backends.WITH_GRADIENT)
-        parameters = self._asked() if flags & backends.WRITE_OUTPUT else self.parameters
-        plan = backends.make_plan(self.device, self.layout, parameters, batch, threads, gradient, drops)
-        plan.set(COMMAND=backends.PASS, FLAGS=flags)
-        backends.set_loss(plan, self.loss, self.huber_delta, self.loss in FUSED)
-        return plan
-
-    def _learn(self, X, y):
-        """Build the net for these data, where that was not done, and learn their standardisation."""
-        if self.layout is None:
-            self.build(X.shape[1])
-        if self.standardize and self.standardization is None:
-            self.standardization = standardization.learn(X, y if self._scales_targets else None, self.outputs)
-
-    def _give(self, plan, X, y, labels, weights, shuffle=False):
-        """Name the rows that a plan with a loss visits, and how it visits them."""
-        learned, shifts, scales = self.standardization, None, None
-        if learned is not None:
-            shifts, scales = learned.mean.astype(self.dtype), (1 / learned.std).astype(self.dtype)
-            if self._scales_targets:
-                y = standardization.scaled_targets(learned, y)
-        plan.data(X, y, weights, labels)
-        plan.visit(shuffle, shifts, scales)
-
-    def _prepare(self, plan, optimizer, l2):
-        """Give a plan its optimizer, with the state that goes with it."""
-        if optimizer.kernel != self._rule:
-            self._forget_optimizer()
-            self._state, self._rule = [plan.allocate(self.layout.size) for _ in range(2)], optimizer.kernel
-        plan.set(
-            OPTIMIZER=backends.optimizer_code(optimizer.kernel),
-            STATE_1=self._state[0],
-            STATE_2=self._state[1],
-            SEED=self.seed,
-            STEP=self._step,
-            EPOCH=self._epoch,
-        )
-        for name, value in (optimizer.settings() | {"L2": l2}).items():
-            plan.reals[backends.real(name)] = value
-        plan.clip(optimizer.clip_value, optimizer.clip_norm)
-
-    def _loss_plan(self, X, y, labels, weights, threads=None):
-        """A plan for the loss of these rows, whatever the parameters are when it is carried out."""
-        plan = self._plan(len(X), backends.thread_count("threads", threads), backends.WITH_LOSS)
-        self._give(plan, X, y, labels, weights)
-        return plan
-
-    def predict(self, X: ArrayLike, threads: int | None = None) -> Floats:
+    @overload
+    def predict(self, X: ArrayLike, threads: int | None = None) -> Floats: ...
+    @overload
+    def predict(self, X: DeviceArray, threads: int | None = None) -> Any: ...
+    def predict(self, X: AnyArray, threads: int | None = None) -> Any:
         """Outputs of the net: probabilities for sigmoid and softmax, numbers for the rest.
 
         Parameters
@@ -272,13 +219,16 @@ class Sequential(Net):
         Returns
         -------
         array (m, n_out)
-            In the net's dtype.
+            In the net's dtype; for an X on a GPU it is there, too, and of the same kind.
         """
         self._must_be_built()
-        X = validation.matrix("X", X, self.dtype, self.layout.n_features, finite=False)
+        X = arrays.matrix("X", X, self.dtype, self.layout.n_features, self.device, finite=False)
+        return self._outputs(X, backends.room_for(X, self.outputs), threads)
+
+    def _outputs(self, X, out, threads):
+        """Outputs for checked rows, in `out`."""
         threads = backends.thread_count("threads", threads)
-        out = np.empty((len(X), self.outputs), self.dtype)
-        if len(X) <= FEW_ROWS:
+        if len(X) <= FEW_ROWS and type(X) is np.ndarray:
             inference.run(inference.freeze(self.layout, self._asked()), X, out)
             return out
         plan = self._plan(len(X), threads, backends.WRITE_OUTPUT)
@@ -287,7 +237,7 @@ class Sequential(Net):
         run_pass(plan)
         return out
 
-    def predict_labels(self, X: ArrayLike, threads: int | None = None) -> Integers:
+    def predict_labels(self, X: AnyArray, threads: int | None = None) -> Integers:
         """Classes.
 
         Parameters
@@ -300,8 +250,8 @@ class Sequential(Net):
         Returns
         -------
         array of int64
-            (m,) class indices for softmax, (m,) of 0 and 1 for one sigmoid output, (m, k) of 0 and 1 for k of them: 1
-            where the probability is above 0.5.
+            On the host: (m,) class indices for softmax, (m,) of 0 and 1 for one sigmoid output, (m, k) of 0 and 1 for k
+            of them: 1 where the probability is above 0.5.
 
         Raises
         ------
@@ -310,13 +260,19 @@ class Sequential(Net):
         """
         if self.loss not in FUSED:
             raise must_be("loss", "a cross-entropy for predict_labels", self.loss)
-        return scores.labels(self.predict(X, threads), self.loss)
+        self._must_be_built()
+        X = arrays.matrix("X", X, self.dtype, self.layout.n_features, self.device, finite=False)
+        return scores.labels(self._host_outputs(X, threads), self.loss)
+
+    def _host_outputs(self, X, threads):
+        """Outputs for checked rows, on the host."""
+        return self._outputs(X, np.empty((len(X), self.outputs), self.dtype), threads)
 
     def evaluate(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
+        X: AnyArray,
+        y: AnyArray,
+        sample_weight: AnyArray | None = None,
         threads: int | None = None,
         metrics: Metrics = (),
     ) -> dict[str, float]:
@@ -346,12 +302,12 @@ class Sequential(Net):
         wanted = scores.resolve([default], self.loss) + scores.resolve(metrics, self.loss)
         X, y, labels, weights = self._data(X, y, sample_weight)
         scores.check(wanted, y, self.loss, self.outputs, weights)
-        outputs = self.predict(X, threads)
+        outputs = self._host_outputs(X, threads)
         found = {score.name: score.compute(outputs, y, weights) for score in wanted}
         return {"loss": loss_of(self._loss_plan(X, y, labels, weights, threads))} | found
 
     def loss_and_gradient(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, threads: int | None = None
+        self, X: AnyArray, y: AnyArray, sample_weight: AnyArray | None = None, threads: int | None = None
     ) -> tuple[float, Floats]:
         """Mean loss, and its gradient with respect to all parameters.
 
@@ -371,15 +327,23 @@ class Sequential(Net):
         loss : float
             Without l2.
         gradient : array, in the net's dtype
-            In the layout of `parameters`; `parameter_slices` says where each W and b stands.
+            On the host, in the layout of `parameters`; `parameter_slices` says where each W and b stands.
         """
         plan = self._gradient_plan(X, y, sample_weight, threads, 0)
         run_pass(plan)
         return float(plan.reals[backends.real("LAST_LOSS")]), plan.gradients[0].copy()
 
+    @overload
     def input_gradient(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, threads: int | None = None
-    ) -> Floats:
+        self, X: ArrayLike, y: AnyArray, sample_weight: AnyArray | None = None, threads: int | None = None
+    ) -> Floats: ...
+    @overload
+    def input_gradient(
+        self, X: DeviceArray, y: AnyArray, sample_weight: AnyArray | None = None, threads: int | None = None
+    ) -> Any: ...
+    def input_gradient(
+        self, X: AnyArray, y: AnyArray, sample_weight: AnyArray | None = None, threads: int | None = None
+    ) -> Any:
         """Gradient of the mean loss with respect to the inputs.
 
         Parameters
@@ -396,20 +360,12 @@ class Sequential(Net):
         Returns
         -------
         array (m, n_features)
-            In the net's dtype.
+            In the net's dtype; for an X on a GPU it is there, too, and of the same kind.
         """
         plan = self._gradient_plan(X, y, sample_weight, threads, backends.WRITE_INPUT_GRADIENT)
-        out = np.empty((plan["ROWS"], self.n_features), self.dtype)
+        out = backends.room_for(plan.kept["X"], self.n_features)
         plan.set(OUT=out, OUT_STRIDE=out.shape[1])
         run_pass(plan)
         if self.standardization is not None:
-            out /= self.standardization.std
+            backends.divide_columns(out, self.standardization.std)
         return out
-
-    def _gradient_plan(self, X, y, sample_weight, threads, flags):
-        self._must_be_built()
-        X, y, labels, weights = self._data(X, y, sample_weight)
-        flags |= backends.WITH_LOSS | backends.WITH_GRADIENT
-        plan = self._plan(len(X), backends.thread_count("threads", threads), flags)
-        self._give(plan, X, y, labels, weights)
-        return plan

@@ -78,13 +78,12 @@ def _source(net, X, epochs, settings):
     for name, default in _FOR_ARRAYS.items():
         if settings[name] is not default:
             raise must_be(name, f"{default} where X gives batches", settings[name])
-    like = None
+    features = None
 
     def check(X, y, weights, name):
-        nonlocal like
-        data = net._data(X, y, weights, prefix=name, like=like)
-        if like is None:
-            like = data[0][:1].copy()  # the number of features
+        nonlocal features
+        data = net._data(X, y, weights, prefix=name, features=features)
+        features = data[0].shape[1]
         return data
 
     source = batches.Batches(X, check)
@@ -124,7 +123,7 @@ def _all_data(net, X, y, epochs, shuffle, settings):
             raise must_be("validation_data", "None, (X, y) or (X, y, sample_weight)", given, TypeError)
         if share is not None:
             raise must_be("validation_split", "None where validation_data are given", share)
-        held_out = net._data(*given[:2], *given[2:], prefix="validation ", like=data[0])
+        held_out = net._data(*given[:2], *given[2:], prefix="validation ", features=data[0].shape[1])
     elif share is not None:
         data, held_out = _split(net, data, share, shuffle)
     return source, data, held_out

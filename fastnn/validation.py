@@ -78,11 +78,14 @@ def _finite(name, array, given):
             continue
         place = np.argwhere(~good)[0]
         place[0] += start
-        where = f"row {place[0]}" + (f", column {place[1]}" if len(place) > 1 else "")
-        value = given[tuple(place)]
-        if np.isfinite(value):
-            raise must_be(name, f"within the range of {array.dtype}", described(f"{value} at {where}"))
-        raise must_be(name, "finite", described(f"{value} at {where}"))
+        raise not_finite(name, given[tuple(place)], place, array.dtype)
+
+
+def not_finite(name, value, place, dtype):
+    """The error for a number at (row,) or (row, column) that is NaN, infinite, or so in the net's dtype."""
+    where = f"row {place[0]}" + (f", column {place[1]}" if len(place) > 1 else "")
+    accepted = f"within the range of {dtype}" if np.isfinite(value) else "finite"
+    return must_be(name, accepted, described(f"{value} at {where}"))
 
 
 def _converted(array, dtype):
@@ -90,22 +93,28 @@ def _converted(array, dtype):
         return np.ascontiguousarray(array, dtype)
 
 
+_MATRIX = "a 2-D array of numbers (samples x features)"
+
+
+def check_shape(name, shape, n_features):
+    """Refuse what is no matrix, is empty, or has another number of features than the net."""
+    if len(shape) != 2:
+        raise must_be(name, _MATRIX, described(f"an array of shape {shape}"))
+    if 0 in shape:
+        raise must_be(name, "an array of at least one sample and one feature", described(f"shape {shape}"))
+    if n_features is not None and shape[1] != n_features:
+        raise must_be(
+            name, f"an array of {n_features} features, as the net was built", described(f"{shape[1]} features")
+        )
+
+
 def matrix(name, value, dtype, n_features=None, finite=True):
     """A (m, n) array of samples in the net's dtype, with consecutive columns; copied only where it must be."""
     if type(value) is np.ndarray and not finite and value.dtype == dtype and value.flags.c_contiguous:
         if value.ndim == 2 and value.shape[1] == n_features and len(value):
             return value  # one row at a time is worth a short way
-    accepted = "a 2-D array of numbers (samples x features)"
-    given = _numeric(name, value, accepted)
-    if given.ndim != 2:
-        raise must_be(name, accepted, described(f"an array of shape {given.shape}"))
-    if 0 in given.shape:
-        raise must_be(name, "an array of at least one sample and one feature", described(f"shape {given.shape}"))
-    if n_features is not None and given.shape[1] != n_features:
-        raise must_be(
-            name, f"an array of {n_features} features, as the net was built", described(f"{given.shape[1]} features")
-        )
-    array = given
+    array = given = _numeric(name, value, _MATRIX)
+    check_shape(name, given.shape, n_features)
     rows_apart = given.strides[0] % given.itemsize == 0 and given.strides[0] >= given.shape[1] * given.itemsize
     if given.dtype != dtype or given.strides[1] != given.itemsize or not rows_apart:
         array = _converted(given, dtype)

@@ -121,6 +121,17 @@ def step(optimizer):
     return call
 
 
+def matrices(dtype):
+    """What is done to data before and after a run."""
+    from fastnn.kernels import cuda
+
+    X, columns, order = *_arrays(dtype, (500, 12), (12,)), Nowhere(500, dtype="int64")
+    cuda.first_not_finite(X, order)
+    for source in ("float32", "float64", "int64", "uint8", "bool"):
+        cuda.take_rows(Nowhere(600, 12, dtype=source), order, X)
+    cuda.divide_columns(X, columns)
+
+
 def loop(whole_grid):
     """The loop, which has more arguments than a call on arrays can show."""
 
@@ -160,6 +171,7 @@ KERNELS = {
     "update rmsprop": (update("rmsprop_update", 2, 0.1, 0.9, 1e-8, 0.5, 0.0), (40, 0), (64, 0)),
     "update adam": (update("adam_update", 2, 0.1, 0.9, 0.99, 1e-8, 0.0, 0.0, 1), (48, 0), (64, 0)),
     "random": (random_numbers, (32, 0), (32, 0)),
+    "matrices": (matrices, (32, 0), (32, 0)),
     "product forward, tanh": (layer(4096, 1024, 1024, "dense_forward", "TANH"), (128, 17408), (128, 34816)),
     "product forward, gelu": (layer(4096, 1024, 1024, "dense_forward", "GELU"), (128, 17408), (128, 34816)),
     "product forward, small": (layer(64, 64, 64, "dense_forward"), (72, 17408), (128, 34816)),
@@ -192,7 +204,9 @@ def rows(names, dtypes=("float32", "float64"), capabilities=CAPABILITIES):
                 continue
             found = call(dtype) if name.startswith("loop") else launched(lambda call=call, dtype=dtype: call(dtype))
             if name.startswith("step"):  # the others have rows of their own
-                own = ("update",) if "by" in name else ("pick", "gather", "drop", "collect", "scale", "update", "advance")
+                own = (
+                    ("update",) if "by" in name else ("pick", "gather", "drop", "collect", "scale", "update", "advance")
+                )
                 found = [f for f in found if f[0].py_func.__module__.endswith("graph") and f[0].py_func.__name__ in own]
             for kernel, types, threads, added in found:
                 for capability in capabilities:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import subprocesses
 
+import fastnn
+
 TESTS = Path(__file__).parent
 needs_numba_cuda = pytest.mark.skipif(
     importlib.util.find_spec("numba_cuda") is None, reason="no numba-cuda: pip install 'fastnn[cu13]'"
@@ -41,6 +43,21 @@ for use in (lambda: cuda.dense_forward, lambda: net.fit([[1.0], [2.0]], [1.0, 2.
     said = subprocesses.python(code).splitlines()
     assert len(said) == 2
     assert all("pip install 'fastnn[cu13]'" in line for line in said)
+
+
+def test_a_net_of_the_cpu_says_what_to_do_with_arrays_of_a_gpu():
+    class Tensor:
+        __module__ = "torch"
+        __cuda_array_interface__ = {"shape": (2, 1), "typestr": "<f4", "data": (0, False), "version": 3}
+
+    net, X, y = fastnn.Sequential([fastnn.Dense(1)]).build(1), [[1.0], [2.0]], [1.0, 2.0]
+    words = r" must be an array on the host where device is 'cpu' \(copy it there, or .*; got a torch.Tensor on a GPU"
+    for use in (lambda: net.fit(Tensor(), y), lambda: net.predict(Tensor()), lambda: net.fit([(Tensor(), y)])):
+        with pytest.raises(TypeError, match="X" + words):
+            use()
+    for name in ("y", "sample_weight"):
+        with pytest.raises(TypeError, match=name + words):
+            net.evaluate(X, **{"y": y, name: Tensor()})
 
 
 @needs_numba_cuda

@@ -7,7 +7,14 @@ import pytest
 missing = cuda_offline.tools()
 pytestmark = pytest.mark.skipif(missing is not None, reason=str(missing))
 # one of each kind; the others are of the same making
-QUICK = ("activation gelu", "loss cross_entropy", "update adam", "product forward, gelu", "product, any strides", "step")
+QUICK = (
+    "activation gelu",
+    "loss cross_entropy",
+    "update adam",
+    "product forward, gelu",
+    "product, any strides",
+    "step",
+)
 
 
 def check(names, dtypes, capabilities):

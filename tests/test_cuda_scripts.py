@@ -19,7 +19,7 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="races pin thei
 
 @needs_numba_cuda
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["cuda_gpu", "cuda_interop", "cuda_training", "readme"])
+@pytest.mark.parametrize("name", ["cuda_arrays", "cuda_gpu", "cuda_interop", "cuda_training", "readme"])
 def test_tests_for_a_gpu_in_the_simulator(name):
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-m", "cuda"]
     environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}

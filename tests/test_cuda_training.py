@@ -8,7 +8,6 @@ import nets
 import numpy as np
 import pytest
 from arrays import normal
-from test_cuda_interop import CuPy, Numba, Torch
 from tolerance import assert_close, assert_near
 
 import fastnn
@@ -110,23 +109,6 @@ def test_the_same_bits_in_every_fit():
         net.fit(X, y, optimizer=fastnn.Adam(1e-3), epochs=2, batch_size=batch)
         found.append(np.asarray(net.parameters).tobytes())
     assert found[0] == found[1]
-
-
-@pytest.mark.parametrize("kind", [Numba, CuPy, Torch])
-def test_device_arrays_are_taken_and_given_back(kind):
-    if SIMULATED:
-        pytest.skip("the simulator has arrays of NumPy alone")
-    library = kind()
-    widths, activations, loss, rows, batch = LARGE_SIZES[2]
-    both = two_nets(widths, activations, loss)
-    X, y = nets.data(rows, widths[0], widths[-1], loss, "float32")
-    y = y.astype(np.float32)
-    for net, data in zip(both, ((X, y), (library.array(X), library.array(y))), strict=True):
-        net.fit(*data, optimizer=fastnn.SGD(0.01), epochs=2, batch_size=batch)
-    assert_same_net(*both)
-    there = both[1].predict(library.array(X))
-    assert type(there) is type(library.array(X))
-    assert_near(library.read(there), both[0].predict(X), "training")
 
 
 def test_a_net_of_the_gpu_is_saved_and_loaded(tmp_path):

@@ -57,6 +57,23 @@ assert_type(net.partial_fit(X, y), float)
 assert_type(fastnn.load("net"), fastnn.Sequential)
 assert_type(history.loss, NDArray[np.float64])
 assert_type(net.predict(X), Floats)
+
+
+class OnGpu:
+    """An array of some library, in the memory of a GPU."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Where it stands."""
+        return {}
+
+
+net.fit(OnGpu(), OnGpu(), sample_weight=OnGpu(), validation_data=(OnGpu(), y))
+net.fit([(OnGpu(), OnGpu())])
+assert_type(net.predict(OnGpu()), Any)
+assert_type(net.input_gradient(OnGpu(), y), Any)
+assert_type(net.input_gradient(X, y), Floats)
+assert_type(net.evaluate(OnGpu(), OnGpu()), dict[str, float])
 assert_type(net.predict_labels(X), NDArray[np.int64])
 assert_type(net.evaluate(X, y), dict[str, float])
 assert_type(net.loss_and_gradient(X, y), tuple[float, Floats])

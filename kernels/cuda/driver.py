@@ -1,9 +1,11 @@
 """Runs a plan on a GPU: what moves there when, and which form of the loop takes it.
 
-The rows move to the device once for a plan. A chunk of steps is one launch; around it the tables, which are small, and
-the parameters and the optimizer's state go to and fro, so that the arrays of the model layer are true between chunks.
+Arrays of the host move to the device once for a plan; those of the device are read and written in place. A chunk of
+steps is one launch; around it the tables, which are small, and the parameters and the optimizer's state go to and fro,
+so that the arrays of the model layer are true between chunks.
 """
 
+import math
 import os
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from .. import plan as _plan
 from ..formulas import ADAM, CUSTOM, NEEDS_INPUT
 from . import graph
+from .arrays import on_device
 from .launch import Recording, copied, fill, room_for, run, to_host
 from .losses import RESULT
 from .matmul import work_size
@@ -28,8 +31,9 @@ LOOPS = ("block", "grid", "graph")
 
 
 class Plan(_plan.Plan):
-    """The tables of a run on a GPU; arguments and use are those of `kernels.plan.Plan`, arrays stay the host's.
+    """The tables of a run on a GPU; arguments and use are those of `kernels.plan.Plan`.
 
+    X and OUT may be arrays of the device, X as `arrays.Rows`; all others are the host's.
     `loop` is "block", "grid" or "graph", by size, or by the environment variable FASTNN_CUDA_LOOP.
     """
 
@@ -134,14 +138,16 @@ class Plan(_plan.Plan):
     def set(self, **fields):
         """Write fields of the integer table; an array is kept, and copied to the device before the next run."""
         for name, value in fields.items():
-            if isinstance(value, np.ndarray):
+            if isinstance(value, np.ndarray) or on_device(value):
                 self.kept[name] = value
                 self._new.add(name)
                 value = 1  # there is one
             self.table[getattr(_plan, name)] = value
 
     def device(self, name, size=None, dtype=None):
-        """The device's copy of a kept array, or room for `size` numbers."""
+        """A kept array where it is one of the device, else its copy there, or room for `size` numbers."""
+        if on_device(self.kept.get(name)):
+            return self.kept[name]
         if size is None and name in self._new:
             self._new.discard(name)
             self.there[name] = copied(np.ascontiguousarray(self.kept[name]), name)
@@ -155,7 +161,13 @@ class Plan(_plan.Plan):
 
     def address(self, name):
         """Where the device keeps an array."""
-        return _address(self.there[name])
+        kept = self.kept.get(name)
+        return _address(kept if on_device(kept) else self.there[name])
+
+    @property
+    def stride(self):
+        """Elements from row to row of X on the device."""
+        return self["X_STRIDE"] if on_device(self.kept.get("X")) else self["FEATURES"]
 
     def within(self, at):
         """Address of a place in the working space."""
@@ -209,10 +221,10 @@ def execute(plan):
     for name in plan.kept:
         if name == "OUT":
             plan._new.discard(name)
-            table[_plan.OUT] = _address(plan.device(name, plan.kept[name].size))
+            table[_plan.OUT] = _address(plan.device(name, math.prod(plan.kept[name].shape)))
         elif name not in ("RATES", "LOSSES"):
             table[getattr(_plan, name)] = _address(plan.device(name))
-    table[_plan.X_STRIDE], table[_plan.STEPS] = plan["FEATURES"], steps
+    table[_plan.X_STRIDE], table[_plan.STEPS] = plan.stride, steps
     table[[_plan.STATUS, _plan.FINISHED]] = 0
     if not train:
         table[[_plan.EPOCH, _plan.POSITION, _plan.SHUFFLE]] = 0
@@ -239,7 +251,7 @@ def execute(plan):
     with np.errstate(invalid="ignore", divide="ignore"):
         plan.reals[_plan.LAST_LOSS] = (values[counted] * masses[counted]).sum() / masses.sum()
     for name in ("OUT", "GRADIENTS"):
-        if name in plan.kept:
+        if name in plan.kept and not on_device(plan.kept[name]):
             kept = plan.kept[name]
             kept[...] = to_host(plan.device(name))[: kept.size].reshape(kept.shape)
 

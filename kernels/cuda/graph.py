@@ -301,7 +301,7 @@ def _rows(plan, stream, first, count):
     features, columns = plan["FEATURES"], plan["Y_COLUMNS"]
     chosen = plan["SHUFFLE"] or plan["SHIFTS"] or plan.records[0][_plan.DROPS]
     if not chosen and (first >= 0 or plan["ROWS"] == plan["BATCH"]):
-        start, stride = max(first, 0), features
+        start, stride = max(first, 0), plan.stride
         x = Side(plan.address("X") + start * stride * size, stride, 1)
         y = Side(plan.address("Y") + start * columns * size, columns, 1) if plan["Y"] else NOBODY
         return x, y, (plan.address("WEIGHTS") + start * size, 1) if plan["WEIGHTS"] else (0, 0)

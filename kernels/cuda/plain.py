@@ -4,14 +4,13 @@ Names and meanings are those of the compiled primitives; numbers are NumPy's, in
 round as on the device.
 """
 
-import ctypes
 import math
 import sys
 import threading
 
 import numpy as np
 
-_CELLS = {"float32": ctypes.c_float, "float64": ctypes.c_double, "int64": ctypes.c_int64, "uint32": ctypes.c_uint32}
+_CELLS = {np.dtype(code).name: np.ctypeslib.as_ctypes_type(code) for code in "fdbhiqBHIQ"}
 _lock = threading.Lock()
 
 

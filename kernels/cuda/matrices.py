@@ -1,0 +1,138 @@
+"""What is done to data on the device before and after a run: checked, brought into order, scaled."""
+
+import numpy as np
+
+from .launch import operand, place, plane, run
+from .primitives import global_at, lane_of
+from .toolchain import cuda, device, for_each_real, kernel
+
+THREADS = 256
+WARPS = 4096  # of a grid at most: they fill the largest cards
+SHARE = 16  # numbers that a thread looks at, at least
+
+
+def warps_for(elements):
+    """Elements of what `first_not_finite` writes for a matrix of so many."""
+    return int(max(1, min(WARPS, elements // (32 * SHARE))))
+
+
+@device
+def smallest(value):
+    """The smallest of a number in each of the 32 lanes of a warp; all must take part."""
+    for mask in (16, 8, 4, 2, 1):
+        other = lane_of(value, mask)
+        value = other if other < value else value
+    return value
+
+
+@for_each_real
+def check_of(real):
+    """The kernel for one dtype. A thread goes `down` rows and `across` columns at a time, in rising order."""
+    zero = real(0.0)
+
+    @kernel(THREADS)
+    def check(m, n, x, by_row, by_column, down, across, warps, out):
+        p, found, thread = global_at(x, real), global_at(out, np.int64), cuda.grid(1)
+        if thread >> 5 < warps:
+            row, first = thread // n, m * n
+            column = thread - row * n
+            while row < m and first == m * n:
+                value = p[row * by_row + column * by_column]
+                if value - value != zero:
+                    first = row * n + column
+                row, column = row + down, column + across
+                if column >= n:
+                    row, column = row + 1, column - n
+            first = smallest(first)
+            if thread & 31 == 0:
+                found[thread >> 5] = first
+
+    return check
+
+
+def first_not_finite(X, out, stream=0):
+    """Find NaN and infinity: the smallest number in `out` is the place row * n + column of the first, or m * n.
+
+    Parameters
+    ----------
+    X : device array (m, n), float32 or float64
+        Any strides.
+    out : device array (k,), int64
+        What each of k warps found; `matrices.warps_for(m * n)` is a good k.
+    stream : stream, optional
+        Where it is queued.
+    """
+    x, result = operand("X", X, 2), operand("out", out, 1, np.int64)
+    (m, n), (warps,) = x.shape, result.shape
+    down, across = divmod(32 * warps, n)
+    threads = 32 * min(warps, THREADS // 32)
+    shape = -(-32 * warps // threads), threads
+    run(check_of(x.dtype), shape, stream, m, n, x.address, *x.strides, down, across, warps, result.address)
+
+
+@for_each_real
+def taking_of(real, source):
+    """The kernel of `take_rows` from elements of type `source`."""
+
+    @kernel(THREADS)
+    def taking(m, n, x, by_row, by_column, order, out):
+        p, q, target = global_at(x, source), global_at(order, np.int64), global_at(out, real)
+        i, j = place()
+        if i < m and j < n:
+            row = q[i] if order != 0 else i
+            target[i * n + j] = real(p[row * by_row + j * by_column])
+
+    return taking
+
+
+def take_rows(X, order, out, stream=0):
+    """Bring rows into C order and into the dtype of `out`.
+
+    Parameters
+    ----------
+    X : device array (k, n)
+        Float32, float64, bool or integers, any strides.
+    order : device array (m,), int64, or None
+        Which rows; None for all.
+    out : device array (m, n), float32 or float64
+        In C order.
+    stream : stream, optional
+        Where it is queued.
+    """
+    x, y = operand("X", X, 2, np.dtype(X.__cuda_array_interface__["typestr"])), operand("out", out, 2)
+    source = np.uint8 if x.dtype == bool else x.dtype.type
+    which = 0 if order is None else operand("order", order, 1, np.int64).address
+    run(taking_of(y.dtype, source), plane(*y.shape), stream, *y.shape, x.address, *x.strides, which, y.address)
+
+
+@for_each_real
+def division_of(real):
+    """The kernel of `divide_columns`."""
+
+    @kernel(THREADS)
+    def division(m, n, x, by_row, by_column, divisors, by):
+        p, q = global_at(x, real), global_at(divisors, real)
+        i, j = place()
+        if i < m and j < n:
+            at = i * by_row + j * by_column
+            p[at] = p[at] / q[j * by]
+
+    return division
+
+
+def divide_columns(X, divisors, stream=0):
+    """Divide each column of a matrix, in place.
+
+    Parameters
+    ----------
+    X : device array (m, n), float32 or float64
+        Any strides.
+    divisors : device array (n,), dtype of X
+        Any stride.
+    stream : stream, optional
+        Where it is queued.
+    """
+    x = operand("X", X, 2)
+    by = operand("divisors", divisors, 1, x.dtype)
+    shape = plane(*x.shape)
+    run(division_of(x.dtype), shape, stream, *x.shape, x.address, *x.strides, by.address, *by.strides)
