@@ -102,7 +102,6 @@ class Run:
         self.rate_scale, self.stopped = 1.0, False
         self.by_epoch = bool(measures) or any(callbacks.overrides(hook, "epoch") for hook in hooks)
         self.step_seconds = plan["BATCH"] * plan.layout.flops_per_sample() / _GUESSED_FLOPS
-        self.snapshot = net.parameters.copy()
         self.rates = np.zeros(1)
         self._start(plan["STEP"], plan["EPOCH"])
         backends.execute(plan)  # compiles, or loads what was compiled, outside the measured time
@@ -124,6 +123,8 @@ class Run:
         try:
             while not self.stopped and history.epochs < self.epochs:
                 finished = self._chunk()
+                if self.hooks or finished and self.by_epoch:
+                    self.plan.bring()
                 self.call("chunk")
                 if finished and self.by_epoch:
                     if self.measures:
@@ -132,6 +133,7 @@ class Run:
                 bar.update(*self._progress(), history)
         finally:
             self._settle()  # Ctrl-C may have come after the steps of a chunk and before they were counted
+            self.plan.bring()
         self.call("end")
 
     def call(self, hook):
@@ -166,8 +168,8 @@ class Run:
 
     def _mark(self):
         """Remember where a chunk begins."""
-        np.copyto(self.snapshot, self.net.parameters)
-        self.snapshot_epoch = self.net._epoch
+        self.plan.remember()
+        self.remembered_epoch = self.net._epoch
         self.marked_epochs, self.marked_steps = self.history.epochs, self.history.steps
         self.marked_seconds, self.seconds = self.history.seconds, 0.0
 
@@ -198,9 +200,9 @@ class Run:
         history.steps, history.seconds = plan["STEP"] - self.first_step, self.marked_seconds + self.seconds
         self._count_epochs()
         if plan["STATUS"] == backends.DIVERGED:
-            np.copyto(net.parameters, self.snapshot)
+            plan.restore()
             net._forget_optimizer()
-            net._epoch = self.snapshot_epoch
+            net._epoch = self.remembered_epoch
 
     def _count_epochs(self):
         """Record the epochs that the plan has finished."""
@@ -287,7 +289,9 @@ class Stream(Run):
         """A plan for larger batches, which goes on where the other one stands."""
         self._settle()  # whatever a callback may have done to the net's optimizer
         self.net._state, self.net._rule = self.state, self.optimizer.kernel
+        self.plan.bring()
         plan = self.make_plan(rows)
+        plan.remember()
         for name in ("EPOCH_LOSS", "EPOCH_WEIGHT"):
             plan.reals[backends.real(name)] = self.plan.reals[backends.real(name)]
         plan.set(COMMAND=backends.TRAIN, RATES=self.rates)

@@ -267,7 +267,7 @@ class Plan:
         self.reals[CLIP_VALUE] = self.reals[CLIP_NORM] = np.inf
         self.reals[GRADIENT_SCALE] = 1.0
         self.slot_losses, self.squares = np.zeros(slots), np.zeros(len(pieces))
-        self.kept = {}  # the arrays whose addresses stand in the tables
+        self.kept, self.remembered = {}, None  # the arrays whose addresses stand in the tables; earlier parameters
         self.set(
             THREADS=self.threads,
             LAYERS=len(layout.units),
@@ -325,6 +325,19 @@ class Plan:
             record[TURNED_AT] = -1 if i == 0 else place(n_in * block) if piecewise else turned
         self.set(INPUT_DELTA_AT=place(layout.n_features * ld) if piecewise else deltas[1])
         return end
+
+    def remember(self):
+        """Keep the parameters as they stand, for `restore`."""
+        if self.remembered is None:
+            self.remembered = np.empty_like(self.theta)
+        np.copyto(self.remembered, self.theta)
+
+    def restore(self):
+        """Put back the parameters that `remember` kept."""
+        np.copyto(self.theta, self.remembered)
+
+    def bring(self):
+        """Bring parameters and optimizer state into the arrays of the host, where runs on the CPU keep them."""
 
     def allocate(self, elements):
         """Zeroed memory in the run's dtype, starting on a cache line."""

@@ -17,6 +17,7 @@ from .arrays import on_device
 from .launch import Recording, copied, fill, room_for, run, to_host
 from .losses import RESULT
 from .matmul import work_size
+from .matrices import first_not_finite, warps_for
 from .toolchain import SIMULATED, check, cuda
 from .training import FACTORS, SUMS, THREADS, run_of
 from .updates import adam_factors
@@ -27,6 +28,7 @@ SHARED_BYTES = 48 << 10  # that a block gets without asking for more
 BLOCK_FLOPS, GRID_FLOPS = 1 << 21, 1 << 27
 FEW_ROWS = 1 << 16  # that a pass without a gradient takes at a time
 MOST_PARTS = 32  # of the gradient of a long batch
+STATES = {"STATE_1", "STATE_2"}
 LOOPS = ("block", "grid", "graph")
 
 
@@ -42,6 +44,7 @@ class Plan(_plan.Plan):
             raise ValueError("activation must be one of fastnn's own on a GPU; got functions of your own")
         self.layout, self.theta, self.dtype = layout, theta, theta.dtype
         self.threads, self.kept, self._new, self.there, self.recording = 1, {}, set(), {}, None
+        self.ahead = False  # whether the device has parameters and state that the host lacks
         self.table = np.zeros(_plan.HEADER + layout.records.size, np.int64)
         self.reals = np.zeros(_plan.ALPHAS + len(layout.units))
         self.reals[_plan.ALPHAS :] = layout.alphas
@@ -150,7 +153,11 @@ class Plan(_plan.Plan):
             return self.kept[name]
         if size is None and name in self._new:
             self._new.discard(name)
-            self.there[name] = copied(np.ascontiguousarray(self.kept[name]), name)
+            given, there = self.kept[name], self.there.get(name)
+            if there is not None and (there.shape, there.dtype) == (given.shape, given.dtype):
+                fill(there, given)
+            else:
+                self.there[name] = copied(np.ascontiguousarray(given), name)
         elif size is not None and (name not in self.there or self.there[name].size < size):
             self.there[name] = room_for(size, dtype or self.dtype, name)
         return self.there[name]
@@ -158,6 +165,32 @@ class Plan(_plan.Plan):
     def upload(self, name, array):
         """Put a host array where the device keeps what has this name."""
         fill(self.device(name, array.size, array.dtype)[: array.size], array)
+
+    def push(self):
+        """Bring parameters and optimizer state to the device, if it has not newer ones."""
+        if not self.ahead:
+            self.upload("theta", self.theta)
+            self._new.update(STATES & self.kept.keys())
+
+    def bring(self):
+        if self.ahead:
+            for name, array in {"theta": self.theta, **{name: self.kept[name] for name in STATES}}.items():
+                array[...] = to_host(self.there[name])
+            self.ahead = False
+
+    def remember(self):
+        self.push()
+        fill(self.device("remembered", self.layout.size), self.there["theta"])
+
+    def restore(self):
+        self.theta[...] = to_host(self.there["remembered"])
+        self.ahead = False
+
+    def finite(self):
+        """Whether all parameters on the device are."""
+        found, size = self.device("found", warps_for(self.layout.size), np.int64), self.layout.size
+        first_not_finite(self.there["theta"].reshape(1, size), found)
+        return to_host(found).min() == size
 
     def address(self, name):
         """Where the device keeps an array."""
@@ -218,6 +251,7 @@ def execute(plan):
         raise ValueError("loss must be one of fastnn's own on a GPU; got functions of your own")
     steps = plan["STEPS"] if train else -(-plan["ROWS"] // plan["BATCH"])
     table = plan.table.copy()
+    plan.push()
     for name in plan.kept:
         if name == "OUT":
             plan._new.discard(name)
@@ -225,7 +259,9 @@ def execute(plan):
         elif name not in ("RATES", "LOSSES"):
             table[getattr(_plan, name)] = _address(plan.device(name))
     table[_plan.X_STRIDE], table[_plan.STEPS] = plan.stride, steps
-    table[[_plan.STATUS, _plan.FINISHED]] = 0
+    table[_plan.FINISHED] = 0
+    # a run without steps compiles kernels and loads them; they change nothing then
+    table[_plan.STATUS] = _plan.FINE if steps else _plan.DIVERGED
     if not train:
         table[[_plan.EPOCH, _plan.POSITION, _plan.SHUFFLE]] = 0
     if plan.loop != "block":
@@ -234,7 +270,6 @@ def execute(plan):
     plan.upload("factors", _factors(plan, steps if train else 0).ravel())
     table[_plan.RATES], table[_plan.LOSSES] = plan.address("factors"), plan.address("results")
     plan.upload("reals", plan.reals.astype(real))
-    plan.upload("theta", plan.theta)
     plan.upload("table", table)
     if plan.loop == "graph":
         _queue_steps(plan, steps, train)
@@ -244,7 +279,8 @@ def execute(plan):
     values, masses = to_host(plan.device("results", 1))[: 2 * max(steps, 1)].astype(np.float64).reshape(-1, 2).T
     plan.set(STATUS=_plan.FINE)
     if train:
-        _settle(plan, made, values, masses, to_host(plan.device("theta", 1)))
+        plan.ahead = plan.ahead or steps > 0
+        _settle(plan, made, values, masses)
         return
     counted = masses > 0
     plan.reals[_plan.BATCH_WEIGHT] = masses.sum()
@@ -276,7 +312,10 @@ def _queue_steps(plan, steps, train):
     graph.queue_step(plan, launches)
     if plan.recording is None or plan.recording.launches != launches:
         plan.recording = Recording(launches)
-    plan.recording.queue(steps)
+    if steps:
+        plan.recording.queue(steps)
+    elif not SIMULATED:  # which compiles nothing
+        plan.recording.load()
 
 
 execute_interruptibly = execute  # a chunk of a tenth of a second is one launch, which nothing interrupts
@@ -303,12 +342,9 @@ def _factors(plan, steps):
     return factors.astype(plan.dtype)
 
 
-def _settle(plan, made, values, masses, theta):
-    """Bring parameters, state, losses and counters of the host to where the device stands after `made` steps."""
-    plan.theta[...] = theta
-    for name in ("STATE_1", "STATE_2"):
-        plan.kept[name][...] = to_host(plan.device(name))
-    if made < plan["STEPS"] or not np.isfinite(theta).all():
+def _settle(plan, made, values, masses):
+    """Bring losses and counters of the host to where the device stands after `made` steps."""
+    if made < plan["STEPS"] or not plan.finite():
         plan.set(STATUS=_plan.DIVERGED)
     if made == 0:
         return

@@ -133,13 +133,18 @@ class Recording:
     """
 
     def __init__(self, launches):
-        self.launches, self.graphs, self.loaded = launches, {}, SIMULATED
+        self.launches, self.graphs, self.loaded = launches, {}, False
+
+    def load(self):
+        """Queue all launches once, so that their kernels are compiled and on the device."""
+        self._queue(0)
+        self.loaded = True
 
     def queue(self, times):
         """Queue all launches, in order, so many times."""
-        while times > 0 and (SIMULATED or not self.loaded):  # a graph takes only kernels that are loaded
-            self._queue(0)
-            self.loaded, times = True, times - 1
+        while times > 0 and (SIMULATED or not self.loaded):  # a graph takes only what is on the device
+            self.load()
+            times -= 1
         for together in (TOGETHER, 1):
             while times >= together:
                 if together not in self.graphs:
@@ -168,11 +173,11 @@ def room_for(elements, dtype, what="the run"):
 
 
 def fill(there, array):
-    """Copy a host array into memory of the device."""
+    """Copy an array of the host or of the device into memory of the device."""
     if SIMULATED:
         there[...] = array
     else:
-        there.copy_to_device(np.ascontiguousarray(array))
+        there.copy_to_device(np.ascontiguousarray(array) if isinstance(array, np.ndarray) else array)
 
 
 def to_host(array):
