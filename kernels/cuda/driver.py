@@ -63,7 +63,7 @@ class Plan(_plan.Plan):
         if self.loop == "block" and size * theta.itemsize > SHARED_BYTES:
             raise ValueError(f"FASTNN_CUDA_LOOP must be 'grid' for a net and batch of {size:,} numbers; got 'block'")
         if self.loop == "grid":
-            blocks = 1 if SIMULATED else min(_multiprocessors(), -(-work // THREADS))
+            blocks = min(_multiprocessors(), -(-work // THREADS))
             self.shape = blocks, THREADS
             size = self._place(layout, ld, drops, gradient, batch)
         self.size = size
@@ -115,7 +115,8 @@ class Plan(_plan.Plan):
 
 
 def _multiprocessors():
-    return cuda.get_current_device().MULTIPROCESSOR_COUNT
+    # the simulator runs blocks one after another: they cannot meet
+    return 1 if SIMULATED else cuda.get_current_device().MULTIPROCESSOR_COUNT
 
 
 def make_plan(layout, theta, batch, threads, gradient=False, drops=False):

@@ -179,7 +179,6 @@ def run_of(real, whole_grid):
                     softmax(t, room, thread, threads, count)
                     turn = wait(meeting, turn)
                 write_out(t, room + last[plan.A_AT], last[plan.N_OUT], thread, threads, first, count)
-                turn = wait(meeting, turn)
             if flags & plan.WITH_LOSS != 0:
                 value = loss(t, r, room, thread, threads, first, count, key, left_bits, right_bits, mass)
                 value, turn = total(value, sums + warps, thread, threads, meeting, turn)
