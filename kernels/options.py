@@ -277,6 +277,41 @@ def cache_folder():
     return None if folder.startswith("~") else Path(folder)
 
 
+def cache_file(name, *key):
+    """File of what is compiled for the function `name` and a key that fixes the rest; None where nothing is kept."""
+    folder = cache_folder()
+    if folder is None or SOURCES is None:
+        return None
+    digest = hashlib.sha256(repr((name, *key, SOURCES, sys.version)).encode())
+    return folder / f"{name.rpartition('.')[2]}-{digest.hexdigest()[:32]}.fnc"
+
+
+def read_cache(path):
+    """What `write_cache` put there; None if it cannot be read or is damaged."""
+    try:
+        content = b"" if path is None else path.read_bytes()
+    except OSError:
+        return None
+    digest, payload = content[:32], content[32:]
+    return payload if hashlib.sha256(payload).digest() == digest else None
+
+
+def write_cache(path, payload):
+    """Keep bytes, by atomic rename; a full disk or a read-only folder is no error."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.stem}-{secrets.token_hex(8)}.tmp")
+        try:
+            temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
 if _Cache is not None:
 
     class DiskCache(_Cache):
@@ -295,28 +330,17 @@ if _Cache is not None:
             return str(cache_folder())
 
         def _path(self, signature):
-            """The file of a signature; None where nothing is kept."""
-            if cache_folder() is None or SOURCES is None:
-                return None
-            key = (self._name, str(signature), _target(), SOURCES, numba.__version__, sys.version, EXACT, FAST)
-            name = hashlib.sha256(repr([sorted(k) if isinstance(k, frozenset) else k for k in key]).encode())
-            return cache_folder() / f"{self._name.rpartition('.')[2]}-{name.hexdigest()[:32]}.fnc"
+            sets = sorted(EXACT), sorted(FAST)
+            return cache_file(self._name, str(signature), _target(), numba.__version__, sets)
 
         def load_overload(self, sig, target_context):
             """The compiled function for `sig`, or None."""
             target_context.refresh()
-            try:
-                path = self._path(sig)
-                content = b"" if path is None else path.read_bytes()
-            except OSError:
-                return None
-            digest, payload = content[:32], content[32:]
-            if hashlib.sha256(payload).digest() != digest:
-                return None
-            return CompileResult._rebuild(target_context, *pickle.loads(payload))
+            payload = read_cache(self._path(sig))
+            return None if payload is None else CompileResult._rebuild(target_context, *pickle.loads(payload))
 
         def save_overload(self, sig, data):
-            """Keep a compiled function; a full disk or a read-only folder is no error."""
+            """Keep a compiled function."""
             if data.library.has_dynamic_globals or data.lifted:
                 return
             from numba.core.serialize import dumps
@@ -328,19 +352,7 @@ if _Cache is not None:
                     raise
                 # Ctrl-C came while LLVM handed over the machine code, and its callback swallowed it
                 raise KeyboardInterrupt from None
-            try:
-                path = self._path(sig)
-                if path is None:
-                    return
-                path.parent.mkdir(parents=True, exist_ok=True)
-                temporary = path.with_name(f"{path.stem}-{secrets.token_hex(8)}.tmp")
-                try:
-                    temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
-                    os.replace(temporary, path)
-                finally:
-                    temporary.unlink(missing_ok=True)
-            except OSError:
-                return
+            write_cache(self._path(sig), payload)
 
         def enable(self):
             """Part of Numba's interface."""

@@ -1,8 +1,6 @@
-"""The loop of the CUDA backend in the simulator; `test_cuda.py` starts this file with NUMBA_ENABLE_CUDASIM=1.
+"""The loop of the CUDA backend in the simulator; `test_cuda.py` starts this file with NUMBA_ENABLE_CUDASIM=1."""
 
-A grid has one block there: blocks cannot wait for one another.
-"""
-
+import grids
 import numpy as np
 import pytest
 import reference
@@ -22,6 +20,7 @@ every_loop = pytest.mark.parametrize("loop", driver.LOOPS, indirect=True)  # slo
 def loop(request, monkeypatch):
     monkeypatch.setenv("FASTNN_CUDA_LOOP", request.param)
     monkeypatch.setattr(driver, "THREADS", 64)
+    grids.together(monkeypatch)
     return request.param
 
 

@@ -14,6 +14,7 @@ import sys
 import sysconfig
 import tempfile
 from collections import Counter
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -126,6 +127,32 @@ def compiled(kernel, types, threads, capability):
         threads=threads,
         instructions=Counter(re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z][A-Z0-9_.]*)", listing.stdout)),
     )
+
+
+@contextmanager
+def pretended(capability):
+    """A current device that is not there: numba-cuda compiles and links for it as for a real one, and loads nothing."""
+    from numba.cuda import dispatcher
+    from numba.cuda.cudadrv import devices
+
+    from fastnn.kernels.cuda import cache
+
+    def load(image, *callbacks):
+        module = SimpleNamespace(initialized=True, image=bytes(image.code))
+        module.get_function = lambda name: SimpleNamespace(module=module, name=name)
+        return module
+
+    here = SimpleNamespace(compute_capability=capability, id=0)
+    context = SimpleNamespace(device=here, create_module_image=load)
+    with ExitStack() as patches:
+        for where, name, value in (
+            (dispatcher, "get_current_device", lambda: here),
+            (cache, "get_current_device", lambda: here),
+            (cache.driver, "get_version", lambda: (13, 0)),
+            (devices, "get_context", lambda *number: context),
+        ):
+            patches.enter_context(mock.patch.object(where, name, value))
+        yield
 
 
 def count(instructions, *families):

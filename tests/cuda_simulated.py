@@ -6,6 +6,7 @@ Arrays of NumPy stand in for those of a device. A thread of the device is a thre
 import importlib
 import inspect
 
+import grids
 import numpy as np
 import pytest
 import reference
@@ -26,6 +27,7 @@ assert toolchain.SIMULATED, "set NUMBA_ENABLE_CUDASIM=1"
 def small_blocks(monkeypatch):
     monkeypatch.setattr(launch, "THREADS", 32)
     monkeypatch.setattr(losses, "WARPS", 2)
+    grids.together(monkeypatch, meet=False)
 
 
 def code(name):

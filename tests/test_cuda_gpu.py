@@ -285,6 +285,26 @@ assert all(callable(getattr(cuda, name)) for name in cuda.__all__)
     subprocesses.python(code)
 
 
+PROCESS = """
+from unittest import mock
+import numpy as np
+from numba.cuda import dispatcher
+import fastnn
+X = np.linspace(-1.0, 1.0, 60).reshape(20, 3)
+with mock.patch.object(dispatcher, "compile_cuda", wraps=dispatcher.compile_cuda) as compile_cuda:
+    net = fastnn.Sequential([fastnn.Dense(4, "tanh"), fastnn.Dense(1)], device="cuda", seed=0)
+    net.fit(X, X[:, 0], optimizer=fastnn.Adam(), epochs=3, batch_size=8)
+    print(compile_cuda.call_count, np.asarray(net.parameters).tobytes().hex())
+"""
+
+
+@pytest.mark.skipif(SIMULATED, reason="the simulator compiles nothing")
+def test_a_second_process_compiles_nothing(tmp_path):
+    first, second = (subprocesses.python(PROCESS, FASTNN_CACHE_DIR=tmp_path).split() for _ in range(2))
+    assert int(first[0]) > 0 and second[0] == "0"
+    assert first[1] == second[1]
+
+
 def test_what_runs_here_is_checked():
     """The tests above rest on it: a wrong element, and NaN, are found."""
     right = normal(1, 100, 100)

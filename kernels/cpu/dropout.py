@@ -9,27 +9,15 @@ import numpy as np
 from ..annotations import Floats
 from ..formulas import CHANCE_BITS
 from ..options import EXACT, jit
+from ..randomness import DROPOUT
 from .formulas import VECTOR
 from .memory import address_of
-from .rng import mix
+from .rng import layer_key, stream_key
 from .simd import lane_numbers, lanes, like, load_part, select, store_part, to_int
 
-STREAM = 0x5851F42D4C957F2D  # sets the numbers apart from those of the shuffle
 ALL = float(1 << CHANCE_BITS)  # thresholds count from 0, nothing dropped, to this
 
 _sample_word, _chance = VECTOR.sample_word, VECTOR.chance
-
-
-@jit(EXACT)
-def epoch_key(seed, epoch):
-    """What all masks of an epoch are drawn from."""
-    return np.int64(mix(mix(np.uint64(seed) ^ np.uint64(STREAM)) ^ np.uint64(epoch)))
-
-
-@jit(EXACT)
-def layer_key(key, layer):
-    """What the masks before one layer are drawn from."""
-    return np.int64(mix(np.uint64(key) + np.uint64(layer)) >> np.uint64(32))
 
 
 @jit(EXACT)
@@ -81,7 +69,8 @@ def dropout(rate: float, seed: int, epoch: int, layer: int, first: int, A: Float
         out.strides[1] // size,
     )
     a, q = address_of(A), address_of(out)
-    key, threshold = layer_key(epoch_key(seed, epoch), layer), np.int64(round(rate * (1 << CHANCE_BITS)))
+    key = layer_key(np.int64(stream_key(seed, DROPOUT, epoch)), layer)
+    threshold = np.int64(round(rate * (1 << CHANCE_BITS)))
     scale = ALL / (ALL - threshold)
     for i in range(A.shape[0]):
         if cs_a == 1 and cs_out == 1:

@@ -17,11 +17,11 @@ from .dense import (
     weight_gradient,
     weight_gradient_narrow,
 )
-from .dropout import drop_lanes, drop_row, layer_key
+from .dropout import drop_lanes, drop_row
 from .losses import loss_sum
 from .matmul import ZERO, copy_rows, product, transpose
 from .memory import call_activation, call_loss, plain, pointer_at
-from .rng import permuted
+from .rng import layer_key, permuted
 from .simd import lanes, load_part, store_part
 
 

@@ -13,8 +13,8 @@ from .. import plan
 from ..annotations import Floats, Integers
 from ..formulas import ADAM, NESTEROV, RMSPROP, SGD
 from ..options import EXACT, VECTORS, jit
+from ..randomness import DROPOUT, SHUFFLE
 from . import updates
-from .dropout import epoch_key
 from .losses import weight_sum
 from .matmul import ACCUMULATE, ZERO
 from .memory import (
@@ -29,7 +29,7 @@ from .memory import (
     pointer_at,
 )
 from .passes import layer_gradient, row_at, run_block
-from .rng import half_bits, mix
+from .rng import half_bits, stream_key
 from .simd import lanes, like, load_strided, store_strided, total
 
 SPINS = 2000  # looks at a ticket before a thread offers its core to others
@@ -252,9 +252,9 @@ def _step(t, r, theta, rate):
     count = min(batch, rows - first)
     if t[plan.SHUFFLE] != 0 and t[plan.POSITION] == 0:
         t[plan.LEFT_BITS], t[plan.RIGHT_BITS] = half_bits(rows)
-        t[plan.KEY] = np.int64(mix(mix(np.uint64(t[plan.SEED])) ^ np.uint64(t[plan.EPOCH])))
+        t[plan.KEY] = np.int64(stream_key(t[plan.SEED], SHUFFLE, t[plan.EPOCH]))
     if t[plan.POSITION] == 0:
-        t[plan.DROPOUT_KEY] = epoch_key(t[plan.SEED], t[plan.EPOCH])
+        t[plan.DROPOUT_KEY] = np.int64(stream_key(t[plan.SEED], DROPOUT, t[plan.EPOCH]))
     summed = _rows_pass(t, r, theta, first, count)
     if t[plan.STOP] != 0:
         return False

@@ -78,7 +78,7 @@ class Plan(_plan.Plan):
         if self.loop == "graph":
             size = self._place_by_rows(layout, drops, gradient, batch)
         elif self.loop == "grid":
-            blocks = 1 if SIMULATED else min(_multiprocessors(), -(-work // THREADS))
+            blocks = min(_multiprocessors(), -(-work // THREADS))
             self.shape = blocks, THREADS
             size = self._place(layout, ld, drops, gradient, batch)
         self.size = size
@@ -173,16 +173,19 @@ class Plan(_plan.Plan):
             self._new.update(STATES & self.kept.keys())
 
     def bring(self):
+        """Bring parameters and optimizer state into the arrays of the host."""
         if self.ahead:
             for name, array in {"theta": self.theta, **{name: self.kept[name] for name in STATES}}.items():
                 array[...] = to_host(self.there[name])
             self.ahead = False
 
     def remember(self):
+        """Keep the parameters as they stand, on the device, for `restore`."""
         self.push()
         fill(self.device("remembered", self.layout.size), self.there["theta"])
 
     def restore(self):
+        """Put back the parameters that `remember` kept."""
         self.theta[...] = to_host(self.there["remembered"])
         self.ahead = False
 
@@ -208,7 +211,8 @@ class Plan(_plan.Plan):
 
 
 def _multiprocessors():
-    return cuda.get_current_device().MULTIPROCESSOR_COUNT
+    # the simulator runs blocks one after another: they cannot meet
+    return 1 if SIMULATED else cuda.get_current_device().MULTIPROCESSOR_COUNT
 
 
 def make_plan(layout, theta, batch, threads, gradient=False, drops=False):

@@ -4,27 +4,13 @@ Which units a sample loses is a pure function of (seed, epoch, layer, the sample
 stored, and the backward pass draws the same numbers again.
 """
 
-import numpy as np
-
-from ..cpu.dropout import STREAM
 from ..formulas import CHANCE_BITS
+from ..randomness import DROPOUT
 from .formulas import formulas_of
 from .launch import operand, place, plane, run
 from .primitives import global_at
-from .rng import mix
+from .rng import layer_key, stream_key
 from .toolchain import device, for_each_real, kernel
-
-
-@device
-def epoch_key(seed, epoch):
-    """What all masks of an epoch are drawn from."""
-    return mix(mix(np.uint64(seed) ^ np.uint64(STREAM)) ^ np.uint64(epoch))
-
-
-@device
-def layer_key(key, layer):
-    """What the masks before one layer are drawn from."""
-    return np.int64(mix(np.uint64(key) + np.uint64(layer)) >> np.uint64(32))
 
 
 @for_each_real
@@ -50,7 +36,7 @@ def dropout_of(real):
     def drop(threshold, seed, epoch, layer, first, rows, columns, a, rs_a, cs_a, out, rs_out, cs_out):
         i, j = place()
         if i < rows and j < columns:
-            key, value = layer_key(epoch_key(seed, epoch), layer), global_at(a, real)[i * rs_a + j * cs_a]
+            key, value = layer_key(stream_key(seed, DROPOUT, epoch), layer), global_at(a, real)[i * rs_a + j * cs_a]
             global_at(out, real)[i * rs_out + j * cs_out] = dropped(key, threshold, first + i, j, value)
 
     return drop

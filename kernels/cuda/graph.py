@@ -10,15 +10,15 @@ import numpy as np
 
 from .. import plan as _plan
 from ..formulas import ADAM, LINEAR, RMSPROP, SOFTMAX
+from ..randomness import DROPOUT, SHUFFLE
 from .activations import backward_of, softmax_of, warps
-from .dropout import dropped_of, layer_key
-from .dropout import epoch_key as dropout_key
+from .dropout import dropped_of
 from .launch import THREADS, line, place, plane, run
 from .losses import block_sum_of, queue_loss
 from .matmul import NOBODY, PLAIN, Side, multiply
 from .passes import row_at
 from .primitives import global_at, load4, shared_memory, sqrt, store4
-from .rng import epoch_key, half_bits
+from .rng import half_bits, layer_key, stream_key
 from .tile import ACTIVATE, SLOPE
 from .toolchain import cuda, device, for_each_real, kernel
 from .training import CLIP_TINY, FACTORS
@@ -41,7 +41,7 @@ def pick_of(real):
         index, row = first + s if first >= 0 else t[_plan.POSITION] * t[_plan.BATCH] + s, -1
         if index < t[_plan.ROWS]:
             left_bits, right_bits = half_bits(t[_plan.ROWS])
-            row = row_at(t, epoch_key(t[_plan.SEED], t[_plan.EPOCH]), index, left_bits, right_bits)
+            row = row_at(t, stream_key(t[_plan.SEED], SHUFFLE, t[_plan.EPOCH]), index, left_bits, right_bits)
         global_at(rows, np.int64)[s] = row
         columns, to, j = t[_plan.Y_COLUMNS], global_at(y, real) + s * t[_plan.Y_COLUMNS], 0
         source = global_at(t[_plan.Y], real) + max(row, 0) * columns
@@ -75,7 +75,7 @@ def gather_of(real):
                 shifts, scales = global_at(t[_plan.SHIFTS], real), global_at(t[_plan.SCALES], real)
                 value = (value - shifts[i]) * scales[i]
             if drops != 0:
-                word = layer_key(dropout_key(t[_plan.SEED], t[_plan.EPOCH]), 0)
+                word = layer_key(stream_key(t[_plan.SEED], DROPOUT, t[_plan.EPOCH]), 0)
                 value = dropped(word, drops, t[_plan.SEEN] + t[_plan.POSITION] * t[_plan.BATCH] + s, i, value)
         global_at(out, real)[s * features + i] = value
 
@@ -92,7 +92,7 @@ def drop_of(real):
         t = global_at(table, np.int64)
         s, j = place()
         if s < m and j < n:
-            word = layer_key(dropout_key(t[_plan.SEED], t[_plan.EPOCH]), layer)
+            word = layer_key(stream_key(t[_plan.SEED], DROPOUT, t[_plan.EPOCH]), layer)
             sample = t[_plan.SEEN] + t[_plan.POSITION] * t[_plan.BATCH] + s
             global_at(out, real)[s * n + j] = dropped(word, threshold, sample, j, global_at(a, real)[s * n + j])
 

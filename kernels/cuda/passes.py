@@ -11,10 +11,10 @@ from types import SimpleNamespace
 from .. import plan
 from ..formulas import LINEAR
 from .activations import any_activation_of
-from .dropout import dropped_of, layer_key
+from .dropout import dropped_of
 from .losses import any_loss_of
 from .primitives import exp, global_at, load4, quotient, store4
-from .rng import permuted
+from .rng import layer_key, permuted
 from .toolchain import device, for_each_real
 
 

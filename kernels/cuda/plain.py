@@ -7,6 +7,7 @@ round as on the device.
 import math
 import sys
 import threading
+import time
 
 import numpy as np
 
@@ -80,14 +81,18 @@ def quotient(a, b):
 
 
 def atomic_add_release(pointer, value):
+    cell = pointer._cell(0)
     with _lock:
-        old = pointer[0]
-        pointer[0] = old + value
+        old = pointer.dtype.type(cell.value)
+        cell.value = int(old + value)
         return old
 
 
 def load_acquire(pointer, value):
-    return pointer[0]
+    if threading.current_thread().abort:
+        raise RuntimeError("another thread has failed")
+    time.sleep(0)  # who waits lets the others go on
+    return pointer.dtype.type(pointer._cell(0).value)
 
 
 class _Warp:

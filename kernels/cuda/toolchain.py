@@ -1,4 +1,4 @@
-"""The one place that imports numba-cuda, and the decorators of every kernel and device function.
+"""The one place that imports what is public in numba-cuda, and the decorators of every kernel and device function.
 
 Kernels take addresses, strides and sizes as integers, and numbers in the dtype that they are made for: so each is
 compiled once for a dtype, whatever the arrays, and a launch has no array to describe.
@@ -16,6 +16,8 @@ if importlib.util.find_spec("numba_cuda") is None:
 
 from numba import cuda
 from numba.cuda import config
+
+from .cache import kept
 
 # True with NUMBA_ENABLE_CUDASIM=1: kernels are plain Python on arrays of NumPy, over the primitives of plain.py.
 SIMULATED = bool(config.ENABLE_CUDASIM)
@@ -56,7 +58,7 @@ def kernel(threads, roomy=False):
 
     def decorate(function):
         if not SIMULATED:
-            return cuda.jit(launch_bounds=(threads, 1) if roomy else threads, **GPU_KERNEL)(function)
+            return kept(cuda.jit(launch_bounds=(threads, 1) if roomy else threads, **GPU_KERNEL)(function))
         inner = cuda.jit(device=True)(function)
 
         @functools.wraps(function)

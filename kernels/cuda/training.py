@@ -10,10 +10,10 @@ import numpy as np
 
 from .. import plan
 from ..formulas import ADAM, LINEAR, RMSPROP, SGD, SOFTMAX
-from .dropout import epoch_key as dropout_key
+from ..randomness import DROPOUT, SHUFFLE
 from .passes import passes_of
 from .primitives import atomic_add_release, global_at, load_acquire, opaque, shared_memory, sqrt, warp_sum
-from .rng import epoch_key, half_bits
+from .rng import half_bits, stream_key
 from .toolchain import cuda, device, for_each_real, kernel
 from .updates import any_rule_of
 
@@ -153,7 +153,7 @@ def run_of(real, whole_grid):
         last = records + plan.RECORD * (layers - 1)
         epoch, position, step, fine = t[plan.EPOCH], t[plan.POSITION], 0, True
         left_bits, right_bits = half_bits(rows)
-        key, drop_key = epoch_key(t[plan.SEED], epoch), dropout_key(t[plan.SEED], epoch)
+        key, drop_key = stream_key(t[plan.SEED], SHUFFLE, epoch), stream_key(t[plan.SEED], DROPOUT, epoch)
         # one batch of all rows in their own order, none of it dropped, is brought together only once
         same = batch >= rows and t[plan.SHUFFLE] == 0 and records[plan.DROPS] == 0
         while step < steps and fine:
@@ -180,7 +180,6 @@ def run_of(real, whole_grid):
                     softmax(t, room, thread, threads, count)
                     turn = wait(meeting, turn)
                 write_out(t, room + last[plan.A_AT], last[plan.N_OUT], thread, threads, first, count)
-                turn = wait(meeting, turn)
             if flags & plan.WITH_LOSS != 0:
                 value = loss(t, r, room, thread, threads, first, count, key, left_bits, right_bits, mass)
                 value, turn = total(value, sums + warps, thread, threads, meeting, turn)
@@ -218,7 +217,7 @@ def run_of(real, whole_grid):
                 step, position = step + 1, position + 1
             if position * batch >= rows:
                 position, epoch = 0, epoch + 1
-                key, drop_key = epoch_key(t[plan.SEED], epoch), dropout_key(t[plan.SEED], epoch)
+                key, drop_key = stream_key(t[plan.SEED], SHUFFLE, epoch), stream_key(t[plan.SEED], DROPOUT, epoch)
         if thread == 0:
             t[plan.FINISHED] = step
         if not whole_grid:

@@ -1,0 +1,80 @@
+"""Randomness as a pure function of (seed, epoch, index): the same on any thread, machine or backend.
+
+The shuffle is a permutation that can be asked for one index: a Feistel network over the smallest power of two that
+holds the rows, walked again while it lands outside them (Black and Rogaway 2002). Nothing is stored or swapped.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+ROUNDS = 6  # four make a strong pseudorandom permutation (Luby and Rackoff 1988); two more for the cheap mixing below
+# Streams set the numbers of one use apart from those of another; not ints, for each of which Numba would compile anew
+SHUFFLE, DROPOUT = np.int64(0), np.int64(0x5851F42D4C957F2D)
+
+
+def make(jit):
+    """The functions, on integers of 64 bits, each compiled by the decorator `jit`.
+
+    Parameters
+    ----------
+    jit : callable
+        Decorator.
+
+    Returns
+    -------
+    namespace
+        `stream_key(seed, stream, epoch)`, an unsigned integer; `half_bits(rows)` and `permuted(key, index, rows,
+        left_bits, right_bits)`, the shuffle; `layer_key(key, layer)`, which dropout gives to `sample_word` of
+        `kernels.formulas`.
+    """
+
+    @jit
+    def mixed(x):
+        """A well-mixed 64-bit function of x: the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
+        x = np.uint64(x) + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+    @jit
+    def stream_key(seed, stream, epoch):
+        """What all numbers of a stream in an epoch are drawn from."""
+        return mixed(mixed(np.uint64(seed) ^ np.uint64(stream)) ^ np.uint64(epoch))
+
+    @jit
+    def layer_key(key, layer):
+        """What the masks before one layer are drawn from, of the key of an epoch."""
+        return np.int64(mixed(np.uint64(key) + np.uint64(layer)) >> np.uint64(32))
+
+    @jit
+    def half_bits(rows):
+        """Bits of the halves of the network over `rows` indices: (left, right)."""
+        bits = 2
+        while (1 << bits) < rows:
+            bits += 1
+        return bits // 2, bits - bits // 2
+
+    @jit
+    def scrambled(half, key, i):
+        x = (half + np.uint64(i + 1) * np.uint64(0x9E3779B97F4A7C15)) ^ key
+        x *= np.uint64(0xD6E8FEB86659FD93)
+        return x ^ (x >> np.uint64(32))
+
+    @jit
+    def permuted(key, index, rows, left_bits, right_bits):
+        """Where a permutation of range(rows), chosen by `key`, sends `index`."""
+        value = np.uint64(index)
+        left_size, right_size = np.uint64(left_bits), np.uint64(right_bits)
+        left_mask, right_mask = (np.uint64(1) << left_size) - np.uint64(1), (np.uint64(1) << right_size) - np.uint64(1)
+        limit = np.uint64(rows)
+        while True:
+            left, right = value >> right_size, value & right_mask
+            for i in range(0, ROUNDS, 2):
+                left ^= scrambled(right, key, i) & left_mask
+                right ^= scrambled(left, key, i + 1) & right_mask
+            value = (left << right_size) | right
+            if value < limit:
+                return np.int64(value)
+
+    return SimpleNamespace(stream_key=stream_key, layer_key=layer_key, half_bits=half_bits, permuted=permuted)

@@ -1,0 +1,77 @@
+"""A grid of several blocks in the simulator; `test_cuda.py` starts this file with NUMBA_ENABLE_CUDASIM=1."""
+
+import threading
+
+import grids
+import numpy as np
+import pytest
+from cuda_loop import assert_alike
+from nets import data, flat, pair
+from tolerance import assert_close
+
+import fastnn
+from fastnn.kernels.cuda import driver, training
+
+
+@pytest.fixture
+def blocks(monkeypatch):
+    """Gives the grid a number of blocks, of one warp each."""
+    grids.together(monkeypatch)
+
+    def give(number):
+        monkeypatch.setenv("FASTNN_CUDA_LOOP", "grid")
+        monkeypatch.setattr(driver, "THREADS", 32)
+        monkeypatch.setattr(driver, "_multiprocessors", lambda: number)
+
+    return give
+
+
+# more work than three warps take at once
+WIDE = dict(widths=(5, 18, 3), activations=("silu", "softmax"))
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_blocks_that_meet(number, blocks):
+    """Weights, two kinds of clipping, l2, dropout and a short last batch."""
+    blocks(number)
+    X, y = data(67, 5, 3)
+    w = np.linspace(0.5, 2.0, 67)
+
+    def make(device):
+        return pair(**WIDE, dtype="float64", device=device, drops=(0.1, 0.3))[0]
+
+    def fit(net):
+        if net.device == "cuda":
+            plan = driver.make_plan(net.layout, net.parameters, 50, 1, True)
+            assert plan.shape == (number, 32) and plan.parts == (1, 3, 3)[number - 1]
+        optimizer = fastnn.Adam(0.02, clip_value=0.01, clip_norm=0.02)
+        return net.fit(X, y, optimizer=optimizer, epochs=2, batch_size=50, sample_weight=w, l2=0.02)
+
+    assert_alike(make, fit, "float64")
+
+
+def test_passes_of_blocks_that_meet(blocks):
+    blocks(3)
+    net, twin, weights = pair(**WIDE, device="cuda")
+    X, y = data(50, 5, 3)
+    value, gradient = net.loss_and_gradient(X, y)
+    right, right_dX = twin.gradients(weights, X, y)
+    assert_close(value, twin.objective(weights, X, y), "sum", "float64")
+    parts = [part for slices in net.parameter_slices for part in slices]
+    assert_close(np.concatenate([gradient[part] for part in parts]), flat(right), "sum")
+    assert_close(net.input_gradient(X, y), right_dX, "sum")
+    assert_close(net.predict(X), twin.predict(weights, X), "sum")
+
+
+def test_blocks_that_do_not_meet_are_found_out(blocks, monkeypatch):
+    """The tests of several blocks rest on it."""
+    blocks(3)
+
+    def only_the_block(counter, turn):
+        threading.current_thread().syncthreads()
+        return turn
+
+    monkeypatch.setattr(training, "meet", only_the_block)
+    net, _, _ = pair(**WIDE, device="cuda")
+    with pytest.raises(AssertionError, match="a race"):
+        net.fit(*data(50, 5, 3), epochs=1)

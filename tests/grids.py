@@ -1,0 +1,127 @@
+"""Kernels in the simulator, with all blocks of a launch at once, and under watch.
+
+The simulator of numba-cuda runs one block after another, so that blocks which wait for one another wait for ever. Here
+every thread of every block is started, and whoever touches an element of memory is written down: between two meetings
+an element that one thread writes is no other's business, whatever the order in which they happened to run.
+"""
+
+import threading
+
+import numpy as np
+from numba.cuda.simulator import kernel as simulator
+
+from fastnn.kernels.cuda import plain
+
+PATIENCE = 60  # seconds that a thread waits for another
+MANY = object()  # readers
+
+
+class _Thread(simulator.BlockThread):
+    """A thread that counts its meetings, and whose failure ends all others."""
+
+    meetings = 0
+
+    def syncthreads(self):
+        self._manager.barrier.wait(PATIENCE)
+        self.meetings += 1
+
+    def run(self):
+        super().run()
+        if self.exception:
+            self._manager.grid.give_up(self)
+
+
+class _Grid:
+    """The threads of one launch."""
+
+    def __init__(self):
+        self.blocks, self.threads, self.failed, self.seen = [], [], None, {}
+        self.lock = threading.Lock()
+
+    def give_up(self, thread):
+        with self.lock:
+            self.failed = self.failed or thread
+        for other in self.threads:
+            other.abort = True
+        for block in self.blocks:
+            block.barrier.abort()
+            for warp in list(block.__dict__.get("warps", {}).values()):
+                warp.barrier.abort()
+
+    def touch(self, thread, address, writes):
+        """Fail if another thread wrote there, or reads what this one writes, since they last met."""
+        with self.lock:
+            place = address if _Block.meet else (thread._manager, address)
+            meetings, writer, reader = self.seen.get(place, (-1, None, None))
+            if meetings < thread.meetings:
+                writer = reader = None
+            late, foreign = meetings > thread.meetings, {None, thread}
+            if late or writer not in foreign or (writes and reader not in foreign):
+                there = [(tuple(each.blockIdx), tuple(each.threadIdx)) for each in (thread, writer) if each]
+                raise AssertionError(f"a race: {there} after {thread.meetings} meetings, writes={writes}, late={late}")
+            if writes:
+                writer = thread
+            else:
+                reader = thread if reader in foreign else MANY
+            self.seen[place] = thread.meetings, writer, reader
+
+    def run(self):
+        for thread in self.threads:
+            thread.start()
+        for thread in self.threads:
+            thread.join()
+        if self.failed:
+            error, trace = self.failed.exception
+            raise error.with_traceback(trace)
+
+
+class _Block(simulator.BlockManager):
+    """Gathers its threads; with the last block they start."""
+
+    grid, meet = None, True
+
+    def __init__(self, function, grid_dim, block_dim, debug):
+        super().__init__(function, grid_dim, block_dim, debug)
+        self.barrier = threading.Barrier(int(np.prod(block_dim)))
+
+    def run(self, grid_point, *args):
+        if not any(grid_point):
+            _Block.grid = _Grid()
+        self.grid = _Block.grid
+        self.grid.blocks.append(self)
+        for place in np.ndindex(*self._block_dim):
+            thread = _Thread(lambda: self._f(*args), self, grid_point, place, self._debug)
+            self.grid.threads.append(thread)
+        if all(at == end - 1 for at, end in zip(grid_point, self._grid_dim, strict=True)):
+            self.grid.run()
+
+
+def together(monkeypatch, meet=True):
+    """From now on all blocks of a launch run at once, and under watch.
+
+    Where they never `meet`, each block is watched by itself: what orders their accesses is not seen here.
+    """
+
+    class Watched(plain.Pointer):
+        """A pointer that tells who touches what; atomic operations pass it by."""
+
+        __slots__ = ()
+
+        def __add__(self, elements):
+            return Watched(self.address + int(elements) * self.dtype.itemsize, self.dtype, self.owner)
+
+        def _told(self, i, writes):
+            thread = threading.current_thread()
+            thread._manager.grid.touch(thread, self.address + int(i) * self.dtype.itemsize, writes)
+
+        def __getitem__(self, i):
+            self._told(i, False)
+            return super().__getitem__(i)
+
+        def __setitem__(self, i, value):
+            self._told(i, True)
+            super().__setitem__(i, value)
+
+    monkeypatch.setattr(_Block, "meet", meet)
+    monkeypatch.setattr(simulator, "BlockManager", _Block)
+    monkeypatch.setattr(plain, "Pointer", Watched)
