@@ -5,6 +5,7 @@ from ._version import __version__
 from .backends import get_num_threads, set_num_threads
 from .callbacks import Callback, EarlyStopping, ReduceLROnPlateau
 from .checkpoint import Checkpoint
+from .devices import measure_devices
 from .environment import show_versions, warmup
 from .errors import DivergedError, NotBuiltError
 from .history import History
@@ -45,6 +46,7 @@ __all__ = [
     "apply",
     "get_num_threads",
     "load",
+    "measure_devices",
     "plot",
     "set_num_threads",
     "show_versions",

@@ -2,6 +2,7 @@
 
 python -m fastnn            the run
 python -m fastnn bench      how fast this machine trains, in under a minute
+python -m fastnn devices    measure from where on nets with device="auto" take the GPU; takes minutes
 python -m fastnn warmup     only compile the kernels into the cache, for images and clusters
 """
 
@@ -85,18 +86,29 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="python -m fastnn", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", nargs="?", choices=("run", "bench", "warmup"), default="run", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "command", nargs="?", choices=("run", "bench", "devices", "warmup"), default="run", help=argparse.SUPPRESS
+    )
     parser.add_argument("--dtype", choices=("float32", "float64"), help="with warmup: this one (default: both)")
     parser.add_argument("--output", type=Path, default=Path("."), help="folder for the plots (default: this one)")
     parser.add_argument("--epochs", type=int, default=100, help="epochs of both nets on the digits (default: 100)")
     parser.add_argument("--threads", type=int, help="threads that may take part (default: all cores)")
-    parser.add_argument("--json", action="store_true", help="with bench: the numbers as JSON, not as a table")
+    parser.add_argument("--json", action="store_true", help="with bench and devices: JSON instead of a table")
     options = parser.parse_args(arguments)
     if options.command == "bench":
         from . import bench
 
         result = bench.run(options.threads)
         print(json.dumps(result, indent=1) if options.json else bench.table(result))
+        return 0
+    if options.command == "devices":
+        try:
+            result = fastnn.measure_devices(progress=not options.json)
+        except (ImportError, OSError, RuntimeError) as error:
+            print(error, file=sys.stderr)
+            return 1
+        if options.json:
+            print(json.dumps(result, indent=1))
         return 0
     if options.command == "warmup":
         fastnn.warmup(options.dtype or ("float32", "float64"))

@@ -1,5 +1,6 @@
 """The one door from the model layer to the kernels."""
 
+import functools
 import os
 
 import numpy as np
@@ -13,7 +14,7 @@ Floats = annotations.Floats
 Integers = annotations.Integers
 ACTIVATIONS, LOSSES = formulas.ACTIVATIONS, formulas.LOSSES
 DEFAULT_ALPHA = formulas.DEFAULT_ALPHA
-COMPILED = options.COMPILED
+COMPILED, cache_folder = options.COMPILED, options.cache_folder
 predict_rows = cpu.predict_rows
 matmul, work_size, multiply_add = cpu.matmul, cpu.work_size, peak.multiply_add
 WRITE_OUTPUT, WITH_LOSS, WITH_GRADIENT = plan.WRITE_OUTPUT, plan.WITH_LOSS, plan.WITH_GRADIENT
@@ -78,8 +79,27 @@ def real(name):
 
 def check_device(device):
     """Refuse what is not built."""
-    if device not in ("cpu", "cuda"):
-        raise must_be("device", "'cpu' or 'cuda'", device)
+    if device not in ("cpu", "cuda", "auto"):
+        raise must_be("device", "'cpu', 'cuda' or 'auto'", device)
+
+
+def check_gpu():
+    """Raise ImportError or RuntimeError, which say what is missing, where kernels cannot run on a GPU."""
+    cuda.check()
+
+
+def gpu_works():
+    """Whether kernels can run on a GPU here; not in a process forked from one that found out."""
+    return _where_it_works() == os.getpid()
+
+
+@functools.cache
+def _where_it_works():
+    try:
+        check_gpu()
+    except (ImportError, RuntimeError):
+        return None
+    return os.getpid()
 
 
 def make_plan(device, *arguments):
@@ -112,6 +132,11 @@ def divide_columns(array, divisors):
 
 def _home(made):
     return cpu if type(made) is plan.Plan else cuda
+
+
+def device_of(made):
+    """The device of a plan, "cpu" or "cuda"."""
+    return "cpu" if _home(made) is cpu else "cuda"
 
 
 def execute(made):

@@ -1,6 +1,5 @@
 """What this installation runs on, and compiling ahead of time."""
 
-import ctypes
 import platform
 from collections.abc import Sequence
 from importlib import metadata
@@ -8,33 +7,9 @@ from importlib import metadata
 import numpy as np
 from numpy.typing import DTypeLike
 
-from . import backends
+from . import backends, devices
 from ._version import __version__
 from .errors import must_be
-
-
-def _processor():
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _gpu():
-    """Name of the first NVIDIA GPU that the driver shows, or None."""
-    for name in ("libcuda.so.1", "nvcuda.dll"):
-        try:
-            driver = ctypes.CDLL(name)
-        except OSError:
-            continue
-        label = ctypes.create_string_buffer(100)
-        if driver.cuInit(0) == 0 and driver.cuDeviceGetName(label, 100, 0) == 0:
-            return label.value.decode()
-    return None
 
 
 def _installed(package):
@@ -46,15 +21,17 @@ def _installed(package):
 
 def facts():
     """What `show_versions` prints, as (name, value) pairs."""
+    card, missing = devices.gpu()
     return [
         ("fastnn", __version__),
         ("Python", platform.python_version()),
         *[(name, _installed(name)) for name in ("numpy", "numba", "llvmlite")],
         ("system", platform.platform()),
-        ("processor", _processor()),
+        ("processor", devices.processor()),
         *backends.cpu_facts(),
-        ("GPU", _gpu() or "none found"),
+        ("GPU", card or f"none found: {missing}"),
         ("numba-cuda", _installed("numba-cuda")),
+        ("device='auto'", devices.told()),
     ]
 
 

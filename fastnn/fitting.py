@@ -103,6 +103,7 @@ class Run:
         self.by_epoch = bool(measures) or any(callbacks.overrides(hook, "epoch") for hook in hooks)
         self.step_seconds = plan["BATCH"] * plan.layout.flops_per_sample() / _GUESSED_FLOPS
         self.rates = np.zeros(1)
+        history.device = backends.device_of(plan)
         self._start(plan["STEP"], plan["EPOCH"])
         backends.execute(plan)  # compiles, or loads what was compiled, outside the measured time
 
@@ -296,6 +297,7 @@ class Stream(Run):
             plan.reals[backends.real(name)] = self.plan.reals[backends.real(name)]
         plan.set(COMMAND=backends.TRAIN, RATES=self.rates)
         self.plan, self.batch = plan, rows
+        self.history.device = backends.device_of(plan)
 
     def _finish_epoch(self):
         plan, history, at = self.plan, self.history, self.history.epochs

@@ -39,6 +39,8 @@ class History:
         Epochs completed.
     steps : int
         Parameter updates made.
+    device : str or None
+        Where the steps were made, "cpu" or "cuda": with device="auto" the net chose it. None before the first.
     seconds : float
         Time spent in training, without compilation.
     """
@@ -48,6 +50,7 @@ class History:
         self._loss, self._elapsed, self._rates = (np.zeros(epochs) for _ in range(3))
         self._validation, self._metrics = [], {}
         self.best_epoch: int | None = None
+        self.device: str | None = None
         self.epochs, self.steps, self.seconds = 0, 0, 0.0
 
     @property

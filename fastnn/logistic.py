@@ -18,7 +18,7 @@ class LogisticRegression(Sequential):
     dtype : str or dtype
         float32 or float64.
     device : str
-        "cpu" or "cuda", as for `Sequential`.
+        "cpu", "cuda" or "auto", as for `Sequential`.
     seed : int
         Shuffling.
     standardize : bool

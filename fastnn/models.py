@@ -44,7 +44,10 @@ class Sequential(Planner):
         used in place, without a copy, where it is in the net's dtype with consecutive columns; other float32, float64,
         bool and integer arrays are converted on the GPU. Targets and weights are checked on the host, and so are
         brought there and back; standardize=True copies X there once to learn from it. What was queued on the GPU
-        before, on any stream, is waited for, and results are complete when they are given.
+        before, on any stream, is waited for, and results are complete when they are given. "auto" takes the GPU for
+        data that are there, and for work from which on it won wherever it was measured on this machine, by
+        `fastnn.measure_devices()` or `python -m fastnn devices`; else the CPU, as for functions of your own.
+        `history.device` tells which it was. On the two devices rounding differs.
     seed : int
         Starting values, shuffling: the same seed gives the same bits, on any number of threads.
     huber_delta : float
@@ -231,7 +234,7 @@ class Sequential(Planner):
         if len(X) <= FEW_ROWS and type(X) is np.ndarray:
             inference.run(inference.freeze(self.layout, self._asked()), X, out)
             return out
-        plan = self._plan(len(X), threads, backends.WRITE_OUTPUT)
+        plan = self._plan(len(X), threads, backends.WRITE_OUTPUT, arrays.on_gpu(X))
         plan.data(X)
         plan.set(OUT=out, OUT_STRIDE=out.shape[1])
         run_pass(plan)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import arrays, backends, standardization, validation
+from . import arrays, backends, devices, standardization, validation
 from .net import FUSED, Net
 
 
@@ -25,11 +25,14 @@ class Planner(Net):
     def _scales_targets(self):
         return self.loss not in FUSED and self.dense[-1].activation == "linear"
 
-    def _plan(self, batch, threads, flags, drops=False):
-        """A plan of this net for `batch` rows at a time."""
+    def _plan(self, batch, threads, flags, on_gpu=False, training=False):
+        """A plan of this net for `batch` rows at a time, which are on the GPU already or not."""
+        custom = isinstance(self.loss, tuple) or any(isinstance(layer.activation, tuple) for layer in self.dense)
+        work, kind = batch * self.layout.flops_per_sample(), "step" if training else "prediction"
+        device = devices.chosen(self.device, work, kind, self.dtype, on_gpu, custom)
         gradient = bool(flags & backends.WITH_GRADIENT)
         parameters = self._asked() if flags & backends.WRITE_OUTPUT else self.parameters
-        plan = backends.make_plan(self.device, self.layout, parameters, batch, threads, gradient, drops)
+        plan = backends.make_plan(device, self.layout, parameters, batch, threads, gradient, training)
         plan.set(COMMAND=backends.PASS, FLAGS=flags)
         backends.set_loss(plan, self.loss, self.huber_delta, self.loss in FUSED)
         return plan
@@ -50,6 +53,8 @@ class Planner(Net):
             shifts, scales = learned.mean.astype(self.dtype), (1 / learned.std).astype(self.dtype)
             if self._scales_targets:
                 y = standardization.scaled_targets(learned, y)
+        if backends.device_of(plan) == "cpu":
+            X = np.asarray(X)  # a batch of the GPU after others of the host, where the net may choose
         plan.data(X, y, weights, labels)
         plan.visit(shuffle, shifts, scales)
 
@@ -72,7 +77,8 @@ class Planner(Net):
 
     def _loss_plan(self, X, y, labels, weights, threads=None):
         """A plan for the loss of these rows, whatever the parameters are when it is carried out."""
-        plan = self._plan(len(X), backends.thread_count("threads", threads), backends.WITH_LOSS)
+        threads = backends.thread_count("threads", threads)
+        plan = self._plan(len(X), threads, backends.WITH_LOSS, arrays.on_gpu(X))
         self._give(plan, X, y, labels, weights)
         return plan
 
@@ -80,6 +86,6 @@ class Planner(Net):
         self._must_be_built()
         X, y, labels, weights = self._data(X, y, sample_weight)
         flags |= backends.WITH_LOSS | backends.WITH_GRADIENT
-        plan = self._plan(len(X), backends.thread_count("threads", threads), flags)
+        plan = self._plan(len(X), backends.thread_count("threads", threads), flags, arrays.on_gpu(X))
         self._give(plan, X, y, labels, weights)
         return plan

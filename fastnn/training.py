@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import backends, batches, callbacks, checkpoint, metrics, progress, validation
+from . import arrays, backends, batches, callbacks, checkpoint, metrics, progress, validation
 from .errors import described, must_be
 from .fitting import Measures, Run, Stream
 from .history import History
@@ -47,11 +47,12 @@ def fit(net, X, y, **settings):
             saved.restore_net(net)
         others = optimizer, epochs, history, hooks, measures
         if source is None:
-            plan = _plan(net, batch, optimizer, l2, threads, data, shuffle and batch < rows)
+            plan = _plan_for(net, batch, optimizer, l2, threads, data, shuffle and batch < rows)
             run = Run(net, plan, *others)
         else:
             batch = batch if saved is None else saved.facts["batch"]
-            run = Stream(net, source, lambda rows: _plan(net, rows, optimizer, l2, threads), batch, *others)
+            on_gpu = arrays.on_gpu(data[0])
+            run = Stream(net, source, lambda rows: _plan(net, rows, optimizer, l2, threads, on_gpu), batch, *others)
         if saved is not None:
             saved.restore_run(run)
         run.call("begin")
@@ -68,7 +69,7 @@ def partial_fit(net, X, y, optimizer, sample_weight, l2, threads):
     data = net._data(X, y, sample_weight)
     net._learn(*data[:2])
     history = History(1)
-    plan = _plan(net, len(data[0]), optimizer, l2, threads, data)
+    plan = _plan_for(net, len(data[0]), optimizer, l2, threads, data)
     Run(net, plan, optimizer, 1, history).train(progress.Silent())
     return float(history.loss[0])
 
@@ -92,12 +93,17 @@ def _source(net, X, epochs, settings):
     return source
 
 
-def _plan(net, batch, optimizer, l2, threads, data=None, shuffle=False):
-    """A plan of steps of `batch` rows."""
-    plan = net._plan(batch, threads, backends.WITH_LOSS | backends.WITH_GRADIENT, drops=True)
-    if data is not None:
-        net._give(plan, *data, shuffle)
+def _plan(net, batch, optimizer, l2, threads, on_gpu):
+    """A plan of steps of `batch` rows, without data."""
+    plan = net._plan(batch, threads, backends.WITH_LOSS | backends.WITH_GRADIENT, on_gpu, training=True)
     net._prepare(plan, optimizer, l2)
+    return plan
+
+
+def _plan_for(net, batch, optimizer, l2, threads, data, shuffle=False):
+    """A plan of steps of `batch` rows of these data."""
+    plan = _plan(net, batch, optimizer, l2, threads, arrays.on_gpu(data[0]))
+    net._give(plan, *data, shuffle)
     return plan
 
 

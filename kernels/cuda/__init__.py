@@ -16,6 +16,7 @@ _HOMES = {
     "activation_backward": "activations",
     "activation_forward": "activations",
     "adam_update": "updates",
+    "check": "toolchain",
     "dense_backward": "dense",
     "dense_forward": "dense",
     "divide": "arrays",
