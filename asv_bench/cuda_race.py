@@ -29,7 +29,7 @@ import cuda_products
 import cuda_report
 import peers
 import report
-from cuda_racers import KINDS, PRECISIONS, RACED, TOYS
+from cuda_racers import KINDS, LOOPS, PRECISIONS, RACED, TOYS
 from peers import say
 from workers import Worker, WorkerError
 
@@ -42,6 +42,10 @@ LONG = 4e6  # microseconds of all rounds of a library in a row, after which it h
 SLACK = {"float32": 1.0, "tf32": 10.0, "bf16": 50.0}  # of the losses that must agree
 LOW_PRECISION = "4x1024"  # the net whose larger batches are raced in tf32 and bf16, too
 LEAST_BATCH = 8192
+LOOPED = (
+    "2x64",
+    "3x256",
+)  # the nets whose batches up to this are raced by each loop: between them stand the thresholds
 SAID_BY_CARD = ("driver_version", "memory.total", "clocks.sm", "clocks.mem", "temperature.gpu", "power.draw")
 
 
@@ -77,6 +81,7 @@ class Race:
             "rounds": options.rounds,
             "versions": {"python": platform.python_version()} | {name: peers.installed(name) for name in PACKAGES},
             "training": [],
+            "loops": [],
             "products": [],
             "launches": {},
             "bandwidth": None,
@@ -96,6 +101,9 @@ class Race:
                 self.multiply(n, precision)
         self.whole("launches")
         self.whole("bandwidth")
+        for name, work in works.items():
+            if self.options.toy or work.label in LOOPED and work.batch <= LEAST_BATCH:
+                self.train(name, "float32", list(LOOPS), "loops")
         largest = [
             name
             for name, work in works.items()
@@ -159,16 +167,17 @@ class Race:
         except WorkerError as error:
             self.result["failed"].append(f"warming up: {last_line(error)}")
 
-    def train(self, name, precision, libraries):
+    def train(self, name, precision, libraries, where="training"):
         """Time some libraries in one workload: a new row, or more of one that is there."""
         full = name if precision == "float32" else f"{name}, {precision}"
+        full = full if where == "training" else f"{full}, {where}"
         if not libraries or not self.begins(full if len(libraries) > 1 else f"{full}, {libraries[0]}"):
             return
-        rows = [row for row in self.result["training"] if (row["name"], row["precision"]) == (name, precision)]
+        rows = [row for row in self.result[where] if (row["name"], row["precision"]) == (name, precision)]
         row = rows[0] if rows else {"name": name, "precision": precision, "libraries": {}}
         entries = row["libraries"]
         if not rows:
-            self.result["training"].append(row)
+            self.result[where].append(row)
         say(full)
         for library in libraries:
             entries[library] = self.entered(library, name, precision)

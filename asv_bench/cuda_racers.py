@@ -6,6 +6,7 @@ CPU, what would be captured as it is.
 """
 
 import gc
+import os
 from contextlib import nullcontext
 
 import racers
@@ -68,6 +69,23 @@ class Cuda(_Raced, racers.Fastnn):
         except (ImportError, RuntimeError, TypeError, ValueError) as error:
             raise LeftOut(f"{type(error).__name__}: {error}") from None
         self.net.set_weights(here.get_weights())
+
+
+def _by(loop):
+    """fastnn on the GPU by one of its loops, whatever the plan would take."""
+
+    class ByLoop(Cuda):
+        def __init__(self, *arguments):
+            os.environ["FASTNN_CUDA_LOOP"] = loop
+            super().__init__(*arguments)
+            from fastnn.kernels import cuda
+
+            try:
+                cuda.make_plan(self.net.layout, self.net.parameters, self.work.batch or self.work.rows, 1, True)
+            except ValueError as error:
+                raise LeftOut(str(error)) from None
+
+    return ByLoop
 
 
 class Torch(_Raced, racers.Torch):
@@ -173,6 +191,7 @@ class Compile(Torch):
         self.step = step
 
 
+LOOPS = {f"fastnn, {loop}": _by(loop) for loop in ("block", "grid", "graph")}
 KINDS = {"fastnn": Cuda, "fastnn on the CPU": Cpu, "torch": Torch, "torch graph": Graph, "torch.compile": Compile}
 
 
@@ -182,7 +201,7 @@ class Library:
     def __init__(self, library, threads, toy):
         if library.startswith("torch"):
             need("torch")
-        self.kind, self.threads, self.toy, self.racer = KINDS[library], threads, toy, None
+        self.kind, self.threads, self.toy, self.racer = (KINDS | LOOPS)[library], threads, toy, None
 
     def enter(self, workload, precision):
         """None, or why it does not take part."""

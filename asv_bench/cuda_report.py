@@ -8,6 +8,9 @@ TITLES = {
     "torch": "torch eager",
     "torch.compile": "torch.compile",
     "torch graph": "torch, graph by hand",
+    "fastnn, block": "one block",
+    "fastnn, grid": "a grid",
+    "fastnn, graph": "a graph",
 }
 # TFLOP/s without sparsity and GB/s, by NVIDIA's datasheets of the SXM parts
 DATASHEETS = {
@@ -83,6 +86,7 @@ def markdown(result):
     parts = [_conditions(result)]
     for title, rows, make in (
         ("### Training on the GPU", result["training"], _training),
+        ("### The loops of fastnn, by which the plan's thresholds are set", result.get("loops"), _training),
         ("### Products on the GPU", result["products"], lambda rows: _products(result)),
     ):
         if rows:

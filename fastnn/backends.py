@@ -83,6 +83,14 @@ def check_device(device):
         raise must_be("device", "'cpu', 'cuda' or 'auto'", device)
 
 
+def check_precision(precision, device, dtype):
+    """Refuse what no device computes with."""
+    if precision not in cuda.PRECISIONS:
+        raise must_be("precision", "'float32', 'tf32' or 'bf16'", precision)
+    if precision != "float32" and (device == "cpu" or dtype != np.float32):
+        raise must_be("precision", f"'float32' for a net of {dtype} with device={device!r}", precision)
+
+
 def check_gpu():
     """Raise ImportError or RuntimeError, which say what is missing, where kernels cannot run on a GPU."""
     cuda.check()
@@ -102,9 +110,9 @@ def _where_it_works():
     return os.getpid()
 
 
-def make_plan(device, *arguments):
-    """A plan of the kernels of a device, by the arguments of their `make_plan`."""
-    return (cuda if device == "cuda" else cpu).make_plan(*arguments)
+def make_plan(device, precision, *arguments):
+    """A plan of the kernels of a device, by the arguments of their `make_plan`; `precision` is for a GPU."""
+    return cuda.make_plan(*arguments, precision) if device == "cuda" else cpu.make_plan(*arguments)
 
 
 def rows(array, dtype):

@@ -23,6 +23,8 @@ class LogisticRegression(Sequential):
         Shuffling.
     standardize : bool
         Bring features to mean 0 and standard deviation 1, as `Sequential` does.
+    precision : str
+        "float32", "tf32" or "bf16", as for `Sequential`.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class LogisticRegression(Sequential):
         device: str = "cpu",
         seed: int = 0,
         standardize: bool = False,
+        precision: str = "float32",
     ) -> None:
         self.n_classes = size("n_classes", n_classes)
         if self.n_classes < 2:
@@ -41,4 +44,4 @@ class LogisticRegression(Sequential):
             if self.n_classes == 2
             else Dense(self.n_classes, "softmax", kernel_initializer="zeros")
         )
-        super().__init__([layer], dtype=dtype, device=device, seed=seed, standardize=standardize)
+        super().__init__([layer], dtype=dtype, device=device, seed=seed, standardize=standardize, precision=precision)

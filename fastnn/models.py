@@ -56,6 +56,10 @@ class Sequential(Planner):
         Bring features to mean 0 and standard deviation 1, by what the first fit finds in its training data; and so the
         targets of a regression whose last layer is linear, so that losses are those of standardised targets. Kept in
         `standardization` and folded into the weights for prediction, which takes and gives numbers as they are.
+    precision : str
+        What a GPU may round the operands of the products of large nets to: "float32" for not at all; "tf32" (10 bits
+        of mantissa) or "bf16" (7 bits), both summed in float32, for its tensor cores. Parameters, activations and all
+        other arithmetic stay float32.
 
     Raises
     ------

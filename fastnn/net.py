@@ -30,6 +30,7 @@ class Net:
         seed: int = 0,
         huber_delta: float = 1.0,
         standardize: bool = False,
+        precision: str = "float32",
     ) -> None:
         accepted = "a list of fastnn.Dense, with at most one fastnn.Dropout before each"
         if not isinstance(layers, list | tuple) or not all(isinstance(layer, Dense | Dropout) for layer in layers):
@@ -65,6 +66,8 @@ class Net:
             raise must_be("dtype", "'float32' or 'float64'", dtype)
         backends.check_device(device)
         self.device = device
+        backends.check_precision(precision, device, self.dtype)
+        self.precision = precision
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
             raise must_be("seed", "a non-negative int below 2**63", seed, TypeError)
         if not 0 <= seed < 1 << 63:

@@ -32,7 +32,8 @@ class Planner(Net):
         device = devices.chosen(self.device, work, kind, self.dtype, on_gpu, custom)
         gradient = bool(flags & backends.WITH_GRADIENT)
         parameters = self._asked() if flags & backends.WRITE_OUTPUT else self.parameters
-        plan = backends.make_plan(device, self.layout, parameters, batch, threads, gradient, training)
+        sizes = self.layout, parameters, batch, threads, gradient, training
+        plan = backends.make_plan(device, self.precision, *sizes)
         plan.set(COMMAND=backends.PASS, FLAGS=flags)
         backends.set_loss(plan, self.loss, self.huber_delta, self.loss in FUSED)
         return plan

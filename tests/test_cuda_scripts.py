@@ -108,6 +108,8 @@ def test_the_race_runs_at_toy_sizes(tmp_path):
     for row in plain:
         for library, entry in row["libraries"].items():
             assert "us" in entry or library.startswith("torch") and "left_out" in entry, (row["name"], library, entry)
+    assert len(result["loops"]) == 2
+    assert all("us" in entry for row in result["loops"] for entry in row["libraries"].values())
     for row in result["products"]:
         assert "failed" not in row["libraries"]["fastnn"]
         assert row["precision"] != "float32" or row["libraries"]["fastnn"]["error"] < 1e-5
@@ -162,6 +164,7 @@ def test_what_there_was_no_time_for_is_said(raced):
     result = result_of(raced, seconds=0.0)
     assert not result["training"] and not result["products"]
     assert set(raced.RACED) < set(result["missing"]) and "tf32 1024" in result["missing"]
+    assert any(name.endswith(", loops") for name in result["missing"])
     assert "Not measured, for want of time: logistic" in raced.cuda_report.markdown(result)
 
 

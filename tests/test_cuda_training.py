@@ -67,6 +67,21 @@ def test_every_loop_gives_the_same_net(monkeypatch, dtype):
         assert_same_net(*both, what=loop)
 
 
+@pytest.mark.parametrize(("precision", "rounding"), [("tf32", 2**-11), ("bf16", 2**-8)])
+def test_a_precision_rounds_operands_and_nothing_else(precision, rounding, monkeypatch):
+    monkeypatch.setenv("FASTNN_CUDA_LOOP", "graph")
+    widths, activations, loss, rows, batch = ((9, 9, 9), ("tanh", "softmax"), "cross_entropy", 9, 9)
+    if not SIMULATED:
+        widths, activations, loss, rows, batch = LARGE_SIZES[4]
+    exact, rounded = (two_nets(widths, activations, loss, precision=p)[1] for p in ("float32", precision))
+    X, y = nets.data(rows, widths[0], widths[-1], loss, "float32")
+    start = np.array(exact.parameters)
+    for net in (exact, rounded):
+        net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=1, batch_size=batch)
+    way, error = exact.parameters - start, exact.parameters - rounded.parameters
+    assert 0 < np.linalg.norm(error) < 8 * rounding * np.linalg.norm(way)
+
+
 @pytest.mark.parametrize("name", nets.OPTIMIZERS)
 def test_every_optimizer(name):
     widths, activations, loss, rows, batch = SIZES[0] if SIMULATED else LARGE_SIZES[1]

@@ -12,6 +12,7 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
+PRECISIONS = "float32", "tf32", "bf16"  # what tensor cores round the operands of products to
 _HOMES = {
     "activation_backward": "activations",
     "activation_forward": "activations",

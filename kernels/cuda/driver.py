@@ -39,11 +39,12 @@ class Plan(_plan.Plan):
     `loop` is "block", "grid" or "graph", by size, or by the environment variable FASTNN_CUDA_LOOP.
     """
 
-    def __init__(self, layout, theta, batch, gradient, drops, loop=None):
+    def __init__(self, layout, theta, batch, gradient, drops, precision="float32", loop=None):
         if any(record[_plan.ACTIVATION] == CUSTOM for record in layout.records):
             raise ValueError("activation must be one of fastnn's own on a GPU; got functions of your own")
         self.layout, self.theta, self.dtype = layout, theta, theta.dtype
         self.threads, self.kept, self._new, self.there, self.recording = 1, {}, set(), {}, None
+        self.precision = precision
         self.ahead = False  # whether the device has parameters and state that the host lacks
         self.table = np.zeros(_plan.HEADER + layout.records.size, np.int64)
         self.reals = np.zeros(_plan.ALPHAS + len(layout.units))
@@ -215,7 +216,7 @@ def _multiprocessors():
     return 1 if SIMULATED else cuda.get_current_device().MULTIPROCESSOR_COUNT
 
 
-def make_plan(layout, theta, batch, threads, gradient=False, drops=False):
+def make_plan(layout, theta, batch, threads, gradient=False, drops=False, precision="float32"):
     """A plan for rows of `batch` at a time on the current GPU.
 
     Parameters
@@ -232,6 +233,8 @@ def make_plan(layout, theta, batch, threads, gradient=False, drops=False):
         Whether gradients are wanted.
     drops : bool
         Whether the inputs of layers are dropped as the layout says.
+    precision : str
+        "float32", "tf32" or "bf16", for the products of large nets, as `matmul` says.
 
     Returns
     -------
@@ -239,7 +242,7 @@ def make_plan(layout, theta, batch, threads, gradient=False, drops=False):
         The tables; name the rows with `data`, the task with `set`.
     """
     check()
-    return Plan(layout, theta, batch if gradient else min(batch, FEW_ROWS), gradient, drops)
+    return Plan(layout, theta, batch if gradient else min(batch, FEW_ROWS), gradient, drops, precision)
 
 
 def execute(plan):

@@ -6,6 +6,8 @@ serves every step. Samples are rows, as users have them. A short last batch is f
 weight.
 """
 
+import functools
+
 import numpy as np
 
 from .. import plan as _plan
@@ -242,6 +244,11 @@ def advance_of(real):
     return advance
 
 
+def _product(plan, stream):
+    """`multiply` as a plan wants it."""
+    return functools.partial(multiply, plan.dtype.type, stream, precision=plan.precision)
+
+
 def blocks_of(size):
     """Blocks of a pass over a flat vector of parameters."""
     return line(size // 4)[0]
@@ -315,6 +322,7 @@ def _rows(plan, stream, first, count):
 def _forward(plan, stream, first, count, x):
     """Queue the layers; gives the inputs of each, and the outputs of the last."""
     real, size, flags, inputs = plan.dtype.type, plan.dtype.itemsize, plan["FLAGS"], []
+    product = _product(plan, stream)
     for index, record in enumerate(plan.records):
         n_in, n_out, code = (int(record[field]) for field in (_plan.N_IN, _plan.N_OUT, _plan.ACTIVATION))
         a, z = (Side(plan.within(record[at]), n_out, 1) for at in (_plan.A_AT, _plan.Z_AT))
@@ -328,7 +336,7 @@ def _forward(plan, stream, first, count, x):
         W, b = (plan.address("theta") + int(record[at]) * size for at in (_plan.W_AT, _plan.B_AT))
         then = ACTIVATE, LINEAR if code == SOFTMAX else code, plan.layout.alphas[index]
         sizes, kept = (count, n_out, n_in), NOBODY if z == a else z
-        multiply(real, stream, sizes, x, Side(W, n_in, 1).turned(), a, then, Side(b, 0, 1), kept)
+        product(sizes, x, Side(W, n_in, 1).turned(), a, then, Side(b, 0, 1), kept)
         if code == SOFTMAX:
             run(softmax_of(real), warps(count), stream, count, n_out, *a, *a)
         x = a
@@ -341,13 +349,13 @@ def _forward(plan, stream, first, count, x):
 
 def _backward(plan, stream, first, count, inputs, delta):
     """Queue the gradient by the parameters, and by the inputs where it is wanted."""
-    real, size = plan.dtype.type, plan.dtype.itemsize
+    product, size = _product(plan, stream), plan.dtype.itemsize
     theta, grad = plan.address("theta"), plan.address("GRADIENTS")
     for index in range(len(plan.records) - 1, -1, -1):
         record, x = plan.records[index], inputs[index]
         n_in, n_out, w, b = (int(record[at]) for at in (_plan.N_IN, _plan.N_OUT, _plan.W_AT, _plan.B_AT))
         dW, sums, work = Side(grad + w * size, n_in, 1), (grad + b * size, 1), (plan.within(plan.work_at), plan.work)
-        multiply(real, stream, (n_out, n_in, count), delta.turned(), x, dW, sums=sums, work=work)
+        product((n_out, n_in, count), delta.turned(), x, dW, sums=sums, work=work)
         W, sizes = Side(theta + w * size, n_in, 1), (count, n_in, n_out)
         if index > 0:
             before = plan.records[index - 1]
@@ -355,13 +363,13 @@ def _backward(plan, stream, first, count, inputs, delta):
             z, a = (Side(plan.within(before[at]), n_in, 1) for at in (_plan.Z_AT, _plan.A_AT))
             to = Side(plan.within(plan.deltas_at[(len(plan.records) - index) % 2]), n_in, 1)
             then = (PLAIN, NOBODY, NOBODY) if code == LINEAR else ((SLOPE, code, alpha), z, a)
-            multiply(real, stream, sizes, delta, W, to, *then)
+            product(sizes, delta, W, to, *then)
             if record[_plan.DROPS]:
                 _drop(plan, stream, index, count, n_in, to, to)
             delta = to
         elif plan["FLAGS"] & _plan.WRITE_INPUT_GRADIENT:
             stride = plan["OUT_STRIDE"]
-            multiply(real, stream, sizes, delta, W, Side(plan.address("OUT") + first * stride * size, stride, 1))
+            product(sizes, delta, W, Side(plan.address("OUT") + first * stride * size, stride, 1))
 
 
 def _drop(plan, stream, layer, count, units, a, to):
