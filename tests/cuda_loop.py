@@ -109,6 +109,15 @@ def test_passes_without_an_update(loss, loop):
     assert net.evaluate(X, y)["loss"] == pytest.approx(value)
 
 
+def test_threads_share_long_sums():
+    net, twin, weights = pair((70, 12, 33), ("tanh", "softmax"), dtype="float32", device="cuda")
+    X, y = data(7, 70, 33, dtype="float32")
+    right, losses = twin.train(weights, X, y, reference.Optimizer("sgd", 0.1), 1, reference.in_order(7, 7))
+    history = net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=1)
+    assert_close(flat(net.get_weights()), flat(right), "training", "float32")
+    assert_close(history.loss, losses, "training", "float32")
+
+
 def test_long_data_pass_by_in_parts(loop, monkeypatch):
     monkeypatch.setattr(driver, "FEW_ROWS", 8)
     net, twin, weights = pair((3, 4, 2), ("relu", "softmax"), device="cuda")

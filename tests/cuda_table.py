@@ -189,7 +189,7 @@ KERNELS = {
     "step by momentum": (step("MOMENTUM"), (48, 128), (64, 256)),
     "step by nesterov": (step("NESTEROV"), (48, 128), (64, 256)),
     "step by rmsprop": (step("RMSPROP"), (64, 128), (96, 256)),
-    "loop of one block": (loop(False), (176, 49152), (224, 49152)),
+    "loop of one block": (loop(False), (184, 49152), (224, 49152)),
     "loop of a grid": (loop(True), (208, 0), (255, 0)),
 }
 WIDE = ("update", "product")  # read 128 bits at a time, but for the one that takes any strides

@@ -65,7 +65,12 @@ class Plan(_plan.Plan):
             self.set(GRADIENTS=self.gradients)
         groups = -(-batch // 4)
         widths = (layout.n_features, *layout.units)
-        work = max(groups * -(-max(widths) // 4), *(-(-a // 4) * -(-b // 4) for a, b in layout.sizes))
+        # threads that have something to do: a tile of 4 x 4 for each, or a share of its sum
+        work = max(
+            groups * -(-max(widths) // 4),
+            *(-(-a // 4) * -(-b // 4) for a, b in layout.sizes),
+            *(groups * -(-b // 4) * (a >> 4) for a, b in (*layout.sizes, *(size[::-1] for size in layout.sizes))),
+        )
         self.shape = 1, int(min(THREADS, _plan.round_up(work, 32)))
         size, flops = self._place(layout, ld, drops, gradient, batch), batch * layout.flops_per_sample()
         fits = size * theta.itemsize <= SHARED_BYTES

@@ -13,7 +13,7 @@ from ..formulas import LINEAR
 from .activations import any_activation_of
 from .dropout import dropped_of
 from .losses import any_loss_of
-from .primitives import exp, global_at, load4, quotient, store4
+from .primitives import exp, global_at, lane_of, load4, quotient, store4
 from .rng import layer_key, permuted
 from .toolchain import device, for_each_real
 
@@ -54,6 +54,54 @@ def passes_of(real):
             item += threads
 
     @device
+    def sharing(threads, items, terms):
+        """How many neighbouring threads share a sum, a power of two: so many that all are busy, each with 16 terms."""
+        most, share = min(quotient(threads, items), terms >> 4, 32), 1
+        while 2 * share <= most:
+            share *= 2
+        return share
+
+    @device
+    def tile_product(p, ld, w0, w1, w2, w3, by, terms, lane, share):
+        """4 x 4 sums over the terms of four lines of W and four samples: by one thread, or by all that share them."""
+        a00 = a01 = a02 = a03 = a10 = a11 = a12 = a13 = zero
+        a20 = a21 = a22 = a23 = a30 = a31 = a32 = a33 = zero
+        i, p = lane, p + lane * ld
+        while i < terms:
+            x0, x1, x2, x3 = load4(p)
+            w = w0[i * by]
+            a00, a01, a02, a03 = a00 + w * x0, a01 + w * x1, a02 + w * x2, a03 + w * x3
+            w = w1[i * by]
+            a10, a11, a12, a13 = a10 + w * x0, a11 + w * x1, a12 + w * x2, a13 + w * x3
+            w = w2[i * by]
+            a20, a21, a22, a23 = a20 + w * x0, a21 + w * x1, a22 + w * x2, a23 + w * x3
+            w = w3[i * by]
+            a30, a31, a32, a33 = a30 + w * x0, a31 + w * x1, a32 + w * x2, a33 + w * x3
+            i, p = i + share, p + share * ld
+        mask = share >> 1
+        while mask > 0:
+            a00, a01, a02, a03 = both(a00, mask), both(a01, mask), both(a02, mask), both(a03, mask)
+            a10, a11, a12, a13 = both(a10, mask), both(a11, mask), both(a12, mask), both(a13, mask)
+            a20, a21, a22, a23 = both(a20, mask), both(a21, mask), both(a22, mask), both(a23, mask)
+            a30, a31, a32, a33 = both(a30, mask), both(a31, mask), both(a32, mask), both(a33, mask)
+            mask >>= 1
+        return (
+            (a00, a01, a02, a03),
+            (a10, a11, a12, a13),
+            (a20, a21, a22, a23),
+            (a30, a31, a32, a33),
+        )
+
+    @device
+    def both(value, mask):
+        return value + lane_of(value, mask)
+
+    @device
+    def line_of(sums, row):
+        a, b, c, d = sums
+        return a if row == 0 else b if row == 1 else c if row == 2 else d
+
+    @device
     def forward(t, r, theta, room, thread, threads, seen, count, drop_key, index, code):
         """Outputs of layer `index`, with activation `code`; and the inputs of the next, where some are dropped."""
         layer, ld, groups = t + (t[plan.LAYERS_AT] + plan.RECORD * index), t[plan.LD], (count + 3) >> 2
@@ -62,44 +110,32 @@ def passes_of(real):
         z, a = room + layer[plan.Z_AT], room + layer[plan.A_AT]
         drops = layer[plan.RECORD + plan.DROPS] if index + 1 < t[plan.LAYERS] else 0
         dropped_a = room + layer[plan.RECORD + plan.X_AT] if drops != 0 else a
-        word, item = layer_key(drop_key, index + 1), thread
-        while item < groups * ((n_out + 3) >> 2):
-            tile = quotient(item, groups)
-            o, s, last = 4 * tile, 4 * (item - tile * groups), n_out - 1
-            o1, o2, o3 = min(o + 1, last), min(o + 2, last), min(o + 3, last)
-            p, w0, w1, w2, w3 = x + s, W + o * n_in, W + o1 * n_in, W + o2 * n_in, W + o3 * n_in
-            a00 = a01 = a02 = a03 = b[o]
-            a10 = a11 = a12 = a13 = b[o1]
-            a20 = a21 = a22 = a23 = b[o2]
-            a30 = a31 = a32 = a33 = b[o3]
-            for i in range(n_in):
-                x0, x1, x2, x3 = load4(p)
-                w = w0[i]
-                a00, a01, a02, a03 = a00 + w * x0, a01 + w * x1, a02 + w * x2, a03 + w * x3
-                w = w1[i]
-                a10, a11, a12, a13 = a10 + w * x0, a11 + w * x1, a12 + w * x2, a13 + w * x3
-                w = w2[i]
-                a20, a21, a22, a23 = a20 + w * x0, a21 + w * x1, a22 + w * x2, a23 + w * x3
-                w = w3[i]
-                a30, a31, a32, a33 = a30 + w * x0, a31 + w * x1, a32 + w * x2, a33 + w * x3
-                p = p + ld
-            out, lines = z + (o * ld + s), min(4, n_out - o)
-            store4(out, a00, a01, a02, a03)
-            if lines > 1:
-                store4(out + ld, a10, a11, a12, a13)
-            if lines > 2:
-                store4(out + 2 * ld, a20, a21, a22, a23)
-            if lines > 3:
-                store4(out + 3 * ld, a30, a31, a32, a33)
-            e = 0
-            while (code != LINEAR or drops != 0) and e < 4 * lines:
-                place = (o + (e >> 2)) * ld + s + (e & 3)
-                value = activate(code, alpha, z[place])
-                a[place] = value
-                if drops != 0:
-                    dropped_a[place] = dropped(word, drops, seen + s + (e & 3), o + (e >> 2), value)
-                e += 1
-            item += threads
+        word, items = layer_key(drop_key, index + 1), groups * ((n_out + 3) >> 2)
+        share = sharing(threads, items, n_in)
+        item, lane, shared = quotient(thread, share), thread & (share - 1), share > 1
+        while item < items or shared:  # who shares has one tile at most, and meets the others of the warp
+            tile = quotient(min(item, items - 1), groups)
+            o, s, last = 4 * tile, 4 * (min(item, items - 1) - tile * groups), n_out - 1
+            w0, w1, w2, w3 = (
+                W + o * n_in,
+                W + min(o + 1, last) * n_in,
+                W + min(o + 2, last) * n_in,
+                W + min(o + 3, last) * n_in,
+            )
+            sums = tile_product(x + s, ld, w0, w1, w2, w3, 1, n_in, lane, share)
+            row, lines = lane, min(4, n_out - o) if item < items else 0
+            while row < lines:
+                v0, v1, v2, v3 = line_of(sums, row)
+                bias, place, e = b[o + row], (o + row) * ld + s, 0
+                store4(z + place, v0 + bias, v1 + bias, v2 + bias, v3 + bias)
+                while (code != LINEAR or drops != 0) and e < 4:
+                    value = activate(code, alpha, z[place + e])
+                    a[place + e] = value
+                    if drops != 0:
+                        dropped_a[place + e] = dropped(word, drops, seen + s + e, o + row, value)
+                    e += 1
+                row += min(share, 4)
+            item, shared = item + threads, False
 
     @device
     def loss(t, r, room, thread, threads, first, count, key, left_bits, right_bits, mass):
@@ -149,41 +185,27 @@ def passes_of(real):
         if index == 0:
             code, drops, to = LINEAR, 0, t[plan.INPUT_DELTA_AT]
         out = room + to
-        word, item = layer_key(drop_key, index), thread
-        while item < groups * ((n_in + 3) >> 2):
-            tile = quotient(item, groups)
-            i, s, last = 4 * tile, 4 * (item - tile * groups), n_in - 1
-            p, w0, w1, w2, w3 = delta + s, W + i, W + min(i + 1, last), W + min(i + 2, last), W + min(i + 3, last)
-            a00 = a01 = a02 = a03 = a10 = a11 = a12 = a13 = zero
-            a20 = a21 = a22 = a23 = a30 = a31 = a32 = a33 = zero
-            for o in range(n_out):
-                x0, x1, x2, x3 = load4(p)
-                w = w0[o * n_in]
-                a00, a01, a02, a03 = a00 + w * x0, a01 + w * x1, a02 + w * x2, a03 + w * x3
-                w = w1[o * n_in]
-                a10, a11, a12, a13 = a10 + w * x0, a11 + w * x1, a12 + w * x2, a13 + w * x3
-                w = w2[o * n_in]
-                a20, a21, a22, a23 = a20 + w * x0, a21 + w * x1, a22 + w * x2, a23 + w * x3
-                w = w3[o * n_in]
-                a30, a31, a32, a33 = a30 + w * x0, a31 + w * x1, a32 + w * x2, a33 + w * x3
-                p = p + ld
-            q, lines = out + (i * ld + s), min(4, n_in - i)
-            store4(q, a00, a01, a02, a03)
-            if lines > 1:
-                store4(q + ld, a10, a11, a12, a13)
-            if lines > 2:
-                store4(q + 2 * ld, a20, a21, a22, a23)
-            if lines > 3:
-                store4(q + 3 * ld, a30, a31, a32, a33)
-            e = 0
-            while (code != LINEAR or drops != 0) and e < 4 * lines:
-                place = (i + (e >> 2)) * ld + s + (e & 3)
-                value = out[place] * slope(code, alpha, z[place], a[place])
-                if drops != 0:
-                    value = dropped(word, drops, seen + s + (e & 3), i + (e >> 2), value)
-                out[place] = value
-                e += 1
-            item += threads
+        word, items = layer_key(drop_key, index), groups * ((n_in + 3) >> 2)
+        share = sharing(threads, items, n_out)
+        item, lane, shared = quotient(thread, share), thread & (share - 1), share > 1
+        while item < items or shared:
+            tile = quotient(min(item, items - 1), groups)
+            i, s, last = 4 * tile, 4 * (min(item, items - 1) - tile * groups), n_in - 1
+            w0, w1, w2, w3 = W + i, W + min(i + 1, last), W + min(i + 2, last), W + min(i + 3, last)
+            sums = tile_product(delta + s, ld, w0, w1, w2, w3, n_in, n_out, lane, share)
+            row, lines = lane, min(4, n_in - i) if item < items else 0
+            while row < lines:
+                v0, v1, v2, v3 = line_of(sums, row)
+                place, e = (i + row) * ld + s, 0
+                store4(out + place, v0, v1, v2, v3)
+                while (code != LINEAR or drops != 0) and e < 4:
+                    value = out[place + e] * slope(code, alpha, z[place + e], a[place + e])
+                    if drops != 0:
+                        value = dropped(word, drops, seen + s + e, i + row, value)
+                    out[place + e] = value
+                    e += 1
+                row += min(share, 4)
+            item, shared = item + threads, False
 
     @device
     def dot4(a, b):
