@@ -3,24 +3,13 @@
 X is read where it stands. Targets and weights, which are checked one by one, come to the host; the run takes them back.
 """
 
-from typing import Any, Protocol
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import backends, validation
 from .errors import described, must_be
 
-
-class DeviceArray(Protocol):
-    """What an array in the memory of a GPU has."""
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Where it stands, and what it holds."""
-        ...
-
-
+DeviceArray = backends.DeviceArray
 AnyArray = ArrayLike | DeviceArray
 
 

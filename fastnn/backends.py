@@ -12,6 +12,7 @@ from .validation import size
 
 Floats = annotations.Floats
 Integers = annotations.Integers
+DeviceArray = annotations.DeviceArray
 ACTIVATIONS, LOSSES = formulas.ACTIVATIONS, formulas.LOSSES
 DEFAULT_ALPHA = formulas.DEFAULT_ALPHA
 COMPILED, cache_folder = options.COMPILED, options.cache_folder

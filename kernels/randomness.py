@@ -48,8 +48,19 @@ def make(jit):
         return np.int64(mixed(np.uint64(key) + np.uint64(layer)) >> np.uint64(32))
 
     @jit
-    def half_bits(rows):
-        """Bits of the halves of the network over `rows` indices: (left, right)."""
+    def half_bits(rows: int) -> tuple[int, int]:
+        """Bits of the two halves of the network that permutes `rows` indices.
+
+        Parameters
+        ----------
+        rows : int
+            At least 1.
+
+        Returns
+        -------
+        tuple (left, right)
+            The last two arguments of `permuted`.
+        """
         bits = 2
         while (1 << bits) < rows:
             bits += 1
@@ -62,8 +73,25 @@ def make(jit):
         return x ^ (x >> np.uint64(32))
 
     @jit
-    def permuted(key, index, rows, left_bits, right_bits):
-        """Where a permutation of range(rows), chosen by `key`, sends `index`."""
+    def permuted(key: int, index: int, rows: int, left_bits: int, right_bits: int) -> int:
+        """Where a permutation of range(rows), chosen by `key`, sends `index`.
+
+        Parameters
+        ----------
+        key : int
+            Of the epoch, unsigned.
+        index : int
+            Place in the order, from 0.
+        rows : int
+            How many there are.
+        left_bits, right_bits : int
+            What `half_bits(rows)` gives.
+
+        Returns
+        -------
+        int
+            The row that stands there.
+        """
         value = np.uint64(index)
         left_size, right_size = np.uint64(left_bits), np.uint64(right_bits)
         left_mask, right_mask = (np.uint64(1) << left_size) - np.uint64(1), (np.uint64(1) << right_size) - np.uint64(1)

@@ -20,7 +20,7 @@ every_loop = pytest.mark.parametrize("loop", driver.LOOPS, indirect=True)  # slo
 def loop(request, monkeypatch):
     monkeypatch.setenv("FASTNN_CUDA_LOOP", request.param)
     monkeypatch.setattr(driver, "THREADS", 64)
-    grids.together(monkeypatch)
+    grids.together(monkeypatch, meet=request.param != "graph")
     return request.param
 
 

@@ -3,8 +3,7 @@
 from numba import cuda
 
 from fastnn.kernels import SILU
-from fastnn.kernels.cuda import formulas_of, permuted
-from fastnn.kernels.cuda.rng import epoch_key, half_bits
+from fastnn.kernels.cuda import epoch_key, formulas_of, half_bits, permuted
 
 
 def silu_and_order(dtype):

@@ -32,7 +32,7 @@ class _Thread(simulator.BlockThread):
 
 
 class _Grid:
-    """The threads of one launch."""
+    """Threads that meet: those of one launch, or of one block."""
 
     def __init__(self):
         self.blocks, self.threads, self.failed, self.seen = [], [], None, {}
@@ -51,8 +51,7 @@ class _Grid:
     def touch(self, thread, address, writes):
         """Fail if another thread wrote there, or reads what this one writes, since they last met."""
         with self.lock:
-            place = address if _Block.meet else (thread._manager, address)
-            meetings, writer, reader = self.seen.get(place, (-1, None, None))
+            meetings, writer, reader = self.seen.get(address, (-1, None, None))
             if meetings < thread.meetings:
                 writer = reader = None
             late, foreign = meetings > thread.meetings, {None, thread}
@@ -63,7 +62,7 @@ class _Grid:
                 writer = thread
             else:
                 reader = thread if reader in foreign else MANY
-            self.seen[place] = thread.meetings, writer, reader
+            self.seen[address] = thread.meetings, writer, reader
 
     def run(self):
         for thread in self.threads:
@@ -76,7 +75,7 @@ class _Grid:
 
 
 class _Block(simulator.BlockManager):
-    """Gathers its threads; with the last block they start."""
+    """Gathers its threads; they start with those of the last block, or by themselves."""
 
     grid, meet = None, True
 
@@ -85,21 +84,22 @@ class _Block(simulator.BlockManager):
         self.barrier = threading.Barrier(int(np.prod(block_dim)))
 
     def run(self, grid_point, *args):
-        if not any(grid_point):
+        if not any(grid_point) or not self.meet:
             _Block.grid = _Grid()
         self.grid = _Block.grid
         self.grid.blocks.append(self)
         for place in np.ndindex(*self._block_dim):
             thread = _Thread(lambda: self._f(*args), self, grid_point, place, self._debug)
             self.grid.threads.append(thread)
-        if all(at == end - 1 for at, end in zip(grid_point, self._grid_dim, strict=True)):
+        last = all(at == end - 1 for at, end in zip(grid_point, self._grid_dim, strict=True))
+        if last or not self.meet:
             self.grid.run()
 
 
 def together(monkeypatch, meet=True):
     """From now on all blocks of a launch run at once, and under watch.
 
-    Where they never `meet`, each block is watched by itself: what orders their accesses is not seen here.
+    Where they never `meet`, each block runs and is watched by itself: what orders their accesses is not seen here.
     """
 
     class Watched(plain.Pointer):

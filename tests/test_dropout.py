@@ -76,7 +76,7 @@ def test_the_shapes_take_every_path():
     ways = set()
     for widths, drops, m, batch_size in SHAPES:
         net, _, _ = pair(widths, drops=drops)
-        plan = net._plan(batch_size or m, 1, backends.WITH_GRADIENT | backends.WITH_LOSS, drops=True)
+        plan = net._plan(batch_size or m, 1, backends.WITH_GRADIENT | backends.WITH_LOSS, training=True)
         ways.add((plan["PIECEWISE"], plan["BY_ROWS"]))
     assert ways == {(0, 0), (0, 1), (1, 0), (1, 1)}
 

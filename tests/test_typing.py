@@ -1,16 +1,21 @@
 """Everything public says what it takes and gives; what type checkers make of it is tested in test_packaging.py."""
 
+import ast
+import importlib.util
 import inspect
+from pathlib import Path
 
 import pytest
 
 import fastnn
 from fastnn import plot
-from fastnn.kernels import cpu
+from fastnn.kernels import cpu, cuda
 
 PUBLIC = {f"fastnn.{name}": getattr(fastnn, name) for name in fastnn.__all__}
 PUBLIC |= {f"plot.{name}": getattr(plot, name) for name in plot.__all__}
 PUBLIC |= {f"kernels.cpu.{name}": getattr(cpu, name) for name in cpu.__all__}
+if importlib.util.find_spec("numba_cuda") is not None:
+    PUBLIC |= {f"kernels.cuda.{name}": getattr(cuda, name) for name in cuda.__all__}
 
 
 def functions(name, thing):
@@ -33,3 +38,10 @@ def test_everything_public_is_annotated(name):
         if signature.return_annotation is signature.empty:
             bare.append("what it returns")
         assert not bare, f"{called} has no annotation of {', '.join(bare)}"
+
+
+def test_checkers_find_the_names_of_the_cuda_package_where_they_are_looked_up():
+    tree = ast.parse(Path(cuda.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = [(name.asname, name.name, node.module) for node in block.body for name in node.names]
+    assert sorted(seen) == [(name, name, cuda._HOMES[name]) for name in sorted(cuda.__all__)]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastnn
-from fastnn.kernels import RELU
+from fastnn.kernels import RELU, cuda
 from fastnn.kernels.cpu import dense_forward, matmul
 
 Floats = NDArray[np.floating]
@@ -86,7 +86,13 @@ W, b, Z = np.zeros((4, 3), np.float32), np.zeros(4, np.float32), np.zeros((8, 4)
 empty = np.zeros(0, np.float32)
 dense_forward(X, W, b, RELU, 0.0, empty, Z, Z)
 matmul(X, W.T, empty, Z)
+cuda.dense_forward(OnGpu(), OnGpu(), OnGpu(), RELU, 0.0, None, OnGpu(), OnGpu(), stream=0)
+cuda.loss_backward(RELU, 0.0, OnGpu(), OnGpu(), None, OnGpu(), OnGpu())
+assert_type(cuda.work_size(8, 3, 4), int)
+print(cuda.formulas_of("float32").activations[RELU], cuda.permuted(cuda.epoch_key(1, 2), 0, 8, *cuda.half_bits(8)))
 
 net.fit(X, y, epochs="many")  # wrong
 fastnn.Dense("four")  # wrong
 matmul(X, W.T)  # wrong
+cuda.matmul(X, OnGpu(), None, OnGpu())  # wrong
+cuda.no_such_kernel(OnGpu())  # wrong

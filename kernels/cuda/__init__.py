@@ -11,6 +11,40 @@ This package can always be imported. Its names are looked up when they are first
 import sys
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .activations import activation_backward as activation_backward
+    from .activations import activation_forward as activation_forward
+    from .arrays import divide as divide
+    from .arrays import host_copy as host_copy
+    from .arrays import room_like as room_like
+    from .arrays import rows as rows
+    from .dense import dense_backward as dense_backward
+    from .dense import dense_forward as dense_forward
+    from .dense import input_gradient as input_gradient
+    from .dense import weight_gradient as weight_gradient
+    from .driver import execute as execute
+    from .driver import execute_interruptibly as execute_interruptibly
+    from .driver import make_plan as make_plan
+    from .dropout import dropout as dropout
+    from .formulas import formulas_of as formulas_of
+    from .losses import loss_backward as loss_backward
+    from .losses import loss_forward as loss_forward
+    from .matmul import matmul as matmul
+    from .matmul import work_size as work_size
+    from .matrices import divide_columns as divide_columns
+    from .matrices import first_not_finite as first_not_finite
+    from .matrices import take_rows as take_rows
+    from .rng import epoch_key as epoch_key
+    from .rng import half_bits as half_bits
+    from .rng import permutation as permutation
+    from .rng import permuted as permuted
+    from .toolchain import check as check
+    from .updates import adam_update as adam_update
+    from .updates import momentum_update as momentum_update
+    from .updates import rmsprop_update as rmsprop_update
+    from .updates import sgd_update as sgd_update
 
 PRECISIONS = "float32", "tf32", "bf16"  # what tensor cores round the operands of products to
 _HOMES = {
@@ -23,10 +57,12 @@ _HOMES = {
     "divide": "arrays",
     "divide_columns": "matrices",
     "dropout": "dropout",
+    "epoch_key": "rng",
     "execute": "driver",
     "execute_interruptibly": "driver",
     "first_not_finite": "matrices",
     "formulas_of": "formulas",
+    "half_bits": "rng",
     "host_copy": "arrays",
     "input_gradient": "dense",
     "loss_backward": "losses",
@@ -48,12 +84,14 @@ _HOMES = {
 __all__ = list(_HOMES)
 
 
-def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # where it would stand for any name
+
+    def __getattr__(name):
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__():

@@ -1,5 +1,6 @@
 """Activations and their derivatives over whole arrays: loops around the formulas, a kernel for each activation."""
 
+from ..annotations import DeviceArray, Stream
 from ..formulas import ELU, GELU, GELU_TANH, LEAKY_RELU, RELU, SIGMOID, SILU, SOFTMAX, SOFTPLUS, TANH
 from .formulas import formulas_of
 from .launch import operand, place, plane, run
@@ -154,7 +155,7 @@ def warps(rows):
     return max(1, -(-rows // WARPS)), 32 * WARPS
 
 
-def activation_forward(code, param, Z, A, stream=0):
+def activation_forward(code: int, param: float, Z: DeviceArray, A: DeviceArray, stream: Stream = 0) -> None:
     """A = g(Z).
 
     Parameters
@@ -180,7 +181,9 @@ def activation_forward(code, param, Z, A, stream=0):
         run(forward_of(real, code), shape, stream, real(param), *z.shape, *arguments)
 
 
-def activation_backward(code, param, dA, Z, A, dZ, stream=0):
+def activation_backward(
+    code: int, param: float, dA: DeviceArray, Z: DeviceArray, A: DeviceArray, dZ: DeviceArray, stream: Stream = 0
+) -> None:
     """dZ = dA * g'(Z), for softmax its Jacobian times dA.
 
     Parameters

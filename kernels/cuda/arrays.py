@@ -6,9 +6,12 @@ was queued on the GPU is done.
 
 import ctypes
 import sys
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
+from ..annotations import DeviceArray
 from .launch import Operand, copied, operand, room_for, to_host
 from .matrices import divide_columns, first_not_finite, take_rows, warps_for
 from .toolchain import SIMULATED, check, cuda
@@ -71,7 +74,7 @@ class Rows:
         return (row, column), content.view(given.dtype)[0]
 
 
-def rows(array, dtype):
+def rows(array: DeviceArray, dtype: DTypeLike) -> Rows:
     """A matrix of the device as rows: where it stands if it can be read so, else converted into new memory.
 
     Parameters
@@ -94,7 +97,7 @@ def rows(array, dtype):
     return _taken(array, dtype, array)
 
 
-def room_like(rows, columns):
+def room_like(rows: Rows, columns: int) -> Any:
     """Uninitialised memory for a result, of the kind that the user gave.
 
     Parameters
@@ -118,7 +121,7 @@ def room_like(rows, columns):
     return room_for(shape[0] * columns, rows.dtype, "the result").reshape(shape)
 
 
-def host_copy(array):
+def host_copy(array: DeviceArray) -> NDArray[Any]:
     """A copy on the host of any array of the device, whatever its dtype and strides.
 
     Parameters
@@ -144,7 +147,7 @@ def host_copy(array):
     return np.ndarray(shape, dtype, content, -low, strides).copy()
 
 
-def divide(array, divisors):
+def divide(array: DeviceArray, divisors: NDArray[Any]) -> None:
     """Divide each column of a matrix of the device, in place.
 
     Parameters

@@ -1,5 +1,6 @@
 """A fully connected layer: Z = X W^T + b, A = g(Z), and its gradients, each with what belongs to it in one pass."""
 
+from ..annotations import DeviceArray, Stream
 from ..formulas import LINEAR, SOFTMAX
 from .activations import activation_backward, activation_forward
 from .launch import operand
@@ -7,7 +8,17 @@ from .matmul import NOBODY, PLAIN, Side, multiply, side, space, work_size
 from .tile import ACTIVATE, SLOPE
 
 
-def dense_forward(X, W, b, activation, param, work, Z, A, stream=0):
+def dense_forward(
+    X: DeviceArray,
+    W: DeviceArray,
+    b: DeviceArray,
+    activation: int,
+    param: float,
+    work: DeviceArray | None,
+    Z: DeviceArray,
+    A: DeviceArray,
+    stream: Stream = 0,
+) -> None:
     """Z = X W^T + b, A = g(Z): bias and activation follow the product before it leaves the chip.
 
     Parameters
@@ -51,7 +62,16 @@ def dense_forward(X, W, b, activation, param, work, Z, A, stream=0):
         activation_forward(SOFTMAX, param, A, A, stream)
 
 
-def input_gradient(dZ, W, activation, param, Z, A, dX, stream=0):
+def input_gradient(
+    dZ: DeviceArray,
+    W: DeviceArray,
+    activation: int,
+    param: float,
+    Z: DeviceArray | None,
+    A: DeviceArray | None,
+    dX: DeviceArray,
+    stream: Stream = 0,
+) -> None:
     """dX = (dZ W) * g'(Z): the gradient with respect to the pre-activations of the layer before, in one pass.
 
     Parameters
@@ -81,7 +101,9 @@ def input_gradient(dZ, W, activation, param, Z, A, dX, stream=0):
     multiply(real, stream, sizes, Side(delta.address, *delta.strides), Side(w.address, *w.strides), out, then, one, two)
 
 
-def weight_gradient(dZ, X, work, dW, db, stream=0):
+def weight_gradient(
+    dZ: DeviceArray, X: DeviceArray, work: DeviceArray | None, dW: DeviceArray, db: DeviceArray, stream: Stream = 0
+) -> None:
     """dW = dZ^T X and db = the sum of dZ, in one pass; a long batch is cut into parts, combined in their order.
 
     Parameters
@@ -107,7 +129,20 @@ def weight_gradient(dZ, X, work, dW, db, stream=0):
     multiply(real, stream, sizes, a, b, to, sums=(sums.address, *sums.strides), work=space("work", work, real))
 
 
-def dense_backward(dA, Z, A, X, W, activation, param, work, dX, dW, db, stream=0):
+def dense_backward(
+    dA: DeviceArray,
+    Z: DeviceArray,
+    A: DeviceArray,
+    X: DeviceArray,
+    W: DeviceArray,
+    activation: int,
+    param: float,
+    work: DeviceArray | None,
+    dX: DeviceArray | None,
+    dW: DeviceArray,
+    db: DeviceArray,
+    stream: Stream = 0,
+) -> None:
     """Gradients of a layer: dZ = dA * g'(Z), dW = dZ^T X, db = sum of dZ, dX = dZ W.
 
     Parameters

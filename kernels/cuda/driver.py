@@ -11,6 +11,7 @@ import os
 import numpy as np
 
 from .. import plan as _plan
+from ..annotations import Floats
 from ..formulas import ADAM, CUSTOM, NEEDS_INPUT
 from . import graph
 from .arrays import on_device
@@ -221,7 +222,15 @@ def _multiprocessors():
     return 1 if SIMULATED else cuda.get_current_device().MULTIPROCESSOR_COUNT
 
 
-def make_plan(layout, theta, batch, threads, gradient=False, drops=False, precision="float32"):
+def make_plan(
+    layout: _plan.Layout,
+    theta: Floats,
+    batch: int,
+    threads: int,
+    gradient: bool = False,
+    drops: bool = False,
+    precision: str = "float32",
+) -> Plan:
     """A plan for rows of `batch` at a time on the current GPU.
 
     Parameters
@@ -250,7 +259,7 @@ def make_plan(layout, theta, batch, threads, gradient=False, drops=False, precis
     return Plan(layout, theta, batch if gradient else min(batch, FEW_ROWS), gradient, drops, precision)
 
 
-def execute(plan):
+def execute(plan: Plan) -> None:
     """Carry out a plan; its status and counters then stand in its table, its results in the arrays of the host.
 
     Parameters

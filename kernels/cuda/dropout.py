@@ -4,6 +4,7 @@ Which units a sample loses is a pure function of (seed, epoch, layer, the sample
 stored, and the backward pass draws the same numbers again.
 """
 
+from ..annotations import DeviceArray, Stream
 from ..formulas import CHANCE_BITS
 from ..randomness import DROPOUT
 from .formulas import formulas_of
@@ -42,7 +43,9 @@ def dropout_of(real):
     return drop
 
 
-def dropout(rate, seed, epoch, layer, first, A, out, stream=0):
+def dropout(
+    rate: float, seed: int, epoch: int, layer: int, first: int, A: DeviceArray, out: DeviceArray, stream: Stream = 0
+) -> None:
     """A with units dropped at random, and the others divided by the share that is kept.
 
     Parameters

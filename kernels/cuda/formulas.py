@@ -5,6 +5,8 @@ The elementary functions are those of libdevice: at most 2 ulp for exp, expm1, l
 
 from types import SimpleNamespace
 
+from numpy.typing import DTypeLike
+
 from .. import formulas
 from .primitives import erf, exp, expm1, log1p, sqrt, tanh
 from .toolchain import device, for_each_real
@@ -16,8 +18,19 @@ def _select(condition, a, b):
 
 
 @for_each_real
-def formulas_of(real):
-    """The namespace of `kernels.formulas.make` for one dtype."""
+def formulas_of(real: DTypeLike) -> SimpleNamespace:
+    """The namespace of `kernels.formulas.make` for one dtype, of functions that a kernel of your own can call.
+
+    Parameters
+    ----------
+    real : dtype
+        float32 or float64.
+
+    Returns
+    -------
+    namespace
+        `activations`, `losses` and the rest, as `kernels.formulas.make` gives them.
+    """
     one = real(1.0)
 
     @device

@@ -4,6 +4,7 @@ Sigmoid and softmax are fused with their cross-entropies and computed from logit
 logarithm meets a zero. Some lanes of a warp, as many as there are outputs, take a sample together.
 """
 
+from ..annotations import DeviceArray, Stream
 from ..formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MAE, MSE
 from .formulas import formulas_of
 from .launch import operand, run
@@ -249,7 +250,15 @@ def _queue(code, param, Z, y, w, dZ, result, stream):
     queue_loss(real, stream, code, real(param), *shape, *sides, out.address)
 
 
-def loss_forward(code, param, Z, y, w, result, stream=0):
+def loss_forward(
+    code: int,
+    param: float,
+    Z: DeviceArray,
+    y: DeviceArray,
+    w: DeviceArray | None,
+    result: DeviceArray,
+    stream: Stream = 0,
+) -> None:
     """Weighted mean loss, sum(w l) / sum(w).
 
     Parameters
@@ -272,7 +281,16 @@ def loss_forward(code, param, Z, y, w, result, stream=0):
     _queue(code, param, Z, y, w, None, result, stream)
 
 
-def loss_backward(code, param, Z, y, w, dZ, result, stream=0):
+def loss_backward(
+    code: int,
+    param: float,
+    Z: DeviceArray,
+    y: DeviceArray,
+    w: DeviceArray | None,
+    dZ: DeviceArray,
+    result: DeviceArray,
+    stream: Stream = 0,
+) -> None:
     """Gradient of `loss_forward` with respect to Z, and the loss itself in the same pass.
 
     Parameters

@@ -5,6 +5,7 @@
 
 from typing import NamedTuple
 
+from ..annotations import DeviceArray, Stream
 from ..formulas import LINEAR
 from .launch import operand, place, plane, run
 from .primitives import global_at
@@ -70,7 +71,7 @@ def _between(m, n):
     return -(-(m * n + m) // 4) * 4
 
 
-def work_size(m, n, k):
+def work_size(m: int, n: int, k: int) -> int:
     """Elements of working space with which every product of these three sizes runs at full speed.
 
     Parameters
@@ -151,7 +152,7 @@ def _tiles(real, stream, sizes, a, b, c, then, one, two, sums, parts, part, betw
     run(chosen, shape, stream, *sizes, *a, *b, *c, wide, part, between, real(param), *one, *two, *sums)
 
 
-def matmul(A, B, work, out, stream=0):
+def matmul(A: DeviceArray, B: DeviceArray, work: DeviceArray | None, out: DeviceArray, stream: Stream = 0) -> None:
     """Matrix product, out = A @ B.
 
     Parameters

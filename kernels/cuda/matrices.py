@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..annotations import DeviceArray, Stream
 from .launch import operand, place, plane, run
 from .primitives import global_at, lane_of
 from .toolchain import cuda, device, for_each_real, kernel
@@ -50,7 +51,7 @@ def check_of(real):
     return check
 
 
-def first_not_finite(X, out, stream=0):
+def first_not_finite(X: DeviceArray, out: DeviceArray, stream: Stream = 0) -> None:
     """Find NaN and infinity: the smallest number in `out` is the place row * n + column of the first, or m * n.
 
     Parameters
@@ -85,7 +86,7 @@ def taking_of(real, source):
     return taking
 
 
-def take_rows(X, order, out, stream=0):
+def take_rows(X: DeviceArray, order: DeviceArray | None, out: DeviceArray, stream: Stream = 0) -> None:
     """Bring rows into C order and into the dtype of `out`.
 
     Parameters
@@ -120,7 +121,7 @@ def division_of(real):
     return division
 
 
-def divide_columns(X, divisors, stream=0):
+def divide_columns(X: DeviceArray, divisors: DeviceArray, stream: Stream = 0) -> None:
     """Divide each column of a matrix, in place.
 
     Parameters

@@ -3,6 +3,7 @@
 import numpy as np
 
 from .. import randomness
+from ..annotations import DeviceArray, Stream
 from .launch import line, operand, run
 from .primitives import global_at
 from .toolchain import cuda, device, kernel
@@ -13,8 +14,19 @@ half_bits, permuted = _FUNCTIONS.half_bits, _FUNCTIONS.permuted
 
 
 @device
-def epoch_key(seed, epoch):
-    """What the order of the rows in an epoch is drawn from."""
+def epoch_key(seed: int, epoch: int) -> int:
+    """What the order of the rows in an epoch is drawn from.
+
+    Parameters
+    ----------
+    seed, epoch : int
+        Choose the permutation.
+
+    Returns
+    -------
+    int
+        Unsigned, of 64 bits: the key of `permuted`.
+    """
     return stream_key(seed, randomness.SHUFFLE, epoch)
 
 
@@ -28,7 +40,7 @@ def _permutation(seed, epoch, rows, out, by):
         p[i * by] = permuted(key, i, rows, left, right)
 
 
-def permutation(seed, epoch, out, stream=0):
+def permutation(seed: int, epoch: int, out: DeviceArray, stream: Stream = 0) -> None:
     """Write the order in which the training loop visits the rows in an epoch.
 
     Parameters

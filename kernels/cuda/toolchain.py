@@ -6,6 +6,8 @@ compiled once for a dtype, whatever the arrays, and a launch has no array to des
 
 import functools
 import importlib.util
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,12 +21,14 @@ from numba.cuda import config
 
 from .cache import kept
 
+Define = TypeVar("Define", bound=Callable[..., Any])
+
 # True with NUMBA_ENABLE_CUDASIM=1: kernels are plain Python on arrays of NumPy, over the primitives of plain.py.
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
 
 @functools.cache  # an error is not kept: a driver may come
-def check():
+def check() -> None:
     """Raise RuntimeError where no kernel can run."""
     if not cuda.is_available():
         raise RuntimeError(f"CUDA kernels need an NVIDIA GPU and its driver; numba-cuda says: {cuda.cuda_error()}")
@@ -72,6 +76,12 @@ def kernel(threads, roomy=False):
     return decorate
 
 
-def for_each_real(define):
+def for_each_real(define: Define) -> Define:
     """The kernel, function or namespace that `define(real)` gives, by dtype: made when it is first asked for."""
-    return functools.cache(lambda real, *more: define(np.dtype(real).type, *more))
+
+    @functools.cache
+    @functools.wraps(define)
+    def made(real, *more):
+        return define(np.dtype(real).type, *more)
+
+    return made

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..annotations import DeviceArray, Stream
 from ..formulas import ADAM, MOMENTUM, NESTEROV, RMSPROP, SGD
 from .formulas import formulas_of
 from .launch import line, operand, run
@@ -118,7 +119,7 @@ def _update(code, theta, vectors, stream, rate, decay, *numbers):
     run(update_of(real, code, aligned), line(-(-n // 4)), stream, n, *places, *settings)
 
 
-def sgd_update(theta, grad, rate, decay, stream=0):
+def sgd_update(theta: DeviceArray, grad: DeviceArray, rate: float, decay: float, stream: Stream = 0) -> None:
     """Gradient descent, in place: theta -= rate * (grad + decay * theta).
 
     Parameters
@@ -137,7 +138,16 @@ def sgd_update(theta, grad, rate, decay, stream=0):
     _update(SGD, theta, {"grad": grad}, stream, rate, decay)
 
 
-def momentum_update(theta, grad, velocity, rate, momentum, nesterov, decay, stream=0):
+def momentum_update(
+    theta: DeviceArray,
+    grad: DeviceArray,
+    velocity: DeviceArray,
+    rate: float,
+    momentum: float,
+    nesterov: bool,
+    decay: float,
+    stream: Stream = 0,
+) -> None:
     """SGD with momentum, in place; formulas of torch.optim.SGD (Sutskever et al. 2013, rate outside the velocity).
 
     Parameters
@@ -163,7 +173,18 @@ def momentum_update(theta, grad, velocity, rate, momentum, nesterov, decay, stre
     _update(code, theta, {"grad": grad, "velocity": velocity}, stream, rate, decay, momentum)
 
 
-def rmsprop_update(theta, grad, square, velocity, rate, rho, eps, momentum, decay, stream=0):
+def rmsprop_update(
+    theta: DeviceArray,
+    grad: DeviceArray,
+    square: DeviceArray,
+    velocity: DeviceArray,
+    rate: float,
+    rho: float,
+    eps: float,
+    momentum: float,
+    decay: float,
+    stream: Stream = 0,
+) -> None:
     """RMSprop, in place; formulas of torch.optim.RMSprop (Tieleman and Hinton 2012), not centred.
 
     Parameters
@@ -191,7 +212,20 @@ def rmsprop_update(theta, grad, square, velocity, rate, rho, eps, momentum, deca
     _update(RMSPROP, theta, vectors, stream, rate, decay, rho, eps, momentum)
 
 
-def adam_update(theta, grad, first, second, rate, beta1, beta2, eps, decay, decoupled, step, stream=0):
+def adam_update(
+    theta: DeviceArray,
+    grad: DeviceArray,
+    first: DeviceArray,
+    second: DeviceArray,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    decay: float,
+    decoupled: float,
+    step: int,
+    stream: Stream = 0,
+) -> None:
     """Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), in place; formulas of torch.optim.
 
     Parameters
