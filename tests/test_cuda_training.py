@@ -126,6 +126,28 @@ def test_the_same_bits_in_every_fit():
     assert found[0] == found[1]
 
 
+def test_a_replayed_graph_gives_the_bits_of_its_launches(monkeypatch):
+    from fastnn.kernels.cuda.launch import Recording
+
+    monkeypatch.setenv("FASTNN_CUDA_LOOP", "graph")
+    widths, activations, loss, rows, batch = SIZES[0] if SIMULATED else LARGE_SIZES[3]
+    X, y = nets.data(rows, widths[0], widths[-1], loss, "float32")
+    found, queued = [], []
+
+    def eagerly(recording, times):
+        queued.append(times)
+        for _ in range(times):
+            recording.load()
+
+    for way in (Recording.queue, eagerly):
+        monkeypatch.setattr(Recording, "queue", way)
+        net = two_nets(widths, activations, loss, drops=(0.2,) * len(activations))[1]
+        history = net.fit(X, y, optimizer=fastnn.Adam(1e-3), epochs=1 if SIMULATED else 30, batch_size=batch)
+        found.append(np.asarray(net.parameters).tobytes())
+    assert found[0] == found[1]
+    assert sum(queued) == history.steps
+
+
 def test_a_net_of_the_gpu_is_saved_and_loaded(tmp_path):
     widths, activations, loss, rows, batch = ALL_SIZES[0]
     net = two_nets(widths, activations, loss)[1]

@@ -1,8 +1,8 @@
 """Runs a plan on a GPU: what moves there when, and which form of the loop takes it.
 
-Arrays of the host move to the device once for a plan; those of the device are read and written in place. A chunk of
-steps is one launch; around it the tables, which are small, and the parameters and the optimizer's state go to and fro,
-so that the arrays of the model layer are true between chunks.
+Arrays of the host move to the device once for a plan; those of the device are read and written in place. Parameters
+and optimizer state stay there until the host asks for them (`Plan.bring`). A chunk of steps is one launch, or replays of
+a graph; only tables, rates and losses, which are small, move around it.
 """
 
 import math
