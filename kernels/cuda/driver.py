@@ -1,8 +1,8 @@
 """Runs a plan on a GPU: what moves there when, and which form of the loop takes it.
 
 Arrays of the host move to the device once for a plan; those of the device are read and written in place. Parameters
-and optimizer state stay there until the host asks for them (`Plan.bring`). A chunk of steps is one launch, or replays of
-a graph; only tables, rates and losses, which are small, move around it.
+and optimizer state stay there until the host asks for them (`Plan.bring`). A chunk of steps is one launch, or replays
+of a graph; only tables, rates and losses, which are small, move around it.
 """
 
 import math
