@@ -166,11 +166,12 @@ def test_functions_of_the_user_are_refused():
         net.fit(np.ones((2, 1)), np.ones(2), epochs=1)
 
 
-def test_a_net_too_large_for_one_block(monkeypatch):
+def test_the_work_of_a_step_picks_the_loop(monkeypatch):
     monkeypatch.delenv("FASTNN_CUDA_LOOP")
     small, large = (fastnn.Sequential([fastnn.Dense(units)], device="cuda").build(100) for units in (3, 300))
     assert driver.make_plan(small.layout, small.parameters, 8, 1, True).loop == "block"
     assert driver.make_plan(large.layout, large.parameters, 8, 1, True).loop == "grid"
+    assert driver.make_plan(large.layout, large.parameters, 1000, 1, True).loop == "graph"
     monkeypatch.setenv("FASTNN_CUDA_LOOP", "block")
     with pytest.raises(ValueError, match="FASTNN_CUDA_LOOP must be 'grid' or 'graph' for a net and batch of"):
         driver.make_plan(large.layout, large.parameters, 8, 1, True)
