@@ -4,7 +4,7 @@ from ..formulas import LINEAR, SOFTMAX
 from .activations import activation_backward, activation_forward
 from .launch import operand
 from .matmul import NOBODY, PLAIN, Side, multiply, side, space, work_size
-from .tile import ACTIVATE, SLOPE
+from .tiling import ACTIVATE, SLOPE
 
 
 def dense_forward(X, W, b, activation, param, work, Z, A, stream=0):

@@ -10,7 +10,8 @@ from .launch import operand, place, plane, run
 from .primitives import global_at
 from .skinny import FEW, columns_of, rows_of
 from .skinny import THREADS as SKINNY_THREADS
-from .tile import ACROSS, ACTIVATE, ALONG, NOTHING, QUARTER, SINGLY, SLOPE, THREADS, product_of
+from .tile import product_of
+from .tiling import ACROSS, ACTIVATE, ALONG, NOTHING, QUARTER, SINGLY, SLOPE, THREADS
 from .toolchain import for_each_real, kernel
 
 FULL = 264  # blocks that keep a large GPU busy: two for each of an H200's multiprocessors
