@@ -7,7 +7,7 @@ from .matmul import NOBODY, PLAIN, Side, multiply, side, space, work_size
 from .tiling import ACTIVATE, SLOPE
 
 
-def dense_forward(X, W, b, activation, param, work, Z, A, stream=0):
+def dense_forward(X, W, b, activation, param, work, Z, A, stream=0, precision="float32"):
     """Z = X W^T + b, A = g(Z): bias and activation follow the product before it leaves the chip.
 
     Parameters
@@ -29,6 +29,8 @@ def dense_forward(X, W, b, activation, param, work, Z, A, stream=0):
         follows.
     stream : stream, optional
         Where it is queued.
+    precision : str, optional
+        "float32", "tf32" or "bf16", as in `matmul`.
     """
     x = operand("X", X, 2)
     real, (m, n_in) = x.dtype.type, x.shape
@@ -46,12 +48,13 @@ def dense_forward(X, W, b, activation, param, work, Z, A, stream=0):
         (ACTIVATE, code, param),
         Side(bias.address, 0, *bias.strides),
         NOBODY if z == a else z,
+        precision=precision,
     )
     if activation == SOFTMAX:
         activation_forward(SOFTMAX, param, A, A, stream)
 
 
-def input_gradient(dZ, W, activation, param, Z, A, dX, stream=0):
+def input_gradient(dZ, W, activation, param, Z, A, dX, stream=0, precision="float32"):
     """dX = (dZ W) * g'(Z): the gradient with respect to the pre-activations of the layer before, in one pass.
 
     Parameters
@@ -70,6 +73,8 @@ def input_gradient(dZ, W, activation, param, Z, A, dX, stream=0):
         Receives the gradient.
     stream : stream, optional
         Where it is queued.
+    precision : str, optional
+        "float32", "tf32" or "bf16", as in `matmul`.
     """
     delta = operand("dZ", dZ, 2)
     real, (m, n_out) = delta.dtype.type, delta.shape
@@ -78,10 +83,11 @@ def input_gradient(dZ, W, activation, param, Z, A, dX, stream=0):
     if activation != LINEAR:
         then, one, two = (SLOPE, activation, param), side("Z", Z, real), side("A", A, real)
     sizes = m, w.shape[1], n_out
-    multiply(real, stream, sizes, Side(delta.address, *delta.strides), Side(w.address, *w.strides), out, then, one, two)
+    a, b = Side(delta.address, *delta.strides), Side(w.address, *w.strides)
+    multiply(real, stream, sizes, a, b, out, then, one, two, precision=precision)
 
 
-def weight_gradient(dZ, X, work, dW, db, stream=0):
+def weight_gradient(dZ, X, work, dW, db, stream=0, precision="float32"):
     """dW = dZ^T X and db = the sum of dZ, in one pass; a long batch is cut into parts, combined in their order.
 
     Parameters
@@ -98,16 +104,19 @@ def weight_gradient(dZ, X, work, dW, db, stream=0):
         Receives the gradient with respect to b.
     stream : stream, optional
         Where it is queued.
+    precision : str, optional
+        "float32", "tf32" or "bf16", as in `matmul`.
     """
     delta = operand("dZ", dZ, 2)
     real, (m, n_out) = delta.dtype.type, delta.shape
     x, sums = operand("X", X, 2, real), operand("db", db, 1, real)
     a, b = Side(delta.address, *delta.strides).turned(), Side(x.address, *x.strides)
     sizes, to = (n_out, x.shape[1], m), side("dW", dW, real)
-    multiply(real, stream, sizes, a, b, to, sums=(sums.address, *sums.strides), work=space("work", work, real))
+    added, room = (sums.address, *sums.strides), space("work", work, real)
+    multiply(real, stream, sizes, a, b, to, sums=added, work=room, precision=precision)
 
 
-def dense_backward(dA, Z, A, X, W, activation, param, work, dX, dW, db, stream=0):
+def dense_backward(dA, Z, A, X, W, activation, param, work, dX, dW, db, stream=0, precision="float32"):
     """Gradients of a layer: dZ = dA * g'(Z), dW = dZ^T X, db = sum of dZ, dX = dZ W.
 
     Parameters
@@ -134,12 +143,14 @@ def dense_backward(dA, Z, A, X, W, activation, param, work, dX, dW, db, stream=0
         Receives the gradient with respect to b.
     stream : stream, optional
         Where it is queued.
+    precision : str, optional
+        "float32", "tf32" or "bf16", as in `matmul`.
     """
     if activation != LINEAR:
         activation_backward(activation, param, dA, Z, A, dA, stream)
-    weight_gradient(dA, X, work, dW, db, stream)
+    weight_gradient(dA, X, work, dW, db, stream, precision)
     if dX is not None:
-        input_gradient(dA, W, LINEAR, 0.0, None, None, dX, stream)
+        input_gradient(dA, W, LINEAR, 0.0, None, None, dX, stream, precision)
 
 
 __all__ = ["dense_backward", "dense_forward", "input_gradient", "weight_gradient", "work_size"]
