@@ -4,7 +4,6 @@ Small products take less than their launch: torch captures many of them in a gra
 Operands change from product to product, so that small caches do not serve them. With `toy` all runs on the host.
 """
 
-import inspect
 import time
 
 import numpy as np
@@ -102,16 +101,14 @@ class Bench:
         """{way: (set of results, functions that multiply a set each) or why it is left out}."""
         sets, found = self.operands(n), {}
         ours = [[self.ours(array) for array in each] for each in sets]
-        more = {} if precision == "float32" else {"precision": precision}
-        if not more or "precision" in inspect.signature(self.kernels.matmul).parameters:
-            work = self.array(np.zeros(max(4, self.kernels.work_size(n, n, n)), np.float32))
-            mine = [
-                lambda a=a, b=b, c=c: self.kernels.matmul(a, b, self.ours(work), c, stream=self.stream(), **more)
-                for a, b, c in ours
-            ]
-            found["fastnn"] = [c for _, _, c in sets], mine
-        else:
-            found["fastnn"] = f"matmul has no precision={precision!r}"
+        work = self.array(np.zeros(max(4, self.kernels.work_size(n, n, n)), np.float32))
+        mine = [
+            lambda a=a, b=b, c=c: self.kernels.matmul(
+                a, b, self.ours(work), c, stream=self.stream(), precision=precision
+            )
+            for a, b, c in ours
+        ]
+        found["fastnn"] = [c for _, _, c in sets], mine
         if self.torch is None:
             found["cuBLAS"] = "no torch here that sees a GPU"
             return found

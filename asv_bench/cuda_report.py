@@ -12,10 +12,11 @@ TITLES = {
     "fastnn, grid": "a grid",
     "fastnn, graph": "a graph",
 }
-# TFLOP/s without sparsity and GB/s, by NVIDIA's datasheets of the SXM parts
+# TFLOP/s and GB/s of the SXM parts by NVIDIA's datasheets, which count tensor cores with sparsity, here halved:
+# https://www.nvidia.com/en-us/data-center/h200/, .../h100/ and .../a100/
 DATASHEETS = {
-    "NVIDIA H200": {"float32": 67, "tf32": 494, "bf16": 989, "GB/s": 4800},
-    "NVIDIA H100 80GB HBM3": {"float32": 67, "tf32": 494, "bf16": 989, "GB/s": 3350},
+    "NVIDIA H200": {"float32": 67, "tf32": 495, "bf16": 989, "GB/s": 4800},
+    "NVIDIA H100 80GB HBM3": {"float32": 67, "tf32": 495, "bf16": 989, "GB/s": 3350},
     "NVIDIA A100-SXM4-80GB": {"float32": 19.5, "tf32": 156, "bf16": 312, "GB/s": 2039},
     "NVIDIA A100-SXM4-40GB": {"float32": 19.5, "tf32": 156, "bf16": 312, "GB/s": 1555},
 }

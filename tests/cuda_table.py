@@ -58,7 +58,7 @@ def update(name, states, *settings):
     return call
 
 
-def layer(m, n_in, n_out, name, activation="RELU"):
+def layer(m, n_in, n_out, name, activation="RELU", **precision):
     """One of the three products of a layer."""
 
     def call(dtype):
@@ -67,26 +67,42 @@ def layer(m, n_in, n_out, name, activation="RELU"):
         code = getattr(kernels, activation)
         X, W, b, A = _arrays(dtype, (m, n_in), (n_out, n_in), (n_out,), (m, n_out))
         if name == "dense_forward":
-            cuda.dense_forward(X, W, b, code, 0.0, None, A, A)
+            cuda.dense_forward(X, W, b, code, 0.0, None, A, A, **precision)
         elif name == "input_gradient":
-            cuda.input_gradient(A, W, code, 0.0, X, X, X)
+            cuda.input_gradient(A, W, code, 0.0, X, X, X, **precision)
         else:
             (work,) = _arrays(dtype, (max(1, cuda.work_size(m, n_in, n_out)),))
-            cuda.weight_gradient(A, X, work, W, b)
+            cuda.weight_gradient(A, X, work, W, b, **precision)
 
     return call
 
 
-def product(strides):
+def product(strides, other=None, **precision):
     """A product of matrices of any strides."""
 
     def call(dtype):
         from fastnn.kernels import cuda
 
-        A = Nowhere(2048, 2048, dtype=dtype, strides=strides)
-        cuda.matmul(A, A, None, A)
+        A, B = (Nowhere(2048, 2048, dtype=dtype, strides=each) for each in (strides, other or strides))
+        cuda.matmul(A, B, None, A, **precision)
 
     return call
+
+
+def by_tensor_cores():
+    """The products of layers in tf32 and bf16, in tiles of both sizes and of every way of fetching."""
+    for precision in ("tf32", "bf16"):
+        lower = {"precision": precision}
+        large, small = (128, 32768), (112, 32768)
+        yield f"{precision} forward", (layer(4096, 1024, 1024, "dense_forward", "TANH", **lower), large, None)
+        yield f"{precision} forward, small", (layer(64, 64, 64, "dense_forward", **lower), small, None)
+        yield f"{precision} input gradient", (layer(4096, 1024, 1024, "input_gradient", "GELU", **lower), large, None)
+        yield f"{precision} input gradient, small", (layer(64, 64, 64, "input_gradient", **lower), small, None)
+        yield f"{precision} weight gradient", (layer(4096, 4096, 4096, "weight_gradient", **lower), large, None)
+        yield f"{precision} weight gradient, long", (layer(100000, 64, 64, "weight_gradient", **lower), small, None)
+        single = (128 if precision == "tf32" else 168, 32768)
+        yield f"{precision}, any strides", (product((5000, 2), **lower), single, None)
+        yield f"{precision}, any strides by aligned", (product((5000, 2), (2048, 1), **lower), single, None)
 
 
 def random_numbers(dtype):
@@ -147,7 +163,7 @@ def loop(whole_grid):
     return kernel
 
 
-# name: (call, (registers, shared bytes) in float32, the same in float64)
+# name: (call, (registers, shared bytes) in float32, the same in float64, or None if there is no such kernel)
 KERNELS = {
     "activation linear": (activation("LINEAR"), (24, 0), (24, 0)),
     "activation sigmoid": (activation("SIGMOID"), (24, 0), (24, 0)),
@@ -184,6 +200,7 @@ KERNELS = {
     "product weight gradient, skinny": (layer(10000, 784, 1, "weight_gradient"), (64, 0), (96, 0)),
     "product weight gradient, eight": (layer(10000, 784, 8, "weight_gradient"), (96, 0), (168, 0)),
     "product, any strides": (product((5000, 2)), (128, 17408), (168, 34816)),
+    **dict(by_tensor_cores()),
     "step": (step("ADAM"), (64, 128), (96, 256)),
     "step by sgd": (step("SGD"), (48, 128), (64, 256)),
     "step by momentum": (step("MOMENTUM"), (48, 128), (64, 256)),
@@ -199,9 +216,10 @@ def rows(names, dtypes=("float32", "float64"), capabilities=CAPABILITIES):
     """(name, dtype, capability, kernel's name, what the compiler made of it, registers, shared) of every kernel."""
     for name in names:
         call, *ceilings = KERNELS[name]
-        for dtype, (registers, shared) in zip(("float32", "float64"), ceilings, strict=True):
-            if dtype not in dtypes:
+        for dtype, ceiling in zip(("float32", "float64"), ceilings, strict=True):
+            if dtype not in dtypes or ceiling is None:
                 continue
+            registers, shared = ceiling
             found = call(dtype) if name.startswith("loop") else launched(lambda call=call, dtype=dtype: call(dtype))
             if name.startswith("step"):  # the others have rows of their own
                 own = (
@@ -220,8 +238,8 @@ def main(prefix=""):
     missing = tools()
     if missing:
         sys.exit(missing)
-    columns = "registers shared stack spilled instructions double LDG.128 LDS.128"
-    print("| kernel | dtype | sm | " + columns.replace(" ", " | ") + " |\n| --- | --- | --: |" + " --: |" * 8)
+    columns = "registers shared stack spilled instructions double LDG.128 LDS.128 HMMA"
+    print("| kernel | dtype | sm | " + columns.replace(" ", " | ") + " |\n| --- | --- | --: |" + " --: |" * 9)
     for name, dtype, (major, minor), own, made, registers, shared in rows([n for n in KERNELS if n.startswith(prefix)]):
         found = made.instructions
         facts = [
@@ -233,6 +251,7 @@ def main(prefix=""):
             count(found, *DOUBLE),
             found["LDG.E.128"],
             found["LDS.128"],
+            count(found, "HMMA"),
         ]
         print(f"| {name}: {own} | {dtype} | {major}{minor} | " + " | ".join(map(str, facts)) + " |", flush=True)
 

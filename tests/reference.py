@@ -36,6 +36,14 @@ def _f64(*arrays):
     return out[0] if len(out) == 1 else out
 
 
+def rounded(values, precision):
+    """The nearest numbers of 11 bits, ties away from zero ("tf32"), or of 8, ties to even ("bf16")."""
+    fraction, exponent = np.frexp(_f64(values))
+    if precision == "tf32":
+        return np.ldexp(np.copysign(np.floor(np.abs(fraction) * 2.0**11 + 0.5), fraction), exponent - 11)
+    return np.ldexp(np.rint(fraction * 2.0**8), exponent - 8)
+
+
 def sigmoid(z):
     """1 / (1 + e^-z), without overflow on either side."""
     z = _f64(z)

@@ -18,7 +18,9 @@ needs_numba_cuda = pytest.mark.skipif(
 
 
 @needs_numba_cuda
-@pytest.mark.parametrize("file", ["cuda_simulated.py", "cuda_loop.py", "cuda_blocks.py", "cuda_auto.py"])
+@pytest.mark.parametrize(
+    "file", ["cuda_simulated.py", "cuda_tensor.py", "cuda_loop.py", "cuda_blocks.py", "cuda_auto.py"]
+)
 def test_in_the_simulator(file):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file]
     environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}

@@ -14,6 +14,7 @@ QUICK = (
     "product forward, gelu",
     "product, any strides",
     "step",
+    "tf32 forward",
 )
 
 
@@ -27,10 +28,12 @@ def check(names, dtypes, capabilities):
         assert made.stack == made.spilled == cuda_offline.count(found, *cuda_table.STACK) == 0, what
         if dtype == "float32":
             assert cuda_offline.count(found, *cuda_table.DOUBLE) == 0, what
-        if own in ("update", "product", "rows", "columns") and "any strides" not in name:
+        if own in ("update", "product", "tensor_product", "rows", "columns") and not name.endswith("any strides"):
             assert found["LDG.E.128"] > 0, what
-        if own == "product":
+        if own in ("product", "tensor_product"):
             assert found["LDS.128"] > 0 and found["STG.E.128"] > 0, what
+        of_matrices = cuda_offline.count(found, "HMMA.1688.F32.TF32", "HMMA.16816.F32.BF16")
+        assert (of_matrices > 0) == (own == "tensor_product"), what
     assert seen
 
 
@@ -43,6 +46,12 @@ def test_one_of_each_kind(name):
 @pytest.mark.parametrize("name", cuda_table.KERNELS)
 def test_every_kernel(name):
     check([name], ["float32", "float64"], cuda_offline.CAPABILITIES)
+
+
+def test_tensor_cores_multiply_what_the_precision_says():
+    for precision, instruction in (("tf32", "HMMA.1688.F32.TF32"), ("bf16", "HMMA.16816.F32.BF16")):
+        ((*_, made, _, _),) = cuda_table.rows([f"{precision} forward, small"], ["float32"], [(9, 0)])
+        assert made.instructions[instruction] == cuda_offline.count(made.instructions, "HMMA") > 0
 
 
 def test_the_check_sees_what_it_looks_for():

@@ -22,6 +22,7 @@ SHAPES = [(1, 1), (3, 5)] if SIMULATED else [(1, 1), (2, 3), (1, 4097), (4097, 1
 LAYOUTS = ("C", "aligned", "sliced", "F", "reversed", "padded", "reversed_F")
 LENGTHS = (1, 11) if SIMULATED else (1, 3, 4, 31, 4097, 1 << 20)
 NOTHING = 0.0
+PRECISIONS = ("tf32", "bf16")
 
 
 @pytest.fixture(autouse=True)
@@ -163,6 +164,46 @@ def test_matmul(m, n, k, layout_a, layout_b, dtype):
     B.assert_unchanged()
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("m,n,k,layout_a,layout_b", PRODUCTS[1:3] if SIMULATED else PRODUCTS + LARGE_PRODUCTS)
+def test_matmul_by_tensor_cores(m, n, k, layout_a, layout_b, precision):
+    a, b = normal(1, m, k, dtype="float32"), normal(2, k, n, dtype="float32")
+    A, B, out = OnGpu(a, "float32", layout_a), OnGpu(b, "float32", layout_b), blank((m, n), "float32", "padded")
+    work, what = blank((cuda.work_size(m, n, k),), "float32", "aligned"), f"{(m, n, k)} {layout_a} {layout_b}"
+    cuda.matmul(A, B, work, out, precision=precision)
+    assert_near(out.read(), a.astype(np.float64) @ b.astype(np.float64), precision, what=what)
+    few = min(m, n) <= 8  # rows or columns stay in float32
+    a, b = (v.astype(np.float64) if few else reference.rounded(v, precision) for v in (a, b))
+    assert_near(out.read(), a @ b, "sum" if few else "tensor", what=what)
+    A.assert_unchanged()
+    B.assert_unchanged()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    "m,n_in,n_out", [(9, 12, 10)] if SIMULATED else [(257, 129, 65), (4097, 784, 128), (4096,) * 3]
+)
+def test_dense_by_tensor_cores(m, n_in, n_out, precision):
+    x, w, b, incoming = (
+        normal(i, *s, dtype="float32") for i, s in enumerate(((m, n_in), (n_out, n_in), (n_out,), (m, n_out)))
+    )
+    w /= np.sqrt(n_in).astype(np.float32)
+    X, W, bias, dA = (OnGpu(v, "float32", "aligned") for v in (x, w, b, incoming))
+    work = blank((cuda.work_size(m, n_in, n_out),), "float32", "aligned")
+    dX, dW = blank(x.shape, "float32", "aligned"), blank(w.shape, "float32", "aligned")
+    Z, A, db = blank((m, n_out), "float32", "aligned"), blank((m, n_out), "float32"), blank(b.shape, "float32")
+    cuda.dense_forward(X, W, bias, kernels.SILU, NOTHING, None, Z, A, precision=precision)
+    x, w, z = reference.rounded(x, precision), reference.rounded(w, precision), Z.read().copy()
+    assert_near(z, x @ w.T + b, "tensor", what=precision)
+    assert_near(A.read(), reference.activation("silu", z), "pointwise", what=precision)
+    cuda.dense_backward(dA, Z, A, X, W, kernels.SILU, NOTHING, work, dX, dW, db, precision=precision)
+    dz = dA.read()
+    assert_near(db.read(), dz.astype(np.float64).sum(axis=0), "sum", what=precision)
+    dz = reference.rounded(dz, precision)
+    assert_near(dX.read(), dz @ w, "tensor", what=precision)
+    assert_near(dW.read(), dz.T @ x, "tensor", what=precision)
+
+
 LAYERS = [(3, 5, 12), (5, 4, 3)]
 LARGE_LAYERS = [
     (1, 1, 1),
@@ -225,11 +266,14 @@ def test_weight_gradients_of_long_batches(dtype):
             assert_near(db.read(), delta.astype(np.float64).sum(axis=0), "sum", what=what)
 
 
-def test_the_same_bits_again_and_again(dtype):
+@pytest.mark.parametrize(
+    "dtype,precision", [("float64", "float32"), *(("float32", p) for p in ("float32", *PRECISIONS))]
+)
+def test_the_same_bits_again_and_again(dtype, precision):
     """What is summed in many blocks, on a device that is busy or not."""
     from fastnn.kernels.cuda.losses import RESULT
 
-    m, n_in, n_out, times = (19, 5, 4, 2) if SIMULATED else (4097, 1000, 33, 20)
+    m, n_in, n_out, times = (19, 12, 9, 2) if SIMULATED else (4097, 1000, 33, 20)
     x, w, b, delta = (
         normal(i, *s, dtype=dtype) for i, s in enumerate(((m, n_in), (n_out, n_in), (n_out,), (m, n_out)))
     )
@@ -239,10 +283,10 @@ def test_the_same_bits_again_and_again(dtype):
         work = blank((cuda.work_size(m, n_in, n_out),), dtype, "aligned")
         A, dX, dW = blank((m, n_out), dtype), blank((m, n_in), dtype), blank((n_out, n_in), dtype, "aligned")
         db, slope, result = blank((n_out,), dtype), blank((m, n_out), dtype), blank((RESULT,), dtype)
-        cuda.dense_forward(X, W, bias, kernels.TANH, NOTHING, None, A, A)
+        cuda.dense_forward(X, W, bias, kernels.TANH, NOTHING, None, A, A, precision=precision)
         cuda.loss_backward(kernels.MSE, NOTHING, A, dZ, None, slope, result)
-        cuda.weight_gradient(dZ, X, work, dW, db)
-        cuda.input_gradient(dZ, W, kernels.LINEAR, NOTHING, None, None, dX)
+        cuda.weight_gradient(dZ, X, work, dW, db, precision=precision)
+        cuda.input_gradient(dZ, W, kernels.LINEAR, NOTHING, None, None, dX, precision=precision)
         found.append([array.read().tobytes() for array in (A, slope, dW, db, dX)] + [result.read()[0]])
     assert all(each == found[0] for each in found)
 

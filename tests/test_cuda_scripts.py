@@ -112,7 +112,7 @@ def test_the_race_runs_at_toy_sizes(tmp_path):
     assert all("us" in entry for row in result["loops"] for entry in row["libraries"].values())
     for row in result["products"]:
         assert "failed" not in row["libraries"]["fastnn"]
-        assert row["precision"] != "float32" or row["libraries"]["fastnn"]["error"] < 1e-5
+        assert row["libraries"]["fastnn"]["error"] < {"float32": 1e-5, "tf32": 2e-3, "bf16": 2e-2}[row["precision"]]
     assert all(f"| {row['name']} |" in done.stdout for row in plain)
     assert "these times mean nothing" in done.stdout
     again = race("--from", file)

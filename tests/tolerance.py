@@ -4,6 +4,8 @@
 - slope: a derivative taken from the rounded output: where a gate saturates, 1 - a is all rounding, and gelu's
   factor z (1 + 0.134 z^2) multiplies it by about twenty.
 - sum: dot products and means over up to some hundred terms of order one, in whatever order.
+- tensor: a sum by the tensor cores, beside that of the rounded operands; they cut off bits when they add, so errors
+  grow with the length, not with its root. Operands that are not rounded differ by 3e-4 (tf32) or 2e-3 (bf16).
 - training: some ten steps, each a chain of sums.
 - torch: fifty steps against torch, which rounds in its own order; rmsprop apart, whose first steps divide a
   gradient by little more than its own size, so that rounding in a small gradient moves a whole step.
@@ -20,6 +22,7 @@ TOLERANCE = {
     "pointwise": {"float64": (2e-14, 2e-15), "float32": (1e-6, 5e-7)},
     "slope": {"float64": (2e-14, 2e-14), "float32": (2e-6, 5e-6)},
     "sum": {"float64": (1e-12, 1e-13), "float32": (2e-5, 2e-5)},
+    "tensor": {"float32": (2e-5, 2e-5)},
     "training": {"float64": (1e-10, 1e-12), "float32": (2e-4, 2e-5)},
     "torch": {"float64": (1e-10, 1e-10), "float32": (1e-5, 1e-5)},
     "torch_rmsprop": {"float64": (1e-10, 1e-10), "float32": (1e-4, 1e-4)},
@@ -29,6 +32,9 @@ TOLERANCE = {
 NORM = {
     "pointwise": {"float64": 1e-14, "float32": 1e-6},
     "sum": {"float64": 1e-13, "float32": 1e-5},
+    "tensor": {"float32": 5e-5},
+    "tf32": {"float32": 1e-3},
+    "bf16": {"float32": 1e-2},
     "training": {"float64": 1e-10, "float32": 1e-4},
 }
 

@@ -5,7 +5,7 @@ from ..formulas import LINEAR, SOFTMAX
 from .activations import activation_backward, activation_forward
 from .launch import operand
 from .matmul import NOBODY, PLAIN, Side, multiply, side, space, work_size
-from .tile import ACTIVATE, SLOPE
+from .tiling import ACTIVATE, SLOPE
 
 
 def dense_forward(
@@ -18,6 +18,7 @@ def dense_forward(
     Z: DeviceArray,
     A: DeviceArray,
     stream: Stream = 0,
+    precision: str = "float32",
 ) -> None:
     """Z = X W^T + b, A = g(Z): bias and activation follow the product before it leaves the chip.
 
@@ -40,6 +41,8 @@ def dense_forward(
         follows.
     stream : stream, optional
         Where it is queued.
+    precision : str, optional
+        "float32", "tf32" or "bf16", as in `matmul`.
     """
     x = operand("X", X, 2)
     real, (m, n_in) = x.dtype.type, x.shape
@@ -57,6 +60,7 @@ def dense_forward(
         (ACTIVATE, code, param),
         Side(bias.address, 0, *bias.strides),
         NOBODY if z == a else z,
+        precision=precision,
     )
     if activation == SOFTMAX:
         activation_forward(SOFTMAX, param, A, A, stream)
@@ -71,6 +75,7 @@ def input_gradient(
     A: DeviceArray | None,
     dX: DeviceArray,
     stream: Stream = 0,
+    precision: str = "float32",
 ) -> None:
     """dX = (dZ W) * g'(Z): the gradient with respect to the pre-activations of the layer before, in one pass.
 
@@ -90,6 +95,8 @@ def input_gradient(
         Receives the gradient.
     stream : stream, optional
         Where it is queued.
+    precision : str, optional
+        "float32", "tf32" or "bf16", as in `matmul`.
     """
     delta = operand("dZ", dZ, 2)
     real, (m, n_out) = delta.dtype.type, delta.shape
@@ -98,11 +105,18 @@ def input_gradient(
     if activation != LINEAR:
         then, one, two = (SLOPE, activation, param), side("Z", Z, real), side("A", A, real)
     sizes = m, w.shape[1], n_out
-    multiply(real, stream, sizes, Side(delta.address, *delta.strides), Side(w.address, *w.strides), out, then, one, two)
+    a, b = Side(delta.address, *delta.strides), Side(w.address, *w.strides)
+    multiply(real, stream, sizes, a, b, out, then, one, two, precision=precision)
 
 
 def weight_gradient(
-    dZ: DeviceArray, X: DeviceArray, work: DeviceArray | None, dW: DeviceArray, db: DeviceArray, stream: Stream = 0
+    dZ: DeviceArray,
+    X: DeviceArray,
+    work: DeviceArray | None,
+    dW: DeviceArray,
+    db: DeviceArray,
+    stream: Stream = 0,
+    precision: str = "float32",
 ) -> None:
     """dW = dZ^T X and db = the sum of dZ, in one pass; a long batch is cut into parts, combined in their order.
 
@@ -120,13 +134,16 @@ def weight_gradient(
         Receives the gradient with respect to b.
     stream : stream, optional
         Where it is queued.
+    precision : str, optional
+        "float32", "tf32" or "bf16", as in `matmul`.
     """
     delta = operand("dZ", dZ, 2)
     real, (m, n_out) = delta.dtype.type, delta.shape
     x, sums = operand("X", X, 2, real), operand("db", db, 1, real)
     a, b = Side(delta.address, *delta.strides).turned(), Side(x.address, *x.strides)
     sizes, to = (n_out, x.shape[1], m), side("dW", dW, real)
-    multiply(real, stream, sizes, a, b, to, sums=(sums.address, *sums.strides), work=space("work", work, real))
+    added, room = (sums.address, *sums.strides), space("work", work, real)
+    multiply(real, stream, sizes, a, b, to, sums=added, work=room, precision=precision)
 
 
 def dense_backward(
@@ -142,6 +159,7 @@ def dense_backward(
     dW: DeviceArray,
     db: DeviceArray,
     stream: Stream = 0,
+    precision: str = "float32",
 ) -> None:
     """Gradients of a layer: dZ = dA * g'(Z), dW = dZ^T X, db = sum of dZ, dX = dZ W.
 
@@ -169,12 +187,14 @@ def dense_backward(
         Receives the gradient with respect to b.
     stream : stream, optional
         Where it is queued.
+    precision : str, optional
+        "float32", "tf32" or "bf16", as in `matmul`.
     """
     if activation != LINEAR:
         activation_backward(activation, param, dA, Z, A, dA, stream)
-    weight_gradient(dA, X, work, dW, db, stream)
+    weight_gradient(dA, X, work, dW, db, stream, precision)
     if dX is not None:
-        input_gradient(dA, W, LINEAR, 0.0, None, None, dX, stream)
+        input_gradient(dA, W, LINEAR, 0.0, None, None, dX, stream, precision)
 
 
 __all__ = ["dense_backward", "dense_forward", "input_gradient", "weight_gradient", "work_size"]

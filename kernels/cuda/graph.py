@@ -21,7 +21,7 @@ from .matmul import NOBODY, PLAIN, Side, multiply
 from .passes import row_at
 from .primitives import global_at, load4, shared_memory, sqrt, store4
 from .rng import half_bits, layer_key, stream_key
-from .tile import ACTIVATE, SLOPE
+from .tiling import ACTIVATE, SLOPE
 from .toolchain import cuda, device, for_each_real, kernel
 from .training import CLIP_TINY, FACTORS
 from .updates import STATES, rule_of

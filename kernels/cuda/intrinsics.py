@@ -1,4 +1,4 @@
-"""What Numba does not write itself: typed pointers, accesses of 128 bits, shared memory.
+"""What Numba does not write itself: typed pointers, accesses of 128 bits, shared memory, tensor cores.
 
 `p + i` steps by elements, `p[i]` reads and writes. A pointer knows its memory, so that no instruction has to find out.
 `plain.py` has the same for the simulator.
@@ -140,6 +140,16 @@ def store4(typingctx, pointer, a, b, c, d):
 
 
 @intrinsic
+def viewed(typingctx, pointer, dtype):
+    """The same place, holding elements of another dtype."""
+
+    def codegen(context, builder, sig, args):
+        return builder.bitcast(args[0], context.get_value_type(sig.return_type))
+
+    return Pointer(dtype.dtype, pointer.space)(pointer, dtype), codegen
+
+
+@intrinsic
 def opaque(typingctx, value):
     """The same integer, of which the compiler knows nothing: it makes no copy of a loop for each case of a choice."""
 
@@ -178,3 +188,53 @@ def _on_a_word(text, operands):
 
 atomic_add_release = _on_a_word("atom.add.release.gpu.u32 $0, [$1], $2;", 2)
 load_acquire = _on_a_word("ld.acquire.gpu.u32 $0, [$1];", 1)
+
+
+def _rounding(text, operands):
+    """An instruction that rounds float32 numbers, and leaves 32 bits for the tensor cores."""
+    constraints = ",".join(["=r", *["f"] * operands])
+
+    def codegen(context, builder, sig, args):
+        return builder.call(ir.InlineAsm(ir.FunctionType(I32, [SINGLE] * operands), text, constraints), args[::-1])
+
+    return types.uint32(*[types.float32] * operands), codegen
+
+
+@intrinsic
+def tf32_of(typingctx, x):
+    """The tf32 number nearest to a float32, ties away from zero."""
+    return _rounding("cvt.rna.tf32.f32 $0, $1;", 1)
+
+
+@intrinsic
+def bf16_pair(typingctx, low, high):
+    """The bfloat16 numbers nearest to two of float32, ties to even, in the lower and the upper half of a word."""
+    return _rounding("cvt.rn.bf16x2.f32 $0, $1, $2;", 2)  # which takes the upper half first
+
+
+def _multiply_add(shape_and_types):
+    """D = A B + C by the 32 lanes of a warp, each with its share of the matrices, as the PTX manual lays them out.
+
+    A has 16 rows, B 8 columns; both hold eight words along the sum, of one tf32 or two bfloat16 numbers each.
+    """
+    places = [f"${i}" for i in range(14)]
+    groups = (places[:4], places[4:8], places[8:10], places[10:])
+    text = f"mma.sync.aligned.{shape_and_types} " + ", ".join("{" + ", ".join(g) + "}" for g in groups) + ";"
+    constraints = ",".join(["=f"] * 4 + ["r"] * 6 + ["f"] * 4)
+    words, singles = [types.uint32] * 6, [types.float32] * 4
+
+    @intrinsic
+    def multiply_add(typingctx, a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
+        def codegen(context, builder, sig, args):
+            kind = ir.FunctionType(ir.LiteralStructType([SINGLE] * 4), [I32] * 6 + [SINGLE] * 4)
+            # convergent: no lane may be led around it
+            result = builder.call(ir.InlineAsm(kind, text, constraints), args, attrs=("convergent",))
+            return context.make_tuple(builder, sig.return_type, [builder.extract_value(result, i) for i in range(4)])
+
+        return types.UniTuple(types.float32, 4)(*words, *singles), codegen
+
+    return multiply_add
+
+
+mma_tf32 = _multiply_add("m16n8k8.row.col.f32.tf32.tf32.f32")
+mma_bf16 = _multiply_add("m16n8k16.row.col.f32.bf16.bf16.f32")

@@ -13,6 +13,7 @@ from .toolchain import SIMULATED, captured, check, cuda, device
 
 THREADS = 256  # of a block, where a kernel has no shape of its own
 TOGETHER = 16  # rounds of a recording in one graph: its launch costs some microseconds
+TENSOR_CORES = 8, 0  # compute capability from which on they multiply tf32 and bfloat16
 
 
 class Operand(NamedTuple):
@@ -87,7 +88,7 @@ def place():
     return block.x * cuda.blockDim.y + thread.y, block.y * cuda.blockDim.x + thread.x
 
 
-def run(kernel, shape, stream, *arguments, shared=0):
+def run(kernel, shape, stream, *arguments, shared=0, precision="float32"):
     """Queue a kernel.
 
     Parameters
@@ -103,15 +104,33 @@ def run(kernel, shape, stream, *arguments, shared=0):
         Integers, and numbers in the kernel's dtype.
     shared : int
         Bytes of shared memory beside what the kernel names itself.
+    precision : str
+        "tf32" and "bf16" need tensor cores that know them.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no GPU, or an older one than the precision needs.
     """
     if 0 in np.atleast_1d(shape[0]):
         return
+    if precision != "float32" and not SIMULATED:
+        check()
+        check_precision(precision, cuda.get_current_device())
     if isinstance(stream, list):
         stream.append((kernel, shape, arguments, shared))
         return
     check()
     stream = getattr(stream, "cuda_stream", getattr(stream, "ptr", stream))
     (_configured if not SIMULATED else _configured.__wrapped__)(kernel, *shape, stream, shared)(*arguments)
+
+
+def check_precision(precision, gpu):
+    """Raise RuntimeError where a GPU has no tensor cores for a precision."""
+    if tuple(gpu.compute_capability) < TENSOR_CORES:
+        name = gpu.name.decode() if isinstance(gpu.name, bytes) else gpu.name
+        needed, given = (".".join(map(str, each)) for each in (TENSOR_CORES, gpu.compute_capability))
+        raise RuntimeError(f"precision {precision!r} needs compute capability {needed} or more; {name} has {given}")
 
 
 @functools.lru_cache(1024)

@@ -5,13 +5,18 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from ..annotations import DeviceArray, Stream
 from ..formulas import LINEAR
+from . import PRECISIONS
 from .launch import operand, place, plane, run
 from .primitives import global_at
 from .skinny import FEW, columns_of, rows_of
 from .skinny import THREADS as SKINNY_THREADS
-from .tile import ACROSS, ACTIVATE, ALONG, NOTHING, QUARTER, SINGLY, SLOPE, THREADS, product_of
+from .tensor import tensor_product_of
+from .tile import product_of
+from .tiling import ACROSS, ACTIVATE, ALONG, NOTHING, QUARTER, SINGLY, SLOPE, THREADS
 from .toolchain import for_each_real, kernel
 
 FULL = 264  # blocks that keep a large GPU busy: two for each of an H200's multiprocessors
@@ -91,7 +96,20 @@ def work_size(m: int, n: int, k: int) -> int:
     return max(needs)
 
 
-def multiply(real, stream, sizes, a, b, c, then=PLAIN, one=NOBODY, two=NOBODY, sums=(0, 0), work=(0, 0)):
+def multiply(
+    real,
+    stream,
+    sizes,
+    a,
+    b,
+    c,
+    then=PLAIN,
+    one=NOBODY,
+    two=NOBODY,
+    sums=(0, 0),
+    work=(0, 0),
+    precision="float32",
+):
     """Queue C = A B and what follows it, by the kernel that suits its shape.
 
     Parameters
@@ -112,8 +130,19 @@ def multiply(real, stream, sizes, a, b, c, then=PLAIN, one=NOBODY, two=NOBODY, s
         Address and step of what receives the sums of the rows of A; address 0 for nobody.
     work : tuple of int
         Address and elements of working space: where it is large enough, a long sum is cut into parts.
+    precision : str
+        "float32", "tf32" or "bf16", as `matmul` says.
+
+    Raises
+    ------
+    ValueError
+        If precision is none of these, or not "float32" for float64.
     """
     m, n, k = sizes
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be 'float32', 'tf32' or 'bf16'; got {precision!r}")
+    if precision != "float32" and real is not np.float32:
+        raise ValueError(f"precision must be 'float32' for {real.__name__} arrays; got {precision!r}")
     if m == 0 or n == 0:
         return
     parts, between, to, to_sums = parts_of(m, n, k), _between(m, n), c, sums
@@ -133,12 +162,12 @@ def multiply(real, stream, sizes, a, b, c, then=PLAIN, one=NOBODY, two=NOBODY, s
         shape = (-(-n // (SKINNY_THREADS * (4 if aligned else 1))), parts), SKINNY_THREADS
         run(columns_of(real, m, aligned), shape, stream, n, k, *a, *b, *to, part, between, *to_sums)
     else:
-        _tiles(real, stream, sizes, a, b, to, then, one, two, to_sums, parts, part, between)
+        _tiles(real, stream, sizes, a, b, to, then, one, two, to_sums, parts, part, between, precision)
     if parts > 1:
         run(combine_of(real), plane(m, n + 1), stream, m, n, parts, between, work[0], *c, *sums)
 
 
-def _tiles(real, stream, sizes, a, b, c, then, one, two, sums, parts, part, between):
+def _tiles(real, stream, sizes, a, b, c, then, one, two, sums, parts, part, between, precision):
     """Queue a product in square tiles: large ones where there are enough of them and the numbers are small."""
     m, n, k = sizes
     enough = min(m, n) > QUARTER and -(-m // 128) * -(-n // 128) * parts >= FULL // 2
@@ -148,11 +177,21 @@ def _tiles(real, stream, sizes, a, b, c, then, one, two, sums, parts, part, betw
     kind, code, param = then
     wide = c.aligned(n)
     shape = (-(-m // tile), -(-n // tile), parts), THREADS
-    chosen = product_of(real, tile, how_a, how_b, kind, code, sums[0] != 0)
-    run(chosen, shape, stream, *sizes, *a, *b, *c, wide, part, between, real(param), *one, *two, *sums)
+    made = tile, how_a, how_b, kind, code, sums[0] != 0
+    precision = precision if min(m, n) > FEW else "float32"
+    chosen = product_of(real, *made) if precision == "float32" else tensor_product_of(precision, *made)
+    arguments = *sizes, *a, *b, *c, wide, part, between, real(param), *one, *two, *sums
+    run(chosen, shape, stream, *arguments, precision=precision)
 
 
-def matmul(A: DeviceArray, B: DeviceArray, work: DeviceArray | None, out: DeviceArray, stream: Stream = 0) -> None:
+def matmul(
+    A: DeviceArray,
+    B: DeviceArray,
+    work: DeviceArray | None,
+    out: DeviceArray,
+    stream: Stream = 0,
+    precision: str = "float32",
+) -> None:
     """Matrix product, out = A @ B.
 
     Parameters
@@ -167,11 +206,22 @@ def matmul(A: DeviceArray, B: DeviceArray, work: DeviceArray | None, out: Device
         Receives the product; must not overlap the operands.
     stream : stream, optional
         Where it is queued.
+    precision : str, optional
+        "float32", or what the operands, of float32, are rounded to for tensor cores: "tf32" (10 bits behind the point)
+        or "bf16" (7). Sums stay in float32, and so do products with at most eight rows or columns, where reading the
+        operands is all the work.
+
+    Raises
+    ------
+    ValueError
+        If precision is none of these, or not "float32" for float64.
+    RuntimeError
+        If there is no GPU, or for "tf32" and "bf16" one of a compute capability below 8.0.
     """
     a = operand("A", A, 2)
     real, (m, k), n = a.dtype.type, a.shape, operand("B", B, 2, a.dtype).shape[1]
     b, c = side("B", B, real), side("out", out, real)
-    multiply(real, stream, (m, n, k), side("A", A, real), b, c, work=space("work", work, real))
+    multiply(real, stream, (m, n, k), side("A", A, real), b, c, work=space("work", work, real), precision=precision)
 
 
 def side(name, array, real):

@@ -67,6 +67,10 @@ def store4(pointer, a, b, c, d):
     pointer[0], pointer[1], pointer[2], pointer[3] = a, b, c, d
 
 
+def viewed(pointer, dtype):
+    return Pointer(pointer.address, dtype, pointer.owner)
+
+
 def _must_be_aligned(pointer):
     if pointer.address % 16:
         raise AssertionError(f"an access of 128 bits at address {pointer.address:#x}")
@@ -121,6 +125,55 @@ def _exchanged(value):
 def lane_of(value, mask):
     values, lane = _exchanged(value)
     return values[lane ^ mask]
+
+
+def tf32_of(x):
+    bits = int(np.float32(x).view(np.uint32))
+    # half a unit of the last of ten bits, away from zero: infinity stays, NaN becomes the one that the device makes
+    return np.uint32(0x7FFFFFFF if np.isnan(x) else bits + 0x1000 & 0xFFFFE000)
+
+
+def bf16_pair(low, high):
+    return np.uint32(_bf16_of(low) | _bf16_of(high) << 16)
+
+
+def _bf16_of(x):
+    bits = int(np.float32(x).view(np.uint32))
+    return 0x7FFF if np.isnan(x) else bits + 0x7FFF + (bits >> 16 & 1) >> 16
+
+
+def _tf32_in(words):
+    return (words & 0xFFFFE000).view(np.float32)
+
+
+def _bf16_in(words):
+    return np.stack([words << 16, words & 0xFFFF0000], axis=-1).view(np.float32).reshape(*words.shape[:-1], -1)
+
+
+def _multiply_add(numbers_in):
+    """Own part of A B + C from what the lanes hold, by the layouts of the PTX manual.
+
+    Lane 4 g + t holds of A the words (g, t), (g + 8, t), (g, t + 4) and (g + 8, t + 4), of B the words t and t + 4 of
+    column g, of C the columns 2 t and 2 t + 1 in the rows g and g + 8.
+    """
+
+    def multiply_add(*given):
+        lanes, lane = _exchanged(given)
+        if len(lanes) != 32:
+            raise AssertionError("a matrix is multiplied by whole warps")
+        g, t = lane // 4, lane % 4
+        a, b = np.empty((2, 8), np.uint32), np.empty((2, 8), np.uint32)
+        for i in range(4):
+            a[0, i], a[1, i], a[0, i + 4], a[1, i + 4] = lanes[4 * g + i][:4]
+            for column in range(2):
+                b[column, i], b[column, i + 4] = lanes[4 * (2 * t + column) + i][4:6]
+        products = numbers_in(a).astype(np.float64) @ numbers_in(b).astype(np.float64).T
+        return tuple((np.array(given[6:], np.float64) + products.ravel()).astype(np.float32))
+
+    return multiply_add
+
+
+mma_tf32, mma_bf16 = _multiply_add(_tf32_in), _multiply_add(_bf16_in)
 
 
 def exp(x):

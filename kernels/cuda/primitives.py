@@ -5,6 +5,7 @@ from .toolchain import SIMULATED, cuda, device
 if SIMULATED:
     from .plain import (
         atomic_add_release,
+        bf16_pair,
         erf,
         exp,
         expm1,
@@ -14,12 +15,16 @@ if SIMULATED:
         load_acquire,
         log,
         log1p,
+        mma_bf16,
+        mma_tf32,
         opaque,
         quotient,
         shared_memory,
         sqrt,
         store4,
         tanh,
+        tf32_of,
+        viewed,
     )
 else:
     # these take and give the dtype of their argument: numba-cuda has them call the float32 or float64 function
@@ -27,13 +32,18 @@ else:
 
     from .intrinsics import (
         atomic_add_release,
+        bf16_pair,
         global_at,
         load4,
         load_acquire,
+        mma_bf16,
+        mma_tf32,
         opaque,
         quotient,
         shared_memory,
         store4,
+        tf32_of,
+        viewed,
     )
 
     @device
@@ -61,6 +71,7 @@ def warp_max(value):
 
 __all__ = [
     "atomic_add_release",
+    "bf16_pair",
     "erf",
     "exp",
     "expm1",
@@ -70,12 +81,16 @@ __all__ = [
     "load_acquire",
     "log",
     "log1p",
+    "mma_bf16",
+    "mma_tf32",
     "opaque",
     "quotient",
     "shared_memory",
     "sqrt",
     "store4",
     "tanh",
+    "tf32_of",
+    "viewed",
     "warp_max",
     "warp_sum",
 ]

@@ -7,54 +7,25 @@ activation, its derivative) reads and writes whole lines. Operands whose rows ar
 the same kernel takes any others element by element.
 """
 
-from .formulas import formulas_of
 from .primitives import global_at, load4, shared_memory, store4
+from .tiling import ACROSS, KEPT, PAD, QUARTER, THREADS, finish_of, four_of
 from .toolchain import cuda, device, for_each_real, kernel
 
-# How a thread fetches four elements of an operand: along the sum, along the other side, or one by one
-ALONG, ACROSS, SINGLY = range(3)
-# What follows the product: nothing; bias and activation; the derivative of an activation
-NOTHING, ACTIVATE, SLOPE = range(3)
-
-THREADS = 256
 DEPTH = {128: 8, 64: 16}  # terms of the sum in one piece: each thread then fetches four elements of A and of B
-QUARTER = 64  # side of the part of a tile that is finished at once
-PAD = 4  # elements between rows in shared memory, against threads that meet in one bank
 
 
 @for_each_real
 def _fetch_of(real, tile, how):
     """The four elements of a piece of an operand that this thread brings, zeros beyond the operand's edges."""
-    zero, depth = real(0.0), DEPTH[tile]
-    by_side, by_depth = tile // 4, depth // 4
+    four, by_side, by_depth = four_of(real, how), tile // 4, DEPTH[tile] // 4
 
     @device
-    def spot():
-        """(term of the sum, place along the side) of the thread's four elements."""
+    def fetch(p, side, left, by_i, by_term):
         t = cuda.threadIdx.x
-        return (t // by_side, t % by_side * 4) if how == ACROSS else (t % by_depth * 4, t // by_depth)
+        term, i = (t // by_side, t % by_side * 4) if how == ACROSS else (t % by_depth * 4, t // by_depth)
+        return four(p, i, term, side, left, by_i, by_term)
 
-    @device
-    def along(p, side, depth_left, by_side, by_term):
-        term, i = spot()
-        return load4(p + i * by_side + term) if i < side and term < depth_left else (zero, zero, zero, zero)
-
-    @device
-    def across(p, side, depth_left, by_side, by_term):
-        term, i = spot()
-        return load4(p + term * by_term + i) if i < side and term < depth_left else (zero, zero, zero, zero)
-
-    @device
-    def singly(p, side, depth_left, by_side, by_term):
-        term, i = spot()
-        q = p + i * by_side + term * by_term
-        a = q[0] if i < side and term < depth_left else zero
-        b = q[by_term] if i < side and term + 1 < depth_left else zero
-        c = q[2 * by_term] if i < side and term + 2 < depth_left else zero
-        d = q[3 * by_term] if i < side and term + 3 < depth_left else zero
-        return a, b, c, d
-
-    return (along, across, singly)[how]
+    return fetch
 
 
 @for_each_real
@@ -85,55 +56,22 @@ def product_of(real, tile, how_a, how_b, then, code, sums):
     SLOPE: C = (A B) * g'(one, two). `sums`: `summed` receives the sums of the rows of A. The sum is cut into as many
     parts of `part` terms as the grid has blocks in z; each writes its own C and `summed`, `between` elements apart.
     """
-    forward, slope = formulas_of(real).activations[code]
     fetch_a, fetch_b = _fetch_of(real, tile, how_a), _fetch_of(real, tile, how_b)
     stow_a, stow_b = _stow_of(real, tile, how_a), _stow_of(real, tile, how_b)
     depth, ld, quarters = DEPTH[tile], tile + PAD, tile // QUARTER
-    side, room, ld_kept, zero = 4 * quarters, DEPTH[tile] * (tile + PAD), QUARTER + PAD, real(0.0)
-    kept, rooms = side * side, max(4 * room, QUARTER * ld_kept)
+    side, room, zero, finish = 4 * quarters, DEPTH[tile] * (tile + PAD), real(0.0), finish_of(real, then, code)
+    kept, rooms = side * side, max(4 * room, QUARTER * KEPT)
 
     @device
-    def element(value, param, one, two, keep):
-        """What becomes of one element; `one` and `two` point to what belongs to it."""
-        if then == ACTIVATE:
-            value += one[0]
-            if keep:
-                two[0] = value
-            return forward(param, value)
-        if then == SLOPE:
-            return value * slope(param, one[0], two[0])
-        return value
-
-    @device
-    def quarter(acc, down, right, space, m, n, c, rs_c, cs_c, wide, param, one, rs_1, cs_1, two, rs_2, cs_2, keep):
+    def quarter(acc, space, down, right, *rest):
         """Finish a part of the tile: from registers to shared memory, and from there in whole lines."""
-        t = cuda.threadIdx.x
-        c, one, two = (
-            c + down * rs_c + right * cs_c,
-            one + down * rs_1 + right * cs_1,
-            two + down * rs_2 + right * cs_2,
-        )
-        m, n, row = m - down, n - right, down // QUARTER * 4 * side + right // QUARTER * 4
+        t, row = cuda.threadIdx.x, down // QUARTER * 4 * side + right // QUARTER * 4
         cuda.syncthreads()
         for i in range(4):
-            to, at = space + ((t >> 4) * 4 + i) * ld_kept + (t & 15) * 4, row + i * side
+            to, at = space + ((t >> 4) * 4 + i) * KEPT + (t & 15) * 4, row + i * side
             store4(to, acc[at], acc[at + 1], acc[at + 2], acc[at + 3])
         cuda.syncthreads()
-        i, j = t >> 4, (t & 15) * 4
-        while i < QUARTER and i < m:
-            to, at_1, at_2 = c + i * rs_c + j * cs_c, one + i * rs_1 + j * cs_1, two + i * rs_2 + j * cs_2
-            line = space + i * ld_kept + j
-            if wide and j < n:
-                v0, v1, v2, v3 = load4(line)
-                v0 = element(v0, param, at_1, at_2, keep)
-                v1 = element(v1, param, at_1 + cs_1, at_2 + cs_2, keep)
-                v2 = element(v2, param, at_1 + 2 * cs_1, at_2 + 2 * cs_2, keep)
-                v3 = element(v3, param, at_1 + 3 * cs_1, at_2 + 3 * cs_2, keep)
-                store4(to, v0, v1, v2, v3)
-            else:
-                for e in range(min(4, n - j)):
-                    to[e * cs_c] = element(line[e], param, at_1 + e * cs_1, at_2 + e * cs_2, keep)
-            i += THREADS >> 4
+        finish(space, down, right, *rest)
 
     @kernel(THREADS)
     def product(
@@ -184,10 +122,10 @@ def product_of(real, tile, how_a, how_b, then, code, sums):
         first = global_at(one, real) + (row0 * rs_1 + col0 * cs_1)
         second = global_at(two, real) + (row0 * rs_2 + col0 * cs_2)
         rest = m, n, to, rs_c, cs_c, wide, param, first, rs_1, cs_1, second, rs_2, cs_2, two != 0
-        quarter(acc, 0, 0, space, *rest)
+        quarter(acc, space, 0, 0, *rest)
         if quarters == 2:
-            quarter(acc, 0, QUARTER, space, *rest)
-            quarter(acc, QUARTER, 0, space, *rest)
-            quarter(acc, QUARTER, QUARTER, space, *rest)
+            quarter(acc, space, 0, QUARTER, *rest)
+            quarter(acc, space, QUARTER, 0, *rest)
+            quarter(acc, space, QUARTER, QUARTER, *rest)
 
     return product

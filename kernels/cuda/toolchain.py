@@ -54,15 +54,17 @@ def device(function):
     return cuda.jit(device=True)(function) if "cuda" in function.__code__.co_names else function
 
 
-def kernel(threads, roomy=False):
+def kernel(threads, roomy=False, paired=False):
     """Decorator of a kernel that is launched with blocks of at most `threads` threads.
 
-    `roomy`: threads get all the registers that they want, at the price of fewer blocks side by side.
+    `roomy`: threads get all the registers that they want, at the price of fewer blocks side by side. `paired`: so few
+    that two blocks stand side by side.
     """
+    bounds = (threads, 1) if roomy else (threads, 2) if paired else threads
 
     def decorate(function):
         if not SIMULATED:
-            return kept(cuda.jit(launch_bounds=(threads, 1) if roomy else threads, **GPU_KERNEL)(function))
+            return kept(cuda.jit(launch_bounds=bounds, **GPU_KERNEL)(function))
         inner = cuda.jit(device=True)(function)
 
         @functools.wraps(function)
