@@ -73,7 +73,10 @@ def test_a_precision_rounds_operands_and_nothing_else(precision, rounding, monke
     widths, activations, loss, rows, batch = ((9, 9, 9), ("tanh", "softmax"), "cross_entropy", 9, 9)
     if not SIMULATED:
         widths, activations, loss, rows, batch = LARGE_SIZES[4]
-    exact, rounded = (two_nets(widths, activations, loss, precision=p)[1] for p in ("float32", precision))
+    exact, rounded = (
+        nets.pair(widths, activations, loss, "float32", device="cuda", precision=each)[0]
+        for each in ("float32", precision)
+    )
     X, y = nets.data(rows, widths[0], widths[-1], loss, "float32")
     start = np.array(exact.parameters)
     for net in (exact, rounded):
