@@ -7,6 +7,7 @@ give what the kernels must give to the last bits; those that are not differ a th
 import importlib
 from types import SimpleNamespace
 
+import grids
 import numpy as np
 import pytest
 import reference
@@ -85,6 +86,15 @@ def test_large_tiles_and_parts(full, m, n, precision, monkeypatch):
     work = aligned(np.full(cuda.work_size(37, m, n) + 4, np.nan, np.float32))
     cuda.weight_gradient(dZ, X, work, dW, db, precision=precision)
     assert products.parts_of(m, n, 37) == (1 if full == 1 else 4)
+    assert_close(dW, rounded_product(dZ.T, X, precision), "tensor")
+    assert_close(db, dZ.astype(np.float64).sum(axis=0), "sum")
+
+
+def test_no_thread_reads_what_another_has_yet_to_write(precision, monkeypatch):
+    grids.together(monkeypatch, meet=False)
+    dZ, X = aligned(normal(1, 70, 9, dtype="float32")), normal(2, 70, 11, dtype="float32")
+    dW, db = np.full((9, 11), np.nan, np.float32), np.full(9, np.nan, np.float32)
+    cuda.weight_gradient(dZ, X, None, dW, db, precision=precision)
     assert_close(dW, rounded_product(dZ.T, X, precision), "tensor")
     assert_close(db, dZ.astype(np.float64).sum(axis=0), "sum")
 

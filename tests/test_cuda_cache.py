@@ -116,8 +116,8 @@ def test_every_kernel_has_a_fingerprint_of_its_own():
     from fastnn.kernels.cuda import cache
 
     kernels = {}
-    for name, (call, *_) in cuda_table.KERNELS.items():
-        for dtype in ("float32", "float64"):
+    for name, (call, *ceilings) in cuda_table.KERNELS.items():
+        for dtype in ("float32", "float64")[: 2 - ceilings.count(None)]:
             found = call(dtype) if name.startswith("loop") else cuda_offline.launched(lambda c=call, d=dtype: c(d))
             kernels |= {id(kernel): kernel for kernel, *_ in found}
     assert len(kernels) > 60
