@@ -16,7 +16,7 @@ from tolerance import assert_close
 
 from fastnn import kernels
 from fastnn.kernels import cuda
-from fastnn.kernels.cuda import launch, plain, toolchain
+from fastnn.kernels.cuda import launch, plain, tensor, toolchain
 
 products = importlib.import_module("fastnn.kernels.cuda.matmul")  # whose name in the package is a function
 assert toolchain.SIMULATED, "set NUMBA_ENABLE_CUDASIM=1"
@@ -97,6 +97,15 @@ def test_no_thread_reads_what_another_has_yet_to_write(precision, monkeypatch):
     cuda.weight_gradient(dZ, X, None, dW, db, precision=precision)
     assert_close(dW, rounded_product(dZ.T, X, precision), "tensor")
     assert_close(db, dZ.astype(np.float64).sum(axis=0), "sum")
+
+
+def test_no_two_lanes_meet_in_a_bank():
+    """Of shared memory, which serves eight lanes at a time where each takes 128 bits of its 32 banks of 32 bits."""
+    for pairs_of_a_lane in (1, 2):  # that reads, and that writes
+        starts = [tensor._pair_at(pairs_of_a_lane * (lane >> 2)) + (lane & 3) * 4 for lane in range(32)]
+        for step in (0, 16):
+            for lane in range(0, 32, 8):
+                assert len({(start ^ step) % 32 for start in starts[lane : lane + 8]}) == 8
 
 
 def test_dense(precision):

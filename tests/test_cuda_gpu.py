@@ -292,13 +292,14 @@ def test_the_same_bits_again_and_again(dtype, precision):
 
 
 def test_nan_and_infinity_travel_through():
-    n = 5 if SIMULATED else 1025
+    n = 9 if SIMULATED else 1025
     z = np.ones((n, n), np.float32)
     z[0, 0], z[1, 1] = np.nan, np.inf
     Z, ones, out = OnGpu(z, "float32"), OnGpu(np.ones((n, n)), "float32", "aligned"), blank((n, n), "float32")
-    cuda.matmul(Z, ones, None, out)
-    result = out.read()
-    assert np.isnan(result[0]).all() and (result[1] == np.inf).all() and (result[2:] == n).all()
+    for precision in ("float32", *PRECISIONS):
+        cuda.matmul(Z, ones, None, out, precision=precision)
+        result = out.read()
+        assert np.isnan(result[0]).all() and (result[1] == np.inf).all() and (result[2:] == n).all(), precision
     cuda.activation_forward(kernels.RELU, NOTHING, Z, out)
     assert np.isnan(out.read()[0, 0]) and out.read()[1, 1] == np.inf
 
