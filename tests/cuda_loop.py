@@ -1,5 +1,8 @@
 """The loop of the CUDA backend in the simulator; `test_cuda.py` starts this file with NUMBA_ENABLE_CUDASIM=1."""
 
+import signal
+import threading
+
 import grids
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from nets import OPTIMIZERS, data, flat, pair
 from tolerance import assert_close
 
 import fastnn
+from fastnn import fitting
 from fastnn.kernels.cuda import driver, toolchain
 
 assert toolchain.SIMULATED, "set NUMBA_ENABLE_CUDASIM=1"
@@ -136,6 +140,21 @@ def test_batches_of_an_iterable(loop):
         return fastnn.Sequential(layers, dtype="float64", device=device)
 
     assert_alike(make, lambda net: net.fit(batches, epochs=2), "float64")
+
+
+def test_control_c_leaves_the_net_at_its_last_completed_step(monkeypatch):
+    monkeypatch.setattr(fitting, "_GUESSED_FLOPS", 1e4)  # short chunks
+    X, y = data(8, 3, 2)
+    interrupted, calm = (pair((3, 4, 2), ("tanh", "softmax"), dtype="float64", device="cuda")[0] for _ in range(2))
+    timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=1000)
+    timer.join()
+    steps = interrupted._step
+    assert 0 < steps < 1000
+    calm.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=steps)
+    assert interrupted.parameters.tobytes() == calm.parameters.tobytes()
 
 
 @every_loop

@@ -7,6 +7,9 @@ of a graph; only tables, rates and losses, which are small, move around it.
 
 import math
 import os
+import signal
+import threading
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
@@ -267,6 +270,29 @@ def execute(plan: Plan) -> None:
     plan : Plan
         From `make_plan`.
     """
+    trains = plan["COMMAND"] == _plan.TRAIN and plan["STEPS"] > 0
+    with _uninterrupted() if trains else nullcontext():
+        _carry_out(plan)
+
+
+@contextmanager
+def _uninterrupted():
+    """Ctrl-C waits: what the device has done must be counted, or brought to the host, before anyone asks."""
+    handler, caught = signal.getsignal(signal.SIGINT), []
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield  # nothing interrupts here
+        return
+    signal.signal(signal.SIGINT, lambda *given: caught.append(given))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if caught:
+            handler(*caught[-1])
+
+
+def _carry_out(plan):
+    """`execute`, once it is settled who may interrupt it."""
     train, real = plan["COMMAND"] == _plan.TRAIN, plan.dtype.type
     if plan["LOSS"] == CUSTOM:
         raise ValueError("loss must be one of fastnn's own on a GPU; got functions of your own")
@@ -339,7 +365,7 @@ def _queue_steps(plan, steps, train):
         plan.recording.load()
 
 
-execute_interruptibly = execute  # a chunk of a tenth of a second is one launch, which nothing interrupts
+execute_interruptibly = execute  # nothing interrupts a launch
 
 
 def _address(array):
