@@ -7,7 +7,7 @@ activation, its derivative) reads and writes whole lines. Operands whose rows ar
 the same kernel takes any others element by element.
 """
 
-from .formulas import formulas_of
+from .custom import activation_of
 from .primitives import global_at, load4, shared_memory, store4
 from .toolchain import cuda, device, for_each_real, kernel
 
@@ -85,7 +85,7 @@ def product_of(real, tile, how_a, how_b, then, code, sums):
     SLOPE: C = (A B) * g'(one, two). `sums`: `summed` receives the sums of the rows of A. The sum is cut into as many
     parts of `part` terms as the grid has blocks in z; each writes its own C and `summed`, `between` elements apart.
     """
-    forward, slope = formulas_of(real).activations[code]
+    forward, slope = activation_of(real, code)
     fetch_a, fetch_b = _fetch_of(real, tile, how_a), _fetch_of(real, tile, how_b)
     stow_a, stow_b = _stow_of(real, tile, how_a), _stow_of(real, tile, how_b)
     depth, ld, quarters = DEPTH[tile], tile + PAD, tile // QUARTER
