@@ -207,7 +207,12 @@ def test_functions_of_the_user(loop, dtype):
     X, y = data(19, 4, 2, "mse", dtype)
 
     def make(device):
-        layers = [fastnn.Dense(5, GATE), fastnn.Dropout(0.3), fastnn.Dense(4, (softsign, softsign_slope)), fastnn.Dense(3, GATE)]
+        layers = [
+            fastnn.Dense(5, GATE),
+            fastnn.Dropout(0.3),
+            fastnn.Dense(4, (softsign, softsign_slope)),
+            fastnn.Dense(3, GATE),
+        ]
         layers.append(fastnn.Dense(2, (doubled, doubled_slope)))
         return fastnn.Sequential(layers, loss=SQUARED, dtype=dtype, device=device, seed=3)
 

@@ -48,8 +48,7 @@ class Plan(_plan.Plan):
         # the user's pairs of functions: those of the layers, that of the loss, and pair or code of each layer
         self.own, self.own_loss = tuple(dict.fromkeys(filter(None, layout.functions))), None
         self.codes = [
-            pair or int(record[_plan.ACTIVATION])
-            for pair, record in zip(layout.functions, layout.layers, strict=True)
+            pair or int(record[_plan.ACTIVATION]) for pair, record in zip(layout.functions, layout.layers, strict=True)
         ]
         self.table = np.zeros(_plan.HEADER + layout.layers.size, np.int64)
         self.reals = np.zeros(_plan.ALPHAS + len(layout.units))
