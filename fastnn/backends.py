@@ -42,17 +42,19 @@ def make_layout(n_features, layers, rates, dtype):
         [activation_code(layer.activation) for layer in layers],
         [layer.alpha or 0.0 for layer in layers],
         rates,
-        [
-            cpu.activation_addresses(*layer.activation, dtype) if isinstance(layer.activation, tuple) else (0, 0)
-            for layer in layers
-        ],
+        [layer.activation if isinstance(layer.activation, tuple) else None for layer in layers],
+        lambda *pair: cpu.activation_addresses(*pair, dtype),
     )
 
 
 def set_loss(plan, loss, param, logits):
     """Tell a plan its loss, by name or (f, df); `logits`: whether it takes them from the last layer."""
     if isinstance(loss, tuple):
-        plan.set(LOSS=formulas.CUSTOM, LOSS_FUNCTION=cpu.loss_address(*loss, plan.dtype), LOGITS=False)
+        plan.set(LOSS=formulas.CUSTOM, LOGITS=False)
+        if device_of(plan) == "cpu":
+            plan.set(LOSS_FUNCTION=cpu.loss_address(*loss, plan.dtype))
+        else:
+            plan.own_loss = loss
         return
     plan.set(LOSS=LOSSES.index(loss), LOGITS=logits)
     plan.reals[real("LOSS_PARAM")] = param

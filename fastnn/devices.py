@@ -55,7 +55,7 @@ def gpu():
     return None, "no NVIDIA driver"
 
 
-def chosen(device, work, kind, dtype, on_gpu, custom):
+def chosen(device, work, kind, dtype, on_gpu):
     """The device for a plan of a net that names `device`.
 
     Parameters
@@ -70,8 +70,6 @@ def chosen(device, work, kind, dtype, on_gpu, custom):
         Of the net.
     on_gpu : bool
         Whether its data are there already.
-    custom : bool
-        Whether the net has functions of the user's own.
 
     Returns
     -------
@@ -81,7 +79,7 @@ def chosen(device, work, kind, dtype, on_gpu, custom):
     if device != "auto" or on_gpu:
         return "cpu" if device == "cpu" else "cuda"
     found, _ = thresholds()
-    least = None if found is None or custom else found[kind][dtype.name]
+    least = None if found is None else found[kind][dtype.name]
     return "cuda" if least is not None and work >= least and backends.gpu_works() else "cpu"
 
 

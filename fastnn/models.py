@@ -46,8 +46,9 @@ class Sequential(Planner):
         brought there and back; standardize=True copies X there once to learn from it. What was queued on the GPU
         before, on any stream, is waited for, and results are complete when they are given. "auto" takes the GPU for
         data that are there, and for work from which on it won wherever it was measured on this machine, by
-        `fastnn.measure_devices()` or `python -m fastnn devices`; else the CPU, as for functions of your own.
-        `history.device` tells which it was. On the two devices rounding differs.
+        `fastnn.measure_devices()` or `python -m fastnn devices`; else the CPU. `history.device` tells which it was. On
+        the two devices rounding differs. Functions of your own are compiled for the GPU, too, when a plan of theirs is
+        first carried out there; ValueError says what cannot be.
     seed : int
         Starting values, shuffling: the same seed gives the same bits, on any number of threads.
     huber_delta : float

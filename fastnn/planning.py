@@ -27,9 +27,8 @@ class Planner(Net):
 
     def _plan(self, batch, threads, flags, on_gpu=False, training=False):
         """A plan of this net for `batch` rows at a time, which are on the GPU already or not."""
-        custom = isinstance(self.loss, tuple) or any(isinstance(layer.activation, tuple) for layer in self.dense)
         work, kind = batch * self.layout.flops_per_sample(), "step" if training else "prediction"
-        device = devices.chosen(self.device, work, kind, self.dtype, on_gpu, custom)
+        device = devices.chosen(self.device, work, kind, self.dtype, on_gpu)
         gradient = bool(flags & backends.WITH_GRADIENT)
         parameters = self._asked() if flags & backends.WRITE_OUTPUT else self.parameters
         sizes = self.layout, parameters, batch, threads, gradient, training

@@ -9,6 +9,8 @@ All parameters are one flat vector, layer after layer, W (n_out, n_in) then b (n
 multiple of ALIGN elements. Gradients and optimizer state have the same layout.
 """
 
+import functools
+
 import numpy as np
 
 from . import formulas
@@ -157,10 +159,17 @@ class Layout:
     rates : sequence of float
         Share of each layer's inputs that is dropped in training.
     functions : sequence of tuple
-        Addresses (function, slope) of each custom activation; zeros for the others.
+        The user's (f, df) of each custom activation; None for the others.
+    addresses : callable
+        Gives addresses of loops over such a pair, for a CPU: called when they are first needed there.
+
+    Attributes
+    ----------
+    layers : array (layers, RECORD), int64
+        The records of the layers, without buffers and addresses.
     """
 
-    def __init__(self, n_features, units, activations, alphas, rates, functions):
+    def __init__(self, n_features, units, activations, alphas, rates, functions, addresses=None):
         self.n_features = n_features
         self.units = tuple(units)
         self.sizes = list(zip((n_features, *units[:-1]), units, strict=True))
@@ -172,14 +181,25 @@ class Layout:
             end = b + round_up(n_out, ALIGN)
             self.offsets.append((w, b))
         self.size = end
-        # the records of the layers, without buffers, and the alphas: what prediction of single rows reads
-        self.records = np.zeros((len(self.units), RECORD), np.int64)
-        facts = zip(self.records, self.sizes, self.offsets, activations, functions, rates, strict=True)
-        for record, size, offset, code, addresses, rate in facts:
-            record[: DROPS + 1] = *size, *offset, code, *addresses, round(rate * (1 << formulas.CHANCE_BITS))
+        self.functions, self._addresses = tuple(functions), addresses
+        self.layers = np.zeros((len(self.units), RECORD), np.int64)
+        for record, size, offset, code, rate in zip(
+            self.layers, self.sizes, self.offsets, activations, rates, strict=True
+        ):
+            record[: DROPS + 1] = *size, *offset, code, 0, 0, round(rate * (1 << formulas.CHANCE_BITS))
         self.alphas = np.array(alphas, np.float64)
-        for array in (self.records, self.alphas):
+        for array in (self.layers, self.alphas):
             array.flags.writeable = False
+
+    @functools.cached_property
+    def records(self):
+        """`layers` with the addresses of custom activations: what runs on a CPU read."""
+        records = self.layers.copy()
+        for record, pair in zip(records, self.functions, strict=True):
+            if pair:
+                record[[FUNCTION, SLOPE]] = self._addresses(*pair)
+        records.flags.writeable = False
+        return records
 
     def pieces(self):
         """Records of pieces that cover all parameters but the gaps."""

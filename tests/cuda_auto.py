@@ -6,7 +6,7 @@ import gpu
 import numpy as np
 import pytest
 from nets import data
-from numba import njit
+from test_custom import GATE, SQUARED
 from test_devices import plant
 from tolerance import assert_near
 
@@ -64,14 +64,13 @@ def test_plans_go_where_they_are_faster(folder, monkeypatch):
     assert where(monkeypatch, lambda: auto.evaluate(X, y)) == ["cpu", "cpu"]
 
 
-def test_functions_of_the_user_take_the_cpu(folder):
+def test_functions_of_the_user_go_where_others_do(folder):
     plant(folder, thresholds=least(0, 0))
     X, y = data(20, 3, 1, "mse")
-    square, slope = njit(lambda z: z * z), njit(lambda z: 2 * z)
-    own = fastnn.Sequential([fastnn.Dense(1, (square, slope))], device="auto")
-    assert own.fit(X, y, epochs=1).device == "cpu"
-    with pytest.raises(ValueError, match="activation must be one of fastnn's own on a GPU"):
-        own.fit(gpu.Foreign(X), y, epochs=1)
+    own = [fastnn.Sequential([fastnn.Dense(1, GATE)], SQUARED, device=device) for device in ("auto", "cpu")]
+    histories = [each.fit(X, y, epochs=1) for each in own]
+    assert [history.device for history in histories] == ["cuda", "cpu"]
+    assert_near(own[0].parameters, own[1].parameters, "training")
 
 
 def test_data_of_the_gpu_stay_there(folder):

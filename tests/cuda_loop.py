@@ -2,12 +2,15 @@
 
 import signal
 import threading
+from types import SimpleNamespace
 
 import grids
 import numpy as np
 import pytest
 import reference
 from nets import OPTIMIZERS, data, flat, pair
+from numba import njit
+from test_custom import GATE, SQUARED
 from tolerance import assert_close
 
 import fastnn
@@ -176,13 +179,79 @@ def test_a_batch_without_weight_changes_nothing(loop):
     assert_alike(lambda device: fastnn.Sequential([fastnn.Dense(1)], dtype="float64", device=device), fit, "float64")
 
 
-def test_functions_of_the_user_are_refused():
-    from numba import njit
+@njit
+def softsign(z):
+    return z / (1.0 + abs(z))
 
-    square, slope = njit(lambda z: z * z), njit(lambda z: 2 * z)
-    net = fastnn.Sequential([fastnn.Dense(1, (square, slope))], device="cuda")
-    with pytest.raises(ValueError, match="activation must be one of fastnn's own on a GPU"):
-        net.fit(np.ones((2, 1)), np.ones(2), epochs=1)
+
+@njit
+def softsign_slope(z):
+    return 1.0 / (1.0 + abs(z)) ** 2
+
+
+@njit
+def doubled(z):
+    return softsign(z) + softsign(z)
+
+
+@njit
+def doubled_slope(z):
+    return 2 * softsign_slope(z)
+
+
+@njit
+def root(z):
+    return np.sign(z) * np.sqrt(abs(z))
+
+
+@njit
+def root_slope(z):
+    return 0.5 / np.sqrt(abs(z))
+
+
+@njit
+def divergence(prediction, target):
+    return target * np.log(target / prediction) - target + prediction
+
+
+@njit
+def divergence_slope(prediction, target):
+    return 1.0 - target / prediction
+
+
+@every_loop
+def test_functions_of_the_user(loop, dtype):
+    """Three pairs in four layers, one behind dropout, a loss of their own, weights and a short last batch."""
+    X, y = data(19, 4, 2, "mse", dtype)
+
+    def make(device):
+        layers = [
+            fastnn.Dense(5, GATE),
+            fastnn.Dropout(0.3),
+            fastnn.Dense(4, (softsign, softsign_slope)),
+            fastnn.Dense(3, GATE),
+        ]
+        layers.append(fastnn.Dense(2, (doubled, doubled_slope)))
+        return fastnn.Sequential(layers, loss=SQUARED, dtype=dtype, device=device, seed=3)
+
+    def fit(net):
+        history = net.fit(X, y, epochs=2, batch_size=8, sample_weight=np.linspace(0.0, 2.0, 19))
+        value, gradient = net.loss_and_gradient(X, y)
+        return SimpleNamespace(loss=[*history.loss, value, *gradient, *net.input_gradient(X, y).flat])
+
+    assert_alike(make, fit, dtype)
+
+
+@every_loop
+def test_no_function_of_the_user_meets_a_sample_that_is_none(loop):
+    """Where zeros stood for the samples that a short batch lacks, these would be NaN."""
+    X, y = data(7, 3, 2, "mse")
+
+    def make(device):
+        layers = [fastnn.Dense(3, (root, root_slope)), fastnn.Dense(2, "softplus")]
+        return fastnn.Sequential(layers, (divergence, divergence_slope), "float64", device)
+
+    assert_alike(make, lambda net: net.fit(X, 1.0 + abs(y), epochs=2, batch_size=5), "float64")
 
 
 def test_the_work_of_a_step_picks_the_loop(monkeypatch):

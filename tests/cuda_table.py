@@ -123,7 +123,7 @@ def step(optimizer):
         from fastnn.kernels import plan
         from fastnn.kernels.cuda import driver, graph
 
-        layout = plan.Layout(64, (64, 8), (kernels.RELU, kernels.SOFTMAX), (0.0, 0.0), (0.2, 0.5), [(0, 0)] * 2)
+        layout = plan.Layout(64, (64, 8), (kernels.RELU, kernels.SOFTMAX), (0.0, 0.0), (0.2, 0.5), [None] * 2)
         made = driver.Plan(layout, np.zeros(layout.size, dtype), 4096, gradient=True, drops=True, loop="graph")
         made.data(np.zeros((8, 64), dtype), np.zeros((8, 8), dtype))
         made.visit(shuffle=True)

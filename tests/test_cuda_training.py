@@ -3,11 +3,15 @@
 On a GPU with `pytest -m cuda`; in the simulator, where `test_cuda_scripts.py` runs this file, too, with tiny nets.
 """
 
+import math
+
 import gpu
 import nets
 import numpy as np
 import pytest
 from arrays import normal
+from numba import njit
+from test_custom import GATE, SQUARED
 from tolerance import assert_close, assert_near
 
 import fastnn
@@ -26,6 +30,21 @@ LARGE_SIZES = [
     ((784, 1), ("sigmoid",), "binary_cross_entropy", 10_000, None),
 ]
 ALL_SIZES = SIZES if SIMULATED else LARGE_SIZES
+
+
+@njit
+def bent(z):
+    return (math.sqrt(z * z + 1.0) - 1.0) / 2.0 + z
+
+
+@njit
+def bent_slope(z):
+    return z / (2.0 * math.sqrt(z * z + 1.0)) + 1.0
+
+
+@njit
+def listed(z):
+    return bent(np.array([z]).max())
 
 
 def two_nets(widths, activations, loss, dtype="float32", **options):
@@ -65,6 +84,35 @@ def test_every_loop_gives_the_same_net(monkeypatch, dtype):
         both = two_nets(widths, activations, loss, dtype)
         fit_both(both, X, y, fastnn.Adam, epochs=1 if SIMULATED else 3, batch_size=8)
         assert_same_net(*both, what=loop)
+
+
+@pytest.mark.parametrize("loop", ["block", "grid", "graph"])
+def test_functions_of_the_user(loop, monkeypatch, dtype):
+    """Two pairs, a loss, and a short last batch."""
+    monkeypatch.setenv("FASTNN_CUDA_LOOP", loop)
+    rows, units = (9, 3) if SIMULATED else (900, 24)
+    X, y = nets.data(rows, 4, 2, "mse", dtype)
+    both = [
+        fastnn.Sequential(
+            [fastnn.Dense(units, GATE), fastnn.Dense(units, (bent, bent_slope)), fastnn.Dense(2, GATE)],
+            SQUARED,
+            dtype,
+            device,
+        ).build(4)
+        for device in ("cpu", "cuda")
+    ]
+    here, there = fit_both(both, X, y, lambda: fastnn.SGD(0.05), epochs=2, batch_size=32 if rows > 32 else 4)
+    assert_close(there.loss, here.loss, "training", dtype)
+    assert_same_net(*both, what=loop)
+    assert_near(both[1].predict(X), both[0].predict(X), "training")
+
+
+@pytest.mark.skipif(SIMULATED, reason="the simulator compiles nothing")
+def test_functions_that_no_gpu_can_compile():
+    X, y = nets.data(9, 4, 2, "mse", "float32")
+    net = fastnn.Sequential([fastnn.Dense(2, (listed, bent_slope))], device="cuda")
+    with pytest.raises(ValueError, match="activation must be functions that numba-cuda compiles on a GPU; got listed"):
+        net.fit(X, y)
 
 
 @pytest.mark.parametrize(("precision", "rounding"), [("tf32", 2**-11), ("bf16", 2**-8)])

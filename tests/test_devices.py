@@ -9,7 +9,7 @@ import fastnn
 from fastnn import __main__, backends, devices, environment
 
 WINS = {kind: {"float32": 1e6, "float64": None} for kind in devices.KINDS}
-SETTINGS = dict(dtype=np.dtype("float32"), on_gpu=False, custom=False)
+SETTINGS = dict(dtype=np.dtype("float32"), on_gpu=False)
 
 
 @pytest.fixture
@@ -37,7 +37,6 @@ def test_the_gpu_is_taken_where_it_was_measured_to_win(folder):
     plant(folder)
     assert [chosen(work) for work in (1e6 - 1, 1e6, 1e9)] == ["cpu", "cuda", "cuda"]
     assert chosen(1e9, dtype=np.dtype("float64")) == "cpu"
-    assert chosen(1e9, custom=True) == "cpu"
     assert chosen(1, on_gpu=True) == "cuda"
     assert [devices.chosen(device, 1, "step", **SETTINGS) for device in ("cpu", "cuda")] == ["cpu", "cuda"]
     assert "1e+06 flops a step, 1e+06 flops a prediction" in devices.told()

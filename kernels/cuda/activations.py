@@ -1,7 +1,8 @@
 """Activations and their derivatives over whole arrays: loops around the formulas, a kernel for each activation."""
 
 from ..annotations import DeviceArray, Stream
-from ..formulas import ELU, GELU, GELU_TANH, LEAKY_RELU, RELU, SIGMOID, SILU, SOFTMAX, SOFTPLUS, TANH
+from ..formulas import CUSTOM, ELU, GELU, GELU_TANH, LEAKY_RELU, RELU, SIGMOID, SILU, SOFTMAX, SOFTPLUS, TANH
+from .custom import activation_of
 from .formulas import formulas_of
 from .launch import operand, place, plane, run
 from .primitives import exp, global_at, opaque, warp_max, warp_sum
@@ -11,8 +12,13 @@ WARPS = 4  # of a block whose warps take a row each
 
 
 @for_each_real
-def any_activation_of(real):
-    """(g(code, param, z), g'(code, param, z, a)) for an activation that is known when the kernel runs."""
+def any_activation_of(real, own=()):
+    """(g(code, param, z), g'(code, param, z, a)) for an activation that is known when the kernel runs.
+
+    `own`: pairs of the user's own, with the codes from CUSTOM on.
+    """
+    if own:
+        return _with_one_more(real, own)
     pairs = formulas_of(real).activations
     relu, leaky_relu, elu, softplus = (pairs[code][0] for code in (RELU, LEAKY_RELU, ELU, SOFTPLUS))
     sigmoid, tanh, silu, gelu, gelu_tanh = (pairs[code][0] for code in (SIGMOID, TANH, SILU, GELU, GELU_TANH))
@@ -69,10 +75,26 @@ def any_activation_of(real):
     return activate, slope
 
 
+def _with_one_more(real, own):
+    """`any_activation_of` for the last of the user's pairs, and all before it."""
+    others, others_slope = any_activation_of(real, own[:-1])
+    (last, last_slope), of_last = activation_of(real, own[-1]), CUSTOM + len(own) - 1
+
+    @device
+    def activate(code, param, z):
+        return last(param, z) if opaque(code) == of_last else others(code, param, z)
+
+    @device
+    def slope(code, param, z, a):
+        return last_slope(param, z, a) if opaque(code) == of_last else others_slope(code, param, z, a)
+
+    return activate, slope
+
+
 @for_each_real
 def forward_of(real, code):
     """A = g(Z) for one activation, any strides."""
-    formula = formulas_of(real).activations[code][0]
+    formula = activation_of(real, code)[0]
 
     @kernel(256)
     def forward(param, rows, columns, z, rs_z, cs_z, a, rs_a, cs_a):
@@ -87,7 +109,7 @@ def forward_of(real, code):
 @for_each_real
 def backward_of(real, code):
     """dZ = dA * g'(Z) for one activation, any strides."""
-    slope = formulas_of(real).activations[code][1]
+    slope = activation_of(real, code)[1]
 
     @kernel(256)
     def backward(param, rows, columns, da, rs_da, cs_da, z, rs_z, cs_z, a, rs_a, cs_a, dz, rs_dz, cs_dz):

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import plan as _plan
 from ..annotations import Floats
-from ..formulas import ADAM, CUSTOM, NEEDS_INPUT
+from ..formulas import ADAM, NEEDS_INPUT
 from . import graph
 from .arrays import on_device
 from .launch import Recording, copied, fill, room_for, run, to_host
@@ -44,13 +44,16 @@ class Plan(_plan.Plan):
     """
 
     def __init__(self, layout, theta, batch, gradient, drops, precision="float32", loop=None):
-        if any(record[_plan.ACTIVATION] == CUSTOM for record in layout.records):
-            raise ValueError("activation must be one of fastnn's own on a GPU; got functions of your own")
         self.layout, self.theta, self.dtype = layout, theta, theta.dtype
         self.threads, self.kept, self._new, self.there, self.recording = 1, {}, set(), {}, None
         self.precision = precision
         self.ahead = False  # whether the device has parameters and state that the host lacks
-        self.table = np.zeros(_plan.HEADER + layout.records.size, np.int64)
+        # the user's pairs of functions: those of the layers, that of the loss, and pair or code of each layer
+        self.own, self.own_loss = tuple(dict.fromkeys(filter(None, layout.functions))), None
+        self.codes = [
+            pair or int(record[_plan.ACTIVATION]) for pair, record in zip(layout.functions, layout.layers, strict=True)
+        ]
+        self.table = np.zeros(_plan.HEADER + layout.layers.size, np.int64)
         self.reals = np.zeros(_plan.ALPHAS + len(layout.units))
         self.reals[_plan.ALPHAS :] = layout.alphas
         self.clip()
@@ -92,6 +95,9 @@ class Plan(_plan.Plan):
             self.shape = blocks, THREADS
             size = self._place(layout, ld, drops, gradient, batch)
         self.size = size
+        for record, pair in zip(self.records, layout.functions, strict=True):
+            if pair:  # the loops of one launch tell them apart by number
+                record[_plan.ACTIVATION] += self.own.index(pair)
 
     def _place(self, layout, ld, drops, gradient, batch):
         """Offsets of every buffer in the working space; gives its size."""
@@ -142,8 +148,8 @@ class Plan(_plan.Plan):
 
     def _new_records(self, layout, drops):
         """The records of the layers, without buffers."""
-        self.records = self.table[_plan.HEADER :].reshape(layout.records.shape)
-        self.records[:] = layout.records
+        self.records = self.table[_plan.HEADER :].reshape(layout.layers.shape)
+        self.records[:] = layout.layers
         if not drops:
             self.records[:, _plan.DROPS] = 0
         return self.records
@@ -294,8 +300,6 @@ def _uninterrupted():
 def _carry_out(plan):
     """`execute`, once it is settled who may interrupt it."""
     train, real = plan["COMMAND"] == _plan.TRAIN, plan.dtype.type
-    if plan["LOSS"] == CUSTOM:
-        raise ValueError("loss must be one of fastnn's own on a GPU; got functions of your own")
     steps = plan["STEPS"] if train else -(-plan["ROWS"] // plan["BATCH"])
     table = plan.table.copy()
     plan.push()
@@ -346,7 +350,8 @@ def _queue_loop(plan, real):
     names = "table", "reals", "theta", "factors", "results", "counter"
     table, reals, theta, *ends = (plan.address(name) for name in names)
     shared = plan.size * plan.dtype.itemsize if plan.loop == "block" else 0
-    run(run_of(real, plan.loop == "grid"), plan.shape, 0, table, reals, theta, *places, *ends, shared=shared)
+    kernel = run_of(real, plan.loop == "grid", plan.own, plan.own_loss)
+    run(kernel, plan.shape, 0, table, reals, theta, *places, *ends, shared=shared)
 
 
 def _queue_steps(plan, steps, train):

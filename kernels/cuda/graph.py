@@ -2,8 +2,8 @@
 
 The products of `tile.py` and `skinny.py` do the work, and the kernels here tie them together. All that changes from
 step to step (the place in the epoch, the rates, whether the loss is finite) stands on the device, so one recording
-serves every step. Samples are rows, as users have them. A short last batch is filled up with rows of zeros that have no
-weight.
+serves every step. Samples are rows, as users have them. A short last batch is filled up with its last row, without
+weight: where that has finite activations, nothing spoils a sum.
 """
 
 import functools
@@ -29,7 +29,7 @@ from .updates import STATES, rule_of
 
 @for_each_real
 def pick_of(real):
-    """The rows of a batch, -1 beyond the last; and their targets and weights, zeros there.
+    """The rows of a batch, and their targets and weights; beyond the last row that one, with weight zero.
 
     `first`: place of the batch in the order of the rows; below zero where the table says it.
     """
@@ -40,18 +40,17 @@ def pick_of(real):
         t, s = global_at(table, np.int64), cuda.grid(1)
         if s >= t[_plan.BATCH]:
             return
-        index, row = first + s if first >= 0 else t[_plan.POSITION] * t[_plan.BATCH] + s, -1
-        if index < t[_plan.ROWS]:
-            left_bits, right_bits = half_bits(t[_plan.ROWS])
-            row = row_at(t, stream_key(t[_plan.SEED], SHUFFLE, t[_plan.EPOCH]), index, left_bits, right_bits)
+        index, last = first + s if first >= 0 else t[_plan.POSITION] * t[_plan.BATCH] + s, t[_plan.ROWS] - 1
+        key, (left_bits, right_bits) = stream_key(t[_plan.SEED], SHUFFLE, t[_plan.EPOCH]), half_bits(t[_plan.ROWS])
+        row = row_at(t, key, min(index, last), left_bits, right_bits)
         global_at(rows, np.int64)[s] = row
         columns, to, j = t[_plan.Y_COLUMNS], global_at(y, real) + s * t[_plan.Y_COLUMNS], 0
-        source = global_at(t[_plan.Y], real) + max(row, 0) * columns
+        source = global_at(t[_plan.Y], real) + row * columns
         while t[_plan.Y] != 0 and j < columns:
-            to[j] = source[j] if row >= 0 else zero
+            to[j] = source[j]
             j += 1
-        weight = zero if row < 0 else one
-        if row >= 0 and t[_plan.WEIGHTS] != 0:
+        weight = one if index <= last else zero
+        if index <= last and t[_plan.WEIGHTS] != 0:
             weight = global_at(t[_plan.WEIGHTS], real)[row]
         global_at(w, real)[s] = weight
 
@@ -60,8 +59,8 @@ def pick_of(real):
 
 @for_each_real
 def gather_of(real):
-    """The picked rows side by side, standardised and with inputs dropped; zeros where there is none."""
-    dropped, zero = dropped_of(real), real(0.0)
+    """The picked rows side by side, standardised and with inputs dropped."""
+    dropped = dropped_of(real)
 
     @kernel(256)
     def gather(table, rows, out):
@@ -70,15 +69,14 @@ def gather_of(real):
         features, drops = t[_plan.FEATURES], t[t[_plan.LAYERS_AT] + _plan.DROPS]
         if s >= t[_plan.BATCH] or i >= features:
             return
-        row, value = global_at(rows, np.int64)[s], zero
-        if row >= 0:
-            value = global_at(t[_plan.X], real)[row * t[_plan.X_STRIDE] + i]
-            if t[_plan.SHIFTS] != 0:
-                shifts, scales = global_at(t[_plan.SHIFTS], real), global_at(t[_plan.SCALES], real)
-                value = (value - shifts[i]) * scales[i]
-            if drops != 0:
-                word = layer_key(stream_key(t[_plan.SEED], DROPOUT, t[_plan.EPOCH]), 0)
-                value = dropped(word, drops, t[_plan.SEEN] + t[_plan.POSITION] * t[_plan.BATCH] + s, i, value)
+        row = global_at(rows, np.int64)[s]
+        value = global_at(t[_plan.X], real)[row * t[_plan.X_STRIDE] + i]
+        if t[_plan.SHIFTS] != 0:
+            shifts, scales = global_at(t[_plan.SHIFTS], real), global_at(t[_plan.SCALES], real)
+            value = (value - shifts[i]) * scales[i]
+        if drops != 0:
+            word = layer_key(stream_key(t[_plan.SEED], DROPOUT, t[_plan.EPOCH]), 0)
+            value = dropped(word, drops, t[_plan.SEEN] + t[_plan.POSITION] * t[_plan.BATCH] + s, i, value)
         global_at(out, real)[s * features + i] = value
 
     return gather
@@ -272,13 +270,14 @@ def queue_step(plan, stream, first=-1):
     x, y, weights = _rows(plan, stream, first, count)
     inputs, a = _forward(plan, stream, first, count, x)
     last = plan.records[-1]
-    outputs, code, alpha = int(last[_plan.N_OUT]), int(last[_plan.ACTIVATION]), plan.layout.alphas[-1]
+    outputs, code, alpha = int(last[_plan.N_OUT]), plan.codes[-1], plan.layout.alphas[-1]
     delta, result = NOBODY, plan.within(plan.result_at)
     if flags & _plan.WITH_GRADIENT:
         delta = Side(plan.within(plan.deltas_at[0]), outputs, 1)
     if flags & _plan.WITH_LOSS:
         param, labels = real(plan.reals[_plan.LOSS_PARAM]), plan["LABELS"] != 0
-        queue_loss(real, stream, plan["LOSS"], param, count, outputs, a, y, labels, weights, delta, result)
+        loss = plan.own_loss or plan["LOSS"]
+        queue_loss(real, stream, loss, param, count, outputs, a, y, labels, weights, delta, result)
     if flags & _plan.WITH_GRADIENT:
         if plan["LOGITS"] == 0 and code != LINEAR:
             z = Side(plan.within(last[_plan.Z_AT]), outputs, 1)
@@ -324,7 +323,7 @@ def _forward(plan, stream, first, count, x):
     real, size, flags, inputs = plan.dtype.type, plan.dtype.itemsize, plan["FLAGS"], []
     product = _product(plan, stream)
     for index, record in enumerate(plan.records):
-        n_in, n_out, code = (int(record[field]) for field in (_plan.N_IN, _plan.N_OUT, _plan.ACTIVATION))
+        n_in, n_out, code = int(record[_plan.N_IN]), int(record[_plan.N_OUT]), plan.codes[index]
         a, z = (Side(plan.within(record[at]), n_out, 1) for at in (_plan.A_AT, _plan.Z_AT))
         inputs.append(x)
         if index == len(plan.records) - 1:
@@ -359,7 +358,7 @@ def _backward(plan, stream, first, count, inputs, delta):
         W, sizes = Side(theta + w * size, n_in, 1), (count, n_in, n_out)
         if index > 0:
             before = plan.records[index - 1]
-            code, alpha = int(before[_plan.ACTIVATION]), plan.layout.alphas[index - 1]
+            code, alpha = plan.codes[index - 1], plan.layout.alphas[index - 1]
             z, a = (Side(plan.within(before[at]), n_in, 1) for at in (_plan.Z_AT, _plan.A_AT))
             to = Side(plan.within(plan.deltas_at[(len(plan.records) - index) % 2]), n_in, 1)
             then = (PLAIN, NOBODY, NOBODY) if code == LINEAR else ((SLOPE, code, alpha), z, a)

@@ -6,7 +6,7 @@ logarithm meets a zero. Some lanes of a warp, as many as there are outputs, take
 
 from ..annotations import DeviceArray, Stream
 from ..formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MAE, MSE
-from .formulas import formulas_of
+from .custom import loss_of
 from .launch import operand, run
 from .primitives import exp, global_at, lane_of, log, opaque, shared_memory, warp_sum
 from .toolchain import cuda, device, for_each_real, kernel
@@ -43,7 +43,7 @@ def sample_loss_of(real, code):
     `lanes` neighbouring threads share the outputs; each gets the loss. Pointers with the stride from output to
     output; `labels`: y holds one class index instead of one target an output.
     """
-    formula = formulas_of(real).losses[code] if code != CROSS_ENTROPY else None
+    formula = loss_of(real, code) if code != CROSS_ENTROPY else None
     zero, one, lowest = real(0.0), real(1.0), real("-inf")
 
     @device
@@ -88,8 +88,16 @@ def sample_loss_of(real, code):
 
 
 @for_each_real
-def any_loss_of(real):
-    """`sample_loss_of` for a loss that is known when the kernel runs, with one thread a sample."""
+def any_loss_of(real, own=None):
+    """`sample_loss_of` for a loss that is known when the kernel runs, with one thread a sample; or for the user's."""
+    if own is not None:
+        only = sample_loss_of(real, own)
+
+        @device
+        def own_loss(code, param, outputs, z, cs_z, y, labels, wanted, factor, dz):
+            return only(param, outputs, z, cs_z, y, 1, labels, wanted, factor, dz, cs_z, 0, 1)
+
+        return own_loss
     binary, classes, mse, mae, huber = (sample_loss_of(real, code) for code in range(5))
 
     @device

@@ -27,14 +27,17 @@ def row_at(t, key, index, left_bits, right_bits):
 
 
 @for_each_real
-def passes_of(real):
-    """The phases for one dtype."""
-    activate, slope = any_activation_of(real)
-    loss_of, dropped, zero, one = any_loss_of(real), dropped_of(real), real(0.0), real(1.0)
+def passes_of(real, own=(), own_loss=None):
+    """The phases for one dtype, and for the pairs of functions that the user's activations and loss are."""
+    activate, slope = any_activation_of(real, own)
+    loss_of, dropped, zero, one = any_loss_of(real, own_loss), dropped_of(real), real(0.0), real(1.0)
 
     @device
     def gather(t, room, thread, threads, first, count, key, drop_key, left_bits, right_bits):
-        """Bring rows together as (features, LD), standardised and with inputs dropped; zeros fill the last four."""
+        """Bring rows together as (features, LD), standardised and with inputs dropped.
+
+        The last sample fills the last four: where its functions are finite, nothing of theirs spoils a sum.
+        """
         layer = t + t[plan.LAYERS_AT]
         features, ld, stride, drops = t[plan.FEATURES], t[plan.LD], t[plan.X_STRIDE], layer[plan.DROPS]
         x, out = global_at(t[plan.X], real), room + layer[plan.X_AT]
@@ -42,14 +45,13 @@ def passes_of(real):
         item = thread
         while item < padded * features:
             s = quotient(item, features)
-            i, value = item - s * features, zero
-            if s < count:
-                value = x[row_at(t, key, first + s, left_bits, right_bits) * stride + i]
-                if t[plan.SHIFTS] != 0:
-                    shifts, scales = global_at(t[plan.SHIFTS], real), global_at(t[plan.SCALES], real)
-                    value = (value - shifts[i]) * scales[i]
-                if drops != 0:
-                    value = dropped(word, drops, t[plan.SEEN] + first + s, i, value)
+            i, sample = item - s * features, first + min(s, count - 1)
+            value = x[row_at(t, key, sample, left_bits, right_bits) * stride + i]
+            if t[plan.SHIFTS] != 0:
+                shifts, scales = global_at(t[plan.SHIFTS], real), global_at(t[plan.SCALES], real)
+                value = (value - shifts[i]) * scales[i]
+            if drops != 0:
+                value = dropped(word, drops, t[plan.SEEN] + sample, i, value)
             out[i * ld + s] = value
             item += threads
 

@@ -5,7 +5,7 @@ the terms of the sum. `columns_of`: C = A B with few rows, as in the weight grad
 columns of B down a part of the sum.
 """
 
-from .formulas import formulas_of
+from .custom import activation_of
 from .primitives import global_at, load4, warp_sum
 from .toolchain import cuda, for_each_real, kernel
 
@@ -19,7 +19,7 @@ def rows_of(real, n, aligned, then_activate, code):
 
     `aligned`: both operands can be read four terms at a time.
     """
-    forward = formulas_of(real).activations[code][0]
+    forward = activation_of(real, code)[0]
     zero, wide = real(0.0), 4 if aligned else 1
 
     @kernel(THREADS)

@@ -4,7 +4,7 @@ A finished part goes from the registers through shared memory, so that what foll
 derivative) reads and writes whole lines.
 """
 
-from .formulas import formulas_of
+from .custom import activation_of
 from .primitives import load4, store4
 from .toolchain import cuda, device, for_each_real
 
@@ -47,7 +47,7 @@ def four_of(real, how):
 @for_each_real
 def finish_of(real, then, code):
     """Finish a part of C that stands in shared memory, `down` and `right` in its tile, as `then` says."""
-    forward, slope = formulas_of(real).activations[code]
+    forward, slope = activation_of(real, code)
 
     @device
     def element(value, param, one, two, keep):

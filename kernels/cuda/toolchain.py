@@ -54,6 +54,38 @@ def device(function):
     return cuda.jit(device=True)(function) if "cuda" in function.__code__.co_names else function
 
 
+def users_device(name, function, *reals):
+    """A function of the user's own, by @njit or plain, as a device function of numbers of these dtypes.
+
+    Parameters
+    ----------
+    name : str
+        The argument that it came by.
+    function : dispatcher or function
+        It may call other functions by @njit.
+    *reals : type
+        numpy.float32 or float64, one for each of its arguments.
+
+    Returns
+    -------
+    device function
+        Compiled already, so that what is wrong with it is told by its name.
+
+    Raises
+    ------
+    ValueError
+        If numba-cuda cannot compile it.
+    """
+    made = device(getattr(function, "py_func", function))
+    if not SIMULATED:
+        try:
+            made.compile_device(tuple(getattr(cuda.types, real.__name__) for real in reals))
+        except Exception as error:  # of many kinds, not all of them Numba's
+            accepted = "functions that numba-cuda compiles on a GPU"
+            raise ValueError(f"{name} must be {accepted}; got {function.__name__}: {error}") from error
+    return made
+
+
 def kernel(threads, roomy=False, paired=False):
     """Decorator of a kernel that is launched with blocks of at most `threads` threads.
 

@@ -37,9 +37,9 @@ def meet(counter, turn):
 
 
 @for_each_real
-def run_of(real, whole_grid):
-    """The kernel for one dtype: by one block, or by the whole grid."""
-    passes, rule = passes_of(real), any_rule_of(real)
+def run_of(real, whole_grid, own=(), own_loss=None):
+    """The kernel for one dtype: by one block, or by the whole grid; and for the user's functions, as `passes_of`."""
+    passes, rule = passes_of(real, own, own_loss), any_rule_of(real)
     gather, forward, loss, weight = passes.gather, passes.forward, passes.loss, passes.weight
     backward, gradient, softmax, write_out = passes.backward, passes.gradient, passes.softmax, passes.write_out
     zero, half, one = real(0.0), real(0.5), real(1.0)

@@ -1,0 +1,130 @@
+"""Activations and losses of one's own as the compiler leaves them in CUDA kernels, without a GPU."""
+
+import math
+
+import cuda_offline
+import cuda_table
+import numpy as np
+import pytest
+from numba import njit
+from test_cuda_cache import folder, made  # noqa: F401
+
+missing = cuda_offline.tools()
+pytestmark = pytest.mark.skipif(missing is not None, reason=str(missing))
+ONE = np.float32(1.0)  # a literal would be double precision
+
+
+@njit
+def logistic(z):
+    return ONE / (ONE + math.exp(-z))
+
+
+@njit
+def gate(z):
+    return z * logistic(z)
+
+
+@njit
+def gate_slope(z):
+    s = logistic(z)
+    return s * (ONE + z * (ONE - s))
+
+
+@njit
+def softsign(z):
+    return z / (ONE + abs(z))
+
+
+@njit
+def softsign_slope(z):
+    return ONE / ((ONE + abs(z)) * (ONE + abs(z)))
+
+
+@njit
+def squared(prediction, target):
+    return (prediction - target) * (prediction - target)
+
+
+@njit
+def squared_slope(prediction, target):
+    return 2 * (prediction - target)
+
+
+@njit
+def with_numbers_of_its_own(z):
+    return z * np.random.rand()
+
+
+GATE, SOFTSIGN, SQUARED = (gate, gate_slope), (softsign, softsign_slope), (squared, squared_slope)
+
+
+def graph(dtype):
+    """The launches of a large step of a net with functions of its own: (kernel, types, threads, shared)."""
+    from fastnn.kernels import formulas, plan
+    from fastnn.kernels.cuda import driver
+    from fastnn.kernels.cuda.graph import queue_step
+
+    layout = plan.Layout(64, (64, 64, 8), (formulas.CUSTOM,) * 3, (0.0,) * 3, (0.0,) * 3, (GATE, SOFTSIGN, GATE))
+    step = driver.Plan(layout, np.zeros(layout.size, dtype), 4096, gradient=True, drops=False, loop="graph")
+    step.data(np.zeros((8, 64), dtype), np.zeros((8, 8), dtype))
+    step.set(COMMAND=plan.TRAIN, FLAGS=plan.WITH_LOSS | plan.WITH_GRADIENT, LOSS=formulas.CUSTOM)
+    step.own_loss = SQUARED
+    step.there = dict.fromkeys(("table", "reals", "theta", "room", "X", "Y", "GRADIENTS"), cuda_offline.Nowhere(1))
+    return cuda_offline.launched(lambda: queue_step(step, 0))
+
+
+def check(found, dtype, registers):
+    for kernel, types, threads, _ in found:
+        compiled, what = cuda_offline.compiled(kernel, types, threads, (9, 0)), kernel.py_func.__name__
+        assert compiled.registers <= registers, what
+        instructions = compiled.instructions
+        assert compiled.stack == compiled.spilled == cuda_offline.count(instructions, *cuda_table.STACK) == 0, what
+        assert dtype == "float64" or cuda_offline.count(instructions, *cuda_table.DOUBLE) == 0, what
+
+
+@pytest.mark.parametrize("loop", ["block", "grid", "graph"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+def test_kernels_with_functions_of_the_user_are_like_all_others(loop, dtype):
+    """No spill, and no double precision but theirs."""
+    with cuda_offline.pretended((9, 0)):
+        from fastnn.kernels.cuda.training import run_of
+
+        if loop == "graph":
+            found, registers = graph(dtype), 168
+            assert {"product", "rows", "columns", "losses"} <= {kernel.py_func.__name__ for kernel, *_ in found}
+        else:
+            name = {"block": "loop of one block", "grid": "loop of a grid"}[loop]
+            call, *ceilings = cuda_table.KERNELS[name]
+            (_, *rest), registers = call(dtype)[0], ceilings[dtype == "float64"][0] + 8
+            found = [(run_of(dtype, loop == "grid", (GATE, SOFTSIGN), SQUARED), *rest)]
+        check(found, dtype, min(registers, 255))
+
+
+def test_one_pair_is_compiled_once():
+    with cuda_offline.pretended((9, 0)):
+        from fastnn.kernels.cuda.custom import activation_of
+
+        assert activation_of("float32", GATE) is activation_of("float32", (gate, gate_slope))
+        assert activation_of("float32", GATE) is not activation_of("float32", SOFTSIGN)
+
+
+def test_what_cannot_be_compiled_is_told_with_its_name_and_the_reason():
+    with cuda_offline.pretended((9, 0)):
+        from fastnn.kernels.cuda.custom import activation_of, loss_of
+
+        accepted = "must be functions that numba-cuda compiles on a GPU; got with_numbers_of_its_own: "
+        with pytest.raises(ValueError, match=f"^activation {accepted}(?s:.*)rand"):
+            activation_of("float32", (with_numbers_of_its_own, gate_slope))
+        with pytest.raises(ValueError, match=f"^loss {accepted}"):
+            loss_of("float64", (squared, with_numbers_of_its_own))
+
+
+def test_kernels_with_functions_of_the_user_are_kept_in_no_file(folder):  # noqa: F811
+    from fastnn.kernels.cuda.activations import forward_of
+
+    with cuda_offline.pretended((9, 0)):
+        kernel = forward_of("float32", GATE)
+    assert made(lambda: kernel, 9).compiled
+    assert not folder.exists()
+    assert made(lambda: forward_of("float32", 0), 9).compiled
+    assert folder.exists()
