@@ -1,6 +1,6 @@
 """The user's own activations and losses: their scalar functions in loops whose addresses stand in the plan.
 
-They are compiled when a net is built, once for each dtype and process, and called a block at a time.
+They are compiled when a plan first needs them, once for each dtype and process, and called a block at a time.
 """
 
 import functools
