@@ -10,7 +10,7 @@ from nets import data, flat, pair
 from tolerance import assert_close
 
 import fastnn
-from fastnn.kernels.cuda import driver, training
+from fastnn.kernels.cuda import driver, plans, training
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def blocks(monkeypatch):
 
     def give(number):
         monkeypatch.setenv("FASTNN_CUDA_LOOP", "grid")
-        monkeypatch.setattr(driver, "THREADS", 32)
-        monkeypatch.setattr(driver, "_multiprocessors", lambda: number)
+        monkeypatch.setattr(plans, "THREADS", 32)
+        monkeypatch.setattr(plans, "_multiprocessors", lambda: number)
 
     return give
 

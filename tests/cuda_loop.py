@@ -15,18 +15,18 @@ from tolerance import assert_close
 
 import fastnn
 from fastnn import fitting
-from fastnn.kernels.cuda import driver, toolchain
+from fastnn.kernels.cuda import driver, plans, toolchain
 
 assert toolchain.SIMULATED, "set NUMBA_ENABLE_CUDASIM=1"
 
 
-every_loop = pytest.mark.parametrize("loop", driver.LOOPS, indirect=True)  # slow: the graph's products are large
+every_loop = pytest.mark.parametrize("loop", plans.LOOPS, indirect=True)  # slow: the graph's products are large
 
 
 @pytest.fixture(autouse=True, params=["block", "grid"])
 def loop(request, monkeypatch):
     monkeypatch.setenv("FASTNN_CUDA_LOOP", request.param)
-    monkeypatch.setattr(driver, "THREADS", 64)
+    monkeypatch.setattr(plans, "THREADS", 64)
     grids.together(monkeypatch, meet=request.param != "graph")
     return request.param
 

@@ -121,10 +121,10 @@ def step(optimizer):
         import numpy as np
 
         from fastnn.kernels import plan
-        from fastnn.kernels.cuda import driver, graph
+        from fastnn.kernels.cuda import graph, plans
 
         layout = plan.Layout(64, (64, 8), (kernels.RELU, kernels.SOFTMAX), (0.0, 0.0), (0.2, 0.5), [None] * 2)
-        made = driver.Plan(layout, np.zeros(layout.size, dtype), 4096, gradient=True, drops=True, loop="graph")
+        made = plans.Plan(layout, np.zeros(layout.size, dtype), 4096, gradient=True, drops=True, loop="graph")
         made.data(np.zeros((8, 64), dtype), np.zeros((8, 8), dtype))
         made.visit(shuffle=True)
         made.clip(norm=1.0)
@@ -155,9 +155,9 @@ def loop(whole_grid):
         import numpy as np
         from numba.cuda import types
 
-        from fastnn.kernels.cuda import driver, training
+        from fastnn.kernels.cuda import plans, training
 
-        shared = 0 if whole_grid else driver.SHARED_BYTES
+        shared = 0 if whole_grid else plans.SHARED_BYTES
         return [(training.run_of(np.dtype(dtype).type, whole_grid), (types.int64,) * 10, training.THREADS, shared)]
 
     return kernel

@@ -14,7 +14,7 @@ from tolerance import assert_close, assert_near
 import fastnn
 from fastnn import arrays
 from fastnn.kernels.cuda import arrays as device_arrays
-from fastnn.kernels.cuda import driver
+from fastnn.kernels.cuda import plans
 
 pytestmark = pytest.mark.cuda
 SIMULATED = gpu.SIMULATED
@@ -80,11 +80,11 @@ def test_rows_are_read_where_they_stand(layout, monkeypatch, dtype):
     assert found.__cuda_array_interface__["data"][0] == given.__cuda_array_interface__["data"][0]
     assert found[2:5].place.address == found.place.address + 2 * found.strides[0]
 
-    def watched(array, what="the run", copy=driver.copied):
+    def watched(array, what="the run", copy=plans.copied):
         copied.append(what)
         return copy(array, what)
 
-    monkeypatch.setattr(driver, "copied", watched)
+    monkeypatch.setattr(plans, "copied", watched)
     monkeypatch.setattr(device_arrays, "_taken", None)
     fit_both(here, there, X, y, given, y, epochs=1, batch_size=5 if SIMULATED else 100)
     there.predict(given)

@@ -61,11 +61,11 @@ GATE, SOFTSIGN, SQUARED = (gate, gate_slope), (softsign, softsign_slope), (squar
 def graph(dtype):
     """The launches of a large step of a net with functions of its own: (kernel, types, threads, shared)."""
     from fastnn.kernels import formulas, plan
-    from fastnn.kernels.cuda import driver
+    from fastnn.kernels.cuda import plans
     from fastnn.kernels.cuda.graph import queue_step
 
     layout = plan.Layout(64, (64, 64, 8), (formulas.CUSTOM,) * 3, (0.0,) * 3, (0.0,) * 3, (GATE, SOFTSIGN, GATE))
-    step = driver.Plan(layout, np.zeros(layout.size, dtype), 4096, gradient=True, drops=False, loop="graph")
+    step = plans.Plan(layout, np.zeros(layout.size, dtype), 4096, gradient=True, drops=False, loop="graph")
     step.data(np.zeros((8, 64), dtype), np.zeros((8, 8), dtype))
     step.set(COMMAND=plan.TRAIN, FLAGS=plan.WITH_LOSS | plan.WITH_GRADIENT, LOSS=formulas.CUSTOM)
     step.own_loss = SQUARED

@@ -75,7 +75,7 @@ def test_training_is_that_of_the_cpu(size, dtype):
 
 
 def test_every_loop_gives_the_same_net(monkeypatch, dtype):
-    from fastnn.kernels.cuda.driver import LOOPS
+    from fastnn.kernels.cuda.plans import LOOPS
 
     widths, activations, loss, rows, batch = SIZES[0] if SIMULATED else LARGE_SIZES[1]
     X, y = nets.data(rows, widths[0], widths[-1], loss, dtype)

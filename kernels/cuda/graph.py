@@ -257,7 +257,7 @@ def queue_step(plan, stream, first=-1):
 
     Parameters
     ----------
-    plan : driver.Plan
+    plan : plans.Plan
         Its table, numbers and parameters are on the device.
     stream : stream or list
         Where it is queued.
