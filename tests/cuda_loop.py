@@ -1,5 +1,7 @@
 """The loop of the CUDA backend in the simulator; `test_cuda.py` starts this file with NUMBA_ENABLE_CUDASIM=1."""
 
+import importlib
+import itertools
 import signal
 import threading
 from types import SimpleNamespace
@@ -15,23 +17,35 @@ from tolerance import assert_close
 
 import fastnn
 from fastnn import fitting
-from fastnn.kernels.cuda import driver, plans, toolchain
+from fastnn.kernels.cuda import activations, driver, launch, losses, plans, toolchain
 
 assert toolchain.SIMULATED, "set NUMBA_ENABLE_CUDASIM=1"
 
 
-every_loop = pytest.mark.parametrize("loop", plans.LOOPS, indirect=True)  # slow: the graph's products are large
+products = importlib.import_module("fastnn.kernels.cuda.matmul")  # whose name in the package is a function
+every_loop = pytest.mark.parametrize("loop", plans.LOOPS, indirect=True)
+
+
+def but_for_the_graph(name, values):
+    """Decorator: every loop with every value, the graph, whose products are large, quickly with the first alone."""
+    cases = [*itertools.product(("block", "grid"), values), ("graph", values[0])]
+    cases += [pytest.param("graph", value, marks=pytest.mark.slow) for value in values[1:]]
+    return pytest.mark.parametrize(("loop", name), cases, indirect=["loop"])
 
 
 @pytest.fixture(autouse=True, params=["block", "grid"])
 def loop(request, monkeypatch):
     monkeypatch.setenv("FASTNN_CUDA_LOOP", request.param)
     monkeypatch.setattr(plans, "THREADS", 64)
+    monkeypatch.setattr(launch, "THREADS", 32)
+    monkeypatch.setattr(losses, "WARPS", 2)
+    monkeypatch.setattr(activations, "WARPS", 1)
+    monkeypatch.setattr(products, "SKINNY_THREADS", 32)
     grids.together(monkeypatch, meet=request.param != "graph")
     return request.param
 
 
-@every_loop
+@but_for_the_graph("dtype", ("float32", "float64"))
 def test_any_fit(loop, dtype):
     """Weights, a short last batch, l2, and the parts of a gradient, against the reference."""
     net, twin, weights = pair((3, 6, 2), ("tanh", "softmax"), dtype=dtype, l2=0.02, device="cuda")
@@ -100,8 +114,7 @@ def test_optimizers_go_on_from_fit_to_fit(name, loop):
         assert_close(history.loss, losses, "training")
 
 
-@every_loop
-@pytest.mark.parametrize("loss", reference.LOSSES)
+@but_for_the_graph("loss", list(reference.LOSSES))
 def test_passes_without_an_update(loss, loop):
     output = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax", "mae": "tanh"}.get(loss, "linear")
     net, twin, weights = pair((3, 5, 2), ("gelu", output), loss, device="cuda")
@@ -219,7 +232,7 @@ def divergence_slope(prediction, target):
     return 1.0 - target / prediction
 
 
-@every_loop
+@but_for_the_graph("dtype", ("float32", "float64"))
 def test_functions_of_the_user(loop, dtype):
     """Three pairs in four layers, one behind dropout, a loss of their own, weights and a short last batch."""
     X, y = data(19, 4, 2, "mse", dtype)

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,35 @@ needs_numba_cuda = pytest.mark.skipif(
 )
 
 
-@needs_numba_cuda
-@pytest.mark.parametrize(
-    "file", ["cuda_simulated.py", "cuda_tensor.py", "cuda_loop.py", "cuda_blocks.py", "cuda_auto.py"]
-)
-def test_in_the_simulator(file):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file]
+FILES = ["cuda_loop.py", "cuda_simulated.py", "cuda_tensor.py", "cuda_auto.py", "cuda_blocks.py"]
+
+
+def simulated(file, *options):
+    """The finished process of a file's tests."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, file]
     environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
-    done = subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True, timeout=900)
+    return subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True, timeout=900)
+
+
+@pytest.fixture(scope="module")
+def side_by_side(request):
+    """The processes of the files that are asked for, two at a time: each keeps one core busy."""
+    params = [item.callspec.params for item in request.session.items if "side_by_side" in item.fixturenames]
+    with ThreadPoolExecutor(2) as pool:
+        yield {each["file"]: pool.submit(simulated, each["file"]) for each in params}
+
+
+@needs_numba_cuda
+@pytest.mark.parametrize("file", FILES)
+def test_in_the_simulator(file, side_by_side):
+    done = side_by_side[file].result()
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_numba_cuda
+@pytest.mark.slow
+def test_what_is_slow_in_the_simulator():
+    done = simulated("cuda_loop.py", "-m", "slow")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -247,9 +247,9 @@ def _product(plan, stream):
     return functools.partial(multiply, plan.dtype.type, stream, precision=plan.precision)
 
 
-def blocks_of(size):
-    """Blocks of a pass over a flat vector of parameters."""
-    return line(size // 4)[0]
+def pass_over(size):
+    """(blocks, threads) of a pass over a flat vector of parameters, four of them a thread."""
+    return line(size // 4)
 
 
 def queue_step(plan, stream, first=-1):
@@ -294,11 +294,11 @@ def queue_step(plan, stream, first=-1):
                 *delta,
             )
         _backward(plan, stream, first, count, inputs, delta)
-    blocks, penalties = blocks_of(plan.layout.size), plan.within(plan.penalties_at)
+    shape, penalties = pass_over(plan.layout.size), plan.within(plan.penalties_at)
     if train:
-        _update(plan, stream, blocks, result, penalties)
+        _update(plan, stream, shape, result, penalties)
     if flags & _plan.WITH_LOSS:
-        run(advance_of(real), (1, THREADS), stream, table, reals, result, blocks, penalties)
+        run(advance_of(real), line(1), stream, table, reals, result, shape[0], penalties)
 
 
 def _rows(plan, stream, first, count):
@@ -378,7 +378,7 @@ def _drop(plan, stream, layer, count, units, a, to):
     run(drop_of(plan.dtype.type), shape, stream, *arguments)
 
 
-def _update(plan, stream, blocks, result, penalties):
+def _update(plan, stream, shape, result, penalties):
     """Queue the update of all parameters."""
     real, code, squares, scale = (
         plan.dtype.type,
@@ -387,9 +387,8 @@ def _update(plan, stream, blocks, result, penalties):
         plan.within(plan.scale_at),
     )
     table, reals, theta, grad = (plan.address(name) for name in ("table", "reals", "theta", "GRADIENTS"))
-    shape = blocks, THREADS
     if plan["CLIPS"]:
         run(collect_of(real), shape, stream, table, reals, theta, grad, squares)
-        run(scale_of(real), (1, THREADS), stream, reals, blocks, squares, scale)
+        run(scale_of(real), line(1), stream, reals, shape[0], squares, scale)
     states = [plan.address(name) if STATES[code] > i else 0 for i, name in enumerate(("STATE_1", "STATE_2"))]
     run(update_of(real, code), shape, stream, table, reals, theta, grad, *states, scale, result, penalties)

@@ -11,7 +11,7 @@ import numpy as np
 from .. import plan as _plan
 from ..formulas import NEEDS_INPUT
 from .arrays import on_device
-from .graph import blocks_of
+from .graph import pass_over
 from .launch import copied, fill, room_for, to_host
 from .losses import RESULT
 from .matmul import work_size
@@ -125,7 +125,7 @@ class Plan(_plan.Plan):
 
         self.rows_at, self.weights_at = place(batch * per_item), place(batch)
         self.targets_at, self.result_at = place(batch * layout.units[-1]), place(RESULT)
-        blocks = blocks_of(layout.size)
+        blocks, _ = pass_over(layout.size)
         self.penalties_at, self.squares_at, self.scale_at = place(blocks), place(blocks), place(1)
         inputs = place(batch * layout.n_features)
         for i, record in enumerate(self._new_records(layout, drops)):
