@@ -36,16 +36,14 @@ from workers import Worker, WorkerError
 RESULTS = Path(__file__).resolve().parent / "results" / "cuda"
 PERFORMANCE = peers.ROOT / "docs" / "performance.md"
 PACKAGES = ("numpy", "numba", "numba-cuda", "fastnn")
-PATIENCE = 60  # seconds for one answer
+PATIENCE = 180  # seconds for one answer: the first compiles
 ROW_SECONDS = 10  # that must be left to begin with a row
 LONG = 4e6  # microseconds of all rounds of a library in a row, after which it has no more
 SLACK = {"float32": 1.0, "tf32": 10.0, "bf16": 50.0}  # of the losses that must agree
 LOW_PRECISION = "4x1024"  # the net whose larger batches are raced in tf32 and bf16, too
 LEAST_BATCH = 8192
-LOOPED = (
-    "2x64",
-    "3x256",
-)  # the nets whose batches up to this are raced by each loop: between them stand the thresholds
+# Nets whose batches up to LEAST_BATCH are raced by each loop: between them stand the thresholds
+LOOPED = ("2x16", "2x64", "3x256")
 SAID_BY_CARD = ("driver_version", "memory.total", "clocks.sm", "clocks.mem", "temperature.gpu", "power.draw")
 
 

@@ -9,6 +9,7 @@ from .errors import DivergedError, described, must_be
 
 CHUNK_SECONDS = 0.1  # work between two looks at Python: Ctrl-C, progress, callbacks
 LONG_STEP_SECONDS = 0.2  # steps longer than this are watched from outside, so that Ctrl-C need not wait for them
+_GPU_STEP_SECONDS = 1e-5  # that the smallest step may take on a GPU
 _GUESSED_FLOPS = 5e9  # a second, before anything was measured: low, so that the first chunk is short
 
 
@@ -102,6 +103,8 @@ class Run:
         self.rate_scale, self.stopped = 1.0, False
         self.by_epoch = bool(measures) or any(callbacks.overrides(hook, "epoch") for hook in hooks)
         self.step_seconds = plan["BATCH"] * plan.layout.flops_per_sample() / _GUESSED_FLOPS
+        if backends.device_of(plan) == "cuda":
+            self.step_seconds = max(self.step_seconds, _GPU_STEP_SECONDS)
         self.rates = np.zeros(1)
         history.device = backends.device_of(plan)
         self._start(plan["STEP"], plan["EPOCH"])

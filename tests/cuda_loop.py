@@ -149,7 +149,7 @@ def test_long_data_pass_by_in_parts(loop, monkeypatch):
 
 def test_batches_of_an_iterable(loop):
     X, y = data(15, 3, 2)
-    batches = [(X[:6], y[:6]), (X[6:10], y[6:10]), (X[10:], y[10:])]
+    batches = [(X[:6], y[:6], np.linspace(0.5, 2.0, 6)), (X[6:10], y[6:10]), (X[10:], y[10:])]
 
     def make(device):
         layers = [fastnn.Dropout(0.3), fastnn.Dense(4, "tanh"), fastnn.Dense(2, "softmax")]

@@ -139,6 +139,18 @@ def test_matmul(m, n, k, layout_a, layout_b, dtype):
     out.assert_guarded()
 
 
+def test_a_very_long_side_goes_along_x(monkeypatch):
+    monkeypatch.setattr(products, "MOST_BLOCKS", 0)
+    shapes = []
+    monkeypatch.setattr(products, "run", lambda kernel, shape, *more, **named: shapes.append(shape[0]))
+    A, B, out = np.ones((70, 5)), np.ones((5, 400)), np.empty((70, 400))
+    cuda.matmul(A, B, None, out)
+    assert shapes == [(7, 2, 1)]
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="arrays must have fewer columns: a GPU has 65,535 blocks; got 65,536"):
+        launch.run(None, ((1, 1 << 16), (1, 32)), 0)
+
+
 def test_large_tiles_and_parts(monkeypatch):
     """A sum cut into parts, in tiles of both sizes, with the sums of the rows."""
     monkeypatch.setattr(products, "LEAST_TERMS", 8)

@@ -22,7 +22,7 @@ def made(make, arguments, capability=(9, 0)):
             kernel = make().compile((types.int64,) * arguments)
             cufunc = kernel._codelibrary.get_cufunc()
     facts = cufunc.name, cufunc.module.image, kernel.signature, kernel.cooperative, kernel.debug
-    return SimpleNamespace(compiled=compile_cuda.call_count > 0, facts=facts)
+    return SimpleNamespace(compiled=compile_cuda.call_count > 0, facts=facts, signature=kernel.signature)
 
 
 def dropout(real="float32"):
@@ -60,6 +60,16 @@ def test_another_kernel_gets_another_file(folder):
     again = [made(*other) for other in others]
     assert not any(each.compiled for each in again)
     assert [each.facts for each in again] == [each.facts for each in first]
+
+
+def test_a_recording_compiles_what_its_launches_run(folder):
+    from fastnn.kernels.cuda.launch import Recording
+
+    make, arguments = dropout()
+    dispatcher = make()
+    with cuda_offline.pretended((9, 0)):
+        Recording([(dispatcher, (1, 32), tuple(range(arguments)), 0)]).compile()
+    assert list(dispatcher.overloads) == [made(make, arguments).signature.args]
 
 
 @pytest.mark.parametrize("package", ["numba-cuda", "numpy"])

@@ -17,7 +17,7 @@ from . import graph
 from .arrays import on_device
 from .launch import Recording, run, to_host
 from .plans import Plan
-from .toolchain import SIMULATED, check
+from .toolchain import check
 from .training import FACTORS, run_of
 from .updates import adam_factors
 
@@ -105,9 +105,7 @@ def _carry_out(plan):
             plan.device(name)
             table[getattr(_plan, name)] = plan.address(name)
     table[_plan.X_STRIDE], table[_plan.STEPS] = plan.stride, steps
-    table[_plan.FINISHED] = 0
-    # a run without steps compiles kernels and loads them; they change nothing then
-    table[_plan.STATUS] = _plan.FINE if steps else _plan.DIVERGED
+    table[[_plan.STATUS, _plan.FINISHED]] = 0
     if not train:
         table[[_plan.EPOCH, _plan.POSITION, _plan.SHUFFLE]] = 0
     if plan.loop != "block":
@@ -123,8 +121,10 @@ def _carry_out(plan):
     else:
         _queue_loop(plan, real)
     made = int(to_host(plan.device("table", 1))[_plan.FINISHED])  # waits for the run
-    values, masses = to_host(plan.device("results", 1))[: 2 * max(steps, 1)].astype(np.float64).reshape(-1, 2).T
     plan.set(STATUS=_plan.FINE)
+    values = masses = np.zeros(0)
+    if plan["FLAGS"] & _plan.WITH_LOSS:
+        values, masses = to_host(plan.device("results", 1))[: 2 * steps].astype(np.float64).reshape(-1, 2).T
     if train:
         plan.ahead = plan.ahead or steps > 0
         _settle(plan, made, values, masses)
@@ -160,10 +160,8 @@ def _queue_steps(plan, steps, train):
     graph.queue_step(plan, launches)
     if plan.recording is None or plan.recording.launches != launches:
         plan.recording = Recording(launches)
-    if steps:
-        plan.recording.queue(steps)
-    elif not SIMULATED:  # which compiles nothing
-        plan.recording.load()
+        plan.recording.compile()
+    plan.recording.queue(steps)
 
 
 execute_interruptibly = execute  # nothing interrupts a launch

@@ -12,6 +12,7 @@ import numpy as np
 from .toolchain import SIMULATED, captured, check, cuda, device
 
 THREADS = 256  # of a block, where a kernel has no shape of its own
+MOST_BLOCKS = 65_535  # along y and z, by CUDA; along x there is no limit to speak of
 TOGETHER = 16  # rounds of a recording in one graph: its launch costs some microseconds
 TENSOR_CORES = 8, 0  # compute capability from which on they multiply tf32 and bfloat16
 
@@ -112,8 +113,11 @@ def run(kernel, shape, stream, *arguments, shared=0, precision="float32"):
     RuntimeError
         If there is no GPU, or an older one than the precision needs.
     """
-    if 0 in np.atleast_1d(shape[0]):
+    blocks = np.atleast_1d(shape[0])
+    if 0 in blocks:
         return
+    if max(blocks[1:], default=0) > MOST_BLOCKS:
+        raise ValueError(f"arrays must have fewer columns: a GPU has {MOST_BLOCKS:,} blocks; got {max(blocks[1:]):,}")
     if precision != "float32" and not SIMULATED:
         check()
         check_precision(precision, cuda.get_current_device())
@@ -152,18 +156,24 @@ class Recording:
     """
 
     def __init__(self, launches):
-        self.launches, self.graphs, self.loaded = launches, {}, False
+        self.launches, self.graphs, self.queued = launches, {}, 0
 
-    def load(self):
-        """Queue all launches once, so that their kernels are compiled and on the device."""
-        self._queue(0)
-        self.loaded = True
+    def compile(self):
+        """Compile the kernels and bring them to the device; nothing is queued."""
+        for kernel, _, arguments, _ in self.launches:
+            if not SIMULATED:
+                kernel.compile(tuple(kernel.typeof_pyval(argument) for argument in arguments)).bind()
+
+    def eagerly(self, times):
+        """Queue all launches, in order, so many times, one by one."""
+        for _ in range(times):
+            self._queue(0)
 
     def queue(self, times):
-        """Queue all launches, in order, so many times."""
-        while times > 0 and (SIMULATED or not self.loaded):  # a graph takes only what is on the device
-            self.load()
-            times -= 1
+        """Queue all launches, in order, so many times: all but the first as graphs."""
+        first = times if SIMULATED else min(times, 1 - self.queued)  # a graph takes only what is on the device
+        self.eagerly(first)
+        self.queued, times = 1, times - first
         for together in (TOGETHER, 1):
             while times >= together:
                 if together not in self.graphs:

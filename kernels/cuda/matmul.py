@@ -10,7 +10,7 @@ import numpy as np
 from ..annotations import DeviceArray, Stream
 from ..formulas import LINEAR
 from . import PRECISIONS
-from .launch import operand, place, plane, run
+from .launch import MOST_BLOCKS, operand, place, plane, run
 from .primitives import global_at
 from .skinny import FEW, columns_of, rows_of
 from .skinny import THREADS as SKINNY_THREADS
@@ -144,6 +144,9 @@ def multiply(
     if precision != "float32" and real is not np.float32:
         raise ValueError(f"precision must be 'float32' for {real.__name__} arrays; got {precision!r}")
     if m == 0 or n == 0:
+        return
+    if n > max(m, QUARTER * MOST_BLOCKS) and then[0] == NOTHING and not sums[0]:  # long sides go along x
+        multiply(real, stream, (n, m, k), b.turned(), a.turned(), c.turned(), work=work, precision=precision)
         return
     parts, between, to, to_sums = parts_of(m, n, k), _between(m, n), c, sums
     if then[0] != NOTHING or work[1] < parts * between:

@@ -83,6 +83,9 @@ class Plan(_plan.Plan):
         if self.loop == "graph":
             size = self._place_by_rows(layout, drops, gradient, batch)
         elif self.loop == "grid":
+            if batch * max(widths) >= 1 << 32:  # of `quotient`
+                numbers = f"a batch of {batch * max(widths):,} numbers"
+                raise ValueError(f"FASTNN_CUDA_LOOP must be 'graph' for {numbers}; got 'grid'")
             blocks = min(_multiprocessors(), -(-work // THREADS))
             self.shape = blocks, THREADS
             size = self._place(layout, ld, drops, gradient, batch)
@@ -153,6 +156,9 @@ class Plan(_plan.Plan):
                 self.kept[name] = value
                 self._new.add(name)
                 value = 1  # there is one
+            else:
+                self.kept.pop(name, None)
+                self._new.discard(name)
             self.table[getattr(_plan, name)] = value
 
     def device(self, name, size=None, dtype=None):
