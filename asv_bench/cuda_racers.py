@@ -7,7 +7,7 @@ CPU, what would be captured as it is.
 
 import gc
 import os
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import racers
 from workers import LeftOut, need
@@ -64,31 +64,41 @@ class Cuda(_Raced, racers.Fastnn):
         super().__init__(workload, threads)
         import fastnn
 
-        here, more = self.net, {} if precision == "float32" else {"precision": precision}
-        try:
-            self.net = fastnn.Sequential(here.layers, loss=here.loss, device="cuda", **more).build(here.n_features)
-        except (ImportError, RuntimeError, TypeError, ValueError) as error:
-            raise LeftOut(f"{type(error).__name__}: {error}") from None
-        self.net.set_weights(here.get_weights())
+        here = self.net
+        self.net = fastnn.Sequential(here.layers, loss=here.loss, device="cuda", precision=precision)
+        self.net.build(here.n_features).set_weights(here.get_weights())
         if not toy:
             from numba import cuda
 
             self.X = cuda.to_device(self.X)
 
 
+@contextmanager
+def _forced(loop):
+    os.environ["FASTNN_CUDA_LOOP"] = loop
+    try:
+        yield
+    finally:
+        del os.environ["FASTNN_CUDA_LOOP"]
+
+
 def _by(loop):
-    """fastnn on the GPU by one of its loops, whatever the plan would take."""
+    """fastnn training on the GPU by one of its loops, whatever the plan would take."""
 
     class ByLoop(Cuda):
         def __init__(self, *arguments):
-            os.environ["FASTNN_CUDA_LOOP"] = loop
             super().__init__(*arguments)
             from fastnn.kernels import cuda
 
             try:
-                cuda.make_plan(self.net.layout, self.net.parameters, self.work.batch or self.work.rows, 1, True)
+                with _forced(loop):
+                    cuda.make_plan(self.net.layout, self.net.parameters, self.work.batch or self.work.rows, 1, True)
             except ValueError as error:
                 raise LeftOut(str(error)) from None
+
+        def steps(self, n):
+            with _forced(loop):  # the loss is that of all rows, which one block may not hold
+                return super().steps(n)
 
     return ByLoop
 

@@ -324,6 +324,9 @@ def _forward(plan, stream, first, count, x):
     product = _product(plan, stream)
     for index, record in enumerate(plan.records):
         n_in, n_out, code = int(record[_plan.N_IN]), int(record[_plan.N_OUT]), plan.codes[index]
+        if index > 0 and record[_plan.DROPS]:
+            x, before = Side(plan.within(record[_plan.X_AT]), n_in, 1), x
+            _drop(plan, stream, index, count, n_in, before, x)
         a, z = (Side(plan.within(record[at]), n_out, 1) for at in (_plan.A_AT, _plan.Z_AT))
         inputs.append(x)
         if index == len(plan.records) - 1:
@@ -339,10 +342,6 @@ def _forward(plan, stream, first, count, x):
         if code == SOFTMAX:
             run(softmax_of(real), warps(count), stream, count, n_out, *a, *a)
         x = a
-        after = plan.records[index + 1] if index + 1 < len(plan.records) else record
-        if after is not record and after[_plan.DROPS]:
-            x = Side(plan.within(after[_plan.X_AT]), n_out, 1)
-            _drop(plan, stream, index + 1, count, n_out, a, x)
     return inputs, a
 
 
