@@ -1,156 +1,362 @@
-"""Every formula of the library, once: activations, losses, updates, and their derivatives.
+"""Every formula of the library, once: activations, losses, update rules. A record each holds all that is known of it.
 
-They are pure functions of one point, written with operators and `select` over elementary functions that a backend
+Formulas are pure functions of one point, written with operators and `select` over elementary functions that a backend
 brings along, so that one source runs on floats, on SIMD vectors and on GPUs. The loops around them are the backend's.
 `select(condition, a, b)` keeps NaN if the condition is false for it: relu is select(z <= 0, 0, z).
+
+To add an activation, a loss or a rule, add its function here, under its decorator. Its code is its place in the file.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any
 
-ACTIVATIONS = (
-    "linear",
-    "sigmoid",
-    "tanh",
-    "relu",
-    "leaky_relu",
-    "elu",
-    "softplus",
-    "silu",
-    "gelu",
-    "gelu_tanh",
-    "softmax",
-)
-LINEAR, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTPLUS, SILU, GELU, GELU_TANH, SOFTMAX = range(len(ACTIVATIONS))
+OWN = 99  # code of a pair of functions of the user's own
 
-LOSSES = ("binary_cross_entropy", "cross_entropy", "mse", "mae", "huber")
-BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MSE, MAE, HUBER = range(len(LOSSES))
-
-OPTIMIZERS = ("sgd", "momentum", "nesterov", "rmsprop", "adam")
-SGD, MOMENTUM, NESTEROV, RMSPROP, ADAM = range(len(OPTIMIZERS))
-
-# The user's own function, whose address stands in the plan
-CUSTOM = 99
-
-# Activations whose derivative is not a function of their output: Z must be kept beside A.
-NEEDS_INPUT = (SILU, GELU, GELU_TANH, CUSTOM)
-# Dropout draws numbers of this many bits.
-CHANCE_BITS = 24
-# parameter (alpha or delta) where the caller names none
-DEFAULT_ALPHA = {"leaky_relu": 0.01, "elu": 1.0}
+Pair = tuple[Callable[..., Any], Callable[..., Any]]
 
 
-def make(ops, jit):
-    """The formulas over the functions of `ops`, each compiled by the decorator `jit`.
+@dataclass(frozen=True)
+class Activation:
+    """What is known of an activation.
 
     Parameters
     ----------
-    ops : namespace
-        `real` (turns a Python float into a constant of the backend), `like` (a number in the type of a value),
-        `select`, `absolute`, `sqrt`, `exp`, `expm1`, `log1p`, `tanh`, `sigmoid`, `erf`.
+    name : str
+        As users write it.
+    code : int
+        What stands for it in tables and in calls of kernels.
+    make : callable
+        From the namespace of a backend (`operations_of`) to (g(alpha, z), g'(alpha, z, a)) with a = g(z); None where a
+        backend has loops of its own: for softmax, which looks at a whole row, and for functions of the user's own.
+    needs_input : bool
+        Whether the derivative is not a function of the output, so that z must be kept beside a.
+    alpha : float or None
+        Default of its parameter; None where it has none.
+    initializer : str
+        Default start of the weights before it.
+    outputs : tuple of float
+        An interval inside its range, for trials of functions of the user's own.
+    onnx : tuple
+        Operators of ONNX and their attributes; the first takes z, each other one z and what the one before gave.
+    functions : tuple or None
+        (f, df) of the user's own.
+    """
+
+    name: str
+    code: int
+    make: Callable[[Any], Pair] | None = field(repr=False)
+    needs_input: bool = False
+    alpha: float | None = None
+    initializer: str = "glorot_uniform"
+    outputs: tuple[float, float] = (-4.0, 4.0)
+    onnx: tuple[tuple[str, dict[str, Any]], ...] = ()
+    functions: Pair | None = None
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is known of a loss.
+
+    Parameters
+    ----------
+    name : str
+        As users write it.
+    code : int
+        What stands for it in tables and in calls of kernels.
+    make : callable
+        From the namespace of a backend to f(param, z, y), which gives (loss, derivative by z) of one output; None where
+        a backend has loops of its own: for cross_entropy, which looks at a whole row, and for the user's own functions.
+    activation : str or None
+        The output activation that it is fused with: z is then the logit. None: z is the output, whatever made it.
+    targets : str
+        "probabilities" in [0, 1], "classes" (indices or one-hot rows), or "numbers".
+    functions : tuple or None
+        (f, df) of the user's own.
+    """
+
+    name: str
+    code: int
+    make: Callable[[Any], Callable[..., Any]] | None = field(repr=False)
+    activation: str | None = None
+    targets: str = "numbers"
+    functions: Pair | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is known of an update rule.
+
+    Parameters
+    ----------
+    name : str
+        Of the rule.
+    code : int
+        Its place among RULES.
+    make : callable
+        From the namespace of a backend to f(theta, grad, first, second, decay, n), which gives the new (theta, first,
+        second). n[0] to n[2] are what `prepare` gives, n[3] and on are the settings. A rule that keeps fewer than two
+        states gives back those that it does not have.
+    states : tuple of str
+        The vectors that it keeps beside the parameters, at most two.
+    settings : tuple of str
+        Its hyperparameters, in order, at most four.
+    prepare : callable
+        From a square root to f(rate, settings, step), which gives three numbers for step `step`, counted from 1. It
+        takes floats or arrays.
+    """
+
+    name: str
+    code: int
+    make: Callable[[Any], Callable[..., Any]] = field(repr=False)
+    states: tuple[str, ...]
+    settings: tuple[str, ...]
+    prepare: Callable[[Any], Callable[..., Any]] = field(repr=False)
+
+
+ACTIVATIONS: list[Activation] = []
+LOSSES: list[Loss] = []
+RULES: list[Rule] = []
+
+
+def named(records, name):
+    """The record of this name."""
+    return next(record for record in records if record.name == name)
+
+
+def own_activation(functions):
+    """The record of a pair (f(z), df(z)) of the user's own."""
+    return Activation("own", OWN, None, needs_input=True, functions=functions)
+
+
+def own_loss(functions):
+    """The record of a pair (f(z, y), df(z, y)) of the user's own."""
+    return Loss("own", OWN, None, functions=functions)
+
+
+def _activation(name, **facts):
+    def decorate(make):
+        ACTIVATIONS.append(Activation(name, len(ACTIVATIONS), make, **facts))
+        return make
+
+    return decorate
+
+
+def _loss(name, **facts):
+    def decorate(make):
+        LOSSES.append(Loss(name, len(LOSSES), make, **facts))
+        return make
+
+    return decorate
+
+
+def _constant_rate(sqrt):
+    """The learning rate alone."""
+
+    def prepare(rate, settings, step):
+        return rate, 1.0, 1.0
+
+    return prepare
+
+
+def _rule(name, states=(), settings=(), prepare=_constant_rate):
+    def decorate(make):
+        RULES.append(Rule(name, len(RULES), make, states, settings, prepare))
+        return make
+
+    return decorate
+
+
+def operations_of(
+    *, real, like, select, absolute, sqrt, exp, expm1, log1p, tanh, sigmoid, erf, jit
+) -> SimpleNamespace:
+    """What a backend brings along for the formulas, with the constants that they share.
+
+    Parameters
+    ----------
+    real : callable
+        Turns a Python float into a constant of the backend.
+    like : callable
+        A number in the type of a value.
+    select : callable
+        One of two values, by a condition.
+    absolute, sqrt, exp, expm1, log1p, tanh, sigmoid, erf : callable
+        Elementary functions.
     jit : callable
-        Decorator.
+        Decorator that compiles a formula.
 
     Returns
     -------
     namespace
-        `activations`: by code, the pair g(param, z) and g'(param, z, a), where a = g(z) is used if that is enough;
-        None for softmax, which looks at a whole row. `losses`: by code, f(param, z, y) giving (loss, derivative by z)
-        of one output; None for cross_entropy. `sgd`, `momentum`, `rmsprop`, `adam`: the updates. `sample_word(key,
-        sample)` and `chance(word, unit)`: the random number, of CHANCE_BITS bits, that dropout draws for a unit and a
-        sample; on integers of 32 or 64 bits.
+        All of these, and `zero`, `half`, `one`, `two`.
     """
-    select, like, absolute, sqrt = ops.select, ops.like, ops.absolute, ops.sqrt
-    exp, expm1, log1p, tanh, sigmoid, erf = ops.exp, ops.expm1, ops.log1p, ops.tanh, ops.sigmoid, ops.erf
-    zero, half, one, two = ops.real(0.0), ops.real(0.5), ops.real(1.0), ops.real(2.0)
-    root_half = ops.real(0.7071067811865476)  # sqrt(1 / 2)
-    normal_peak = ops.real(0.3989422804014327)  # 1 / sqrt(2 pi), the normal density at 0
-    # the tanh form of gelu, 0.5 z (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))): Hendrycks and Gimpel, 2016
-    gelu_scale, gelu_cubic = ops.real(0.7978845608028654), ops.real(0.044715)
-    three_cubic = ops.real(3 * 0.044715)
+    functions = dict(real=real, like=like, select=select, absolute=absolute, sqrt=sqrt, exp=exp, expm1=expm1)
+    functions |= dict(log1p=log1p, tanh=tanh, sigmoid=sigmoid, erf=erf, jit=jit)
+    return SimpleNamespace(**functions, zero=real(0.0), half=real(0.5), one=real(1.0), two=real(2.0))
 
-    @jit
-    def linear(param, z):
+
+def made(record, operations):
+    """The functions of a record over the operations of a backend, compiled by its decorator."""
+    functions = record.make(operations)
+    return tuple(map(operations.jit, functions)) if isinstance(functions, tuple) else operations.jit(functions)
+
+
+# Activations: g(alpha, z), and its derivative from z and a = g(z) ------------------------------------------------------
+
+_HE = {"initializer": "he_normal"}
+
+
+@_activation("linear")
+def _linear(o):
+    one, like = o.one, o.like
+
+    def linear(alpha, z):
         return z
 
-    @jit
-    def linear_slope(param, z, a):
+    def slope(alpha, z, a):
         return like(one, a)
 
-    @jit
-    def sigmoid_(param, z):
-        return sigmoid(z)
+    return linear, slope
 
-    @jit
-    def sigmoid_slope(param, z, a):
+
+@_activation("sigmoid", outputs=(0.02, 0.98), onnx=(("Sigmoid", {}),))
+def _sigmoid(o):
+    one, sigmoid_of = o.one, o.sigmoid
+
+    def sigmoid(alpha, z):
+        return sigmoid_of(z)
+
+    def slope(alpha, z, a):
         return a * (one - a)
 
-    @jit
-    def tanh_(param, z):
-        return tanh(z)
+    return sigmoid, slope
 
-    @jit
-    def tanh_slope(param, z, a):
+
+@_activation("tanh", outputs=(-0.98, 0.98), onnx=(("Tanh", {}),))
+def _tanh(o):
+    one, tanh_of = o.one, o.tanh
+
+    def tanh(alpha, z):
+        return tanh_of(z)
+
+    def slope(alpha, z, a):
         return (one - a) * (one + a)
 
-    @jit
-    def relu(param, z):
+    return tanh, slope
+
+
+@_activation("relu", outputs=(0.02, 4.0), onnx=(("Relu", {}),), **_HE)
+def _relu(o):
+    zero, one, like, select = o.zero, o.one, o.like, o.select
+
+    def relu(alpha, z):
         return select(z <= zero, zero, z)
 
-    @jit
-    def relu_slope(param, z, a):
+    def slope(alpha, z, a):
         return select(a <= zero, zero, like(one, a))
 
-    @jit
+    return relu, slope
+
+
+@_activation("leaky_relu", alpha=0.01, onnx=(("LeakyRelu", {}),), **_HE)
+def _leaky_relu(o):
+    zero, one, like, select = o.zero, o.one, o.like, o.select
+
     def leaky_relu(alpha, z):
         return select(z <= zero, z * alpha, z)
 
-    @jit
-    def leaky_relu_slope(alpha, z, a):
+    def slope(alpha, z, a):
         return select(a <= zero, like(alpha, a), like(one, a))
 
-    @jit
+    return leaky_relu, slope
+
+
+@_activation("elu", alpha=1.0, onnx=(("Elu", {}),), **_HE)
+def _elu(o):
+    zero, one, like, select, expm1 = o.zero, o.one, o.like, o.select, o.expm1
+
     def elu(alpha, z):
         return select(z <= zero, expm1(z) * alpha, z)
 
-    @jit
-    def elu_slope(alpha, z, a):
+    def slope(alpha, z, a):
         return select(a <= zero, a + alpha, like(one, a))
 
-    @jit
-    def softplus(param, z):
+    return elu, slope
+
+
+@_activation("softplus", outputs=(0.02, 4.0), onnx=(("Softplus", {}),), **_HE)
+def _softplus(o):
+    zero, select, absolute, exp, expm1, log1p = o.zero, o.select, o.absolute, o.exp, o.expm1, o.log1p
+
+    def softplus(alpha, z):
         return select(z <= zero, zero, z) + log1p(exp(-absolute(z)))
 
-    @jit
-    def softplus_slope(param, z, a):
+    def slope(alpha, z, a):
         return -expm1(-a)
 
-    @jit
-    def silu(param, z):
+    return softplus, slope
+
+
+@_activation("silu", needs_input=True, onnx=(("Sigmoid", {}), ("Mul", {})), **_HE)
+def _silu(o):
+    one, sigmoid = o.one, o.sigmoid
+
+    def silu(alpha, z):
         return z * sigmoid(z)
 
-    @jit
-    def silu_slope(param, z, a):
+    def slope(alpha, z, a):
         s = sigmoid(z)
         return s * (one + z * (one - s))
 
-    @jit
-    def gelu(param, z):
+    return silu, slope
+
+
+@_activation("gelu", needs_input=True, onnx=(("Gelu", {"approximate": "none"}),), **_HE)
+def _gelu(o):
+    half, one, exp, erf = o.half, o.one, o.exp, o.erf
+    root_half = o.real(0.7071067811865476)  # sqrt(1 / 2)
+    normal_peak = o.real(0.3989422804014327)  # 1 / sqrt(2 pi), the normal density at 0
+
+    def gelu(alpha, z):
         return half * z * (one + erf(z * root_half))
 
-    @jit
-    def gelu_slope(param, z, a):
+    def slope(alpha, z, a):
         return half * (one + erf(z * root_half)) + z * normal_peak * exp(-half * z * z)
 
-    @jit
-    def gelu_tanh(param, z):
-        return half * z * (one + tanh(gelu_scale * z * (one + gelu_cubic * z * z)))
+    return gelu, slope
 
-    @jit
-    def gelu_tanh_slope(param, z, a):
-        t = tanh(gelu_scale * z * (one + gelu_cubic * z * z))
-        return half * (one + t) + half * z * (one - t * t) * gelu_scale * (one + three_cubic * z * z)
 
-    @jit
+@_activation("gelu_tanh", needs_input=True, onnx=(("Gelu", {"approximate": "tanh"}),), **_HE)
+def _gelu_tanh(o):
+    """0.5 z (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))): Hendrycks and Gimpel, 2016."""
+    half, one, tanh = o.half, o.one, o.tanh
+    scale, cubic, three_cubic = o.real(0.7978845608028654), o.real(0.044715), o.real(3 * 0.044715)
+
+    def gelu_tanh(alpha, z):
+        return half * z * (one + tanh(scale * z * (one + cubic * z * z)))
+
+    def slope(alpha, z, a):
+        t = tanh(scale * z * (one + cubic * z * z))
+        return half * (one + t) + half * z * (one - t * t) * scale * (one + three_cubic * z * z)
+
+    return gelu_tanh, slope
+
+
+ACTIVATIONS.append(
+    Activation("softmax", len(ACTIVATIONS), None, outputs=(0.02, 0.98), onnx=(("Softmax", {"axis": 1}),))
+)
+
+LINEAR, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTPLUS, SILU, GELU, GELU_TANH, SOFTMAX = range(11)
+
+
+# Losses: (loss, derivative by z) of one output from z and the target y -------------------------------------------------
+
+
+@_loss("binary_cross_entropy", activation="sigmoid", targets="probabilities")
+def _binary_cross_entropy(o):
+    zero, one, like, select, absolute, exp, log1p = o.zero, o.one, o.like, o.select, o.absolute, o.exp, o.log1p
+
     def binary_cross_entropy(param, z, y):
         """softplus(z) - y z, from the logit, and sigmoid(z) - y; one exponential for both."""
         e = exp(-absolute(z))
@@ -158,91 +364,125 @@ def make(ops, jit):
         loss = (select(z <= zero, zero, z) - y * z) + log1p(e)
         return loss, select(z < zero, e, like(one, e)) / (one + e) - y
 
-    @jit
+    return binary_cross_entropy
+
+
+LOSSES.append(Loss("cross_entropy", len(LOSSES), None, activation="softmax", targets="classes"))
+
+
+@_loss("mse")
+def _mse(o):
+    two = o.two
+
     def mse(param, z, y):
         error = z - y
         return error * error, two * error
 
-    @jit
+    return mse
+
+
+@_loss("mae")
+def _mae(o):
+    zero, one, select, absolute = o.zero, o.one, o.select, o.absolute
+
     def mae(param, z, y):
         error = z - y
         return absolute(error), select(error > zero, one, select(error < zero, -one, error))
 
-    @jit
+    return mae
+
+
+@_loss("huber")
+def _huber(o):
+    half, select, absolute = o.half, o.select, o.absolute
+
     def huber(delta, z, y):
         error = z - y
         size = absolute(error)
         loss = select(size <= delta, half * error * error, delta * (size - half * delta))
         return loss, select(error > delta, delta, select(error < -delta, -delta, error))
 
-    @jit
-    def mixed(x):
-        """A well-mixed 32-bit function of the low 32 bits of x (the mixer "lowbias32", Wellons 2018)."""
-        x = (x ^ ((x >> 16) & 0xFFFF)) * 0x7FEB352D & 0xFFFFFFFF
-        x = (x ^ ((x >> 15) & 0x1FFFF)) * 0x846CA68B & 0xFFFFFFFF
-        return x ^ ((x >> 16) & 0xFFFF)
+    return huber
 
-    @jit
-    def sample_word(key, sample):
-        return mixed((sample ^ key) & 0xFFFFFFFF)
 
-    @jit
-    def chance(word, unit):
-        x = (word + unit * 0x9E3779B1) & 0xFFFFFFFF  # 2^32 over the golden ratio, to the next prime
-        return (mixed(x) >> 8) & 0xFFFFFF
+BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MSE, MAE, HUBER = range(5)
 
-    @jit
-    def sgd(theta, grad, rate, decay):
-        """New theta by gradient descent."""
-        return theta - rate * (grad + decay * theta)
 
-    @jit
-    def momentum(theta, grad, velocity, rate, keep, nesterov, decay):
-        """New (theta, velocity); torch's form, the rate outside the velocity."""
+# Update rules: new (theta, first, second); `decay` is the coupled weight decay, with l2 where it acts -------------------
+
+
+@_rule("sgd")
+def _sgd(o):
+    def sgd(theta, grad, first, second, decay, n):
+        """Gradient descent."""
+        rate = n[0]
+        return theta - rate * (grad + decay * theta), first, second
+
+    return sgd
+
+
+@_rule("momentum", ("velocity",), ("momentum",))
+def _momentum(o):
+    def momentum(theta, grad, velocity, second, decay, n):
+        """Torch's form, the rate outside the velocity (Sutskever et al. 2013)."""
+        rate, keep = n[0], n[3]
         g = grad + decay * theta
         velocity = keep * velocity + g
-        if nesterov:
-            return theta - rate * (g + keep * velocity), velocity
-        return theta - rate * velocity, velocity
+        return theta - rate * velocity, velocity, second
 
-    @jit
-    def rmsprop(theta, grad, square, velocity, rate, rho, eps, keep, decay):
-        """New (theta, square, velocity): Tieleman and Hinton 2012, torch's placing of eps."""
+    return momentum
+
+
+@_rule("nesterov", ("velocity",), ("momentum",))
+def _nesterov(o):
+    def nesterov(theta, grad, velocity, second, decay, n):
+        """`momentum` that looks ahead along the velocity."""
+        rate, keep = n[0], n[3]
+        g = grad + decay * theta
+        velocity = keep * velocity + g
+        return theta - rate * (g + keep * velocity), velocity, second
+
+    return nesterov
+
+
+@_rule("rmsprop", ("square", "velocity"), ("rho", "eps", "momentum"))
+def _rmsprop(o):
+    one, sqrt = o.one, o.sqrt
+
+    def rmsprop(theta, grad, square, velocity, decay, n):
+        """Tieleman and Hinton 2012, torch's placing of eps."""
+        rate, rho, eps, keep = n[0], n[3], n[4], n[5]
         g = grad + decay * theta
         square = rho * square + (one - rho) * g * g
         velocity = keep * velocity + g / (sqrt(square) + eps)
         return theta - rate * velocity, square, velocity
 
-    @jit
-    def adam(theta, grad, first, second, rate, beta1, beta2, eps, decay, shrink, root_correction):
-        """New (theta, first, second): Kingma and Ba 2015; shrink < 1 is AdamW's decay (Loshchilov and Hutter 2019).
+    return rmsprop
 
-        `rate` is the learning rate / (1 - beta1^step), `root_correction` is 1 / sqrt(1 - beta2^step).
-        """
+
+def _bias_corrections(sqrt):
+    """Of Adam: rate / (1 - beta1^step), the factor of decoupled decay, 1 / sqrt(1 - beta2^step)."""
+
+    def prepare(rate, settings, step):
+        beta1, beta2, decoupled = settings[0], settings[1], settings[3]
+        return rate / (1.0 - beta1**step), 1.0 - rate * decoupled, 1.0 / sqrt(1.0 - beta2**step)
+
+    return prepare
+
+
+@_rule("adam", ("first", "second"), ("beta1", "beta2", "eps", "decoupled"), _bias_corrections)
+def _adam(o):
+    one, sqrt = o.one, o.sqrt
+
+    def adam(theta, grad, first, second, decay, n):
+        """Kingma and Ba 2015; shrink < 1 is AdamW's decay (Loshchilov and Hutter 2019)."""
+        rate, shrink, root_correction, beta1, beta2, eps = n[0], n[1], n[2], n[3], n[4], n[5]
         g = grad + decay * theta
         first = first + (one - beta1) * (g - first)
         second = beta2 * second + (one - beta2) * g * g
         return shrink * theta - rate * first / (sqrt(second) * root_correction + eps), first, second
 
-    return SimpleNamespace(
-        activations=(
-            (linear, linear_slope),
-            (sigmoid_, sigmoid_slope),
-            (tanh_, tanh_slope),
-            (relu, relu_slope),
-            (leaky_relu, leaky_relu_slope),
-            (elu, elu_slope),
-            (softplus, softplus_slope),
-            (silu, silu_slope),
-            (gelu, gelu_slope),
-            (gelu_tanh, gelu_tanh_slope),
-            None,
-        ),
-        losses=(binary_cross_entropy, None, mse, mae, huber),
-        sample_word=sample_word,
-        chance=chance,
-        sgd=sgd,
-        momentum=momentum,
-        rmsprop=rmsprop,
-        adam=adam,
-    )
+    return adam
+
+
+SGD, MOMENTUM, NESTEROV, RMSPROP, ADAM = range(5)

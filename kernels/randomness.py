@@ -11,6 +11,7 @@ import numpy as np
 ROUNDS = 6  # four make a strong pseudorandom permutation (Luby and Rackoff 1988); two more for the cheap mixing below
 # Streams set the numbers of one use apart from those of another; not ints, for each of which Numba would compile anew
 SHUFFLE, DROPOUT = np.int64(0), np.int64(0x5851F42D4C957F2D)
+CHANCE_BITS = 24  # of the numbers that dropout draws
 
 
 def make(jit):
@@ -26,7 +27,7 @@ def make(jit):
     namespace
         `stream_key(seed, stream, epoch)`, an unsigned integer; `half_bits(rows)` and `permuted(key, index, rows,
         left_bits, right_bits)`, the shuffle; `layer_key(key, layer)`, which dropout gives to `sample_word` of
-        `kernels.formulas`.
+        `make_masks`.
     """
 
     @jit
@@ -106,3 +107,36 @@ def make(jit):
                 return np.int64(value)
 
     return SimpleNamespace(stream_key=stream_key, layer_key=layer_key, half_bits=half_bits, permuted=permuted)
+
+
+def make_masks(jit):
+    """The functions behind dropout, on integers of 32 or 64 bits or vectors of them, compiled by the decorator `jit`.
+
+    Parameters
+    ----------
+    jit : callable
+        Decorator.
+
+    Returns
+    -------
+    namespace
+        `chance(sample_word(key, sample), unit)` is the random number, of CHANCE_BITS bits, of a unit and a sample.
+    """
+
+    @jit
+    def mixed(x):
+        """A well-mixed 32-bit function of the low 32 bits of x (the mixer "lowbias32", Wellons 2018)."""
+        x = (x ^ ((x >> 16) & 0xFFFF)) * 0x7FEB352D & 0xFFFFFFFF
+        x = (x ^ ((x >> 15) & 0x1FFFF)) * 0x846CA68B & 0xFFFFFFFF
+        return x ^ ((x >> 16) & 0xFFFF)
+
+    @jit
+    def sample_word(key, sample):
+        return mixed((sample ^ key) & 0xFFFFFFFF)
+
+    @jit
+    def chance(word, unit):
+        x = (word + unit * 0x9E3779B1) & 0xFFFFFFFF  # 2^32 over the golden ratio, to the next prime
+        return (mixed(x) >> 8) & 0xFFFFFF
+
+    return SimpleNamespace(sample_word=sample_word, chance=chance)

@@ -1,0 +1,88 @@
+"""What training changes: parameters, optimizer state, counters. A net owns it; runs borrow it and write to it."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .formulas import Rule
+from .tables import State, Sums
+
+
+class TrainingState:
+    """Parameters, and where their training stands.
+
+    Parameters
+    ----------
+    parameters : array (p,), float32 or float64
+        Flat; not copied.
+    seed : int
+        Of shuffling and dropout.
+
+    Attributes
+    ----------
+    table : array (State.SIZE,), int64
+        Seed and counters.
+    sums : array (Sums.SIZE,), float64
+        Loss and weight of the steps of the epoch that has begun.
+    rule : Rule or None
+        Whose moments are kept.
+    moments : tuple of array (p,)
+        The states of the rule, in its order.
+    """
+
+    def __init__(self, parameters: NDArray[Any], seed: int) -> None:
+        self.parameters = parameters
+        self.table, self.sums = np.zeros(State.SIZE, np.int64), np.zeros(Sums.SIZE)
+        self.table[State.SEED] = seed
+        self.rule: Rule | None = None
+        self.moments: tuple[NDArray[Any], ...] = ()
+
+    @property
+    def step(self) -> int:
+        """Updates since the optimizer started."""
+        return int(self.table[State.STEP])
+
+    @step.setter
+    def step(self, value: int) -> None:
+        self.table[State.STEP] = value
+
+    @property
+    def epoch(self) -> int:
+        """Epochs since the parameters were drawn: the shuffle goes on from fit to fit."""
+        return int(self.table[State.EPOCH])
+
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        self.table[State.EPOCH] = value
+
+    @property
+    def position(self) -> int:
+        """Steps of the epoch that has begun."""
+        return int(self.table[State.POSITION])
+
+    def begin_epoch(self) -> None:
+        """Leave an epoch that was broken off: the next step is the first of an epoch."""
+        self.table[State.POSITION] = 0
+        self.sums[:] = 0.0
+
+    def keep(self, rule: Rule) -> None:
+        """Keep moments for `rule`; they start at zero where it was another, or none."""
+        if self.rule is None or self.rule.name != rule.name:
+            self.forget()
+            self.rule, self.moments = rule, tuple(np.zeros_like(self.parameters) for _ in rule.states)
+
+    def forget(self) -> None:
+        """Let the optimizer start afresh."""
+        self.rule, self.moments, self.step = None, (), 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a rule is known by its name
+        return vars(self) | {"rule": None if self.rule is None else self.rule.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from .formulas import RULES, named
+
+        vars(self).update(state)
+        if self.rule is not None:
+            self.rule = named(RULES, self.rule)
