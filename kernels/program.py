@@ -81,7 +81,7 @@ class Dense(Operation):
     activation: Activation
     alpha: float = 0.0
     name = "dense"
-    fields = Fields("Dense", "W_AT B_AT ACTIVATION ACTIVATE SLOPE", Op.OWN)
+    fields = Fields("Dense", "W_AT B_AT ACTIVATION ACTIVATE SLOPE PRODUCT_ROWS", Op.OWN)
 
     def outputs(self, n_in):
         return self.units

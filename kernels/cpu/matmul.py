@@ -7,7 +7,8 @@ the lanes. `product_any` brings other strides into one of these forms where it c
 """
 
 from ..annotations import Floats
-from ..options import FAST, VECTORS, jit, tile_rows
+from ..compiler import jit
+from ..options import FAST, VECTORS, tile_rows
 from .memory import address_of
 from .simd import fma, lanes, like, load, load_strided, splat, store_strided
 from .tile import (
@@ -23,6 +24,7 @@ from .tile import (
     tile_zeros,
     transpose_square,
 )
+from .units import unit
 
 ZERO, BIAS, ACCUMULATE = 0, 1, 2  # what the sums start from: nothing, bias[i] in row i, C itself
 
@@ -196,6 +198,12 @@ def product_rows(m, n, k, a, ld_a, b, ld_b, c, rs_c, cs_c, start, bias):
             for j in range(whole_n, n):
                 _dots_1x1(depth, p, ld_a, b + (j * ld_b + at), ld_b, t + j * cs_c, rs_c, cs_c, start, bias + i)
         start = ACCUMULATE
+
+
+@unit(FAST, "iiiPiPiPiiiP")
+def product_rows_unit(m, n, k, a, ld_a, b, ld_b, c, rs_c, cs_c, start, bias):
+    """`product_rows` for operations, which call it by address: many nets do without."""
+    product_rows(m, n, k, a, ld_a, b, ld_b, c, rs_c, cs_c, start, bias)
 
 
 @jit(FAST)
