@@ -20,7 +20,7 @@ BOTH = [pytest.param(UPDATE, id="update"), pytest.param(TRAIN, id="train", marks
 
 def install(folder):
     """A copy of the package below `folder`, as an installer would make it."""
-    ignore = shutil.ignore_patterns("__pycache__")
+    ignore = shutil.ignore_patterns("__pycache__", "kernels")  # a link, in an editable install
     shutil.copytree(ROOT / "fastnn", folder / "fastnn", ignore=ignore)
     shutil.copytree(ROOT / "kernels", folder / "fastnn" / "kernels", ignore=ignore)
     return folder
