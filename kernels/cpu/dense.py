@@ -15,7 +15,7 @@ from .activations import activate_any, activate_slope_any, addresses_of, softmax
 from .block import Part, Phase, Purpose, buffer_at, samples_at, whole_tiles
 from .matmul import ACCUMULATE, BIAS, ZERO, product, product_any, product_rows_unit, transpose
 from .memory import address_of, call, plain
-from .simd import lanes, like, load_strided, store_strided, total
+from .simd import lanes, load_part, load_strided, splat, store_strided, total
 from .units import unit
 
 _FIELDS = Dense.fields
@@ -115,9 +115,9 @@ def _gradient(run, theta, scratch, op, first, count, row, rows, column, columns,
 def _bias_gradient(n_out, samples, delta, ld, start, db):
     """db = sum of delta over the samples; ACCUMULATE adds."""
     for o in range(n_out):
-        summed = like(0.0, load_strided(delta, 1, 0))
+        summed = splat(0.0, delta)
         for s in range(0, samples, lanes(delta)):
-            summed = summed + load_strided(delta + (o * ld + s), 1, samples - s)
+            summed = summed + load_part(delta + (o * ld + s), samples - s)
         db[o] = total(summed) + (db[o] if start == ACCUMULATE else 0.0)
 
 
@@ -274,7 +274,7 @@ def dense_backward(
     sums, by = address_of(db), db.strides[0] // s
     for o in range(0, n_out, lanes(delta)):
         left = n_out - o
-        summed = like(0.0, load_strided(delta, 1, 0))
+        summed = splat(0.0, delta)
         for i in range(m):
             summed = summed + load_strided(delta + (i * rs + o * cs), cs, left)
         store_strided(sums + o * by, by, summed, left)

@@ -55,7 +55,7 @@ from .memory import (
     pointer_at,
 )
 from .rng import half_bits, permuted, stream_key
-from .simd import lanes, like, load_strided, store_strided, total
+from .simd import lanes, load_part, splat, store_part, total
 
 # What a task does: a shard of the batch; of a part of the parameters the gradient, the update, or both in one visit
 SHARD, COLLECT, UPDATE_PART, COLLECT_AND_UPDATE = 0, 1, 2, 3
@@ -233,10 +233,10 @@ def _combine(run, gradient, count):
         return
     for i in range(0, count, lanes(gradient)):
         left = count - i
-        summed = load_strided(gradient + i, 1, left)
+        summed = load_part(gradient + i, left)
         for shard in range(1, shards):
-            summed = summed + load_strided(gradient + (shard * size + i), 1, left)
-        store_strided(gradient + i, 1, summed, left)
+            summed = summed + load_part(gradient + (shard * size + i), left)
+        store_part(gradient + i, summed, left)
 
 
 @jit(EXACT)
@@ -388,9 +388,9 @@ def _all_parts(run, reals, theta, phase):
 @jit(EXACT)
 def _all_finite(count, theta):
     """Whether no parameter is NaN or infinite."""
-    bad = like(0.0, load_strided(theta, 1, 0))
+    bad = splat(0.0, theta)
     for i in range(0, count, lanes(theta)):
-        bad = bad + load_strided(theta + i, 1, count - i) * 0.0
+        bad = bad + load_part(theta + i, count - i) * 0.0
     return total(bad) == 0.0
 
 

@@ -93,7 +93,7 @@ def squares(count, theta):
     """Sum of theta^2 over consecutive elements, as float64."""
     result = 0.0
     for i in range(0, count, lanes(theta)):
-        value = load_strided(theta + i, 1, count - i)
+        value = load_part(theta + i, count - i)
         result += total(value * value)
     return result
 
