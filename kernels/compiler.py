@@ -16,7 +16,9 @@ try:
     from numba.core.codegen import JITCodeLibrary
     from numba.core.compiler import Compiler
     from numba.core.types import BaseFunction
-except ImportError:  # private names: without them inner kernels are optimised once more at every level, three times as long
+except (
+    ImportError
+):  # private names: without them inner kernels are optimised once more at every level, three times as long
     JITCodeLibrary = None
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])

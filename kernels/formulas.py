@@ -168,9 +168,7 @@ def _rule(name, states=(), settings=(), prepare=_constant_rate):
     return decorate
 
 
-def operations_of(
-    *, real, like, select, absolute, sqrt, exp, expm1, log1p, tanh, sigmoid, erf, jit
-) -> SimpleNamespace:
+def operations_of(*, real, like, select, absolute, sqrt, exp, expm1, log1p, tanh, sigmoid, erf, jit) -> SimpleNamespace:
     """What a backend brings along for the formulas, with the constants that they share.
 
     Parameters

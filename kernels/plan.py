@@ -8,7 +8,7 @@ import numpy as np
 from .formulas import Rule
 from .program import Program
 from .state import TrainingState
-from .tables import BACKWARD, BY_NORM, BY_VALUE, DIVERGED, LOSS, OUTPUT, Real, Run
+from .tables import BACKWARD, BY_NORM, BY_VALUE, DIVERGED, Real, Run
 
 
 class Plan:

@@ -21,9 +21,8 @@ from nets import OPTIMIZERS, data, flat, pair
 from tolerance import assert_close
 
 import fastnn
-from fastnn import kernels
-from fastnn.kernels import cpu, options, plan
-from fastnn.kernels.cpu import memory, plain, simd, tile, training, vmath
+from fastnn.kernels import options
+from fastnn.kernels.cpu import memory, plain, simd, step, tile, vmath
 
 
 def test_nothing_is_compiled():
@@ -31,7 +30,7 @@ def test_nothing_is_compiled():
     for module in (memory, simd, tile):
         left = [name for name, thing in vars(module).items() if type(thing).__name__ == "_Intrinsic"]
         assert not left, f"{module.__name__} has primitives without a twin in plain.py"
-    assert isinstance(training.run, types.FunctionType)
+    assert isinstance(step.run, types.FunctionType)
 
 
 def test_no_twin_is_left_over():

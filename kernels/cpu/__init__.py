@@ -4,7 +4,7 @@ from . import rng, vmath
 from .activations import activation_backward, activation_forward
 from .apply import apply_rows
 from .dense import dense_backward, dense_forward
-from .driver import make_plan
+from .driver import compile_all, make_plan
 from .dropout import dropout
 from .link import has_own, link, relink
 from .losses import loss_backward, loss_forward
@@ -16,6 +16,7 @@ __all__ = [
     "activation_forward",
     "adam_update",
     "apply_rows",
+    "compile_all",
     "dense_backward",
     "dense_forward",
     "dropout",

@@ -9,15 +9,20 @@ import threading
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .. import plan as _plan
 from ..annotations import Floats
+from ..formulas import ACTIVATIONS, LINEAR, LOSSES, MSE, RULES
 from ..options import VECTORS, lanes
-from ..program import Program
+from ..program import Dense, Dropout, Program, Standardize
 from ..state import TrainingState
-from ..tables import Buffer, Run
+from ..tables import BACKWARD, EVALUATE, LOSS, OUTPUT, PREDICT, Buffer, Run
+from .activations import addresses_of
+from .apply import apply_rows
 from .block import Purpose
 from .link import link
+from .losses import address_of_loss
 from .schedule import Schedule
 from .step import NO_MORE, run
 from .updates import addresses_of_rule
@@ -32,7 +37,7 @@ class Plan(_plan.Plan):
 
     def __init__(self, program, parameters, batch, command, threads, state):
         width = lanes(8 * parameters.itemsize)
-        backward, purpose = bool(command & _plan.BACKWARD), Purpose.OUTPUTS if command & _plan.OUTPUT else Purpose.TRAIN
+        backward, purpose = bool(command & BACKWARD), Purpose.OUTPUTS if command & OUTPUT else Purpose.TRAIN
         schedule = Schedule(program, batch, parameters.itemsize, width, VECTORS * width, backward)
         operations, parts = program.operations, np.array(schedule.parts, np.int64)
         extra = parts.size + Buffer.SIZE * len(program.widths)
@@ -60,7 +65,7 @@ class Plan(_plan.Plan):
             SCRATCH_SIZE=size,
             **fields,
         )
-        if command & (_plan.BACKWARD | _plan.OUTPUT | _plan.LOSS):
+        if command & (BACKWARD | OUTPUT | LOSS):
             self.set(SCRATCH=self._allocate((schedule.shards if schedule.by_parts else self.threads) * size))
         if backward:
             gradients = self._allocate((1 if schedule.by_parts else schedule.shards) * program.size)
@@ -184,6 +189,31 @@ def make_plan(
         Bind data and rule, then execute it.
     """
     return Plan(program, parameters, batch, command, threads, state)
+
+
+def compile_all(dtype: DTypeLike) -> None:
+    """Compile everything that runs and `apply_rows` need in a dtype, or load it.
+
+    Parameters
+    ----------
+    dtype : dtype
+        float32 or float64.
+    """
+    dtype = np.dtype(dtype)
+    for rule in RULES:
+        addresses_of_rule(rule, dtype)
+    for loss in LOSSES:
+        address_of_loss(loss, dtype)
+    for activation in ACTIVATIONS:
+        addresses_of(activation, dtype, slope_too=True)
+    operations = Standardize(np.zeros(1), np.ones(1)), Dropout(0.5, 0), Dense(1, ACTIVATIONS[LINEAR])
+    program, theta, X = Program(1, operations, LOSSES[MSE]), np.zeros(32, dtype), np.zeros((2, 1), dtype)
+    for net, command in ((program, EVALUATE), (program.predicting, PREDICT)):
+        plan = make_plan(net, theta, 2, command, 1)
+        plan.bind_data(X, X)
+        plan.bind_output(np.empty_like(X))
+        plan.execute()
+    apply_rows(link(program.predicting, dtype).table, program.predicting.alphas, theta, X, np.empty_like(X))
 
 
 def _outwait(event: threading.Event) -> None:

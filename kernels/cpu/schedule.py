@@ -5,7 +5,7 @@ Where a threshold is an estimate it says so; what was measured was measured on a
 core in float32) unless it says otherwise.
 """
 
-from ..program import Program, round_up
+from ..program import Dense, Program, round_up
 from .block import Part
 from .dense import takes_rows
 
@@ -58,16 +58,14 @@ class Schedule:
         self.program = program
         n_in, n_out = program.trained[0]
         outputs = [n for _, n in program.trained]
-        self.by_rows = takes_rows(n_in, n_out, width)
+        dense_first = isinstance(next(o for o in program.operations if o.parameters(1)), Dense)
+        self.by_rows = dense_first and takes_rows(n_in, n_out, width)
         least = 32 if program.size < 1 << 15 else 64 if program.size < 1 << 20 else 128
         worthwhile = rows * program.flops_per_sample // SHARD_FLOPS
         self.shards = int(max(1, min(MAX_SHARDS, rows // least, worthwhile)))
         kept = rows * itemsize * ((1 if self.by_rows else 2) * program.n_features + 3 * sum(outputs))
         self.by_parts = (
-            backward
-            and program.size >= BY_PARTS_SIZE
-            and rows <= self.shards * MAX_BLOCK
-            and kept <= BY_PARTS_BYTES
+            backward and program.size >= BY_PARTS_SIZE and rows <= self.shards * MAX_BLOCK and kept <= BY_PARTS_BYTES
         )
         in_shard = -(-rows // self.shards)
         self.block = round_up(in_shard, step)
