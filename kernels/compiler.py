@@ -119,14 +119,13 @@ def _link(module, libraries):
 if JITCodeLibrary is not None:
 
     class _InnerLibrary(JITCodeLibrary):
-        """Code that is only ever linked into a public kernel: not optimised, not linked, and no machine code of its own.
+        """Code that is only ever linked into a public kernel: not linked itself, and no machine code of its own.
 
-        Numba would optimise and link it here and again at every level above, with the same result: four fifths of the
-        time that LLVM takes.
+        Numba would optimise and link it here and again at every level above, with the same result.
         """
 
         def add_llvm_module(self, ll_module):
-            if self.reassociates:  # else it may be optimised later: the result is the same
+            if self.reassociates:  # else it may as well be optimised later, with the same bits
                 self._optimize_functions(ll_module)
             self._final_module.link_in(ll_module)
 

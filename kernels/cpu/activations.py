@@ -48,9 +48,7 @@ def _alone(name, function):
 
 
 def _units_of(name, forward, backward):
-    """The two loops as units: A = g(Z) over (outputs, samples) whose strides are 1 in either direction; and, over
-    consecutive samples, delta *= g'(Z).
-    """
+    """The two loops as units, as `addresses_of` describes them."""
 
     def activate(alpha, outputs, samples, z, fs_z, ss_z, a, fs_a, ss_a):
         rows, columns, rs_z, rs_a = outputs, samples, fs_z, fs_a

@@ -4,11 +4,11 @@ An operation's file has a unit `block`, called with (phase, run, reals, theta, s
 target, packed):
 
 - Phase.FORWARD fills its output buffer from its input buffer;
-- Phase.BACKWARD has the gradient with respect to its output, makes the one with respect to its input, and, unless gradients
-  are made by parts, adds that of its parameters to `target`, which has the layout of the parameters; to nothing if
-  `start` is ZERO;
-- Phase.GRADIENT makes the gradient of one part of its parameters: rows and columns of its ranges, into `target`, which has
-  the layout of the parameters or, if `packed`, holds the part alone, range after range.
+- Phase.BACKWARD has the gradient with respect to its output and makes the one with respect to its input; unless
+  gradients are made by parts, it adds that of its parameters to `target`, which has the layout of the parameters, or
+  writes it there if `start` is ZERO;
+- Phase.GRADIENT makes the gradient of one part of its parameters, rows and columns of its ranges: `target` has the
+  layout of the parameters or, if `packed`, holds the part alone, range after range.
 
 And it may have a unit `few_rows`, called with (op, alphas, theta, count, x, ld_x, out): its outputs for a few samples,
 both as rows, the outputs consecutive. `link(record, dtype, operation, purpose)`, where it is there, completes the

@@ -214,7 +214,7 @@ def _call_of(result, name):
     return intrinsic(typing)
 
 
-# The kernel at an address that `units.py` gave, with a tuple of arguments: integers and truth values go as int64, numbers
+# Call the kernel at an address of `units.py` with a tuple of arguments: integers and truth values go as int64, numbers
 # as float64, pointers as they are.
 call, call_real = _call_of(types.void, "call"), _call_of(types.float64, "call_real")
 

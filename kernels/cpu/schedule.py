@@ -12,9 +12,9 @@ from .dense import takes_rows
 # A part of a matrix: its gradient, 64 KB in float32, fits in the inner caches. 16 rows instead of 64 brought 5% on two
 # threads with 784-128-10, batch 128: more parts share better.
 PART_ROWS, PART_COLUMNS = 16, 1024
-# Gradients by parts, each updated at once, or by shards. With 1024-1024-1024-10, batch 256, by parts: 43.6 ms instead of
-# 49.6 on one core, 22.4 instead of 24.4 on two. Below this many parameters partial gradients stay in the second-level
-# cache; above this many bytes the inputs and deltas that must be kept leave the third (both are estimates).
+# Gradients by parts, each updated at once, or by shards. With 1024-1024-1024-10, batch 256, by parts: 43.6 ms instead
+# of 49.6 on one core, 22.4 instead of 24.4 on two. Estimates: below this many parameters partial gradients stay in the
+# second-level cache; above this many bytes the inputs and deltas that must be kept leave the third.
 BY_PARTS_SIZE, BY_PARTS_BYTES = 1 << 15, 1 << 24
 MAX_SHARDS = 16  # partial gradients, so threads that can share a step
 SHARD_FLOPS = 1 << 20  # work below which a shard of its own costs more than it brings: a phase costs about 1 us
@@ -135,7 +135,7 @@ class Schedule:
                 before[3] = place(widths[i] * block) if self.by_parts else transposed
             on_rows = on_rows and not trained
             buffers.append(after)
-        # deltas, from the last buffer to the first; an operation without parameters makes the one from the other in place
+        # deltas, from the last buffer to the first; in place where an operation has no parameters
         for i in range(len(program.operations), -1, -1):
             follows = program.operations[i] if i < len(program.operations) else None
             if follows is not None and not follows.parameters(widths[i]) and widths[i] == widths[i + 1]:
