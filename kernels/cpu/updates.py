@@ -61,7 +61,7 @@ _units = [(_update_unit(rule, each), _prepare_unit(rule)) for rule, each in zip(
 
 
 def addresses_of_rule(rule, dtype):
-    """Addresses of a rule's update (count, theta, grad, first, second, decay, n) and its preparation (n, rate, step)."""
+    """Addresses of a rule: update (count, theta, grad, first, second, decay, n), preparation (n, rate, step)."""
     update, prepare = _units[rule.code]
     return update.address(dtype), prepare.address(dtype)
 
