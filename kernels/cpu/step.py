@@ -364,7 +364,9 @@ def _step(run, reals, theta, rate):
 @jit(EXACT)
 def _update(run, reals, theta, rate, step):
     """Update number `step` of all parameters, from the gradients of the batch."""
-    call(run[Run.PREPARE], (reals + Real.RATE, rate, step))
+    reals[Real.RATE] = rate
+    if run[Run.PREPARE] != 0:
+        call(run[Run.PREPARE], (reals + Real.RATE, rate, step))
     if run[Run.CLIPS] & BY_NORM == 0:
         _all_parts(run, reals, theta, plain(COLLECT_AND_UPDATE))
         return
