@@ -1,0 +1,22 @@
+"""A formula stands once: a change of any of them changes what nets compute, on both backends."""
+
+import importlib.util
+
+import pytest
+from subprocesses import python
+
+COUNTS = {"activation": 20, "loss": 8, "rule": 6}  # formulas, derivatives, and what rules prepare
+RUN = "import mutants; mutants.main({!r}, {!r})"
+
+
+@pytest.mark.parametrize("kind", COUNTS)
+def test_no_change_of_a_formula_goes_unseen(kind):
+    assert python(RUN.format("cpu", kind), NUMBA_DISABLE_JIT="1") == f"{COUNTS[kind]}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="no numba-cuda: pip install 'fastnn[cu13]'")
+@pytest.mark.parametrize("kind", COUNTS)
+def test_nor_on_a_gpu(kind):
+    own = dict(NUMBA_DISABLE_JIT="1", NUMBA_ENABLE_CUDASIM="1")
+    assert python(RUN.format("cuda", kind), **own) == f"{COUNTS[kind]}\n"
