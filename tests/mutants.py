@@ -98,15 +98,15 @@ def results(fastnn, device, kind, name):
     gradient = np.concatenate([gradient[part] for pair in net.parameter_slices for part in pair])
     net.fit(X, y, optimizer, epochs=1)
     theta = np.concatenate([array.ravel() for array in net.get_weights()])
-    return *outputs, gradient, np.array(value), theta, *kernels(fastnn, device, kind, name)
+    return *outputs, gradient, np.array(value), theta, *kernels(device, kind, name)
 
 
-def kernels(fastnn, device, kind, name):
+def kernels(device, kind, name):
     """(A, dZ) of the public kernels, for an activation."""
     if kind != "activation":
         return ()
     backend = importlib.import_module(f"fastnn.kernels.{device}")
-    code = getattr(fastnn.kernels, name.upper())
+    code = getattr(importlib.import_module("fastnn.kernels"), name.upper())
     Z = np.linspace(-2.0, 2.0, 6).reshape(2, 3)
     A, dZ = np.empty_like(Z), np.empty_like(Z)
     backend.activation_forward(code, 0.5, Z, A)
@@ -120,11 +120,8 @@ def main(device, *kinds):
 
     lists = {"activation": "ACTIVATIONS", "loss": "LOSSES", "rule": "RULES"}
     # which results must differ, by the part that is changed
-    places = {
-        "activation": {0: (0, 1, 3, 5), 1: (2, 6)},
-        "loss": {0: (3,), 1: (2,)},
-        "rule": {None: (4,), "prepare": (4,)},
-    }
+    places = {"activation": {0: (0, 1, 3, 5), 1: (2, 6)}, "loss": {0: (3,), 1: (2,)}}
+    places["rule"] = {None: (4,), "prepare": (4,)}
     count = 0
     for kind in kinds or lists:
         for record in [record for record in getattr(formulas, lists[kind]) if record.make is not None]:
