@@ -72,6 +72,9 @@ class Loss:
         The output activation that it is fused with: z is then the logit. None: z is the output, whatever made it.
     targets : str
         "probabilities" in [0, 1], "classes" (indices or one-hot rows), or "numbers".
+    with_log : bool
+        Whether `make` gives (r, e, derivative by z) instead, of the loss r + log(1 + e) with e in [0, 1]: a backend may
+        then take one logarithm of the product of many 1 + e.
     functions : tuple or None
         (f, df) of the user's own.
     """
@@ -81,6 +84,7 @@ class Loss:
     make: Callable[[Any], Callable[..., Any]] | None = field(repr=False)
     activation: str | None = None
     targets: str = "numbers"
+    with_log: bool = False
     functions: Pair | None = None
 
 
@@ -197,7 +201,17 @@ def operations_of(*, real, like, select, absolute, sqrt, exp, expm1, log1p, tanh
 def made(record, operations):
     """The functions of a record over the operations of a backend, compiled by its decorator."""
     functions = record.make(operations)
-    return tuple(map(operations.jit, functions)) if isinstance(functions, tuple) else operations.jit(functions)
+    if isinstance(functions, tuple):
+        return tuple(map(operations.jit, functions))
+    formula, log1p = operations.jit(functions), operations.log1p
+    if not getattr(record, "with_log", False):
+        return formula
+
+    def with_log(param, z, y):
+        rest, e, slope = formula(param, z, y)
+        return rest + log1p(e), slope
+
+    return operations.jit(with_log)
 
 
 # Activations: g(alpha, z), and its derivative from z and a = g(z)
@@ -351,16 +365,15 @@ LINEAR, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTPLUS, SILU, GELU, GELU_TANH, S
 # Losses: (loss, derivative by z) of one output from z and the target y
 
 
-@_loss("binary_cross_entropy", activation="sigmoid", targets="probabilities")
+@_loss("binary_cross_entropy", activation="sigmoid", targets="probabilities", with_log=True)
 def _binary_cross_entropy(o):
-    zero, one, like, select, absolute, exp, log1p = o.zero, o.one, o.like, o.select, o.absolute, o.exp, o.log1p
+    zero, one, like, select, absolute, exp = o.zero, o.one, o.like, o.select, o.absolute, o.exp
 
     def binary_cross_entropy(param, z, y):
         """softplus(z) - y z, from the logit, and sigmoid(z) - y; one exponential for both."""
         e = exp(-absolute(z))
         # the large terms cancel before the small one is added
-        loss = (select(z <= zero, zero, z) - y * z) + log1p(e)
-        return loss, select(z < zero, e, like(one, e)) / (one + e) - y
+        return select(z <= zero, zero, z) - y * z, e, select(z < zero, e, like(one, e)) / (one + e) - y
 
     return binary_cross_entropy
 

@@ -45,9 +45,16 @@ def mutate(record, part):
 
             return update
 
+        def loss_with_log(param, z, y):
+            rest, e, slope = formula(param, z, y)
+            return (rest + half, e, slope) if part == 0 else (rest, e, slope + half)
+
         def loss(param, z, y):
             value, slope = formula(param, z, y)
             return (value + half, slope) if part == 0 else (value, slope + half)
+
+        if record.with_log:
+            return loss_with_log
 
         return loss
 

@@ -6,7 +6,7 @@ from ..options import EXACT
 from .simd import absolute, like, select, sqrt
 from .vmath import erf, exp, expm1, log1p, sigmoid, tanh
 
-_OPERATIONS = operations_of(
+OPERATIONS = operations_of(
     real=float,
     like=like,
     select=select,
@@ -24,4 +24,4 @@ _OPERATIONS = operations_of(
 
 def vector_formula(record):
     """The functions of a record over vectors."""
-    return made(record, _OPERATIONS)
+    return made(record, OPERATIONS)

@@ -6,12 +6,12 @@ logarithm meets a zero.
 
 from ..annotations import Floats
 from ..compiler import jit
-from ..formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, LOSSES
+from ..formulas import CROSS_ENTROPY, LOSSES
 from ..options import EXACT
-from .formulas import vector_formula
+from .formulas import OPERATIONS, vector_formula
 from .memory import address_of
 from .own import loss_address
-from .simd import absolute, fma, lane_numbers, lanes, like, load_strided, select, store_strided, total
+from .simd import fma, lane_numbers, lanes, like, load_strided, select, store_strided, total
 from .units import unit
 from .vmath import exp, log, log1p
 
@@ -54,33 +54,36 @@ def _weights(numbers, left, w, ss_w):
 TERMS = 64  # of a product of numbers between 1 and 2, far from overflow
 
 
-@jit(EXACT)
-def _equal_binary_cross_entropy(outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, scale, dz, fs_dz, ss_dz):
-    """Binary cross-entropy where all weights are 1: one logarithm of a product instead of a sum of logarithms."""
-    width = lanes(z)
-    numbers = lane_numbers(z)
-    mean, terms, result = 1.0 / outputs, 0, 0.0
-    nothing = like(0.0, numbers)
-    linear = grown = nothing  # the sum of the linear parts, and the product of 1 + e, less 1: small e are not lost
-    for s in range(0, samples, width):
-        left = samples - s
-        inside = numbers < left
-        for j in range(outputs):
-            value = load_strided(z + (j * fs_z + s * ss_z), ss_z, left)
-            target = load_strided(y + (j * fs_y + s * ss_y), ss_y, left)
-            e = exp(-absolute(value))
-            if scale != 0.0:
-                slope = (select(value < 0.0, e, like(1.0, e)) / (1.0 + e) - target) * (scale * mean)
-                store_strided(dz + (j * fs_dz + s * ss_dz), ss_dz, slope, left)
-            e = select(inside, e, nothing)
-            linear = linear + (select(value <= 0.0, nothing, value) - target * value)
-            grown = grown + fma(grown, e, e)
-            terms += 1
-            if terms == TERMS:
-                result += total(linear + log1p(grown))
-                linear = grown = nothing
-                terms = 0
-    return (result + total(linear + log1p(grown))) * mean
+def _equal_of(formula):
+    """Loss sum, and gradient, where all weights are 1: of r + log(1 + e) one logarithm of a product of many 1 + e."""
+
+    @jit(EXACT)
+    def summed(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, scale, dz, fs_dz, ss_dz):
+        width = lanes(z)
+        numbers = lane_numbers(z)
+        mean, terms, result = 1.0 / outputs, 0, 0.0
+        nothing = like(0.0, numbers)
+        rest = grown = nothing  # the sum of r, and the product of 1 + e, less 1: small e are not lost
+        for s in range(0, samples, width):
+            left = samples - s
+            inside = numbers < left
+            for j in range(outputs):
+                value = load_strided(z + (j * fs_z + s * ss_z), ss_z, left)
+                target = load_strided(y + (j * fs_y + s * ss_y), ss_y, left)
+                r, e, slope = formula(param, value, target)
+                if scale != 0.0:
+                    store_strided(dz + (j * fs_dz + s * ss_dz), ss_dz, slope * (scale * mean), left)
+                e = select(inside, e, nothing)
+                rest = rest + r
+                grown = grown + fma(grown, e, e)
+                terms += 1
+                if terms == TERMS:
+                    result += total(rest + log1p(grown))
+                    rest = grown = nothing
+                    terms = 0
+        return (result + total(rest + log1p(grown))) * mean
+
+    return summed
 
 
 @jit(EXACT)
@@ -128,13 +131,13 @@ def _cross_entropy(outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss
     return result
 
 
-def _binary_cross_entropy_of(weighted):
-    """Binary cross-entropy: a faster sum where all weights are 1."""
+def _either(weighted, equal):
+    """A loss that has a faster sum where all weights are 1."""
 
     @jit(EXACT)
     def summed(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, w, ss_w, scale, dz, fs_dz, ss_dz):
         if ss_w == 0:
-            return _equal_binary_cross_entropy(outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, scale, dz, fs_dz, ss_dz)
+            return equal(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, scale, dz, fs_dz, ss_dz)
         return weighted(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, w, ss_w, scale, dz, fs_dz, ss_dz)
 
     return summed
@@ -192,8 +195,8 @@ for _record in LOSSES:
         _loss = _classes
     else:
         _pointwise = _pointwise_of(vector_formula(_record))
-        if _record.code == BINARY_CROSS_ENTROPY:
-            _pointwise = _binary_cross_entropy_of(_pointwise)
+        if _record.with_log:
+            _pointwise = _either(_pointwise, _equal_of(jit(EXACT)(_record.make(OPERATIONS))))
         _loss = _with_labels(_pointwise)
     _units[_record.code] = _unit_of(_record.name, _loss)
     _loss_sum = _or(_record.code, _loss, _loss_sum)
