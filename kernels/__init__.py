@@ -7,9 +7,9 @@ and with the same arguments, on a GPU. Everything above them only decides which 
   strides are accepted; contiguous is fast. All arrays of one call have one dtype, float32 or float64.
 - Outputs are the caller's, come last, and are never read before they are written. `work` is scratch of
   `work_size(m, n, k)` elements; an empty one picks a slower path without it.
-- A kernel allocates nothing (but `predict_rows`, which takes a few rows of working space from the heap), opens no
+- A kernel allocates nothing (but `apply_rows`, which takes a few rows of working space from the heap), opens no
   parallel region, and owns its edge sizes. It raises nothing and checks nothing: shapes are the caller's promise. NaN
-  and infinity travel through.
+  and infinity travel through. A code that no activation or loss has gives NaN.
 - Z may be A itself, but for activations whose derivative is not a function of their output (silu, gelu, gelu_tanh).
 - `param` is alpha (leaky_relu, elu) or delta (huber). Codes are the integers below.
 - Every CPU kernel can be called from Python and from the user's own @njit function. A user's own function cached on

@@ -1,4 +1,8 @@
-"""Activations and their derivatives over whole arrays: loops around the formulas."""
+"""Activations and their derivatives over whole arrays: loops around the formulas.
+
+Symbols: z, a: what goes in and what comes out, a = g(z); da, dz: the gradients with respect to them; rs_, cs_: elements
+from row to row and from column to column; fs_, ss_: from feature to feature and from sample to sample.
+"""
 
 from ..annotations import Floats
 from ..compiler import jit

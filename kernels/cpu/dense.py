@@ -2,6 +2,9 @@
 
 In a run, X, Z, A and the gradients with respect to them (deltas) are (features, ld), the samples along the lanes;
 `dense_forward` and `dense_backward` are the public kernels on (samples, features) arrays.
+
+Symbols: W (n_out, n_in), b (n_out,); ld: elements from feature to feature of a block; rs_, cs_: from row to row and from
+column to column; inc_: from one element to the next.
 """
 
 from ..annotations import Floats
@@ -192,11 +195,11 @@ def dense_forward(
     n_out = W.shape[0]
     s = X.itemsize
     rs_z, cs_z, rs_a, cs_a = Z.strides[0] // s, Z.strides[1] // s, A.strides[0] // s, A.strides[1] // s
-    z, a, bias, by_bias = address_of(Z), address_of(A), address_of(b), b.strides[0] // s
+    z, a, bias, inc_bias = address_of(Z), address_of(A), address_of(b), b.strides[0] // s
     for i in range(m):
         for o in range(0, n_out, lanes(z)):
             left = n_out - o
-            store_strided(z + (i * rs_z + o * cs_z), cs_z, load_strided(bias + o * by_bias, by_bias, left), left)
+            store_strided(z + (i * rs_z + o * cs_z), cs_z, load_strided(bias + o * inc_bias, inc_bias, left), left)
     product_any(
         m,
         n_out,

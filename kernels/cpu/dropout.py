@@ -2,6 +2,9 @@
 
 Which units a sample loses is a pure function of (seed, epoch, layer, the sample's place in the epoch, unit), so no mask
 is stored: the backward pass draws the same numbers again, and every thread, machine and backend draws them alike.
+
+Symbols: threshold: of numbers of CHANCE_BITS bits, below which a unit is dropped; key: of an epoch and a layer; ld:
+elements from feature to feature of a block.
 """
 
 import numpy as np

@@ -2,6 +2,9 @@
 
 Sigmoid and softmax are fused with their cross-entropies and computed from logits, so nothing overflows and no
 logarithm meets a zero.
+
+Symbols: z: outputs or logits; y: targets; w: sample weights; dz: gradient with respect to z; fs_, ss_: elements from
+output to output and from sample to sample; scale: factor of the gradient, 0 where it is not wanted.
 """
 
 from ..annotations import Floats

@@ -4,6 +4,9 @@
 That is how the training loop lays everything out. `product_rows` takes A and B by rows, as for A B^T, and sums along
 the lanes. `product_any` brings other strides into one of these forms where it can.
 `matmul` is the public kernel on arrays.
+
+Symbols: C (m, n) = A (m, k) B (k, n); a, b, c: pointers to their first elements; rs_, cs_: elements from row to row and
+from column to column; ld_: from row to row where columns are consecutive.
 """
 
 from ..annotations import Floats
@@ -275,19 +278,19 @@ def copy_rows(rows, columns, source, stride, target, target_stride):
 
 
 @jit(FAST)
-def product_any(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start, work, room):
+def product_any(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start, work, capacity):
     """`product` for operands of any strides: makes the columns of C and B consecutive where it can.
 
     A C whose rows are consecutive is computed transposed; a B whose columns are not is transposed into `work`, if its
-    `room` elements suffice. `start` is ZERO or ACCUMULATE.
+    `capacity` elements suffice. `start` is ZERO or ACCUMULATE.
     """
     if cs_c != 1 and rs_c == 1:
         m, n, a, rs_a, cs_a, b, rs_b, cs_b, rs_c, cs_c = n, m, b, cs_b, rs_b, a, cs_a, rs_a, cs_c, rs_c
-    by_lines = (cs_a == 1 or rs_a == 1) and (cs_b == 1 or rs_b == 1) and cs_c == 1
-    if by_lines and n * k > LARGE and m >= ROWS and room >= TERMS * (COLUMNS + ROWS + 2 * lanes(a)):
+    in_lines = (cs_a == 1 or rs_a == 1) and (cs_b == 1 or rs_b == 1) and cs_c == 1
+    if in_lines and n * k > LARGE and m >= ROWS and capacity >= TERMS * (COLUMNS + ROWS + 2 * lanes(a)):
         _product_blocked(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, start, work)
         return
-    if cs_b != 1 and rs_b == 1 and n * k <= room:
+    if cs_b != 1 and rs_b == 1 and n * k <= capacity:
         transpose(n, k, b, cs_b, work, n)
         b, rs_b, cs_b = work, n, 1
     if cs_b == 1 and cs_c == 1:

@@ -14,7 +14,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from ..options import COMPILED, is_x86
-from .plain import stand_in
+from .plain import replace_primitives
 
 I64 = ir.IntType(64)
 
@@ -175,8 +175,8 @@ def pause(typingctx):
 
 
 @intrinsic
-def give_way(typingctx):
-    """Let the system run another thread on this core."""
+def yield_core(typingctx):
+    """Let the system run another thread on this core (sched_yield)."""
 
     def codegen(context, builder, sig, args):
         if sys.platform != "win32":  # its name for this is not in every process
@@ -230,4 +230,4 @@ def hold(typingctx, array):
 
 
 if not COMPILED:
-    stand_in(globals())
+    replace_primitives(globals())

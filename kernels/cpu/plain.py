@@ -24,7 +24,7 @@ _WIDE = {"f": np.float64, "i": np.int64}  # of what is read from memory: NumPy's
 _lock = threading.Lock()
 
 
-def stand_in(namespace):
+def replace_primitives(namespace):
     """Put the functions of this file in place of those in a module's namespace that have their names."""
     twins = {name: value for name, value in globals().items() if isinstance(value, FunctionType)}
     namespace.update({name: value for name, value in twins.items() if name in namespace})
@@ -109,7 +109,7 @@ def pause():
     time.sleep(0)
 
 
-def give_way():
+def yield_core():
     time.sleep(1e-4)
 
 

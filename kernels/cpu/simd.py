@@ -17,7 +17,7 @@ from numba.extending import intrinsic, lower_builtin, lower_cast, overload
 from ..options import COMPILED, EXACT
 from ..options import lanes as lanes_of
 from .memory import I64, element
-from .plain import stand_in
+from .plain import replace_primitives
 from .registers import (
     I32,
     Mask,
@@ -402,4 +402,4 @@ def by_dtype(single, double):
 
 
 if not COMPILED:
-    stand_in(globals())
+    replace_primitives(globals())

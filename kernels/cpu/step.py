@@ -48,18 +48,18 @@ from .memory import (
     atomic_swap_if,
     call,
     call_real,
-    give_way,
     integers_at,
     pause,
     plain,
     pointer_at,
+    yield_core,
 )
 from .rng import half_bits, permuted, stream_key
 from .simd import lanes, load_part, splat, store_part, total
 
 # What a task does: a shard of the batch; of a part of the parameters the gradient, the update, or both in one visit
 SHARD, COLLECT, UPDATE_PART, COLLECT_AND_UPDATE = 0, 1, 2, 3
-NO_MORE = -1  # in the task counter: helpers go home
+NO_MORE = -1  # in the task counter: helpers return
 SPINS = 2000  # looks at the task counter before a thread offers its core to others
 # Parameters from which an update is shared. An estimate: a phase costs about 1 us, which is the update of 32,768
 # parameters by SGD from the second-level cache.
@@ -269,7 +269,7 @@ def _work(run, reals, theta, thread, tasks):
         if spins < SPINS:
             pause()
         else:
-            give_way()
+            yield_core()
 
 
 @jit(EXACT)

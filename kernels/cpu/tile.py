@@ -11,7 +11,7 @@ from numba.extending import intrinsic, models, register_model
 
 from ..options import COMPILED
 from .memory import I64, Pointer, element
-from .plain import stand_in
+from .plain import replace_primitives
 from .registers import (
     I32,
     Vector,
@@ -279,4 +279,4 @@ def _transposed(builder, lines):
 
 
 if not COMPILED:
-    stand_in(globals())
+    replace_primitives(globals())

@@ -1,6 +1,8 @@
 """Parameter updates: one pass over a part of the flat vector, the states of the rule beside it.
 
-n is what a rule gets beside the vectors: three numbers of the step, then its settings (`kernels.formulas.Rule`).
+Symbols: theta, grad: pointers into the parameters and their gradient; first, second: the states of the rule, in its
+order; inc_: elements from one to the next; n: what a rule gets beside the vectors, three numbers of the step and its
+settings (`kernels.formulas.Rule`).
 """
 
 from math import sqrt
@@ -20,19 +22,19 @@ def _pass_of(rule):
     formula, has_first, has_second = vector_formula(rule), len(rule.states) > 0, len(rule.states) > 1
 
     @jit(EXACT)
-    def update(count, theta, by_theta, grad, by_grad, first, by_first, second, by_second, decay, n):
+    def update(count, theta, inc_theta, grad, inc_grad, first, inc_first, second, inc_second, decay, n):
         for i in range(0, count, lanes(theta)):
             left = count - i
-            p, q, r = theta + i * by_theta, first + i * by_first, second + i * by_second
-            old, g = load_strided(p, by_theta, left), load_strided(grad + i * by_grad, by_grad, left)
-            m = load_strided(q, by_first, left) if has_first else g
-            v = load_strided(r, by_second, left) if has_second else g
+            p, q, r = theta + i * inc_theta, first + i * inc_first, second + i * inc_second
+            old, g = load_strided(p, inc_theta, left), load_strided(grad + i * inc_grad, inc_grad, left)
+            m = load_strided(q, inc_first, left) if has_first else g
+            v = load_strided(r, inc_second, left) if has_second else g
             new, m, v = formula(old, g, m, v, decay, n)
-            store_strided(p, by_theta, new, left)
+            store_strided(p, inc_theta, new, left)
             if has_first:
-                store_strided(q, by_first, m, left)
+                store_strided(q, inc_first, m, left)
             if has_second:
-                store_strided(r, by_second, v, left)
+                store_strided(r, inc_second, v, left)
 
     return update
 
@@ -117,8 +119,8 @@ def sgd_update(theta: Floats, grad: Floats, rate: float, decay: float) -> None:
         Coupled weight decay (torch's weight_decay).
     """
     size = theta.itemsize
-    p, g, by_theta, by_grad = address_of(theta), address_of(grad), theta.strides[0] // size, grad.strides[0] // size
-    _sgd(theta.size, p, by_theta, g, by_grad, p, 0, p, 0, decay, (rate,))
+    p, g, inc_theta, inc_grad = address_of(theta), address_of(grad), theta.strides[0] // size, grad.strides[0] // size
+    _sgd(theta.size, p, inc_theta, g, inc_grad, p, 0, p, 0, decay, (rate,))
 
 
 @jit(EXACT, public=True)
@@ -145,13 +147,13 @@ def momentum_update(
         Coupled weight decay.
     """
     s = theta.itemsize
-    by_theta, by_grad, by_velocity = theta.strides[0] // s, grad.strides[0] // s, velocity.strides[0] // s
+    inc_theta, inc_grad, inc_velocity = theta.strides[0] // s, grad.strides[0] // s, velocity.strides[0] // s
     p, g, v = address_of(theta), address_of(grad), address_of(velocity)
     n = rate, 1.0, 1.0, momentum
     if nesterov:
-        _nesterov(theta.size, p, by_theta, g, by_grad, v, by_velocity, p, 0, decay, n)
+        _nesterov(theta.size, p, inc_theta, g, inc_grad, v, inc_velocity, p, 0, decay, n)
     else:
-        _momentum(theta.size, p, by_theta, g, by_grad, v, by_velocity, p, 0, decay, n)
+        _momentum(theta.size, p, inc_theta, g, inc_grad, v, inc_velocity, p, 0, decay, n)
 
 
 @jit(EXACT, public=True)
@@ -188,11 +190,11 @@ def rmsprop_update(
         Coupled weight decay.
     """
     z = theta.itemsize
-    by_theta, by_grad = theta.strides[0] // z, grad.strides[0] // z
-    by_square, by_velocity = square.strides[0] // z, velocity.strides[0] // z
+    inc_theta, inc_grad = theta.strides[0] // z, grad.strides[0] // z
+    inc_square, inc_velocity = square.strides[0] // z, velocity.strides[0] // z
     p, g, s, v = address_of(theta), address_of(grad), address_of(square), address_of(velocity)
     n = rate, 1.0, 1.0, rho, eps, momentum
-    _rmsprop(theta.size, p, by_theta, g, by_grad, s, by_square, v, by_velocity, decay, n)
+    _rmsprop(theta.size, p, inc_theta, g, inc_grad, s, inc_square, v, inc_velocity, decay, n)
 
 
 @jit(EXACT, public=True)
@@ -233,9 +235,9 @@ def adam_update(
         Number of this step, from 1.
     """
     z = theta.itemsize
-    by_theta, by_grad = theta.strides[0] // z, grad.strides[0] // z
-    by_first, by_second = first.strides[0] // z, second.strides[0] // z
+    inc_theta, inc_grad = theta.strides[0] // z, grad.strides[0] // z
+    inc_first, inc_second = first.strides[0] // z, second.strides[0] // z
     p, g, m, v = address_of(theta), address_of(grad), address_of(first), address_of(second)
     corrected, shrink, root_correction = _adam_step(rate, (beta1, beta2, eps, decoupled), step)
     n = corrected, shrink, root_correction, beta1, beta2, eps
-    _adam(theta.size, p, by_theta, g, by_grad, m, by_first, v, by_second, decay, n)
+    _adam(theta.size, p, inc_theta, g, inc_grad, m, inc_first, v, inc_second, decay, n)
