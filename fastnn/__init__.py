@@ -1,6 +1,6 @@
 """fastnn: small and medium neural networks, trained and served at the speed of the hardware."""
 
-from . import plot
+from . import layers, optimizers, plot
 from ._version import __version__
 from .backends import get_num_threads, set_num_threads
 from .callbacks import Callback, EarlyStopping, ReduceLROnPlateau
@@ -10,32 +10,26 @@ from .environment import show_versions, warmup
 from .errors import DivergedError, NotBuiltError
 from .history import History
 from .inference import Frozen, apply
-from .layers import Dense, Dropout
+from .layers import *  # noqa: F403  (so that a new kind of layer costs no edit here; the same for optimizers)
 from .logistic import LogisticRegression
 from .models import Sequential
-from .optimizers import SGD, Adam, AdamW, RMSprop
+from .optimizers import *  # noqa: F403
 from .schedules import Constant, CosineDecay, InverseTimeDecay, Schedule, StepDecay, WarmUp
 from .standardization import Standardization
 from .storage import load
 
 __all__ = [
-    "SGD",
-    "Adam",
-    "AdamW",
     "Callback",
     "Checkpoint",
     "Constant",
     "CosineDecay",
-    "Dense",
     "DivergedError",
-    "Dropout",
     "EarlyStopping",
     "Frozen",
     "History",
     "InverseTimeDecay",
     "LogisticRegression",
     "NotBuiltError",
-    "RMSprop",
     "ReduceLROnPlateau",
     "Schedule",
     "Sequential",
@@ -52,3 +46,5 @@ __all__ = [
     "show_versions",
     "warmup",
 ]
+__all__ += layers.__all__
+__all__ += optimizers.__all__

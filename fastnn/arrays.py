@@ -1,6 +1,7 @@
 """Arrays in the memory of a GPU: of CuPy, PyTorch, Numba, or of whatever else has `__cuda_array_interface__`.
 
-X is read where it stands. Targets and weights, which are checked one by one, come to the host; the run takes them back.
+X is read where it stands. Targets and weights, which are checked one by one, come to the host, and a plan copies them
+to the device.
 """
 
 import numpy as np
@@ -31,7 +32,7 @@ def matrix(name, value, dtype, n_features, device, finite=True):
     if any(step % given.itemsize for step in facts.get("strides") or ()):
         raise must_be(name, "an array whose elements stand at multiples of their size", described("one between them"))
     validation.check_shape(name, shape, n_features)
-    X = backends.rows(value, dtype)
+    X = backends.device_rows(value, dtype)
     wrong = X.first_not_finite() if finite else None
     if wrong is not None:
         place, number = wrong

@@ -6,78 +6,49 @@ import os
 import numpy as np
 
 from .errors import must_be
-from .kernels import annotations, cpu, cuda, formulas, options, plan
+from .kernels import annotations, cpu, cuda, formulas, options, program, state, tables
 from .kernels.cpu import peak
 from .validation import size
 
 Floats = annotations.Floats
 Integers = annotations.Integers
 DeviceArray = annotations.DeviceArray
-ACTIVATIONS, LOSSES = formulas.ACTIVATIONS, formulas.LOSSES
-DEFAULT_ALPHA = formulas.DEFAULT_ALPHA
+TRAIN, EVALUATE, GRADIENT, APPLY = tables.TRAIN, tables.EVALUATE, tables.GRADIENT, tables.APPLY
+INPUT_GRADIENT, PREDICT = tables.INPUT_GRADIENT, tables.PREDICT
+FEATURES, OUTPUTS = tables.Header.FEATURES, tables.Header.OUTPUTS
+operations, Program, TrainingState = program, program.Program, state.TrainingState
+ACTIVATIONS, LOSSES, RULES = (
+    {record.name: record for record in records} for records in (formulas.ACTIVATIONS, formulas.LOSSES, formulas.RULES)
+)
 COMPILED, cache_folder = options.COMPILED, options.cache_folder
-predict_rows = cpu.predict_rows
+link, relink, has_own, apply_rows = cpu.link, cpu.relink, cpu.has_own, cpu.apply_rows
 matmul, work_size, multiply_add = cpu.matmul, cpu.work_size, peak.multiply_add
-WRITE_OUTPUT, WITH_LOSS, WITH_GRADIENT = plan.WRITE_OUTPUT, plan.WITH_LOSS, plan.WITH_GRADIENT
-WRITE_INPUT_GRADIENT = plan.WRITE_INPUT_GRADIENT
-N_IN, N_OUT, FUNCTION = plan.N_IN, plan.N_OUT, plan.FUNCTION
-TRAIN, PASS, DIVERGED = plan.TRAIN, plan.PASS, plan.DIVERGED
 
 _threads = None
 
 
-def activation_code(activation):
-    """The kernels' code of an activation, by name or (f, df)."""
-    return formulas.CUSTOM if isinstance(activation, tuple) else ACTIVATIONS.index(activation)
+def activation(name):
+    """The record of an activation, by name or (f, df)."""
+    return formulas.own_activation(name) if isinstance(name, tuple) else ACTIVATIONS[name]
 
 
-def make_layout(n_features, layers, rates, dtype):
-    """Where the parameters of Dense layers stand, and all that a plan needs to know of them.
-
-    `rates` are the shares of each layer's inputs that are dropped in training.
-    """
-    return plan.Layout(
-        n_features,
-        [layer.units for layer in layers],
-        [activation_code(layer.activation) for layer in layers],
-        [layer.alpha or 0.0 for layer in layers],
-        rates,
-        [layer.activation if isinstance(layer.activation, tuple) else None for layer in layers],
-        lambda *pair: cpu.activation_addresses(*pair, dtype),
-    )
+def loss(name):
+    """The record of a loss, by name or (f, df)."""
+    return formulas.own_loss(name) if isinstance(name, tuple) else LOSSES[name]
 
 
-def set_loss(plan, loss, param, logits):
-    """Tell a plan its loss, by name or (f, df); `logits`: whether it takes them from the last layer."""
-    if isinstance(loss, tuple):
-        plan.set(LOSS=formulas.CUSTOM, LOGITS=False)
-        if device_of(plan) == "cpu":
-            plan.set(LOSS_FUNCTION=cpu.loss_address(*loss, plan.dtype))
-        else:
-            plan.own_loss = loss
-        return
-    plan.set(LOSS=LOSSES.index(loss), LOGITS=logits)
-    plan.reals[real("LOSS_PARAM")] = param
+def by_row(record):
+    """Whether an activation looks at a whole row, so that it has no curve and no derivative of one number."""
+    return record.make is None and record.functions is None
 
 
 def activation_curve(name, z):
     """An activation with its default alpha, and its derivative, at the points z (n,) float64."""
-    code, alpha = activation_code(name), DEFAULT_ALPHA.get(name, 0.0)
-    Z = z[np.newaxis]
+    record, Z = ACTIVATIONS[name], z[np.newaxis]
     A, slope = np.empty_like(Z), np.empty_like(Z)
-    cpu.activation_forward(code, alpha, Z, A)
-    cpu.activation_backward(code, alpha, np.ones_like(Z), Z, A, slope)
+    cpu.activation_forward(record.code, record.alpha or 0.0, Z, A)
+    cpu.activation_backward(record.code, record.alpha or 0.0, np.ones_like(Z), Z, A, slope)
     return A[0], slope[0]
-
-
-def optimizer_code(name):
-    """The kernels' code of an update rule."""
-    return formulas.OPTIMIZERS.index(name)
-
-
-def real(name):
-    """Place of a number in the plan's float table."""
-    return getattr(plan, name)
 
 
 def check_device(device):
@@ -113,12 +84,14 @@ def _where_it_works():
     return os.getpid()
 
 
-def make_plan(device, precision, *arguments):
-    """A plan of the kernels of a device, by the arguments of their `make_plan`; `precision` is for a GPU."""
-    return cuda.make_plan(*arguments, precision) if device == "cuda" else cpu.make_plan(*arguments)
+def make_plan(device, precision, program, parameters, batch, command, threads, state=None):
+    """A plan of the kernels of a device; `precision` is for a GPU, `threads` for a CPU."""
+    if device == "cuda":
+        return cuda.make_plan(program, parameters, batch, command, state, precision)
+    return cpu.make_plan(program, parameters, batch, command, threads, state)
 
 
-def rows(array, dtype):
+def device_rows(array, dtype):
     """Samples in the memory of a GPU, as plans take them: in place where they can be read so."""
     return cuda.rows(array, dtype)
 
@@ -128,36 +101,9 @@ def host_copy(array):
     return cuda.host_copy(array)
 
 
-def room_for(X, columns):
+def empty_result(X, columns):
     """Uninitialised memory for a result for the rows of X, in their dtype and of their kind."""
     return np.empty((len(X), columns), X.dtype) if type(X) is np.ndarray else cuda.room_like(X, columns)
-
-
-def divide_columns(array, divisors):
-    """Divide each column of a result, in place."""
-    if isinstance(array, np.ndarray):
-        array /= divisors
-    else:
-        cuda.divide(array, divisors)
-
-
-def _home(made):
-    return cpu if type(made) is plan.Plan else cuda
-
-
-def device_of(made):
-    """The device of a plan, "cpu" or "cuda"."""
-    return "cpu" if _home(made) is cpu else "cuda"
-
-
-def execute(made):
-    """Carry out a plan on the device that it was made for."""
-    _home(made).execute(made)
-
-
-def execute_interruptibly(made):
-    """`execute` for a plan of long steps: Ctrl-C need not wait for the end of one."""
-    _home(made).execute_interruptibly(made)
 
 
 def set_num_threads(n: int | None) -> None:

@@ -9,7 +9,7 @@ from . import validation
 from .errors import must_be, unknown_name
 
 if TYPE_CHECKING:
-    from .fitting import Run
+    from .fit import Run
 
 _LEAST_CHANGE = 1e-8  # torch's eps: a smaller drop of the rate is not made
 
@@ -80,7 +80,7 @@ class Callback:
         """
 
     def _check(self, directions):
-        """Refuse what this fit cannot do; `directions` tells of each recorded number whether greater is better."""
+        """Refuse what this fit cannot do; `directions`: of each recorded number, whether greater is better."""
 
 
 class _Function(Callback):
@@ -104,6 +104,12 @@ def prepare(callbacks):
             raise must_be("callbacks", accepted, callback, TypeError)
     made = [callback if isinstance(callback, Callback) else _Function(callback) for callback in callbacks]
     return sorted(made, key=lambda callback: callback.last)
+
+
+def check(callbacks, directions):
+    """Refuse callbacks that wait for what is not recorded; see `Callback._check`."""
+    for callback in callbacks:
+        callback._check(directions)
 
 
 def overrides(callback, name):
@@ -131,11 +137,6 @@ class _Monitor(Callback):
     def begin(self, run):
         """Start afresh."""
         self.best, self.wait = -math.inf if self._greater else math.inf, 0
-
-    def _value(self, history):
-        # not by the public arrays, which are made anew, whole, at each look
-        own = {"loss": history.loss, "validation_loss": history._validation}
-        return float(own.get(self._name, history._metrics.get(self._name))[-1])
 
 
 class EarlyStopping(_Monitor):
@@ -190,7 +191,7 @@ class EarlyStopping(_Monitor):
         run : Run
             The fit.
         """
-        value = self._value(run.history)
+        value = run.history.last(self._name)
         if value > self.best + self.min_delta if self._greater else value < self.best - self.min_delta:
             self.best, self.best_epoch, self.wait = value, run.history.epochs - 1, 0
             run.history.best_epoch = self.best_epoch
@@ -212,7 +213,7 @@ class EarlyStopping(_Monitor):
             The fit.
         """
         if self._weights is not None and not np.array_equal(run.net.parameters, self._weights):
-            run.net._forget_optimizer()
+            run.net.state.forget()
             np.copyto(run.net.parameters, self._weights)
         self._weights = None
 
@@ -301,7 +302,7 @@ class ReduceLROnPlateau(_Monitor):
         run : Run
             The fit.
         """
-        value = self._value(run.history)
+        value = run.history.last(self._name)
         # torch compares with best * (1 +- threshold), which is on the wrong side of a number below zero
         share = math.copysign(self.threshold, self.best)
         if value > self.best * (1 + share) if self._greater else value < self.best * (1 - share):

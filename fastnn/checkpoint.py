@@ -9,7 +9,7 @@ from . import callbacks, storage, validation
 from .errors import described, must_be
 
 if TYPE_CHECKING:
-    from .fitting import Run
+    from .fit import Run
 
 _RECORDS = ("loss", "validation_loss", "learning_rate", "elapsed")
 
@@ -60,10 +60,10 @@ class Checkpoint(callbacks.Callback):
 
 def _capture(run):
     """(facts, arrays) of a run at the end of an epoch."""
-    net, history = run.net, run.history
+    net, history, moments = run.net, run.history, run.net.state.moments
     kept = storage.arrays(net) | {f"history {name}": getattr(history, name) for name in _RECORDS}
     kept |= {f"metric {name}": values for name, values in history.metrics.items()}
-    kept |= {f"state {i}": state for i, state in enumerate(run.state) if state.any()}
+    kept |= {f"state {i}": state for i, state in enumerate(moments) if state.any()}
     states = []
     for i, hook in enumerate(_with_state(run.hooks)):
         plain = {}
@@ -75,9 +75,9 @@ def _capture(run):
         states.append(plain)
     facts = {
         "net": storage.describe(net),
-        "epoch": net._epoch,
-        "step": net._step,
-        "fit": identity(run.optimizer, run.hooks, run.measures, run.rows, run.batch),
+        "epoch": net.state.epoch,
+        "step": net.state.step,
+        "fit": identity(run.steps.optimizer, run.hooks, run.measures, run.rows, run.batch),
         "epochs": history.epochs,
         "steps": history.steps,
         "seconds": history.seconds,
@@ -115,7 +115,7 @@ def identity(optimizer, hooks, measures, rows, batch):
         What JSON can hold.
     """
     return {
-        "optimizer": f"{type(optimizer).__name__} ({optimizer.kernel})",
+        "optimizer": f"{type(optimizer).__name__} ({optimizer.rule})",
         "callbacks": [type(hook).__name__ for hook in _with_state(hooks)],
         "record": list(measures.directions),
         "number of rows": rows,
@@ -130,7 +130,7 @@ class Saved:
     ----------
     path : str
         The file.
-    net : Net
+    net : Sequential
         Of the fit.
     n_features : int
         Its inputs.
@@ -155,25 +155,30 @@ class Saved:
             accepted = f"at least the {facts['epochs']} that the checkpoint has done"
             raise must_be("epochs", accepted, epochs)
 
-    def restore_net(self, net):
-        """Give a net that has been built its arrays: the run reads them when it is made."""
-        for name, array in storage.arrays(net).items():
-            array[...] = self.arrays[name]
+    def restore(self, net, rule, history):
+        """Bring a net that has been built, and a history, to where the file's stood.
 
-    def restore_run(self, run):
-        """Bring a run that has not begun to where the file's stood."""
-        facts, arrays, history = self.facts, self.arrays, run.history
-        for i, state in enumerate(run.state):
-            state[...] = arrays.get(f"state {i}", 0.0)  # what is absent was zero
-        done = facts["epochs"]
-        history._loss[:done], history._rates[:done] = arrays["history loss"], arrays["history learning_rate"]
-        history._elapsed[:done] = arrays["history elapsed"]
-        history._validation = list(arrays["history validation_loss"])
-        history._metrics = {name: list(arrays[f"metric {name}"]) for name in facts["metrics"]}
+        Parameters
+        ----------
+        net : Sequential
+            Gets parameters, optimizer state and counters.
+        rule : Rule
+            Whose moments the file has.
+        history : History
+            Of the fit.
+        """
+        facts, arrays, state, written = self.facts, self.arrays, net.state, history.buffers
+        storage.restore(net, arrays)
+        state.keep(rule)
+        for i, moment in enumerate(state.moments):
+            moment[...] = arrays.get(f"state {i}", 0.0)  # what is absent was zero
+        state.step, state.epoch, done = facts["step"], facts["epoch"], facts["epochs"]
+        written.loss[:done], written.rates[:done] = arrays["history loss"], arrays["history learning_rate"]
+        written.elapsed[:done] = arrays["history elapsed"]
+        written.validation = list(arrays["history validation_loss"])
+        written.metrics = {name: list(arrays[f"metric {name}"]) for name in facts["metrics"]}
         history.epochs, history.steps, history.seconds = done, facts["steps"], facts["seconds"]
         history.best_epoch = facts["best_epoch"]
-        run.rate_scale, run.stopped = facts["rate_scale"], facts["stopped"]
-        run.go_on(facts["step"], facts["epoch"])
 
     def restore_callbacks(self, hooks):
         """Give callbacks that have begun what they knew."""

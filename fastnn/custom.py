@@ -14,8 +14,6 @@ Pair = tuple[Callable[..., Any], Callable[..., Any]]
 _STEP = 1e-5  # of the central differences: their error is then near 1e-10
 _TOLERANCE = 1e-4
 _LEAST = 5  # points at which a function must be finite
-# Where predictions of an activation lie
-_RANGES = {"sigmoid": (0.02, 0.98), "tanh": (-0.98, 0.98), "relu": (0.02, 4.0), "softplus": (0.02, 4.0)}
 
 
 def check_activation(pair):
@@ -32,7 +30,7 @@ def check_loss(pair, activation):
     """
     _check_functions("loss", pair, "(f, df), two @njit functions of (prediction, target)")
     rng = np.random.default_rng(0)
-    low, high = _RANGES.get(activation if isinstance(activation, str) else None, (-4.0, 4.0))
+    low, high = backends.activation(activation).outputs
     predictions, targets = rng.uniform(low, high, 64), rng.uniform(low, high, 64)
     targets[::4], targets[1::4] = 0.0, 1.0  # labels
     _check_derivative("loss", *pair, list(zip(predictions, targets, strict=True)))

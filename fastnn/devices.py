@@ -1,6 +1,6 @@
-"""Which device a net with device="auto" takes: the GPU from the work on from which it won wherever it was measured.
+"""Which device a net with device="auto" takes: the GPU, for work above the measured break-even.
 
-Nobody guesses: without measurements on this machine and this card it is the CPU. `python -m fastnn devices` times
+Nothing is guessed: without measurements on this machine and this card it is the CPU. `python -m fastnn devices` times
 training steps and predictions of some nets on both, and keeps what it found beside the compiled kernels.
 """
 
@@ -21,7 +21,7 @@ from . import backends, storage
 from ._version import __version__
 
 KINDS, DTYPES = ("step", "prediction"), ("float32", "float64")
-# From what a CPU does in microseconds to what it takes about a second for
+# From what takes a CPU microseconds to what takes it about a second
 NETS = ((4, 8, 1), (64, 32, 10), (8, 64, 64, 1), (784, 128, 10), (784, 512, 512, 10), (1024, 1024, 1024, 10))
 BATCHES = (32, 256, 2048, 16_384)
 MOST_WORK = 1 << 37  # of a step that is timed
@@ -56,16 +56,16 @@ def gpu():
 
 
 def chosen(device, work, kind, dtype, on_gpu):
-    """The device for a plan of a net that names `device`.
+    """The device for a plan of a net with this `device`.
 
     Parameters
     ----------
     device : str
         "cpu" and "cuda" are themselves.
     work : int
-        Floating-point operations, as `plan.Layout` estimates those of a training step.
+        Floating-point operations, as `Program.flops_per_sample` estimates those of a training step.
     kind : str
-        "step", or "prediction" for all that is no training.
+        "step", or "prediction" for all that is not training.
     dtype : dtype
         Of the net.
     on_gpu : bool
@@ -88,7 +88,7 @@ def thresholds():
     return _kept(backends.cache_folder())
 
 
-def told():
+def summary():
     """What device="auto" does here, in a line."""
     found, missing = thresholds()
     if found is None:
@@ -130,9 +130,9 @@ def _path(folder, machine):
 
 
 def measure_devices(progress: bool = False) -> dict[str, Any]:
-    """Time training steps and predictions on the CPU and on the GPU, and keep from where on the GPU wins.
+    """Time training steps and predictions on the CPU and on the GPU, and keep the work from which the GPU wins.
 
-    Nets with device="auto" then take it there. It takes some minutes, and wants a machine that does nothing else.
+    Nets with device="auto" then take it for such work. It takes some minutes, and wants a machine that does nothing else.
     Where kernels are kept (`FASTNN_CACHE_DIR`) there is then a file for this GPU, CPU and version of fastnn.
 
     Parameters
@@ -199,7 +199,7 @@ def _case(sizes, batch, dtype):
 
     layers = [Dense(n, "relu") for n in sizes[1:-1]] + [Dense(sizes[-1])]
     nets = {d: Sequential(layers, dtype=dtype, device=d).build(sizes[0]) for d in ("cpu", "cuda")}
-    work = batch * nets["cpu"].layout.flops_per_sample()
+    work = batch * nets["cpu"].program.flops_per_sample
     if work > MOST_WORK:
         return None
     random = np.random.default_rng(0)
@@ -221,7 +221,7 @@ def _case(sizes, batch, dtype):
 
 
 def _raced(way):
-    """Times of `way(device, count)` on both devices, turn by turn, and the median of their ratios."""
+    """Times of `way(device, count)` on both devices in turns, and the median of their ratios."""
     counts = {}
     for device in ("cpu", "cuda"):
         way(device, 1)  # compiles

@@ -31,7 +31,7 @@ def facts():
         *backends.cpu_facts(),
         ("GPU", card or f"none found: {missing}"),
         ("numba-cuda", _installed("numba-cuda")),
-        ("device='auto'", devices.told()),
+        ("device='auto'", devices.summary()),
     ]
 
 

@@ -1,51 +1,32 @@
 """Nets in the ONNX format, for other programs to run (extra `onnx`)."""
 
-from . import storage
+from . import backends, inference, storage
 from .errors import described, must_be
 
 _OPSET = 20  # the first with Gelu
 _IR_VERSION = 9  # the first that goes with it
-_NODES = {
-    "sigmoid": ("Sigmoid", {}),
-    "tanh": ("Tanh", {}),
-    "relu": ("Relu", {}),
-    "leaky_relu": ("LeakyRelu", {}),
-    "elu": ("Elu", {}),
-    "softplus": ("Softplus", {}),
-    "gelu": ("Gelu", {"approximate": "none"}),
-    "gelu_tanh": ("Gelu", {"approximate": "tanh"}),
-    "softmax": ("Softmax", {"axis": 1}),
-}
 
 
 def save(net, path):
-    """Write a net; see `Net.to_onnx`."""
+    """Write a net; see `Sequential.to_onnx`."""
     try:
         import onnx
         from onnx import helper, numpy_helper
     except ImportError:
         raise ImportError("to_onnx needs onnx: pip install 'fastnn[onnx]'") from None
-    net._must_be_built()
-    own = [layer.activation for layer in net.dense if not isinstance(layer.activation, str)]
-    if own:
-        names = ", ".join(function.__name__ for function in own[0])
-        raise must_be("net", "of activations that have names", described(f"the functions {names}"))
+    arrays = net.program.views(inference.folded_parameters(net))
+    _must_be_expressible(net.layers)
     path = storage.check_target("path", path)
-    parameters, nodes, weights, value = net._asked(), [], [], "X"
-    for i, layer in enumerate(net.dense, 1):
-        for name, array in zip((f"W{i}", f"b{i}"), net._view(i - 1, parameters), strict=True):
-            weights.append(numpy_helper.from_array(array, name))
-        nodes.append(helper.make_node("Gemm", [value, f"W{i}", f"b{i}"], [f"Z{i}"], transB=1))
-        value = f"Z{i}"
-        if layer.activation == "silu":
-            nodes.append(helper.make_node("Sigmoid", [value], [f"S{i}"]))
-            nodes.append(helper.make_node("Mul", [value, f"S{i}"], [f"A{i}"]))
-            value = f"A{i}"
-        elif layer.activation != "linear":
-            kind, settings = _NODES[layer.activation]
-            alpha = {} if layer.alpha is None else {"alpha": layer.alpha}
-            nodes.append(helper.make_node(kind, [value], [f"A{i}"], **settings, **alpha))
-            value = f"A{i}"
+    nodes, weights, value, trained = [], [], "X", 0
+    for place, layer in enumerate(net.layers, 1):
+        names = []
+        if layer.arrays:
+            names = [f"{name}{trained + 1}" for name in layer.arrays]
+            weights += map(numpy_helper.from_array, arrays[trained], names)
+            trained += 1
+        for i, (operator, inputs, attributes) in enumerate(layer.onnx_nodes(value, names, f"{place}.")):
+            nodes.append(helper.make_node(operator, inputs, [f"{place}.{i}"], **attributes))
+        value = nodes[-1].output[0] if nodes else "X"
     nodes[-1].output[0] = "output"
     number = helper.np_dtype_to_tensor_dtype(net.dtype)
     inputs = helper.make_tensor_value_info("X", number, ["samples", net.n_features])
@@ -54,3 +35,15 @@ def save(net, path):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
     onnx.checker.check_model(model)
     storage.replace(path, model.SerializeToString())
+
+
+def _must_be_expressible(layers):
+    """Refuse activations for which ONNX has no operators."""
+    accepted = "of activations that have names"
+    for layer in layers:
+        activation = layer.activation
+        if isinstance(activation, tuple):
+            names = ", ".join(function.__name__ for function in activation)
+            raise must_be("net", accepted, described(f"the functions {names}"))
+        if activation not in (None, "linear") and not backends.activation(activation).onnx:
+            raise must_be("net", "of activations that ONNX has operators for", activation)

@@ -12,6 +12,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+class Buffers:
+    """What a fit writes: an array for all epochs asked for, or a list that grows by a number an epoch.
+
+    Parameters
+    ----------
+    epochs : int
+        Epochs asked for.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        # zeros take memory when they are written to: many epochs may be asked for and few done
+        self.loss, self.elapsed, self.rates = (np.zeros(epochs) for _ in range(3))
+        self.validation: list[float] = []
+        self.metrics: dict[str, list[float]] = {}
+
+
 class History:
     """The record of one fit.
 
@@ -46,9 +62,7 @@ class History:
     """
 
     def __init__(self, epochs: int) -> None:
-        # zeros take memory when they are written to: many epochs may be asked for and few done
-        self._loss, self._elapsed, self._rates = (np.zeros(epochs) for _ in range(3))
-        self._validation, self._metrics = [], {}
+        self.buffers = Buffers(epochs)
         self.best_epoch: int | None = None
         self.device: str | None = None
         self.epochs, self.steps, self.seconds = 0, 0, 0.0
@@ -56,32 +70,48 @@ class History:
     @property
     def loss(self) -> NDArray[np.float64]:
         """Mean training loss of each completed epoch."""
-        return self._loss[: self.epochs]
+        return self.buffers.loss[: self.epochs]
 
     @property
     def validation_loss(self) -> NDArray[np.float64]:
         """Loss on the validation data after each epoch."""
-        return np.array(self._validation)
+        return np.array(self.buffers.validation)
 
     @property
     def metrics(self) -> dict[str, NDArray[np.float64]]:
         """Values of each metric after each epoch."""
-        return {name: np.array(values) for name, values in self._metrics.items()}
+        return {name: np.array(values) for name, values in self.buffers.metrics.items()}
 
     @property
     def learning_rate(self) -> NDArray[np.float64]:
         """Rate of the last step of each epoch."""
-        return self._rates[: self.epochs]
+        return self.buffers.rates[: self.epochs]
 
     @property
     def elapsed(self) -> NDArray[np.float64]:
         """Seconds of training until the end of each epoch."""
-        return self._elapsed[: self.epochs]
+        return self.buffers.elapsed[: self.epochs]
 
     @property
     def microseconds_per_step(self) -> float:
         """Mean time of a step, NaN where there was none."""
         return 1e6 * self.seconds / self.steps if self.steps else float("nan")
+
+    def last(self, name: str) -> float:
+        """The last value of a number that was recorded.
+
+        Parameters
+        ----------
+        name : str
+            "loss", "validation_loss" or the name of a metric.
+
+        Returns
+        -------
+        float
+            Of the last completed epoch.
+        """
+        own = {"loss": self.loss, "validation_loss": self.buffers.validation}
+        return float((own[name] if name in own else self.buffers.metrics[name])[-1])
 
     def plot(self, ax: "Axes | None" = None, log: bool = True) -> "Axes":
         """Training and validation loss by epoch, the best epoch marked; the metrics below, if there are any.

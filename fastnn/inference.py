@@ -8,11 +8,12 @@ from numba.core.errors import TypingError
 from numba.extending import overload
 from numpy.typing import ArrayLike, NDArray
 
-from . import backends, validation
+from . import backends, standardization, validation
 from .backends import Floats, Integers
 from .errors import described, must_be
 
-_INPUTS, _OUTPUTS = backends.N_IN, backends.N_OUT
+_INPUTS, _OUTPUTS = backends.FEATURES, backends.OUTPUTS
+FEW_ROWS = 16  # up to which prediction without a plan is faster
 
 
 class Frozen(NamedTuple):
@@ -20,40 +21,59 @@ class Frozen(NamedTuple):
 
     Parameters
     ----------
-    records : array (layers, 13), int64
-        Sizes, activation and place of the parameters of each layer.
-    alphas : array (layers,), float64
+    table : array, int64
+        What the net computes, and where the compiled functions stand in this process.
+    alphas : array, float64
         Parameter of each activation.
     parameters : array (p,), float32 or float64
         All weights and biases.
     """
 
-    records: Integers
+    table: Integers
     alphas: NDArray[np.float64]
     parameters: Floats
 
     def __reduce__(self):
-        if self.records[:, backends.FUNCTION].any():
+        if backends.has_own(self.table):
             raise TypeError("a frozen net with activations of your own cannot be pickled: pickle the net")
-        return Frozen, tuple(self)
+        return _unpickled, tuple(self)
 
     def __deepcopy__(self, memo):
         return self  # nothing in it can be changed
 
 
-def freeze(layout, parameters):
-    """A Frozen over `parameters`, which are not copied."""
-    view = parameters.view()
+def _unpickled(table, alphas, parameters):
+    """A Frozen of another process, with the addresses of this one."""
+    for array in (alphas, parameters):
+        array.flags.writeable = False
+    return Frozen(backends.relink(table, parameters.dtype), alphas, parameters)
+
+
+def folded_parameters(net):
+    """The parameters that prediction works with: the standardisation is folded into the first and last layer."""
+    parameters, learned = net.state.parameters, net.standardization
+    if learned is None:
+        return parameters
+    return standardization.folded(learned, parameters, net.program.views)
+
+
+def frozen(net):
+    """A Frozen over the net's parameters, which are not copied where nothing is folded into them."""
+    program, (known, table) = net.program, net.kept.get("table", (None, None))
+    if known is not program:
+        table = backends.link(program.predicting, net.dtype)
+        net.kept["table"] = program, table
+    view = folded_parameters(net).view()
     view.flags.writeable = False
-    return Frozen(layout.records, layout.alphas, view)
+    return Frozen(table, program.predicting.alphas, view)
 
 
 def run(net, X, out):
-    """Outputs of a frozen net for checked rows, with one compilation for every layout."""
+    """Outputs of a frozen net for checked rows, with one compilation for every net."""
     if not X.flags.carray:
         X = np.array(X, order="C")
     target = out if out.flags.carray else np.empty(out.shape, out.dtype)
-    backends.predict_rows(*net, X, target)
+    backends.apply_rows(*net, X, target)
     if target is not out:
         out[...] = target
 
@@ -85,7 +105,7 @@ def apply(net: Frozen, x: ArrayLike, out: Floats | None = None) -> Floats:
     """
     if not isinstance(net, Frozen):
         raise must_be("net", "what net.freeze() gives", net, TypeError)
-    dtype, n_in, n_out = net.parameters.dtype, int(net.records[0, _INPUTS]), int(net.records[-1, _OUTPUTS])
+    dtype, n_in, n_out = net.parameters.dtype, int(net.table[_INPUTS]), int(net.table[_OUTPUTS])
     single = np.ndim(x) == 1
     X = validation.matrix("x", np.asarray(x)[np.newaxis] if single else x, dtype, n_in, finite=False)
     result = np.empty(n_out if single else (len(X), n_out), dtype) if out is None else out
@@ -109,22 +129,22 @@ def _compiled_apply(net, x, out=None):
     absent = out is None or isinstance(out, types.NoneType | types.Omitted)
     if not absent and (not isinstance(out, types.Array) or (out.ndim, out.dtype) != (x.ndim, dtype)):
         raise TypingError(f"out must be None or an array of {dtype} with {x.ndim} dimensions; got {out}")
-    kernel, number = backends.predict_rows, np.dtype(str(dtype)).type
+    kernel, number = backends.apply_rows, np.dtype(str(dtype)).type
 
     def one(net, x, out=None):
-        outputs = net.records[-1, _OUTPUTS]
+        outputs = net.table[_OUTPUTS]
         result = np.empty(outputs, number) if out is None else out
-        if x.size != net.records[0, _INPUTS] or result.size != outputs:
+        if x.size != net.table[_INPUTS] or result.size != outputs:
             raise ValueError("x must have the net's number of inputs, and out its number of outputs")
-        kernel(net.records, net.alphas, net.parameters, np.expand_dims(x, 0), np.expand_dims(result, 0))
+        kernel(net.table, net.alphas, net.parameters, np.expand_dims(x, 0), np.expand_dims(result, 0))
         return result
 
     def many(net, x, out=None):
-        outputs = net.records[-1, _OUTPUTS]
+        outputs = net.table[_OUTPUTS]
         result = np.empty((len(x), outputs), number) if out is None else out
-        if x.shape[1] != net.records[0, _INPUTS] or result.shape != (len(x), outputs):
+        if x.shape[1] != net.table[_INPUTS] or result.shape != (len(x), outputs):
             raise ValueError("x must be (m, the net's number of inputs), and out (m, its number of outputs)")
-        kernel(net.records, net.alphas, net.parameters, x, result)
+        kernel(net.table, net.alphas, net.parameters, x, result)
         return result
 
     return one if x.ndim == 1 else many

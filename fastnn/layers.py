@@ -1,15 +1,91 @@
-"""What a layer is: its size, its activation, and how its parameters start."""
+"""What a layer is: how it is made, stored, shown, what the kernels compute for it, and how ONNX writes it.
+
+To add a kind of layer, add its class here and to KINDS, and its operation to `kernels/program.py`.
+"""
+
+import inspect
+from typing import Any, ClassVar
 
 from . import backends, custom
 from .custom import Pair
 from .errors import must_be, unknown_name
-from .initializers import NAMES
+from .initializers import NAMES, initialize
 from .validation import number, size
 
-_HE = ("relu", "leaky_relu", "elu", "softplus", "silu", "gelu", "gelu_tanh")
+__all__ = ["Dense", "Dropout"]
 
 
-class Dense:
+class Layer:
+    """Base of the layers. A layer cannot be changed: nets that were built with it rely on it.
+
+    Attributes
+    ----------
+    arrays : tuple of str
+        Names of the arrays of its parameters; empty where it has none. A net ends with a layer that has some.
+    units : int or None
+        Number of outputs; None where it is that of its inputs.
+    activation : str, tuple or None
+        What its outputs go through.
+    """
+
+    arrays: ClassVar[tuple[str, ...]] = ()
+    units: Any = None
+    activation: Any = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{name} of a layer cannot be changed: make a new {type(self).__name__}")
+
+    def arguments(self) -> dict[str, Any]:
+        """What its class makes it of again, by the name of the argument."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def operations(self, number: int) -> list[Any]:
+        """What the kernels compute for it.
+
+        Parameters
+        ----------
+        number : int
+            Layers with parameters before it.
+
+        Returns
+        -------
+        list
+            Operations of `kernels.program`.
+        """
+        raise NotImplementedError
+
+    def initialize(self, arrays: Any, rng: Any) -> None:
+        """Draw starting values.
+
+        Parameters
+        ----------
+        arrays : list of array
+            Those of its parameters; written to.
+        rng : numpy.random.Generator
+            Source of randomness.
+        """
+
+    def onnx_nodes(self, value: str, names: list[str], prefix: str) -> list[tuple[str, list[str], dict[str, Any]]]:
+        """Its nodes in ONNX, in order.
+
+        Parameters
+        ----------
+        value : str
+            Name of its input.
+        names : list of str
+            Those of the arrays of its parameters, such as W1 and b1.
+        prefix : str
+            Of the names of results: node i gives f"{prefix}{i}". That of the last one is the output of the layer.
+
+        Returns
+        -------
+        list
+            (operator, inputs, attributes) of each.
+        """
+        return []
+
+
+class Dense(Layer):
     """A fully connected layer: g(W x + b).
 
     Parameters
@@ -34,6 +110,13 @@ class Dense:
         For an argument that is not accepted.
     """
 
+    arrays = ("W", "b")
+    units: int
+    activation: str | Pair
+    alpha: float | None
+    kernel_initializer: str
+    bias_initializer: str
+
     def __init__(
         self,
         units: int,
@@ -42,29 +125,82 @@ class Dense:
         kernel_initializer: str | None = None,
         bias_initializer: str = "zeros",
     ) -> None:
-        self.units = size("units", units)
+        units = size("units", units)
         if isinstance(activation, tuple):
             custom.check_activation(activation)
-        elif activation not in backends.ACTIVATIONS:
-            raise unknown_name("activation", activation, backends.ACTIVATIONS)
-        self.activation = activation
-        default = backends.DEFAULT_ALPHA.get(activation)
-        if alpha is not None and default is None:
+        elif activation not in list(backends.ACTIVATIONS):
+            raise unknown_name("activation", activation, list(backends.ACTIVATIONS))
+        record = backends.activation(activation)
+        if alpha is not None and record.alpha is None:
             raise must_be("alpha", f"None for activation {activation!r}", alpha)
-        self.alpha = number("alpha", default if alpha is None else alpha, low=0.0) if default is not None else None
+        if record.alpha is not None:
+            alpha = number("alpha", record.alpha if alpha is None else alpha, low=0.0)
         if kernel_initializer is None:
-            kernel_initializer = "he_normal" if activation in _HE else "glorot_uniform"
+            kernel_initializer = record.initializer
         for name, value in (("kernel_initializer", kernel_initializer), ("bias_initializer", bias_initializer)):
             if value not in NAMES:
                 raise unknown_name(name, value, NAMES)
-        self.kernel_initializer, self.bias_initializer = kernel_initializer, bias_initializer
+        initializers = {"kernel_initializer": kernel_initializer, "bias_initializer": bias_initializer}
+        vars(self).update(units=units, activation=activation, alpha=alpha, **initializers)
+
+    def operations(self, number: int) -> list[Any]:
+        """One product, with bias and activation.
+
+        Parameters
+        ----------
+        number : int
+            Layers with parameters before it.
+
+        Returns
+        -------
+        list
+            Operations of `kernels.program`.
+        """
+        return [backends.operations.Dense(self.units, backends.activation(self.activation), self.alpha or 0.0)]
+
+    def initialize(self, arrays: Any, rng: Any) -> None:
+        """Draw W, then b.
+
+        Parameters
+        ----------
+        arrays : list of array
+            W (units, n_in) and b (units,); written to.
+        rng : numpy.random.Generator
+            Source of randomness.
+        """
+        n_out, n_in = arrays[0].shape
+        for array, name in zip(arrays, (self.kernel_initializer, self.bias_initializer), strict=True):
+            array[...] = initialize(name, n_in, n_out, array.shape, rng)
+
+    def onnx_nodes(self, value: str, names: list[str], prefix: str) -> list[tuple[str, list[str], dict[str, Any]]]:
+        """Gemm, then the operators of the activation: the first takes z, each other one z and the result before it.
+
+        Parameters
+        ----------
+        value : str
+            Name of its input.
+        names : list of str
+            Those of W and b.
+        prefix : str
+            Of the names of results.
+
+        Returns
+        -------
+        list
+            (operator, inputs, attributes) of each.
+        """
+        nodes: list[tuple[str, list[str], dict[str, Any]]] = [("Gemm", [value, *names], {"transB": 1})]
+        z, alpha = f"{prefix}0", {} if self.alpha is None else {"alpha": self.alpha}
+        for i, (operator, attributes) in enumerate(backends.activation(self.activation).onnx):
+            nodes.append((operator, [z, f"{prefix}{i}"] if i else [z], attributes | alpha))
+        return nodes
 
     def __repr__(self) -> str:
         alpha = "" if self.alpha is None else f", alpha={self.alpha:g}"
         return f"Dense({self.units}, {custom.shown(self.activation)}{alpha})"
 
 
-class Dropout:
+class Dropout(Layer):
     """Drops outputs of the layer before it, or features, at random while training (Srivastava et al. 2014).
 
     What is kept is divided by the share that is kept, so that prediction needs no change. The mask is a function of the
@@ -81,8 +217,28 @@ class Dropout:
         For an argument that is not accepted.
     """
 
+    rate: float
+
     def __init__(self, rate: float) -> None:
-        self.rate = number("rate", rate, low=0.0, below=1.0)
+        vars(self).update(rate=number("rate", rate, low=0.0, below=1.0))
+
+    def operations(self, number: int) -> list[Any]:
+        """One mask; none where nothing is dropped.
+
+        Parameters
+        ----------
+        number : int
+            Layers with parameters before it.
+
+        Returns
+        -------
+        list
+            Operations of `kernels.program`.
+        """
+        return [backends.operations.Dropout(self.rate, number)] if self.rate else []
 
     def __repr__(self) -> str:
         return f"Dropout({self.rate:g})"
+
+
+KINDS: dict[str, type[Layer]] = {kind.__name__: kind for kind in (Dense, Dropout)}

@@ -1,4 +1,7 @@
-"""Scores of a net's outputs: two of our own, those that scikit-learn has a name for, and the user's functions."""
+"""Scores of a net's outputs: two of our own, those that scikit-learn has a name for, and the user's functions.
+
+A `kind` is that of a loss's targets, as `formulas.Loss` has it: "probabilities", "classes" or "numbers".
+"""
 
 import difflib
 import functools
@@ -9,30 +12,29 @@ import numpy as np
 
 from .errors import described, must_be
 
-CROSS_ENTROPIES = ("binary_cross_entropy", "cross_entropy")
 _RESERVED = ("loss", "validation_loss")  # what history and EarlyStopping call other things
 
 
-def labels(outputs, loss):
-    """Classes from probabilities (m, k): indices (m,) for cross_entropy, else 0 or 1 an output; (m,) for one output."""
-    if loss == "cross_entropy":
+def labels(outputs, kind):
+    """Classes from probabilities (m, k): indices (m,) for "classes", else 0 or 1 an output; (m,) for one output."""
+    if kind == "classes":
         return outputs.argmax(axis=1)
     above = (outputs > 0.5).astype(np.int64)
     return above[:, 0] if above.shape[1] == 1 else above
 
 
-def truth(y, loss):
+def truth(y, kind):
     """Targets, as the loss takes them, as scores take them: the right labels, int64, or numbers (m,) or (m, k)."""
-    if loss == "binary_cross_entropy":
+    if kind == "probabilities":
         return (y > 0.5).astype(np.int64)
-    if loss == "cross_entropy":
+    if kind == "classes":
         return y.astype(np.int64) if y.ndim == 1 else y.argmax(axis=1)
     return y
 
 
-def accuracy(outputs, y, loss, weights=None):
+def accuracy(outputs, y, kind, weights=None):
     """Weighted share of right labels; y as the loss takes it: (m,) or (m, k)."""
-    right = labels(outputs, loss) == truth(y, loss)
+    right = labels(outputs, kind) == truth(y, kind)
     return float(np.average(right.reshape(len(right), -1).mean(axis=1), weights=weights))
 
 
@@ -67,15 +69,15 @@ class Metric(NamedTuple):
     checked: bool
 
 
-def resolve(metrics, loss):
+def resolve(metrics, kind):
     """The Metrics that a user names.
 
     Parameters
     ----------
     metrics : sequence of str or callable
         As `fit` takes them.
-    loss : str
-        The net's loss.
+    kind : str
+        Of the targets of the net's loss.
 
     Returns
     -------
@@ -88,9 +90,9 @@ def resolve(metrics, loss):
     found = []
     for metric in metrics:
         if isinstance(metric, str):
-            found.append(_named(metric, loss))
+            found.append(_named(metric, kind))
         elif callable(metric) and not isinstance(metric, type):
-            found.append(_function(metric, loss))
+            found.append(_function(metric, kind))
         else:
             raise must_be("metrics", accepted, metric, TypeError)
     names = [metric.name for metric in found]
@@ -100,13 +102,13 @@ def resolve(metrics, loss):
     return found
 
 
-def _named(name, loss):
+def _named(name, kind):
     if name in ("accuracy", "r2"):
-        if (name == "accuracy") != (loss in CROSS_ENTROPIES):
+        if (name == "accuracy") != (kind != "numbers"):
             raise must_be("metrics", "'accuracy' for a cross-entropy and 'r2' for another loss", name)
         if name == "r2":
             return Metric(name, True, r2, False)
-        return Metric(name, True, lambda outputs, y, weights: accuracy(outputs, y, loss, weights), False)
+        return Metric(name, True, lambda outputs, y, weights: accuracy(outputs, y, kind, weights), False)
     try:
         from sklearn.metrics import get_scorer, get_scorer_names
     except ImportError:
@@ -121,16 +123,16 @@ def _named(name, loss):
 
     def compute(outputs, y, weights):
         keywords = {} if weights is None else {"sample_weight": weights}
-        return float(scorer(_estimator(outputs, loss), outputs, truth(y, loss), **keywords))
+        return float(scorer(_estimator(outputs, kind), outputs, truth(y, kind), **keywords))
 
     return Metric(name, True, compute, True)
 
 
-def _function(function, loss):
+def _function(function, kind):
     name = getattr(function, "__name__", type(function).__name__)
 
     def compute(outputs, y, weights):
-        value = function(truth(y, loss), outputs[:, 0] if outputs.shape[1] == 1 else outputs)
+        value = function(truth(y, kind), outputs[:, 0] if outputs.shape[1] == 1 else outputs)
         try:
             return float(value)
         except (TypeError, ValueError):
@@ -145,14 +147,14 @@ def _adaptors():
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
     class Classifier(ClassifierMixin, BaseEstimator):
-        def __init__(self, outputs=None, loss=None):
-            self.outputs, self.loss = outputs, loss
+        def __init__(self, outputs=None, kind=None):
+            self.outputs, self.kind = outputs, kind
             columns = outputs.shape[1]
-            several = loss == "binary_cross_entropy" and columns > 1
+            several = kind == "probabilities" and columns > 1
             self.classes_ = [np.arange(2)] * columns if several else np.arange(max(columns, 2))
 
         def predict(self, X):
-            return labels(self.outputs, self.loss)
+            return labels(self.outputs, self.kind)
 
         def predict_proba(self, X):
             return np.hstack([1 - self.outputs, self.outputs]) if self.outputs.shape[1] == 1 else self.outputs
@@ -167,12 +169,12 @@ def _adaptors():
     return Classifier, Regressor
 
 
-def _estimator(outputs, loss):
+def _estimator(outputs, kind):
     classifier, regressor = _adaptors()
-    return classifier(outputs, loss) if loss in CROSS_ENTROPIES else regressor(outputs)
+    return regressor(outputs) if kind == "numbers" else classifier(outputs, kind)
 
 
-def check(metrics, y, loss, n_outputs, weights):
+def check(metrics, y, kind, n_outputs, weights):
     """Refuse scores that these targets do not suit, by a try on outputs that are right.
 
     Parameters
@@ -181,19 +183,19 @@ def check(metrics, y, loss, n_outputs, weights):
         From `resolve`.
     y : array (m,) or (m, k)
         Targets as the loss takes them.
-    loss : str
-        The net's loss.
+    kind : str
+        Of the targets of the net's loss.
     n_outputs : int
         Outputs of the net.
     weights : array (m,) or None
         Weights of the samples.
     """
-    right = truth(y, loss)
-    if loss == "cross_entropy":
+    right = truth(y, kind)
+    if kind == "classes":
         outputs = np.eye(n_outputs)[right]
     else:
         outputs = right.reshape(len(y), -1).astype(np.float64)
-    if loss not in CROSS_ENTROPIES:
+    if kind == "numbers":
         outputs = abs(outputs) + 1.0  # some scores take positive numbers alone
     for metric in metrics:
         if metric.checked:

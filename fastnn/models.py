@@ -1,36 +1,36 @@
-"""The nets that a user builds, fits and asks."""
+"""The net that a user builds, trains and asks."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, Self, overload
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
-from . import arrays, backends, inference, training
+from . import arrays, backends, custom, data, exchange, fit, inference, plans, standardization, storage, validation
 from . import metrics as scores
 from .arrays import AnyArray, DeviceArray
 from .backends import Floats, Integers
 from .callbacks import Callback
-from .errors import must_be
-from .fitting import loss_of, run_pass
+from .custom import Pair
+from .errors import NotBuiltError, described, must_be, unknown_name
 from .history import History
-from .net import FUSED
+from .inference import Frozen
+from .layers import Layer
 from .optimizers import Optimizer
-from .planning import Planner
+from .standardization import Standardization
 from .storage import PathLike
 
 Metrics = Sequence[str | Callable[[Any, Any], float]]
 
-FEW_ROWS = 16  # up to which prediction without a plan is faster
 
-
-class Sequential(Planner):
+class Sequential:
     """A net of layers, one after another.
 
     Parameters
     ----------
     layers : sequence of Dense and Dropout
-        At least one Dense, and it is the last.
+        At least one Dense, and it is the last. Neither layers nor the settings of a net can be changed afterwards, but
+        for `device`.
     loss : str or tuple, optional
         binary_cross_entropy (for a sigmoid output), cross_entropy (softmax), mse (mean over samples and outputs), mae
         or huber. Default by the last activation: the cross-entropy that belongs to it, else mse. Or a pair (f, df) of
@@ -68,6 +68,209 @@ class Sequential(Planner):
         For an argument that is not accepted.
     """
 
+    _FIXED = frozenset(("loss", "dtype", "seed", "huber_delta", "standardize", "precision"))
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        loss: str | Pair | None = None,
+        dtype: DTypeLike = "float32",
+        device: str = "cpu",
+        seed: int = 0,
+        huber_delta: float = 1.0,
+        standardize: bool = False,
+        precision: str = "float32",
+    ) -> None:
+        self._layers = _checked_layers(layers)
+        self.loss = _checked_loss(loss, self._layers[-1])
+        self.dtype = _checked_dtype(dtype)
+        self.seed = _checked_seed(seed)
+        self.huber_delta = validation.number("huber_delta", huber_delta, above=0.0)
+        self.standardize = validation.flag("standardize", standardize)
+        backends.check_device(device)
+        backends.check_precision(precision, device, self.dtype)
+        self.precision, self._device = precision, device
+        self._state = self._program = self._standardization = None
+        self.kept: dict[Any, Any] = {}  # what was made for the program, for later calls
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._FIXED and name in vars(self):
+            raise AttributeError(f"{name} of a net cannot be changed: make a new net")
+        super().__setattr__(name, value)
+
+    def __getstate__(self):
+        # a program holds addresses of this process, and is made again
+        return vars(self) | {"_program": self.n_features, "kept": {}}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        if self._state is not None:
+            self._program = self._make_program(self._program, self._standardization)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, in a list of its own."""
+        return list(self._layers)
+
+    @property
+    def device(self) -> str:
+        """Where it is trained and asked: "cpu", "cuda" or "auto"; it may be assigned to."""
+        return self._device
+
+    @device.setter
+    def device(self, device: str) -> None:
+        backends.check_device(device)
+        backends.check_precision(self.precision, device, self.dtype)
+        self._device = device
+        self.kept.clear()
+
+    @property
+    def n_features(self) -> int | None:
+        """Number of inputs, None before `build`."""
+        return None if self._program is None else self._program.n_features
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs."""
+        return self._layers[-1].units
+
+    @property
+    def scales_targets(self) -> bool:
+        """Whether `standardize` brings the targets to mean 0 and standard deviation 1, too."""
+        return backends.loss(self.loss).activation is None and self._layers[-1].activation == "linear"
+
+    @property
+    def program(self) -> Any:
+        """What the kernels compute: a `kernels.program.Program`."""
+        self._must_be_built()
+        return self._program
+
+    @property
+    def state(self) -> Any:
+        """What training changes: a `kernels.state.TrainingState`, with the parameters, moments and counters."""
+        self._must_be_built()
+        return self._state
+
+    def _must_be_built(self):
+        if self._state is None:
+            raise NotBuiltError("the net has no parameters yet: call build(n_features) or fit(X, y) first")
+
+    @property
+    def parameters(self) -> Any:
+        """All parameters, flat: array (p,) in the net's dtype, a view; None before `build`.
+
+        `parameter_slices` says where each array stands. What is assigned must be finite numbers of the same shape, and
+        is copied; the optimizer goes on.
+        """
+        return None if self._state is None else self._state.parameters
+
+    @parameters.setter
+    def parameters(self, values: ArrayLike) -> None:
+        parameters = self.state.parameters
+        parameters[...] = validation.numeric_array("parameters", values, parameters.shape, self.dtype)
+
+    @property
+    def parameter_slices(self) -> list[tuple[slice, ...]]:
+        """(W slice, b slice) of each layer into `parameters` and into a flat gradient."""
+        slices = iter(self.program.slices)
+        return [tuple(next(slices) for _ in layer.arrays) for layer in self._layers if layer.arrays]
+
+    @property
+    def arrays(self) -> list[Floats]:
+        """W1, b1, W2, ...: views of the parameters."""
+        return [array for views in self.program.views(self.state.parameters) for array in views]
+
+    @property
+    def array_names(self) -> list[str]:
+        """Names of `arrays`."""
+        trained = [layer for layer in self._layers if layer.arrays]
+        return [f"{name}{i}" for i, layer in enumerate(trained, 1) for name in layer.arrays]
+
+    @property
+    def standardization(self) -> Standardization | None:
+        """What a net with `standardize=True` learned from its first training data, or was assigned."""
+        return self._standardization
+
+    @standardization.setter
+    def standardization(self, value: Standardization) -> None:
+        if not self.standardize:
+            raise must_be("standardization", "left alone in a net with standardize=False", value)
+        learned = standardization.checked(value, self.program.n_features, self.outputs)
+        self._program = self._make_program(self.program.n_features, learned)
+        self._standardization = learned
+        self.kept.clear()
+
+    def _make_program(self, n_features, learned):
+        """The program of the layers, the standardisation before them."""
+        operations, number = [], 0
+        if learned is not None:
+            operations.append(backends.operations.Standardize(learned.mean, 1 / learned.std))
+        for layer in self._layers:
+            operations += layer.operations(number)
+            number += bool(layer.arrays)
+        return backends.Program(n_features, operations, backends.loss(self.loss), self.huber_delta)
+
+    def build(self, n_features: int) -> Self:
+        """Make the parameters and draw their starting values; `fit` does it where it was not done.
+
+        Parameters
+        ----------
+        n_features : int
+            Number of inputs.
+
+        Returns
+        -------
+        Sequential
+            The net itself.
+        """
+        n_features = validation.size("n_features", n_features)
+        program = self._make_program(n_features, None)
+        try:
+            parameters = np.zeros(program.size, self.dtype)
+        except MemoryError:
+            raise MemoryError(
+                f"no memory for {program.size:,} parameters, {program.size * self.dtype.itemsize:,} bytes"
+            ) from None
+        trained = [layer for layer in self._layers if layer.arrays]
+        for i, (layer, views) in enumerate(zip(trained, program.views(parameters), strict=True)):
+            layer.initialize(views, np.random.default_rng((self.seed, i)))
+        self._program, self._standardization = program, None
+        self._state = backends.TrainingState(parameters, self.seed)
+        self.kept.clear()
+        return self
+
+    def get_weights(self) -> list[Floats]:
+        """The parameters, copied.
+
+        Returns
+        -------
+        list of array
+            W1 (n_out, n_in), b1 (n_out,), W2, b2, ...
+        """
+        return [array.copy() for array in self.arrays]
+
+    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
+        """Replace the parameters; the optimizer starts afresh.
+
+        Parameters
+        ----------
+        weights : sequence of array
+            As `get_weights` gives them.
+        """
+        targets, names = self.arrays, self.array_names
+        accepted = f"a list of the {len(targets)} arrays {', '.join(names)}"
+        if not isinstance(weights, list | tuple):
+            raise must_be("weights", accepted, weights, TypeError)
+        if len(weights) != len(targets):
+            raise must_be("weights", accepted, described(f"{len(weights)} arrays"))
+        checked = [
+            validation.numeric_array(f"weights[{name}]", value, target.shape, self.dtype)
+            for name, target, value in zip(names, targets, weights, strict=True)
+        ]
+        for target, value in zip(targets, checked, strict=True):
+            target[...] = value
+        self.state.forget()
+
     def fit(
         self,
         X: AnyArray | Iterable[Sequence[AnyArray]],
@@ -86,6 +289,7 @@ class Sequential(Planner):
         progress: bool = False,
         threads: int | None = None,
         resume: PathLike | None = None,
+        rows: ArrayLike | None = None,
     ) -> History:
         """Train, from the current weights and optimizer state on.
 
@@ -95,9 +299,9 @@ class Sequential(Planner):
             Samples. Anything NumPy can read, or an array on the GPU, as y and weights may be, too; used in place where
             it is in the net's dtype with consecutive columns, a memory-mapped file, too. Without y, and if it has
             neither `shape` nor `__array__`: an iterable of (X, y) or (X, y, sample_weight), such as a DataLoader of
-            torch, each one step in the order in which they come; batch_size, shuffle, weights and validation_split
-            must then be left out. An iterator that can be passed over only once takes epochs=1. With standardize=True
-            the net learns from the first batch.
+            torch, each one step in the order in which they come; batch_size, shuffle, weights, rows and
+            validation_split must then be left out. An iterator that can be passed over only once takes epochs=1. With
+            standardize=True the net learns from the first batch.
         y : array-like (m,) or (m, k)
             Labels in [0, 1] for a sigmoid output, class indices or one-hot rows for softmax, numbers for the rest.
         optimizer : Optimizer, optional
@@ -118,7 +322,8 @@ class Sequential(Planner):
             (X, y) or (X, y, sample_weight): their loss is recorded after each epoch.
         validation_split : float, optional
             Share of the rows, above 0 and below 1, that is held out as validation data, with its weights: a random one
-            that the seed chooses, or, with shuffle=False, the last rows, which takes no copy of the others.
+            that the seed chooses, or, with shuffle=False, the last rows. X is not copied, unless each step takes all
+            the other rows of a random choice.
         metrics : sequence of str or callable
             Scores recorded after each epoch, on the validation data where there are any, else on the training data:
             "accuracy", "r2", a name of `sklearn.metrics.get_scorer_names()` (extra `metrics`), or a function
@@ -133,6 +338,10 @@ class Sequential(Planner):
             File of a Checkpoint. Where it exists the fit goes on from it until `epochs` are done in all, with the bits
             of a fit that was never broken; data and settings must be the same, the net, the kind of optimizer, the
             kinds of callbacks, metrics, rows and batch_size are checked. Else it starts as usual.
+        rows : array-like (r,) of int, optional
+            Numbers of the rows of X to train on, as of a fold; with shuffle=False in this order. The fit is that on
+            X[rows], y[rows] and sample_weight[rows], and X is not copied. Metrics, class weights, standardisation and
+            validation_split see these rows alone; a row that comes twice counts twice.
 
         Returns
         -------
@@ -148,25 +357,9 @@ class Sequential(Planner):
         KeyboardInterrupt
             On Ctrl-C, after the current chunk of steps; the net is at a completed step and can be used.
         """
-        return training.fit(
-            self,
-            X,
-            y,
-            optimizer=optimizer,
-            epochs=epochs,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            sample_weight=sample_weight,
-            class_weight=class_weight,
-            l2=l2,
-            validation_data=validation_data,
-            validation_split=validation_split,
-            metrics=metrics,
-            callbacks=callbacks,
-            progress=progress,
-            threads=threads,
-            resume=resume,
-        )
+        what = fit.Rows(X, y, rows, sample_weight, class_weight, validation_data, validation_split)
+        steps = fit.Steps(optimizer, epochs, batch_size, shuffle, l2, threads)
+        return fit.fit(self, what, steps, fit.Watch(metrics, callbacks, progress, resume))
 
     def partial_fit(
         self,
@@ -179,7 +372,7 @@ class Sequential(Planner):
     ) -> float:
         """One step with these rows as its batch, from the current weights and optimizer state on.
 
-        For many batches in a row `fit` with an iterable is faster: it keeps its working memory from step to step.
+        Working memory is kept for the next call with as many rows.
 
         Parameters
         ----------
@@ -208,7 +401,7 @@ class Sequential(Planner):
         DivergedError
             If the loss or a parameter is not finite; the weights are those before the step.
         """
-        return training.partial_fit(self, X, y, optimizer, sample_weight, l2, threads)
+        return fit.partial_fit(self, X, y, sample_weight, fit.Steps(optimizer, l2=l2, threads=threads))
 
     @overload
     def predict(self, X: ArrayLike, threads: int | None = None) -> Floats: ...
@@ -229,21 +422,9 @@ class Sequential(Planner):
         array (m, n_out)
             In the net's dtype; for an X on a GPU it is there, too, and of the same kind.
         """
-        self._must_be_built()
-        X = arrays.matrix("X", X, self.dtype, self.layout.n_features, self.device, finite=False)
-        return self._outputs(X, backends.room_for(X, self.outputs), threads)
-
-    def _outputs(self, X, out, threads):
-        """Outputs for checked rows, in `out`."""
+        X = arrays.matrix("X", X, self.dtype, self.program.n_features, self.device, finite=False)
         threads = backends.thread_count("threads", threads)
-        if len(X) <= FEW_ROWS and type(X) is np.ndarray:
-            inference.run(inference.freeze(self.layout, self._asked()), X, out)
-            return out
-        plan = self._plan(len(X), threads, backends.WRITE_OUTPUT, arrays.on_gpu(X))
-        plan.data(X)
-        plan.set(OUT=out, OUT_STRIDE=out.shape[1])
-        run_pass(plan)
-        return out
+        return plans.outputs(self, X, backends.empty_result(X, self.outputs), threads)
 
     def predict_labels(self, X: AnyArray, threads: int | None = None) -> Integers:
         """Classes.
@@ -266,15 +447,12 @@ class Sequential(Planner):
         ValueError
             For a net whose loss is not a cross-entropy.
         """
-        if self.loss not in FUSED:
+        kind = backends.loss(self.loss).targets
+        if kind == "numbers":
             raise must_be("loss", "a cross-entropy for predict_labels", self.loss)
-        self._must_be_built()
-        X = arrays.matrix("X", X, self.dtype, self.layout.n_features, self.device, finite=False)
-        return scores.labels(self._host_outputs(X, threads), self.loss)
-
-    def _host_outputs(self, X, threads):
-        """Outputs for checked rows, on the host."""
-        return self._outputs(X, np.empty((len(X), self.outputs), self.dtype), threads)
+        X = arrays.matrix("X", X, self.dtype, self.program.n_features, self.device, finite=False)
+        out, threads = np.empty((len(X), self.outputs), self.dtype), backends.thread_count("threads", threads)
+        return scores.labels(plans.outputs(self, X, out, threads), kind)
 
     def evaluate(
         self,
@@ -283,6 +461,7 @@ class Sequential(Planner):
         sample_weight: AnyArray | None = None,
         threads: int | None = None,
         metrics: Metrics = (),
+        rows: ArrayLike | None = None,
     ) -> dict[str, float]:
         """Loss and scores.
 
@@ -298,6 +477,8 @@ class Sequential(Planner):
             Threads that may take part.
         metrics : sequence of str or callable
             More scores, as for `fit`.
+        rows : array-like (r,) of int, optional
+            Numbers of the rows that count, as for `fit`; X is not copied.
 
         Returns
         -------
@@ -306,18 +487,21 @@ class Sequential(Planner):
             variance explained, mean over outputs; NaN for constant targets); then the metrics.
         """
         self._must_be_built()
-        default = "accuracy" if self.loss in FUSED else "r2"
-        wanted = scores.resolve([default], self.loss) + scores.resolve(metrics, self.loss)
-        X, y, labels, weights = self._data(X, y, sample_weight)
-        scores.check(wanted, y, self.loss, self.outputs, weights)
-        outputs = self._host_outputs(X, threads)
+        kind = backends.loss(self.loss).targets
+        wanted = scores.resolve(["r2" if kind == "numbers" else "accuracy"], kind) + scores.resolve(metrics, kind)
+        these, threads = data.check(self, X, y, sample_weight, rows=rows), backends.thread_count("threads", threads)
+        y, weights = these.targets, these.counted_weights
+        scores.check(wanted, y, kind, self.outputs, weights)
+        outputs = plans.host_outputs(self, these, threads)
         found = {score.name: score.compute(outputs, y, weights) for score in wanted}
-        return {"loss": loss_of(self._loss_plan(X, y, labels, weights, threads))} | found
+        return {"loss": plans.loss_of(plans.loss_plan(self, these, threads))} | found
 
     def loss_and_gradient(
         self, X: AnyArray, y: AnyArray, sample_weight: AnyArray | None = None, threads: int | None = None
     ) -> tuple[float, Floats]:
         """Mean loss, and its gradient with respect to all parameters.
+
+        Working memory is kept for the next call with as many rows.
 
         Parameters
         ----------
@@ -337,9 +521,39 @@ class Sequential(Planner):
         gradient : array, in the net's dtype
             On the host, in the layout of `parameters`; `parameter_slices` says where each W and b stands.
         """
-        plan = self._gradient_plan(X, y, sample_weight, threads, 0)
-        run_pass(plan)
-        return float(plan.reals[backends.real("LAST_LOSS")]), plan.gradients[0].copy()
+        self._must_be_built()
+        these, threads = data.check(self, X, y, sample_weight), backends.thread_count("threads", threads)
+        with plans.kept(self, backends.GRADIENT, len(these), threads, arrays.on_gpu(these.X)) as plan:
+            plans.bind(self, plan, these)
+            return plans.loss_of(plan), plan.gradient.copy()
+
+    def apply_gradient(self, gradient: AnyArray, optimizer: Optimizer | None = None, l2: float = 0.0) -> None:
+        """One update from a gradient, which may be the mean of those of several machines.
+
+        With the gradient that `loss_and_gradient` gives of some rows it is the step of a `fit` with these rows as its
+        batch: bit for bit on the CPU where l2 is 0.
+
+        Parameters
+        ----------
+        gradient : array-like (p,)
+            Finite numbers in the layout of `parameters`, without l2.
+        optimizer : Optimizer, optional
+            Default Adam(). A schedule gives its first rate. State is kept as in `fit`.
+        l2 : float
+            As for `fit`.
+
+        Raises
+        ------
+        NotBuiltError
+            Without parameters.
+        TypeError, ValueError
+            For an argument that is not accepted; the net is then as it was.
+        DivergedError
+            If a parameter is not finite; the parameters are those before the update.
+        """
+        steps, shape = fit.Steps(optimizer, l2=l2), self.state.parameters.shape
+        gradient = arrays.host("gradient", gradient, self.device)
+        fit.apply_gradient(self, validation.numeric_array("gradient", gradient, shape, self.dtype), steps)
 
     @overload
     def input_gradient(
@@ -370,10 +584,146 @@ class Sequential(Planner):
         array (m, n_features)
             In the net's dtype; for an X on a GPU it is there, too, and of the same kind.
         """
-        plan = self._gradient_plan(X, y, sample_weight, threads, backends.WRITE_INPUT_GRADIENT)
-        out = backends.room_for(plan.kept["X"], self.n_features)
-        plan.set(OUT=out, OUT_STRIDE=out.shape[1])
-        run_pass(plan)
-        if self.standardization is not None:
-            backends.divide_columns(out, self.standardization.std)
+        self._must_be_built()
+        these, threads = data.check(self, X, y, sample_weight), backends.thread_count("threads", threads)
+        out = backends.empty_result(these.X, self.program.n_features)
+        with plans.kept(self, backends.INPUT_GRADIENT, len(these), threads, arrays.on_gpu(these.X)) as plan:
+            plans.bind(self, plan, these)
+            plan.bind_output(out)
+            plans.run(plan)
         return out
+
+    def freeze(self) -> Frozen:
+        """The net as it is now, for `fastnn.apply`: also in the user's own @njit functions.
+
+        Returns
+        -------
+        Frozen
+            A named tuple of arrays that cannot be written to; later fits do not change it.
+        """
+        frozen = inference.frozen(self)
+        parameters = frozen.parameters.copy()
+        parameters.flags.writeable = False
+        return frozen._replace(parameters=parameters)
+
+    def save(self, path: PathLike) -> None:
+        """Write the net to a file, for `fastnn.load` (extra `checkpoint`).
+
+        Parameters
+        ----------
+        path : path-like
+            In the safetensors format: arrays W1, b1, ..., and the layers as metadata. What stood there is replaced
+            when the new file is whole and on the disk.
+
+        Raises
+        ------
+        NotBuiltError
+            Without parameters.
+        TypeError, ValueError
+            For a path that cannot be written to, or a net with functions of your own.
+        OSError
+            Where writing fails; what stood there is left as it was.
+        ImportError
+            Without safetensors.
+        """
+        storage.save(self, path)
+
+    def to_onnx(self, path: PathLike) -> None:
+        """Write the net in the ONNX format, for other programs to run (extra `onnx`).
+
+        Parameters
+        ----------
+        path : path-like
+            The file. Its input "X" (samples, n_features) and its output "output" (samples, n_out) are in the net's
+            dtype; standardisation is folded into the weights.
+
+        Raises
+        ------
+        NotBuiltError
+            Without parameters.
+        TypeError, ValueError
+            For a path that cannot be written to, or a net with activations of your own.
+        OSError
+            Where writing fails; what stood there is left as it was.
+        ImportError
+            Without onnx.
+        """
+        exchange.save(self, path)
+
+    def summary(self) -> str:
+        """A table of the layers.
+
+        Returns
+        -------
+        str
+            One line a layer: shape, activation, number of parameters.
+        """
+        lines = [f"{'layer':<24}{'inputs':>10}{'outputs':>10}{'parameters':>14}"]
+        inputs, count = self.n_features, 0
+        counts = iter(() if inputs is None else [sum(s.stop - s.start for s in part) for part in self.parameter_slices])
+        for layer in self._layers:
+            if not layer.arrays:
+                lines.append(repr(layer))
+                continue
+            name, own = f"{type(layer).__name__} {custom.named(layer.activation)}", next(counts, 0)
+            numbers = f"{own:>14,}" if own else f"{'?':>14}"
+            lines.append(f"{name:<24}{'?' if inputs is None else f'{inputs:,}':>10}{layer.units:>10,}{numbers}")
+            inputs, count = layer.units, count + own
+        known = f"{count:,}" if count else "?"
+        lines.append(f"{f'loss {custom.named(self.loss)}, {self.dtype}':<44}{known:>14}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.layers!r}, loss={custom.shown(self.loss)}, dtype={str(self.dtype)!r})"
+
+
+def _checked_layers(layers):
+    """The layers of a net, in a tuple."""
+    accepted = "a list of fastnn.Dense, with at most one fastnn.Dropout before each"
+    if not isinstance(layers, list | tuple) or not all(isinstance(layer, Layer) for layer in layers):
+        raise must_be("layers", accepted, layers, TypeError)
+    trained = [bool(layer.arrays) for layer in layers]
+    if not layers or not trained[-1] or not all(a or b for a, b in zip(trained, trained[1:], strict=False)):
+        raise must_be("layers", accepted, layers)
+    for layer in layers[:-1]:
+        if layer.activation is not None and backends.by_row(backends.activation(layer.activation)):
+            raise must_be("activation", f"other than {layer.activation!r} before the last layer", layer.activation)
+    return tuple(layers)
+
+
+def _checked_loss(loss, last):
+    """The loss of a net, by name or (f, df), for its last layer."""
+    activation = last.activation
+    if loss is None:
+        loss = next((record.name for record in backends.LOSSES.values() if record.activation == activation), "mse")
+    if isinstance(loss, tuple):
+        custom.check_loss(loss, activation)
+    elif loss not in list(backends.LOSSES):
+        raise unknown_name("loss", loss, list(backends.LOSSES))
+    needed, by_row = backends.loss(loss).activation, backends.by_row(backends.activation(activation))
+    if (needed or by_row) and needed != activation:
+        pairs = [f"{name!r} with {one.activation}" for name, one in backends.LOSSES.items() if one.activation]
+        pairs.append("another without softmax")
+        raise must_be("loss", ", ".join(pairs), described(f"{loss!r} with {activation!r}"))
+    if by_row and last.units < 2:
+        raise must_be("units", f"at least 2 for a {activation} layer", last.units)
+    return loss
+
+
+def _checked_dtype(dtype):
+    try:
+        found = None if dtype is None else np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in (np.float32, np.float64) or not found.isnative:
+        raise must_be("dtype", "'float32' or 'float64'", dtype)
+    return found
+
+
+def _checked_seed(seed):
+    accepted = "a non-negative int below 2**63"
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise must_be("seed", accepted, seed, TypeError)
+    if not 0 <= seed < 1 << 63:
+        raise must_be("seed", accepted, seed)
+    return int(seed)

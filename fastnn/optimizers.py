@@ -1,14 +1,21 @@
-"""Optimizers: hyperparameters, and the name of the kernel that uses them. Formulas and defaults are torch's."""
+"""Optimizers: hyperparameters, and the name of the rule that uses them. Formulas and defaults are torch's.
 
+To add an optimizer, add its class here and to __all__: `rule` names a rule of `kernels/formulas.py`, and an attribute
+has the name of each of the rule's settings.
+"""
+
+from . import backends
 from .errors import must_be
 from .schedules import Schedule, as_schedule
 from .validation import number
 
+__all__ = ["SGD", "Adam", "AdamW", "RMSprop"]
+
 
 class Optimizer:
-    """An update rule: `kernel` names it, `settings` gives the plan's numbers."""
+    """An update rule, by its name in `rule`, with its settings as attributes."""
 
-    kernel: str | None = None
+    rule: str
 
     def __init__(
         self, learning_rate: float | Schedule, weight_decay: float, clip_norm: float | None, clip_value: float | None
@@ -18,9 +25,14 @@ class Optimizer:
         self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, above=0.0)
         self.clip_value = None if clip_value is None else number("clip_value", clip_value, above=0.0)
 
+    @property
+    def coupled_decay(self) -> float:
+        """Share of every parameter that is added to its gradient."""
+        return self.weight_decay
+
     def settings(self) -> dict[str, float]:
-        """The plan's numbers, by name."""
-        return {"WEIGHT_DECAY": self.weight_decay}
+        """The numbers that its rule takes, by name."""
+        return {name: getattr(self, name) for name in backends.RULES[self.rule].settings}
 
     def __repr__(self) -> str:
         given = {name: value for name, value in vars(self).items() if value is not None}
@@ -64,13 +76,9 @@ class SGD(Optimizer):
         self.nesterov = nesterov
 
     @property
-    def kernel(self) -> str:
+    def rule(self) -> str:
         """sgd, momentum or nesterov."""
         return "nesterov" if self.nesterov else "momentum" if self.momentum else "sgd"
-
-    def settings(self) -> dict[str, float]:
-        """The plan's numbers, by name."""
-        return super().settings() | {"MOMENTUM": self.momentum}
 
 
 class RMSprop(Optimizer):
@@ -94,7 +102,7 @@ class RMSprop(Optimizer):
         Limit of each element of the gradient, which has its l2 term and not yet weight_decay.
     """
 
-    kernel = "rmsprop"
+    rule = "rmsprop"
 
     def __init__(
         self,
@@ -109,10 +117,6 @@ class RMSprop(Optimizer):
         super().__init__(learning_rate, weight_decay, clip_norm, clip_value)
         self.rho, self.eps = number("rho", rho, low=0.0, below=1.0), number("eps", eps, above=0.0)
         self.momentum = number("momentum", momentum, low=0.0, below=1.0)
-
-    def settings(self) -> dict[str, float]:
-        """The plan's numbers, by name."""
-        return super().settings() | {"MOMENTUM": self.momentum, "BETA2": self.rho, "EPS": self.eps}
 
 
 class Adam(Optimizer):
@@ -134,7 +138,8 @@ class Adam(Optimizer):
         Limit of each element of the gradient, which has its l2 term and not yet weight_decay.
     """
 
-    kernel = "adam"
+    rule = "adam"
+    decoupled = 0.0  # decay of the parameters themselves
 
     def __init__(
         self,
@@ -150,10 +155,6 @@ class Adam(Optimizer):
         self.beta1 = number("beta1", beta1, low=0.0, below=1.0)
         self.beta2 = number("beta2", beta2, low=0.0, below=1.0)
         self.eps = number("eps", eps, above=0.0)
-
-    def settings(self) -> dict[str, float]:
-        """The plan's numbers, by name."""
-        return super().settings() | {"BETA1": self.beta1, "BETA2": self.beta2, "EPS": self.eps}
 
 
 class AdamW(Adam):
@@ -187,6 +188,12 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(learning_rate, beta1, beta2, eps, weight_decay, clip_norm, clip_value)
 
-    def settings(self) -> dict[str, float]:
-        """The plan's numbers, by name."""
-        return super().settings() | {"WEIGHT_DECAY": 0.0, "DECOUPLED": self.weight_decay}
+    @property
+    def decoupled(self) -> float:
+        """Decay of the parameters themselves: weight_decay."""
+        return self.weight_decay
+
+    @property
+    def coupled_decay(self) -> float:
+        """None: its decay is decoupled."""
+        return 0.0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import backends, validation
+from . import backends, data, validation
 from .errors import described, must_be, unknown_name
 
 if TYPE_CHECKING:
@@ -207,20 +207,22 @@ def decision_boundary(
     """
     _check_net(net)
     outputs = net.outputs
-    if net.loss != "cross_entropy" and (net.loss != "binary_cross_entropy" or outputs > 1):
+    kind = backends.loss(net.loss).targets
+    if kind != "classes" and (kind != "probabilities" or outputs > 1):
         raise must_be("net", "a classifier with one sigmoid output or softmax", net)
     if net.n_features != 2:
         raise must_be("net", "a net of 2 features", described(f"one of {net.n_features}"))
     resolution = validation.size("resolution", resolution)
     if resolution < 2:
         raise must_be("resolution", "an int of at least 2", resolution)
-    X, y, *_ = net._data(X, y)
+    rows = data.check(net, X, y)
+    X, y = rows.X, rows.y
     classes = y.argmax(axis=1) if y.ndim == 2 else (y if outputs > 1 else y > 0.5).astype(int)
     ax = _own(ax)
 
     low, high = X.min(axis=0).astype(float), X.max(axis=0).astype(float)
-    room = np.where(high > low, 0.08 * (high - low), 0.5)
-    low, high = low - room, high + room
+    margin = np.where(high > low, 0.08 * (high - low), 0.5)
+    low, high = low - margin, high + margin
     x1, x2 = (np.linspace(low[i], high[i], resolution) for i in range(2))
     P = net.predict(np.stack(np.meshgrid(x1, x2), axis=-1).reshape(-1, 2)).astype(float)
     if outputs == 1:
@@ -267,9 +269,9 @@ def _shades(P):
 
 
 def _check_net(net):
-    if not hasattr(net, "_must_be_built"):
+    if not hasattr(type(net), "program"):
         raise must_be("net", "a fastnn net", net, TypeError)
-    net._must_be_built()
+    return net.state  # which a net has that was built
 
 
 def weights(
@@ -380,7 +382,7 @@ def activations(names: str | Sequence[str] | None = None, axes: "Sequence[Axes] 
     TypeError, ValueError
         For an argument that is not accepted.
     """
-    known = [name for name in backends.ACTIVATIONS if name != "softmax"]
+    known = [name for name, record in backends.ACTIVATIONS.items() if not backends.by_row(record)]
     names = known if names is None else [names] if isinstance(names, str) else names
     if not isinstance(names, list | tuple) or not names:
         raise must_be("names", "a name or a sequence of at least one", names, TypeError)

@@ -6,6 +6,7 @@ from .errors import must_be
 
 REDRAW_SECONDS = 0.2  # between two pictures of the bar: one takes 0.6 ms in a notebook, 0.3 ms in a terminal
 FORMAT = "{desc} |{bar}| {elapsed}<{remaining}{postfix}"  # with the postfix it fits into 80 columns with some bar
+COMPILING = "{desc} |{bar}| compiling"  # until the first step can run
 
 
 class Silent:
@@ -39,14 +40,15 @@ class Bar:
         except ImportError:
             raise ImportError("progress=True needs tqdm: pip install 'fastnn[progress]'") from None
         self._epochs, self._next, self._latest = epochs, 0.0, None
-        options = dict(bar_format=FORMAT, dynamic_ncols=True, mininterval=0.0, miniters=0)
+        options = dict(bar_format=COMPILING, dynamic_ncols=True, mininterval=0.0, miniters=0)
         self._bar = tqdm(total=epochs, desc=self._epoch(0), **options)
 
     def __enter__(self):
         return self
 
     def start(self, epochs, samples):
-        """Count from here: neither the epochs of an earlier run nor the time to compile tell of the time left."""
+        """Count from here: neither the epochs of an earlier run nor the time to compile says how much is left."""
+        self._bar.bar_format = FORMAT
         self._bar.initial = self._bar.n = self._bar.last_print_n = epochs
         self._bar.unpause()
         self._begin, self._before = time.monotonic(), samples
@@ -62,7 +64,7 @@ class Bar:
     def _draw(self):
         epochs, samples, history, now = self._latest
         rate = (samples - self._before) / max(now - self._begin, 1e-9)
-        losses = {"loss": history.loss, "val": history._validation}
+        losses = {"loss": history.loss, "val": history.buffers.validation}
         shown = [f"{name} {values[-1]:.4g}" for name, values in losses.items() if len(values)]
         self._bar.set_postfix_str(", ".join([f"{self._bar.format_sizeof(rate)} samples/s", *shown]), refresh=False)
         self._bar.set_description_str(self._epoch(history.epochs), refresh=False)

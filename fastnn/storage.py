@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import described, must_be
-from .layers import Dense, Dropout
+from .layers import KINDS
 from .standardization import Standardization
 
 if TYPE_CHECKING:
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _FORMAT = 1
-# what a layer is made of again: the arguments of its class
-_LAYERS = {
-    "Dense": (Dense, ("units", "activation", "alpha", "kernel_initializer", "bias_initializer")),
-    "Dropout": (Dropout, ("rate",)),
-}
 
 
 def describe(net, n_features=None):
@@ -30,7 +25,7 @@ def describe(net, n_features=None):
 
     Parameters
     ----------
-    net : Net
+    net : Sequential
         Built, or to be built with `n_features`.
     n_features : int, optional
         Inputs of a net that has not been built.
@@ -40,11 +35,10 @@ def describe(net, n_features=None):
     dict
         What JSON can hold; a function of the user's is there by its name.
     """
-    layers = []
-    for layer in net.layers:
-        kind = type(layer).__name__
-        _, arguments = _LAYERS[kind]
-        layers.append({"kind": kind} | {name: _plain(getattr(layer, name)) for name in arguments})
+    layers = [
+        {"kind": type(layer).__name__} | {name: _plain(value) for name, value in layer.arguments().items()}
+        for layer in net.layers
+    ]
     return {
         "class": "LogisticRegression" if hasattr(net, "n_classes") else "Sequential",
         "n_features": net.n_features or n_features,
@@ -58,12 +52,17 @@ def describe(net, n_features=None):
 
 
 def arrays(net):
-    """The arrays that a net's predictions depend on, by name; views, so that they can be written to."""
-    views = {
-        f"{kind}{i + 1}": array for i, pair in enumerate(net._views()) for kind, array in zip("Wb", pair, strict=True)
-    }
+    """The arrays that a net's predictions depend on, by name."""
     learned = {} if net.standardization is None else net.standardization._asdict()
-    return views | learned
+    return dict(zip(net.array_names, net.arrays, strict=True)) | learned
+
+
+def restore(net, values):
+    """Put arrays of a file into a net that has been built."""
+    if "mean" in values:
+        net.standardization = Standardization(**{name: values[name] for name in Standardization._fields})
+    for name, array in zip(net.array_names, net.arrays, strict=True):
+        array[...] = values[name]
 
 
 def _plain(setting):
@@ -74,9 +73,8 @@ def _plain(setting):
 
 
 def save(net, path):
-    """Write a net; see `Net.save`."""
-    net._must_be_built()
-    facts = {"net": describe(net), "epoch": net._epoch}
+    """Write a net; see `Sequential.save`."""
+    facts = {"net": describe(net), "epoch": net.state.epoch}
     _must_have_names(facts["net"])
     write(check_target("path", path), facts, arrays(net))
 
@@ -114,18 +112,15 @@ def load(path: PathLike) -> "Sequential":
         classes = max(2, about["layers"][-1]["units"])
         net = LogisticRegression(classes, dtype=about["dtype"], seed=about["seed"], standardize=about["standardize"])
     else:
-        layers = []
-        for settings in about["layers"]:
-            kind, names = _LAYERS[settings["kind"]]
-            layers.append(kind(**{name: settings[name] for name in names}))
+        layers = [
+            KINDS[arguments["kind"]](**{name: value for name, value in arguments.items() if name != "kind"})
+            for arguments in about["layers"]
+        ]
         others = {name: about[name] for name in ("loss", "dtype", "seed", "huber_delta", "standardize")}
         net = Sequential(layers, **others)
     net.build(about["n_features"])
-    if "mean" in values:
-        net.standardization = Standardization(**{name: values[name] for name in Standardization._fields})
-    for name, array in arrays(net).items():
-        array[...] = values[name]
-    net._epoch = facts["epoch"]
+    restore(net, values)
+    net.state.epoch = facts["epoch"]
     return net
 
 

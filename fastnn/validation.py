@@ -128,32 +128,33 @@ def _same_length(name, array, rows):
         raise must_be(name, f"an array of {rows} rows, as X", described(f"{len(array)} rows"))
 
 
-def targets(name, value, dtype, rows, loss, outputs):
-    """Targets for a loss: (array of (m,) or (m, k) in the net's dtype, whether it holds class indices)."""
+def targets(name, value, dtype, rows, kind, outputs):
+    """Targets of a kind (`formulas.Loss`): (array of (m,) or (m, k) in the net's dtype, whether of class indices)."""
     accepted = {
-        "binary_cross_entropy": f"labels in [0, 1], of shape (m,) or (m, {outputs})",
-        "cross_entropy": f"class indices 0 to {outputs - 1} of shape (m,), or one-hot rows of shape (m, {outputs})",
-    }.get(loss, f"numbers of shape (m,) or (m, {outputs})")
+        "probabilities": f"labels in [0, 1], of shape (m,) or (m, {outputs})",
+        "classes": f"class indices 0 to {outputs - 1} of shape (m,), or one-hot rows of shape (m, {outputs})",
+        "numbers": f"numbers of shape (m,) or (m, {outputs})",
+    }[kind]
     given = _numeric(name, value, accepted)
     _same_length(name, given, rows)
     if given.ndim == 2 and given.shape[1] == 1:
         given = given[:, 0]
     columns = given.shape[1] if given.ndim == 2 else 1
-    labels = loss == "cross_entropy" and given.ndim == 1
+    labels = kind == "classes" and given.ndim == 1
     if given.ndim > 2 or not (columns == outputs or labels):
         raise must_be(name, accepted, described(f"an array of shape {given.shape}"))
     array = _converted(given, dtype)
     _finite(name, array, given)
     if labels:
         wrong = (array < 0) | (array >= outputs) | (array != np.floor(array))
-    elif loss in ("binary_cross_entropy", "cross_entropy"):
+    elif kind != "numbers":
         wrong = (array < 0) | (array > 1)
     else:
         return array, labels
     if wrong.any():
         place = tuple(np.argwhere(wrong)[0])
         raise must_be(name, accepted, described(f"{given[place]} at row {place[0]}"))
-    if array.ndim == 2 and loss == "cross_entropy":
+    if array.ndim == 2 and kind == "classes":
         sums = array.sum(axis=1, dtype=np.float64)
         bad = np.flatnonzero(abs(sums - 1) > 1e-3)
         if bad.size:
@@ -161,27 +162,44 @@ def targets(name, value, dtype, rows, loss, outputs):
     return array, labels
 
 
-def sample_weights(name, value, dtype, rows):
-    """Weights (m,), not negative, not all zero; None stays None."""
+def row_numbers(name, value, rows):
+    """Numbers (r,) of some of `rows` rows, int64; None stays None."""
+    if value is None:
+        return None
+    accepted = f"None or a 1-D array of at least one int from 0 to {rows - 1}"
+    given = _numeric(name, value, accepted)
+    if given.ndim != 1 or not len(given):
+        raise must_be(name, accepted, described(f"an array of shape {given.shape}"))
+    if given.dtype.kind not in "iu":
+        raise must_be(name, accepted, described(f"an array of dtype {given.dtype}"), TypeError)
+    outside = (given < 0) | (given >= rows)
+    if outside.any():
+        place = int(np.argmax(outside))
+        raise must_be(name, accepted, described(f"{given[place]} at place {place}"))
+    return np.ascontiguousarray(given, np.int64)
+
+
+def sample_weights(name, value, dtype, count, rows=None):
+    """Weights (count,), not negative, not all zero in `rows` (None: everywhere); None stays None."""
     if value is None:
         return None
     accepted = "None or non-negative finite numbers of shape (m,), not all zero"
     given = _numeric(name, value, accepted)
     if given.ndim != 1:
         raise must_be(name, accepted, described(f"an array of shape {given.shape}"))
-    _same_length(name, given, rows)
+    _same_length(name, given, count)
     array = _converted(given, dtype)
     _finite(name, array, given)
     if (array < 0).any():
         row = int(np.argmax(array < 0))
         raise must_be(name, accepted, described(f"{given[row]} at row {row}"))
-    if not array.any():
+    if not (array if rows is None else array[rows]).any():
         raise must_be(name, accepted, described("zeros only"))
     return array
 
 
-def class_weights(value, y, labels, outputs):
-    """Weight of each sample by its class, float64, or None."""
+def class_weights(value, y, labels, outputs, rows=None):
+    """Weight of each sample by its class, float64, or None; "balanced" counts the classes of `rows` (None: of all)."""
     if value is None:
         return None
     accepted = "None, 'balanced' or a dict from class to non-negative weight, with class labels as y"
@@ -196,9 +214,9 @@ def class_weights(value, y, labels, outputs):
     if isinstance(value, str):
         if value != "balanced":
             raise must_be("class_weight", accepted, value)
-        counts = np.bincount(classes, minlength=count)
-        present = np.count_nonzero(counts)
-        table = len(classes) / (present * np.maximum(counts, 1.0))
+        counted = classes if rows is None else classes[rows]
+        counts = np.bincount(counted, minlength=count)
+        table = len(counted) / (np.count_nonzero(counts) * np.maximum(counts, 1.0))
     elif isinstance(value, dict):
         table = np.ones(count)
         for label, weight in value.items():

@@ -141,6 +141,10 @@ class Plan:
         self.bind_data(X, y, weights, labels)
         self.set(BATCH=len(X), OPEN_EPOCH=True, SEEN=seen)
 
+    def unbind_data(self) -> None:
+        """Let go of the arrays of the last run; the plan waits for others."""
+        self.set(X=0, Y=0, WEIGHTS=0, ROW_INDEX=0, OUT=0)
+
     def _operations_on_rows(self):
         """How many operations come before the first one that has parameters."""
         operations, widths = self.program.operations, self.program.widths

@@ -66,6 +66,16 @@ class TrainingState:
         self.table[State.POSITION] = 0
         self.sums[:] = 0.0
 
+    @property
+    def mean_loss(self) -> float:
+        """Mean loss of the steps of the epoch that has begun."""
+        return float(self.sums[Sums.LOSS] / self.sums[Sums.WEIGHT])
+
+    def end_epoch(self) -> None:
+        """Count an epoch whose end nobody but the caller knows: that of a stream of batches."""
+        self.epoch += 1
+        self.begin_epoch()
+
     def keep(self, rule: Rule) -> None:
         """Keep moments for `rule`; they start at zero where it was another, or none."""
         if self.rule is None or self.rule.name != rule.name:

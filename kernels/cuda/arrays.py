@@ -49,10 +49,10 @@ class Rows:
         return self.shape[0]
 
     def __getitem__(self, part):
-        """A slice of the rows, in place; or those that a mask of the host chooses, copied."""
+        """A slice of the rows, in place; or those that an array of numbers on the host chooses, copied."""
         (m, n), (down, across) = self.shape, self.place.strides
         if not isinstance(part, slice):
-            return _taken(self, self.dtype, self.like, np.flatnonzero(part))
+            return _taken(self, self.dtype, self.like, part)
         chosen = range(m)[part]
         address = self.place.address + chosen.start * self.strides[0]
         return Rows(Operand(address, (len(chosen), n), (down * chosen.step, across), self.dtype), self.owner, self.like)

@@ -1,0 +1,514 @@
+"""Training: what `fit` and `partial_fit` accept, and the run that they make of it.
+
+check      arguments and data, before anything changes      `Steps`, `_checked_rows`, `checkpoint.at`
+program    the net is built, or learns the standardisation  `_prepare`
+plan       tables and working memory of a run               `plans.make`
+bind       the rows, and the update rule                    `plans.bind`, `Run.bind_rule`
+chunks     of compiled steps, about 0.1 s each              `Run.train`, `Run._chunk`
+record     from the counters of the state to the history    `Run._record`
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import arrays, backends, callbacks, checkpoint, data, metrics, plans, progress, standardization, validation
+from .errors import DivergedError, described, must_be
+from .history import History
+from .optimizers import Adam, Optimizer
+
+CHUNK_SECONDS = 0.1  # work between two looks at Python: Ctrl-C, progress, callbacks
+GPU_STEP_SECONDS = 1e-5  # that the smallest step may take on a GPU
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How steps are made; checked when it is made.
+
+    Parameters
+    ----------
+    optimizer : Optimizer or None
+        None for Adam().
+    epochs : int
+        Passes over the rows.
+    batch_size : int or None
+        Rows of a step; None for all.
+    shuffle : bool
+        A new order each epoch.
+    l2 : float
+        Strength of the l2 term.
+    threads : int or None
+        None for the default.
+    """
+
+    optimizer: Any = None
+    epochs: Any = 1
+    batch_size: Any = None
+    shuffle: Any = False
+    l2: Any = 0.0
+    threads: Any = None
+
+    def __post_init__(self):
+        optimizer = Adam() if self.optimizer is None else self.optimizer
+        if not isinstance(optimizer, Optimizer):
+            raise must_be("optimizer", "a fastnn optimizer such as fastnn.Adam()", optimizer, TypeError)
+        vars(self).update(
+            optimizer=optimizer,
+            epochs=validation.size("epochs", self.epochs),
+            batch_size=None if self.batch_size is None else validation.size("batch_size", self.batch_size),
+            shuffle=validation.flag("shuffle", self.shuffle),
+            l2=validation.number("l2", self.l2, low=0.0),
+            threads=backends.thread_count("threads", self.threads),
+        )
+
+    @property
+    def rule(self):
+        """The record of the optimizer's update rule."""
+        return backends.RULES[self.optimizer.rule]
+
+    def rates(self, places):
+        """The learning rates at places of this fit, in epochs."""
+        rates = np.asarray(self.optimizer.learning_rate.rates(places), np.float64)
+        if rates.shape != places.shape or not (np.isfinite(rates).all() and (rates >= 0).all()):
+            raise ValueError(
+                f"learning_rate must be a schedule of one finite non-negative rate for each place; got {rates!r}"
+            )
+        return rates
+
+    def bind(self, plan):
+        """Name the update rule of a plan."""
+        optimizer = self.optimizer
+        limits = optimizer.clip_value, optimizer.clip_norm
+        plan.bind_rule(self.rule, optimizer.settings(), optimizer.coupled_decay, self.l2, *limits)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What `fit` is to train and to validate on, as the user passes it."""
+
+    X: Any
+    y: Any = None
+    rows: Any = None
+    sample_weight: Any = None
+    class_weight: Any = None
+    validation_data: Any = None
+    validation_split: Any = None
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is to look at a fit, as the user passes it."""
+
+    metrics: Any = ()
+    callbacks: Any = ()
+    progress: Any = False
+    resume: Any = None
+
+
+def fit(net, given, steps, watch):
+    """Carry out `Sequential.fit`.
+
+    Parameters
+    ----------
+    net : Sequential
+        To be trained.
+    given : Rows
+        Its data.
+    steps : Steps
+        How steps are made.
+    watch : Watch
+        What looks at them.
+
+    Returns
+    -------
+    History
+        Of this fit.
+    """
+    hooks, kind = callbacks.prepare(watch.callbacks), backends.loss(net.loss).targets
+    scores = metrics.resolve(watch.metrics, kind)
+    batches, rows, held_out = _checked_rows(net, given, steps)
+    if batches is not None and scores and held_out is None:
+        raise must_be("metrics", "() where X gives batches and there are no validation_data", watch.metrics)
+    batch = len(rows) if steps.batch_size is None else steps.batch_size
+    measures = Measures(net, scores, held_out, rows, steps.threads)
+    callbacks.check(hooks, measures.directions)
+    saved = None
+    if watch.resume is not None:
+        identity = checkpoint.identity(steps.optimizer, hooks, measures, len(rows) if batches is None else None, batch)
+        saved = checkpoint.at(watch.resume, net, rows.X.shape[1], identity, steps.epochs)
+    history = History(steps.epochs)
+    with progress.make(watch.progress, steps.epochs) as bar:
+        _prepare(net, rows)
+        if saved is not None:
+            saved.restore(net, steps.rule, history)
+            batch = saved.facts["batch"]
+        plan = plans.make(net, backends.TRAIN, batch, steps.threads, arrays.on_gpu(rows.X))
+        if batches is None:
+            plans.bind(net, plan, rows, steps.shuffle and batch < len(rows))
+            run = Run(net, plan, steps, history, hooks, measures)
+        else:
+            run = Stream(net, plan, steps, history, hooks, measures, batches)
+        if saved is not None:
+            run.rate_scale, run.stopped = saved.facts["rate_scale"], saved.facts["stopped"]
+        run.call("begin")
+        if saved is not None:
+            saved.restore_callbacks(hooks)
+        run.train(bar)
+    return history
+
+
+def partial_fit(net, X, y, sample_weight, steps):
+    """Carry out `Sequential.partial_fit`: one step on all rows of X."""
+    rows = data.check(net, X, y, sample_weight)
+    _prepare(net, rows)
+    history = History(1)
+    with plans.kept(net, backends.TRAIN, len(rows), steps.threads, arrays.on_gpu(rows.X)) as plan:
+        plans.bind(net, plan, rows)
+        Run(net, plan, steps, history).train(progress.Silent())
+    return float(history.loss[0])
+
+
+def apply_gradient(net, gradient, steps):
+    """Carry out `Sequential.apply_gradient`: one update from a checked gradient."""
+    rates = steps.rates(np.zeros(1))
+    with plans.kept(net, backends.APPLY, 1, steps.threads) as plan:
+        plan.bind_gradient(gradient)
+        steps.bind(plan)
+        plan.bind_steps(rates)
+        plan.remember()
+        try:
+            plan.execute()
+        finally:
+            plan.to_host()
+            if plan.diverged:
+                plan.restore()
+                net.state.forget()
+        if plan.diverged:
+            raise DivergedError(0, None, History(1))
+
+
+def _checked_rows(net, given, steps):
+    """(Batches or None, Data to train on or the first batch, held-out Data or None)."""
+    batches, held_out = None, None
+    if data.come_in_batches(given.X, given.y):
+        _must_suit_batches(given, steps)
+        batches = data.Batches(net, given.X)
+        if batches.once and steps.epochs > 1:
+            raise must_be("epochs", "1 for an iterator, which can be passed over once only", steps.epochs)
+        rows = batches.first
+    else:
+        rows = data.check(net, given.X, given.y, given.sample_weight, given.class_weight, given.rows)
+    apart, share = given.validation_data, given.validation_split
+    if apart is not None:
+        if not isinstance(apart, list | tuple) or len(apart) not in (2, 3):
+            raise must_be("validation_data", "None, (X, y) or (X, y, sample_weight)", apart, TypeError)
+        if share is not None:
+            raise must_be("validation_split", "None where validation_data are given", share)
+        held_out = data.check(net, *apart, prefix="validation ", features=rows.X.shape[1])
+    elif share is not None:
+        # the layers draw from (seed, number of the layer)
+        parts = data.split(rows, share, steps.shuffle, (net.seed, len(net.layers)))
+        rows, held_out = rows.chosen(parts[0]), rows.chosen(parts[1])
+        if steps.shuffle and steps.batch_size in (None, len(rows)):
+            rows = rows.copied()  # each step takes all rows: to gather them each time would cost more than one copy
+    if steps.batch_size is not None and steps.batch_size > len(rows):
+        raise must_be("batch_size", f"at most the {len(rows)} samples, or None for all", steps.batch_size)
+    return batches, rows, held_out
+
+
+def _must_suit_batches(given, steps):
+    """Refuse what goes with arrays only."""
+    for_arrays = {"batch_size": (steps.batch_size, None), "shuffle": (steps.shuffle, True)}
+    for name in ("rows", "sample_weight", "class_weight", "validation_split"):
+        for_arrays[name] = getattr(given, name), None
+    for name, (value, default) in for_arrays.items():
+        if value is not default:
+            raise must_be(name, f"{default} where X gives batches", value)
+
+
+def _prepare(net, rows):
+    """Build the net for these rows, where that was not done, and let it learn their standardisation."""
+    if net.parameters is None:
+        net.build(rows.X.shape[1])
+    if net.standardize and net.standardization is None:
+        y = rows.y if net.scales_targets else None
+        net.standardization = standardization.learn(np.asarray(rows.X), y, net.outputs, rows.rows)
+
+
+class Measures:
+    """What is recorded after each epoch beside the training loss.
+
+    Parameters
+    ----------
+    net : Sequential
+        Whose outputs are judged.
+    scores : list of metrics.Metric
+        To be computed.
+    held_out : Data or None
+        Validation data; their loss is recorded, too.
+    rows : Data
+        What metrics are computed on where there are no validation data.
+    threads : int
+        Threads that may take part.
+    """
+
+    def __init__(self, net, scores, held_out, rows, threads):
+        self.net, self.scores, self.held_out, self.threads = net, scores, held_out, threads
+        self.rows, self.plan = rows if held_out is None else held_out, None
+        if scores:
+            kind = backends.loss(net.loss).targets
+            metrics.check(scores, self.rows.targets, kind, net.outputs, self.rows.counted_weights)
+        directions = {"loss": False} | ({} if held_out is None else {"validation_loss": False})
+        self.directions = directions | {score.name: score.greater for score in scores}
+
+    def __bool__(self):
+        return bool(self.scores) or self.held_out is not None
+
+    def record(self, history):
+        """Add to a history what stands now."""
+        rows, written, found = self.rows, history.buffers, {}
+        if self.scores:
+            outputs = plans.host_outputs(self.net, rows, self.threads)
+            found = {score.name: score.compute(outputs, rows.targets, rows.counted_weights) for score in self.scores}
+        if self.held_out is not None:
+            self.plan = self.plan or plans.loss_plan(self.net, self.held_out, self.threads)
+            written.validation.append(plans.loss_of(self.plan))
+        for name, value in found.items():
+            written.metrics.setdefault(name, []).append(value)
+
+
+class Mark(NamedTuple):
+    """Where a chunk begins: counters of the state, then of the history."""
+
+    step: int
+    epoch: int
+    position: int
+    steps: int
+    epochs: int
+    seconds: float
+
+
+class Run:
+    """One fit, as callbacks see it.
+
+    Parameters
+    ----------
+    net : Sequential
+        Its state is updated.
+    plan : Plan
+        A run of TRAIN over its state, rows bound.
+    steps : Steps
+        How steps are made.
+    history : History
+        Receives the record.
+    hooks : list of Callback
+        In the order in which they are called.
+    measures : Measures or None
+        What is recorded after each epoch.
+
+    Attributes
+    ----------
+    rate_scale : float
+        Factor on the learning rate from now on.
+    stopped : bool
+        Whether the fit is to end.
+    """
+
+    def __init__(self, net, plan, steps, history, hooks=(), measures=None):
+        self.net, self.plan, self.steps, self.history = net, plan, steps, history
+        self.hooks, self.measures, self.moments = hooks, measures, None
+        self.state, self.epochs, self.rows, self.batch = net.state, steps.epochs, plan["ROWS"], plan["BATCH"]
+        self.rate_scale, self.stopped, self.diverged = 1.0, False, False
+        self.by_epoch = bool(measures) or any(callbacks.overrides(hook, "epoch") for hook in hooks)
+        self.rates, self.seconds = np.zeros(0), 0.0
+        self.state.begin_epoch()
+        self._bind_rule()
+        self._mark()
+        self._compile()
+
+    @property
+    def steps_per_epoch(self):
+        """Steps that take all rows once."""
+        return -(-self.rows // self.batch)
+
+    def stop(self):
+        """End the fit after the hooks of this moment."""
+        self.stopped = True
+
+    def call(self, hook):
+        """Call one hook of every callback."""
+        for callback in self.hooks:
+            getattr(callback, hook)(self)
+
+    def train(self, bar):
+        """Train to the end."""
+        history = self.history
+        bar.start(*self._progress())
+        try:
+            while not self.stopped and history.epochs < self.epochs:
+                finished = self._chunk()
+                if self.hooks or finished and self.by_epoch:
+                    self.plan.to_host()
+                self.call("chunk")
+                if finished and self.by_epoch:
+                    if self.measures:
+                        self.measures.record(history)
+                    self.call("epoch")
+                bar.update(*self._progress(), history)
+        finally:
+            self._record()  # Ctrl-C may have come after the steps of a chunk and before they were counted
+            self.plan.to_host()
+        self.call("end")
+
+    def _compile(self):
+        """Compile, or load what was compiled, outside the measured time."""
+        self.step_seconds = self.plan["BATCH"] * self.plan.program.flops_per_sample / plans.GUESSED_FLOPS
+        if self.plan.device == "cuda":
+            self.step_seconds = max(self.step_seconds, GPU_STEP_SECONDS)
+        self.history.device = self.plan.device
+        self.plan.bind_steps(self.rates, self.history.buffers.loss, self.history.epochs)
+        self.plan.execute()
+
+    def _bind_rule(self):
+        """Name the update rule, again where a callback has let the optimizer start afresh."""
+        state = self.state
+        if state.rule is not self.steps.rule or state.moments is not self.moments:
+            self.steps.bind(self.plan)
+            self.moments = state.moments
+
+    def _chunk(self):
+        """Run a chunk of steps; gives the number of epochs that they completed."""
+        self._bind_rule()
+        mark = self._mark()
+        done = mark.epochs * self.steps_per_epoch + mark.position
+        end = (mark.epochs + 1 if self.by_epoch else self.epochs) * self.steps_per_epoch
+        steps = min(max(1, int(CHUNK_SECONDS / self.step_seconds)), end - done)
+        self.rates = self.rate_scale * self.steps.rates((done + np.arange(steps)) / self.steps_per_epoch)
+        self.plan.bind_steps(self.rates, self.history.buffers.loss, mark.epochs)
+        self._execute()
+        return self.history.epochs - mark.epochs
+
+    def _progress(self):
+        """Epochs done, with the share of the one that has begun, and samples seen."""
+        epochs, position = self.history.epochs, self.state.position
+        return epochs + position / self.steps_per_epoch, epochs * self.rows + position * self.batch
+
+    def _mark(self):
+        """Remember where a chunk begins."""
+        state, history = self.state, self.history
+        self.plan.remember()
+        counters = state.step, state.epoch, state.position, history.steps, history.epochs, history.seconds
+        self.mark, self.seconds = Mark(*counters), 0.0
+        return self.mark
+
+    def _execute(self):
+        """Make the steps that are bound."""
+        plan, history = self.plan, self.history
+        execute = plan.execute_interruptibly if self.step_seconds > plans.LONG_STEP_SECONDS else plan.execute
+        before, start = history.steps, time.perf_counter()
+        try:
+            execute()
+        finally:
+            seconds = time.perf_counter() - start
+            self.seconds += seconds
+            self._record()
+        made = history.steps - before
+        if made:
+            self.step_seconds = max(seconds / made, 1e-9, self.step_seconds / 8)
+        if self.diverged:
+            finite = history.loss[np.isfinite(history.loss)]
+            raise DivergedError(history.epochs, float(finite[-1]) if finite.size else None, history)
+
+    def _record(self):
+        """Bring the history to where the state stands; after divergence, the state to the mark. Twice is once."""
+        state, history, mark = self.state, self.history, self.mark
+        if not self.diverged:
+            made, finished = state.step - mark.step, state.epoch - mark.epoch
+            history.steps, history.seconds = mark.steps + made, mark.seconds + self.seconds
+            if finished:
+                self._record_epochs(finished, made)
+            history.epochs = mark.epochs + finished
+            self.diverged = self.plan.diverged
+        if self.diverged:
+            self.plan.restore()
+            state.forget()
+            state.epoch = mark.epoch
+
+    def _record_epochs(self, finished, made):
+        """Rates and times of epochs that ended among the `made` steps of a chunk."""
+        mark, written = self.mark, self.history.buffers
+        ends = np.arange(1, finished + 1) * self.steps_per_epoch - mark.position
+        these = slice(mark.epochs, mark.epochs + finished)
+        written.rates[these] = self.rates[ends - 1]
+        written.elapsed[these] = mark.seconds + self.seconds * ends / made
+
+
+class Stream(Run):
+    """A fit on batches that come one by one: each is bound and makes a step, and the end of a pass ends the epoch.
+
+    Parameters
+    ----------
+    net, plan, steps, history, hooks, measures
+        As for `Run`; a larger plan takes the place of this one when a larger batch comes.
+    batches : data.Batches
+        Gives passes.
+    """
+
+    def __init__(self, net, plan, steps, history, hooks, measures, batches):
+        self.batches, self.unfinished, self.samples = batches, None, 0
+        super().__init__(net, plan, steps, history, hooks, measures)
+        self.rows = None
+
+    def _chunk(self):
+        self._bind_rule()
+        self._mark()
+        end = time.perf_counter() + CHUNK_SECONDS
+        if self.unfinished is None:
+            length = len(self.batches) or 1
+            self.scheduled = self.steps.rates((self.history.epochs * length + np.arange(length)) / length)
+            self.unfinished, self.place, self.seen = iter(self.batches), 0, 0
+        for rows in self.unfinished:
+            self._step(rows)
+            self.place += 1
+            if time.perf_counter() > end:
+                return 0
+        self._end_epoch()
+        return 1
+
+    def _progress(self):
+        length = len(self.batches)
+        begun = min(self.place / length, 1.0) if self.unfinished is not None and length else 0.0
+        return self.history.epochs + begun, self.samples
+
+    def _step(self, rows):
+        count = len(rows)
+        if count > self.batch:
+            self._grow(count, arrays.on_gpu(rows.X))
+        plans.bind_batch(self.net, self.plan, rows, self.seen)
+        self.rates = self.rate_scale * self.scheduled[[min(self.place, len(self.scheduled) - 1)]]
+        self.plan.bind_steps(self.rates)
+        self._execute()
+        self.seen, self.samples = self.seen + count, self.samples + count
+
+    def _grow(self, count, on_gpu):
+        """Go on with a plan for larger batches."""
+        self.plan.to_host()
+        self.plan = plans.make(self.net, backends.TRAIN, count, self.steps.threads, on_gpu)
+        self.steps.bind(self.plan)
+        self.plan.remember()
+        self.batch, self.history.device = count, self.plan.device
+
+    def _end_epoch(self):
+        self.unfinished = None
+        if not self.place:
+            given = described(f"none in epoch {self.history.epochs}")
+            raise must_be("X", "an iterable that gives batches in every epoch", given)
+        self.history.buffers.loss[self.history.epochs] = self.state.mean_loss
+        self.state.end_epoch()
+        self._record()
+
+    def _record_epochs(self, finished, made):
+        at, written = self.mark.epochs, self.history.buffers
+        written.rates[at], written.elapsed[at] = self.rates[0], self.history.seconds

@@ -1,0 +1,119 @@
+"""How a net becomes plans of the kernels, which of them are kept, and how rows are bound to them."""
+
+import contextlib
+
+import numpy as np
+
+from . import arrays, backends, devices, inference, standardization
+
+LONG_STEP_SECONDS = 0.2  # of work from which on Ctrl-C does not wait for its end
+GUESSED_FLOPS = 5e9  # a second, before anything was measured: low, so that the first chunk of a fit is short
+
+
+def make(net, command, batch, threads, on_gpu=False):
+    """A plan for a net.
+
+    Parameters
+    ----------
+    net : Sequential
+        Built.
+    command : int
+        One of `kernels.tables`, such as TRAIN.
+    batch : int
+        Most rows in one step.
+    threads : int
+        Threads that may take part.
+    on_gpu : bool
+        Whether the rows are on the GPU already.
+
+    Returns
+    -------
+    Plan
+        Without rows.
+    """
+    program, state = net.program, net.state
+    parameters, device = state.parameters, _device(net, command, batch, on_gpu)
+    if command == backends.PREDICT:
+        program, parameters = program.predicting, inference.folded_parameters(net)
+    elif command not in (backends.TRAIN, backends.APPLY):
+        program = program.evaluating
+    owner = state if command in (backends.TRAIN, backends.APPLY) else None
+    return backends.make_plan(device, net.precision, program, parameters, batch, command, threads, owner)
+
+
+def _device(net, command, batch, on_gpu):
+    if command == backends.APPLY:  # a gradient is on the host, where it takes one pass
+        return "cuda" if net.device == "cuda" else "cpu"
+    kind = "step" if command == backends.TRAIN else "prediction"
+    return devices.chosen(net.device, batch * net.program.flops_per_sample, kind, net.dtype, on_gpu)
+
+
+@contextlib.contextmanager
+def kept(net, command, batch, threads, on_gpu=False):
+    """The plan that `make` gives, kept for the next call of the same shape; nobody else has it meanwhile.
+
+    After an error it is not kept. A net keeps the last one of each command.
+    """
+    key = net.program, batch, threads, _device(net, command, batch, on_gpu)
+    known, plan = net.kept.pop(command, (None, None))
+    if known != key:
+        plan = make(net, command, batch, threads, on_gpu)
+    yield plan
+    plan.unbind_data()
+    net.kept[command] = key, plan
+
+
+def bind(net, plan, data, shuffle=False):
+    """Name the rows of a plan with a loss; `shuffle`: in a new order each epoch."""
+    plan.bind_data(*_arrays(net, plan, data), rows=data.rows, shuffle=shuffle)
+
+
+def bind_batch(net, plan, data, seen):
+    """Name rows that are one batch of an epoch, after `seen` others."""
+    plan.bind_batch(*_arrays(net, plan, data), seen)
+
+
+def _arrays(net, plan, data):
+    """(X, y, weights, labels) as the plan reads them."""
+    y, learned = data.y, net.standardization
+    if learned is not None and net.scales_targets:
+        y = standardization.scaled_targets(learned, y)
+    # a batch on the GPU may come after others on the host, where the net may choose
+    return np.asarray(data.X) if plan.device == "cpu" else data.X, y, data.weights, data.labels
+
+
+def run(plan):
+    """Carry out one pass over the rows."""
+    seconds = plan["ROWS"] * plan.program.flops_per_sample / GUESSED_FLOPS
+    (plan.execute_interruptibly if seconds > LONG_STEP_SECONDS else plan.execute)()
+
+
+def loss_of(plan):
+    """Mean loss of the rows of a plan."""
+    run(plan)
+    return plan.loss
+
+
+def loss_plan(net, data, threads):
+    """A plan for the loss of these rows, whatever the parameters are when it is carried out."""
+    plan = make(net, backends.EVALUATE, len(data), threads, arrays.on_gpu(data.X))
+    bind(net, plan, data)
+    return plan
+
+
+def outputs(net, X, out, threads, rows=None):
+    """Outputs for checked samples, or for some `rows` of them, written to `out`, which is given back."""
+    count = len(X) if rows is None else len(rows)
+    if count <= inference.FEW_ROWS and type(X) is np.ndarray:
+        inference.run(inference.frozen(net), X if rows is None else X[rows], out)
+        return out
+    plan = make(net, backends.PREDICT, count, threads, arrays.on_gpu(X))
+    plan.bind_data(X, rows=rows)
+    plan.bind_output(out)
+    run(plan)
+    return out
+
+
+def host_outputs(net, data, threads):
+    """Outputs for the rows that count, on the host."""
+    return outputs(net, data.X, np.empty((len(data), net.outputs), net.dtype), threads, data.rows)
