@@ -132,7 +132,7 @@ def _path(folder, machine):
 def measure_devices(progress: bool = False) -> dict[str, Any]:
     """Time training steps and predictions on the CPU and on the GPU, and keep the work from which the GPU wins.
 
-    Nets with device="auto" then take it for such work. It takes some minutes, and wants a machine that does nothing else.
+    Nets with device="auto" then take it for such work. It takes some minutes and wants an idle machine.
     Where kernels are kept (`FASTNN_CACHE_DIR`) there is then a file for this GPU, CPU and version of fastnn.
 
     Parameters

@@ -50,7 +50,7 @@ def where(monkeypatch, call):
 def test_plans_go_where_they_are_faster(folder, monkeypatch):
     X, y = data(24, 3, 2)
     auto, here = net(), net("cpu")
-    work = auto.build(3).layout.flops_per_sample()
+    work = auto.build(3).program.flops_per_sample
     plant(folder, thresholds=least(8 * work, 24 * work + 1))
     histories = [auto.fit(X, y, epochs=1, batch_size=batch) for batch in (7, 8)]
     assert [history.device for history in histories] == ["cpu", "cuda"]
@@ -106,6 +106,6 @@ def test_what_is_measured_is_kept_and_used(folder, monkeypatch, capsys):
     monkeypatch.setattr(devices, "MOST_WORK", 0)
     assert fastnn.measure_devices()["cases"] == []
     assert devices.thresholds()[0] == least(None, None)
-    assert devices.told() == "the CPU, which won wherever it was measured"
+    assert devices.summary() == "the CPU, which won wherever it was measured"
     assert __main__.main(["devices", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["cases"] == []

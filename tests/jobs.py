@@ -7,6 +7,7 @@ import numpy as np
 from numba.core import event
 
 import fastnn
+from fastnn import backends, plans
 from fastnn.kernels import RELU, cpu
 
 
@@ -63,11 +64,11 @@ def relu(value):
     return float(z[0, 0])
 
 
-# name: (rows, widths, batch size, whether a whole batch, and the short last one, are cut into slots for many threads)
+# name: (rows, widths, batch size, whether a whole batch, and the short last one, are cut into shards for many threads)
 NETS = {
-    "many slots, many parameters": (450, (300, 130, 70, 4), 300, True),
-    "many slots, few parameters": (1500, (20, 33, 3), 1024, True),
-    "one slot": (100, (5, 7, 3), 16, False),
+    "many shards, many parameters": (450, (300, 130, 70, 4), 300, True),
+    "many shards, few parameters": (1500, (20, 33, 3), 1024, True),
+    "one shard": (100, (5, 7, 3), 16, False),
 }
 THREADS = (1, 2, 7)
 
@@ -79,7 +80,8 @@ def fitted(case, optimizer, dtype, threads, weighted):
     rows, widths, batch, shared = NETS[case]
     net, _, _ = pair(widths, ("tanh",) * (len(widths) - 2) + ("softmax",), dtype=dtype)
     for count in (batch, rows % batch):
-        assert (net.layout.slots(count) > 1) == shared, (case, count)
+        plan = plans.make(net, backends.TRAIN, count, threads)
+        assert (plan["SHARDS"] > 1) == shared, (case, count)
     X, y = data(rows, widths[0], widths[-1], dtype=dtype)
     weights = np.linspace(0.1, 2.0, rows) if weighted else None
     make, _ = OPTIMIZERS[optimizer]

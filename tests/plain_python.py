@@ -151,7 +151,7 @@ def test_dropping(dtype):
 
 def test_limited_gradients():
     for clip in test_clipping.CLIPS:
-        test_clipping.test_training_is_the_references("adamw", clip, "slots", "float64")
+        test_clipping.test_training_is_the_references("adamw", clip, "shards", "float64")
 
 
 def test_functions_of_the_user(dtype):

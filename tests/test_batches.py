@@ -21,7 +21,7 @@ def cut(X, y, size, *more):
 
 def state(net):
     """All bits that training goes on from."""
-    return net.parameters.tobytes(), [s.tobytes() for s in net._state], net._step, net._epoch
+    return net.parameters.tobytes(), [moment.tobytes() for moment in net.state.moments], net.state.step, net.state.epoch
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -95,7 +95,7 @@ def test_standardisation_is_learned_from_the_first_batch():
         assert all(map(np.array_equal, net.standardization, nets[2].standardization))
 
 
-def test_many_rows_in_slots_and_threads_give_the_same_bits():
+def test_many_rows_in_shards_and_threads_give_the_same_bits():
     X, y = data(3001, 20, 3)
     found = []
     for threads in (1, 3):
@@ -195,7 +195,7 @@ def test_where_passes_are_cut_into_chunks_does_not_show(monkeypatch):
     X, y = data()
     found = []
     for seconds in (100.0, 0.0):
-        monkeypatch.setattr(fastnn.fitting, "CHUNK_SECONDS", seconds)
+        monkeypatch.setattr(fastnn.fit, "CHUNK_SECONDS", seconds)
         net, _, _ = pair()
         history = net.fit(cut(X, y, 7), optimizer=fastnn.Adam(fastnn.WarmUp(0.1, 3)), epochs=5)
         found.append((state(net), history.loss.tolist(), history.learning_rate.tolist()))
@@ -284,7 +284,7 @@ def test_a_bad_batch_later_on_leaves_a_completed_step():
     with pytest.raises(ValueError, match="^batch 2: X must be finite; got nan at row 1, column 0"):
         net.fit([(X[:10], Y[:10]), (X[10:20], Y[10:20]), ([[0.0] * 5, [np.nan] * 5], [0, 1])], epochs=3)
     again.fit(X[:20], Y[:20], epochs=1, batch_size=10, shuffle=False)
-    assert net._step == again._step == 2
+    assert net.state.step == again.state.step == 2
     assert np.array_equal(net.parameters, again.parameters)
 
 
@@ -315,9 +315,9 @@ def test_control_c_leaves_a_completed_step():
 
     with pytest.raises(KeyboardInterrupt):
         net.fit(pressed(), epochs=1)
-    for _ in range(net._step):
+    for _ in range(net.state.step):
         again.partial_fit(X, Y)
-    assert net._step == 57
+    assert net.state.step == 57
     assert np.array_equal(net.parameters, again.parameters)
     net.fit(X, Y, epochs=2)
     again.fit(X, Y, epochs=2)

@@ -116,18 +116,18 @@ class Diary(fastnn.Callback):
         self.lines, self.stop_at = [], stop_at
 
     def begin(self, run):
-        self.lines.append(("begin", run.net._step, run.history.epochs, run.epochs))
+        self.lines.append(("begin", run.net.state.step, run.history.epochs, run.epochs))
 
     def chunk(self, run):
-        self.lines.append(("chunk", run.net._step, run.history.epochs))
+        self.lines.append(("chunk", run.net.state.step, run.history.epochs))
 
     def end(self, run):
-        self.lines.append(("end", run.net._step, run.history.epochs))
+        self.lines.append(("end", run.net.state.step, run.history.epochs))
 
 
 class EpochDiary(Diary):
     def epoch(self, run):
-        self.lines.append(("epoch", run.net._step, run.history.epochs, len(run.history.validation_loss)))
+        self.lines.append(("epoch", run.net.state.step, run.history.epochs, len(run.history.validation_loss)))
         if run.history.epochs == self.stop_at:
             run.stop()
 
@@ -144,7 +144,7 @@ def test_hooks_are_called_in_their_order():
 
 
 def test_a_look_at_chunks_alone_does_not_cut_them_at_epochs(monkeypatch):
-    monkeypatch.setattr(fastnn.fitting, "CHUNK_SECONDS", 100.0)
+    monkeypatch.setattr(fastnn.fit, "CHUNK_SECONDS", 100.0)
     X, y = data()
     counts = []
     for diary in (Diary(), EpochDiary()):
@@ -160,7 +160,7 @@ class StopAtOnce(fastnn.Callback):
 
 
 def test_a_stop_at_a_chunk_ends_the_fit_inside_an_epoch(monkeypatch):
-    monkeypatch.setattr(fastnn.fitting, "CHUNK_SECONDS", 1e-9)  # a chunk of one step
+    monkeypatch.setattr(fastnn.fit, "CHUNK_SECONDS", 1e-9)  # a chunk of one step
     net, _, _ = pair()
     X, y = data()
     diary = EpochDiary()

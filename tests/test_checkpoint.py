@@ -20,11 +20,9 @@ safetensors = pytest.importorskip("safetensors.numpy")
 def assert_the_same(broken, whole):
     (net, history), (other, right) = broken, whole
     assert np.array_equal(net.parameters, other.parameters)
-    if other._state is None:
-        assert net._state is None
-    else:
-        assert all(np.array_equal(one, two) for one, two in zip(net._state, other._state, strict=True))
-    assert (net._step, net._epoch, net._rule) == (other._step, other._epoch, other._rule)
+    state, expected = net.state, other.state
+    assert all(np.array_equal(one, two) for one, two in zip(state.moments, expected.moments, strict=True))
+    assert (state.step, state.epoch, state.rule) == (expected.step, expected.epoch, expected.rule)
     for name in ("loss", "validation_loss", "learning_rate"):
         assert np.array_equal(getattr(history, name), getattr(right, name)), name
     assert {name: list(v) for name, v in history.metrics.items()} == {
@@ -208,7 +206,7 @@ def test_every_few_epochs_and_the_last(tmp_path):
         last = True
 
         def epoch(self, run):
-            seen.append(fastnn.load(path)._epoch if path.exists() else 0)
+            seen.append(fastnn.load(path).state.epoch if path.exists() else 0)
 
     net = pair()[0]
     net.fit(X, Y, epochs=8, callbacks=[Look(), fastnn.Checkpoint(path, every=3)][::-1])
@@ -284,7 +282,7 @@ for job in (
         job()
     except OSError as error:
         print(error.strerror)
-assert net._epoch == 4 and open(path, "rb").read() == before and os.listdir(folder) == [os.path.basename(path)]
+assert net.state.epoch == 4 and open(path, "rb").read() == before and os.listdir(folder) == [os.path.basename(path)]
 net.fit(X, y, epochs=1)
 """
 
@@ -318,5 +316,5 @@ def test_divergence_leaves_the_last_good_checkpoint(tmp_path):
     y = data(60, 5, 1, "mse")[1]
     with pytest.raises(fastnn.DivergedError) as caught:
         net.fit(X, y, fastnn.SGD(2.0), epochs=5000, callbacks=[fastnn.Checkpoint(tmp_path / "run")])
-    assert fastnn.load(tmp_path / "run")._epoch == caught.value.epoch
+    assert fastnn.load(tmp_path / "run").state.epoch == caught.value.epoch
     assert os.listdir(tmp_path) == ["run"]

@@ -8,12 +8,12 @@ from nets import OPTIMIZERS, data, flat, pair
 from tolerance import assert_close
 
 import fastnn
-from fastnn import backends
+from fastnn import backends, plans
 
 CLIPS = {"norm": dict(clip_norm=0.05), "value": dict(clip_value=0.01), "both": dict(clip_norm=0.03, clip_value=0.005)}
 WAYS = {  # widths, rows, batch
-    "slots": ((5, 7, 6, 3), 40, 16),
-    "many slots": ((20, 33, 3), 900, 450),
+    "shards": ((5, 7, 6, 3), 40, 16),
+    "many shards": ((20, 33, 3), 900, 450),
     "pieces": ((300, 120, 9, 3), 90, 40),
     "wide pieces": ((1100, 150, 3), 60, None),
 }
@@ -37,8 +37,8 @@ def test_training_is_the_references(name, clip, way, dtype):
     activations = ("tanh",) * (len(widths) - 2) + ("softmax",)
     weights = [w * 0.1 for w in recipes.random_weights(widths, 3)]
     net, twin, weights = pair(widths, activations, dtype=dtype, l2=0.05, weights=weights)
-    plan = net._plan(batch_size or m, 1, backends.WITH_GRADIENT)
-    assert plan["PIECEWISE"] == way.endswith("pieces") and (plan["SLOTS"] > 1) == (way == "many slots")
+    plan = plans.make(net, backends.TRAIN, batch_size or m, 1)
+    assert plan["PIECEWISE"] == way.endswith("pieces") and (plan["SHARDS"] > 1) == (way == "many shards")
     X, y = data(m, widths[0], dtype=dtype)
     make, settings = OPTIMIZERS[name]
     batches = None if batch_size is None else reference.in_order(m, batch_size)

@@ -64,7 +64,7 @@ def twins(widths, activations, loss, dtype, weights=None, **options):
     return ours, theirs
 
 
-# slot by slot, by rows, and piece by piece
+# shard by shard, by rows, and piece by piece
 @pytest.mark.parametrize("widths, m", [((5, 7, 6, 2), 40), ((20, 33, 2), 900), ((600, 20, 2), 70), ((300, 120, 2), 90)])
 @pytest.mark.parametrize("last", ["linear", "tanh", "silu"])
 @pytest.mark.parametrize("weighted", [False, True])

@@ -14,7 +14,7 @@ from nets import LOSS, data, flat, pair
 from tolerance import assert_close
 
 import fastnn
-from fastnn import fitting
+from fastnn import fit, plans
 
 
 def train_with_seed(seed, initial=None, shuffle=True):
@@ -133,8 +133,8 @@ def test_weights_are_equal_bit_for_bit_on_any_number_of_threads(m, widths, batch
 def test_where_the_run_is_cut_into_chunks_does_not_show(batch_size, monkeypatch):
     X, y = data(100)
     results = []
-    for seconds in (fitting.CHUNK_SECONDS, 1e-9):
-        monkeypatch.setattr(fitting, "CHUNK_SECONDS", seconds)
+    for seconds in (fit.CHUNK_SECONDS, 1e-9):
+        monkeypatch.setattr(fit, "CHUNK_SECONDS", seconds)
         net, _, _ = pair()
         history = net.fit(X, y, optimizer=fastnn.Adam(0.02), epochs=20, batch_size=batch_size)
         results.append((flat(net.get_weights()), history.loss))
@@ -145,8 +145,8 @@ def test_where_the_run_is_cut_into_chunks_does_not_show(batch_size, monkeypatch)
 def test_a_run_of_long_steps_gives_the_same_bits(monkeypatch):
     X, y = data(300)
     results = []
-    for limit in (fitting.LONG_STEP_SECONDS, 0.0):
-        monkeypatch.setattr(fitting, "LONG_STEP_SECONDS", limit)
+    for limit in (plans.LONG_STEP_SECONDS, 0.0):
+        monkeypatch.setattr(plans, "LONG_STEP_SECONDS", limit)
         net, _, _ = pair()
         net.fit(X, y, optimizer=fastnn.Adam(0.02), epochs=20, batch_size=50)
         results.append(flat(net.get_weights()))

@@ -39,7 +39,7 @@ def test_the_gpu_is_taken_where_it_was_measured_to_win(folder):
     assert chosen(1e9, dtype=np.dtype("float64")) == "cpu"
     assert chosen(1, on_gpu=True) == "cuda"
     assert [devices.chosen(device, 1, "step", **SETTINGS) for device in ("cpu", "cuda")] == ["cpu", "cuda"]
-    assert "1e+06 flops a step, 1e+06 flops a prediction" in devices.told()
+    assert "1e+06 flops a step, 1e+06 flops a prediction" in devices.summary()
     plant(folder, thresholds=WINS | {"step": {"float32": None, "float64": None}})
     assert chosen(1e9) == "cpu" and chosen(1e9, "prediction") == "cuda"
 
@@ -70,7 +70,7 @@ def test_a_file_that_is_damaged_or_of_another_machine_is_as_good_as_none(folder,
     elif not isinstance(content, dict):
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert chosen(1e12) == "cpu"
-    assert devices.told() == "the CPU: not measured on this machine (python -m fastnn devices)"
+    assert devices.summary() == "the CPU: not measured on this machine (python -m fastnn devices)"
 
 
 def test_without_a_file_nobody_asks_the_driver(folder, monkeypatch):
@@ -84,11 +84,11 @@ def test_what_is_missing_takes_the_cpu_silently(folder, monkeypatch):
     assert chosen(1e9) == "cpu"
     devices._kept.cache_clear()
     monkeypatch.setattr(devices, "gpu", lambda: (None, "no NVIDIA driver"))
-    assert chosen(1e9) == "cpu" and devices.told() == "the CPU: no NVIDIA driver"
+    assert chosen(1e9) == "cpu" and devices.summary() == "the CPU: no NVIDIA driver"
     assert dict(environment.facts())["GPU"] == "none found: no NVIDIA driver"
     devices._kept.cache_clear()
     monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
-    assert chosen(1e9) == "cpu" and devices.told() == "the CPU: no numba-cuda"
+    assert chosen(1e9) == "cpu" and devices.summary() == "the CPU: no numba-cuda"
 
 
 def test_a_forked_process_does_not_use_what_its_parent_opened(monkeypatch):

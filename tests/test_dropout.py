@@ -10,7 +10,7 @@ from nets import data, flat, pair
 from tolerance import assert_close
 
 import fastnn
-from fastnn import backends
+from fastnn import backends, plans
 from fastnn.kernels.cpu import dropout
 
 
@@ -47,7 +47,7 @@ def test_masks_are_even_and_independent():
             assert abs((one & other).mean() - 0.09) < 5 * np.sqrt(0.09 * 0.91 / one.size)
 
 
-# slot by slot with few and many features, by rows, and piece by piece
+# shard by shard with few and many features, by rows, and piece by piece
 SHAPES = [
     ((5, 7, 6, 3), (0.0, 0.4, 0.0), 40, 16),
     ((5, 7, 6, 3), (0.2, 0.0, 0.5), 40, None),
@@ -76,7 +76,7 @@ def test_the_shapes_take_every_path():
     ways = set()
     for widths, drops, m, batch_size in SHAPES:
         net, _, _ = pair(widths, drops=drops)
-        plan = net._plan(batch_size or m, 1, backends.WITH_GRADIENT | backends.WITH_LOSS, training=True)
+        plan = plans.make(net, backends.TRAIN, batch_size or m, 1)
         ways.add((plan["PIECEWISE"], plan["BY_ROWS"]))
     assert ways == {(0, 0), (0, 1), (1, 0), (1, 1)}
 

@@ -7,7 +7,7 @@ import reference
 from nets import OPTIMIZERS, data, flat, pair
 from tolerance import assert_close
 
-from fastnn import backends
+from fastnn import backends, plans
 
 
 def check_gradients(activations, loss, weighted=False, **options):
@@ -89,7 +89,7 @@ def test_loss_and_gradient_changes_nothing():
     assert np.array_equal(first[1], second[1])
 
 
-# (rows, widths): gradients slot by slot, and piece by piece with pieces that divide the rows of W and its columns
+# (rows, widths): gradients shard by shard, and piece by piece with pieces that divide the rows of W and its columns
 LARGE = [
     (9000, (60, 600, 2)),
     (70, (5, 200, 190, 3)),
@@ -106,7 +106,7 @@ def test_gradients_of_large_nets(rows, widths, dtype):
     activations = ("tanh", "silu")[: len(widths) - 2] + ("linear",)
     weights = [w * 0.3 for w in recipes.random_weights(widths, 3)]
     net, twin, weights = pair(widths, activations, "mse", dtype=dtype, weights=weights)
-    plan = net._plan(rows, 1, backends.WITH_GRADIENT)
+    plan = plans.make(net, backends.GRADIENT, rows, 1)
     assert plan["PIECEWISE"] == (rows != 9000)
     X, y = data(rows, widths[0], widths[-1], "mse", dtype)
     w = np.linspace(0.5, 2.0, rows)

@@ -12,7 +12,7 @@ from numba.core.errors import TypingError
 from tolerance import assert_close
 
 import fastnn
-from fastnn import backends, models
+from fastnn import backends, inference
 
 HIDDEN = [("leaky_relu", 0.2), ("elu", 0.7), "relu", "tanh", "sigmoid", "softplus", "silu", "gelu", "gelu_tanh"]
 
@@ -78,9 +78,9 @@ def test_python_and_compiled_code_agree_to_the_bit(dtype):
 
 def test_a_few_rows_are_predicted_as_many_are(dtype):
     net, _, _ = nets.pair((30, 50, 4), ("tanh", "softmax"), dtype=dtype)
-    X = normal(5, 3 * models.FEW_ROWS, 30, dtype=dtype)
+    X = normal(5, 3 * inference.FEW_ROWS, 30, dtype=dtype)
     together = net.predict(X)
-    for m in (1, models.FEW_ROWS, models.FEW_ROWS + 1):
+    for m in (1, inference.FEW_ROWS, inference.FEW_ROWS + 1):
         assert_close(net.predict(X[:m]), together[:m], "sum")
 
 
@@ -121,9 +121,9 @@ def test_a_copied_net_predicts_rows_without_another_compilation(duplicate):
     net, _, _ = nets.pair()
     x = normal(6, 1, nets.WIDTHS[0])
     before = net.predict(x)
-    known = len(getattr(backends.predict_rows, "signatures", ()))
+    known = len(getattr(backends.apply_rows, "signatures", ()))
     assert np.array_equal(duplicate(net).predict(x), before)
-    assert len(getattr(backends.predict_rows, "signatures", ())) == known
+    assert len(getattr(backends.apply_rows, "signatures", ())) == known
 
 
 def test_one_class_of_function_serves_new_weights():

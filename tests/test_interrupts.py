@@ -61,13 +61,13 @@ def make():
     return fastnn.Sequential([fastnn.Dense(16, "tanh"), fastnn.Dense(1, "sigmoid")], dtype="float64").build(20)
 
 net = make()
-press = presser(ready=lambda: net._step > 500)
+press = presser(ready=lambda: net.state.step > 500)
 try:
     press(0.05)
     net.fit(X, y, epochs=1_000_000, batch_size=batch, threads=2)
 except KeyboardInterrupt:
     seconds = time.monotonic() - pressed[0]
-epochs, steps = divmod(net._step, -(-rows // batch))
+epochs, steps = divmod(net.state.step, -(-rows // batch))
 assert epochs > 0
 
 again = make()
@@ -75,7 +75,7 @@ again.fit(X, y, epochs=epochs, batch_size=batch, threads=1)
 if steps:
     part = reference_random.permutation(0, epochs, rows)[: steps * batch]
     again.fit(X[part], y[part], epochs=1, batch_size=batch, shuffle=False)
-assert again._step == net._step
+assert again.state.step == net.state.step
 assert np.array_equal(again.parameters, net.parameters)
 assert np.isfinite(net.fit(X, y, epochs=2, batch_size=batch).loss).all()
 assert np.isfinite(net.predict(X)).all()
@@ -107,7 +107,7 @@ try:
 except KeyboardInterrupt:
     inside = False
     seconds = time.monotonic() - pressed[0]
-assert net._step == 0
+assert net.state.step == 0
 time.sleep(0.5)  # nobody trains on unseen
 assert np.array_equal(net.parameters, start)
 small = slice(0, 100)
@@ -136,7 +136,7 @@ def after_two(net, history):
         press(0.05)
 
 net, press = make(), presser()
-fastnn.fitting.LONG_STEP_SECONDS = 0.0  # long on any machine
+fastnn.plans.LONG_STEP_SECONDS = 0.0  # long on any machine
 try:
     net.fit(X, y, epochs=1000, threads=2, callbacks=[after_two])
 except KeyboardInterrupt:
@@ -144,7 +144,7 @@ except KeyboardInterrupt:
     seconds = time.monotonic() - pressed[0]
 time.sleep(0.5)
 assert np.array_equal(net.parameters, left)
-again, steps = make(), net._step
+again, steps = make(), net.state.step
 assert steps >= 2, steps
 again.fit(X, y, epochs=steps, threads=1)
 assert np.array_equal(again.parameters, left)
@@ -177,7 +177,7 @@ for _ in range({times}):
     except KeyboardInterrupt:
         stopped += 1
     press.thread.join()
-    steps = net._step
+    steps = net.state.step
     if steps:
         again.fit(X, y, epochs=steps)
     assert np.array_equal(net.parameters, again.parameters), steps

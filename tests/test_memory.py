@@ -11,7 +11,7 @@ from nets import OPTIMIZERS, data, pair
 from subprocesses import python
 
 import fastnn
-from fastnn import fitting
+from fastnn import plans
 
 LINUX = pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads /proc")
 
@@ -49,7 +49,7 @@ SMALL = 20_000  # bytes for Python's own bookkeeping: rates, times, threads
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("optimizer", ["momentum", "rmsprop, momentum", "adamw"])
 def test_chunks_allocate_nothing_of_the_size_of_the_net(optimizer, threads, long_step, monkeypatch):
-    monkeypatch.setattr(fitting, "LONG_STEP_SECONDS", long_step)
+    monkeypatch.setattr(plans, "LONG_STEP_SECONDS", long_step)
     make, _ = OPTIMIZERS[optimizer]
     held, peaks, size = fit_and_measure(60, optimizer=make(), batch_size=150, threads=threads)
     assert size > 5 * SMALL
@@ -124,7 +124,7 @@ _, labels = nets.data(300, 20)
 
 def work(i):
     net = fastnn.Sequential([fastnn.Dense(33, "relu"), fastnn.Dense(3, "softmax")], seed=i)
-    fastnn.fitting.LONG_STEP_SECONDS = 0.0 if i % 5 == 0 else 0.2
+    fastnn.plans.LONG_STEP_SECONDS = 0.0 if i % 5 == 0 else 0.2
     net.fit(X, y, epochs=2, batch_size=700, threads=1 + i % 3, validation_data=(X[:300], labels))
     net.predict(X, threads=2)
     net.evaluate(X, y)
@@ -212,9 +212,9 @@ with open("/proc/self/clear_refs", "w") as file:
     file.write("5")  # the most that was resident counts from now
 before = status("VmRSS")
 net.fit(X, y, optimizer=optimizer, epochs=2, batch_size=batch, threads=2)
-made = net._plan(batch or rows, 2, 0)
+made = fastnn.plans.make(net, fastnn.backends.TRAIN, batch or rows, 2)
 units = sum(widths[1:])
-print(status("VmHWM") - before, X.nbytes, 4 * net.layout.size, 4 * (batch or rows) * units, made["SLOTS"])
+print(status("VmHWM") - before, X.nbytes, net.parameters.nbytes, 4 * (batch or rows) * units, made["SHARDS"])
 """
 
 
@@ -231,7 +231,7 @@ print(status("VmHWM") - before, X.nbytes, 4 * net.layout.size, 4 * (batch or row
 )
 def test_a_fit_needs_little_beyond_the_data(run, states):
     """X is not copied: what is there at once is parameters, state, partial gradients, one batch of activations."""
-    used, data_size, parameters, activations, slots = map(int, python(PEAK.format(run=run)).split())
-    allowed = parameters * (3 + states) + activations + slots * parameters + (32 << 20)
+    used, data_size, parameters, activations, shards = map(int, python(PEAK.format(run=run)).split())
+    allowed = parameters * (3 + states) + activations + shards * parameters + (32 << 20)
     assert used < allowed, f"{used:,} of {allowed:,} bytes"
     assert data_size > allowed  # so that a copy of X would show

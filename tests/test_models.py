@@ -364,7 +364,7 @@ def test_divergence_after_a_good_start_keeps_the_good_start():
 
 INTERRUPTED = """
 import numpy as np, fastnn
-fastnn.fitting.LONG_STEP_SECONDS = {long_step}
+fastnn.plans.LONG_STEP_SECONDS = {long_step}
 rng = np.random.RandomState(0)
 X, y = rng.standard_normal((5000, 20)), rng.randint(0, 2, 5000)
 net = fastnn.Sequential([fastnn.Dense(32, "tanh"), fastnn.Dense(1, "sigmoid")])

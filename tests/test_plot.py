@@ -29,10 +29,10 @@ def drawn():
 
 def recorded(loss=LOSS, validation=(), metrics=None, best=None):
     history = fastnn.History(len(loss) + 1)
-    history._loss[: len(loss)] = loss
+    history.buffers.loss[: len(loss)] = loss
     history.epochs = len(loss)
-    history._validation = list(validation)
-    history._metrics = {name: list(values) for name, values in (metrics or {}).items()}
+    history.buffers.validation = list(validation)
+    history.buffers.metrics = {name: list(values) for name, values in (metrics or {}).items()}
     history.best_epoch = best
     return history
 
@@ -259,7 +259,7 @@ def test_activations_and_their_derivatives_are_those_of_the_reference():
     assert set(ACTIVATIONS) == {ax.get_title() for ax in axes}
     for ax in axes:
         (z, value), (same, slope) = (line.get_data() for line in ax.lines[:2])
-        param = backends.DEFAULT_ALPHA.get(ax.get_title(), 0.0)
+        param = backends.ACTIVATIONS[ax.get_title()].alpha or 0.0
         assert np.array_equal(z, same) and (z[0], z[-1]) == (-4, 4)
         np.testing.assert_allclose(value, activation(ax.get_title(), z, param), atol=1e-12)
         expected = activation_backward(ax.get_title(), np.ones_like(z), z, param)

@@ -5,7 +5,7 @@ import pytest
 from nets import data, pair
 
 import fastnn
-from fastnn import fitting, progress
+from fastnn import progress
 
 tqdm = pytest.importorskip("tqdm")
 
@@ -61,7 +61,7 @@ def test_each_epoch_shows_its_own_losses(bars):
 
 
 def test_it_moves_within_an_epoch(bars, monkeypatch):
-    monkeypatch.setattr(fitting, "CHUNK_SECONDS", 0.0)  # a chunk is a step
+    monkeypatch.setattr(fastnn.fit, "CHUNK_SECONDS", 0.0)  # a chunk is a step
     X, _ = data()
     fit(epochs=2)
     steps = -(-len(X) // 7)
@@ -73,7 +73,7 @@ def test_it_moves_within_an_epoch(bars, monkeypatch):
 
 @pytest.mark.parametrize("length", [True, False])
 def test_batches_from_an_iterable_move_it_as_far_as_their_number_is_known(bars, monkeypatch, length):
-    monkeypatch.setattr(fitting, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(fastnn.fit, "CHUNK_SECONDS", 0.0)
     X, y = data()
     batches = [(X[i : i + 10], y[i : i + 10]) for i in range(0, 40, 10)]
 
@@ -144,7 +144,7 @@ def test_it_does_not_change_the_run(bars):
 
 def test_neither_compilation_nor_an_earlier_run_counts(bars, clock):
     history = fastnn.History(4)
-    history._loss[:] = 0.5
+    history.buffers.loss[:] = 0.5
     bar = progress.make(True, 4)
     clock[0] += 60.0  # compilation
     with bar:

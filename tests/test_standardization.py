@@ -9,7 +9,7 @@ from nets import data, flat
 from tolerance import assert_close
 
 import fastnn
-from fastnn import backends, standardization
+from fastnn import backends, plans, standardization
 
 LAYERS = {
     "few features": (5, lambda: [fastnn.Dense(7, "tanh"), fastnn.Dense(2)]),
@@ -68,7 +68,7 @@ def test_the_shapes_take_every_path():
     ways = set()
     for n, layers in LAYERS.values():
         net = fastnn.Sequential(layers(), standardize=True).build(n)
-        plan = net._plan(64, 1, backends.WITH_GRADIENT)
+        plan = plans.make(net, backends.GRADIENT, 64, 1)
         ways.add((plan["PIECEWISE"], plan["BY_ROWS"]))
     assert ways == {(0, 0), (0, 1), (1, 0)}
 
@@ -153,7 +153,7 @@ def test_bad_data_leave_the_net_as_it_was():
     net = fastnn.Sequential([fastnn.Dense(1)], standardize=True)
     with pytest.raises(ValueError, match="X must be finite"):
         net.fit([[1.0], [np.nan]], [1, 2])
-    assert net.standardization is None and net.layout is None
+    assert net.standardization is None and net.parameters is None
     with pytest.raises(TypeError, match="standardize must be a bool; got 'yes'"):
         fastnn.Sequential([fastnn.Dense(1)], standardize="yes")
 

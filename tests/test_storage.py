@@ -47,7 +47,7 @@ def test_a_saved_net_predicts_the_same_bits_and_goes_on(make, dtype, tmp_path):
     assert np.array_equal(again.parameters, net.parameters)
     assert np.array_equal(again.predict(X), net.predict(X))
     assert again.evaluate(X, y) == net.evaluate(X, y)
-    net._forget_optimizer()
+    net.state.forget()
     for one in (net, again):
         one.fit(X, y, epochs=2, batch_size=7)
     assert np.array_equal(again.parameters, net.parameters)

@@ -104,7 +104,7 @@ import os, threading, time, warnings
 import fastnn, jobs
 
 warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-fastnn.fitting.LONG_STEP_SECONDS = {long_step}
+fastnn.plans.LONG_STEP_SECONDS = {long_step}
 right, background, stop = jobs.trained(), [], threading.Event()
 
 def train():
@@ -134,7 +134,7 @@ for _ in range({forks}):
     assert status == 0, status
 stop.set()
 thread.join()
-fastnn.fitting.LONG_STEP_SECONDS = 10
+fastnn.plans.LONG_STEP_SECONDS = 10
 assert set(background) == {{jobs.trained(1, epochs=100)}}
 print("right")
 """
@@ -161,7 +161,7 @@ except RuntimeError:
 else:
     raise AssertionError("a thread could start")
 for long_step in (0.2, 0.0):
-    fastnn.fitting.LONG_STEP_SECONDS = long_step
+    fastnn.plans.LONG_STEP_SECONDS = long_step
     assert jobs.trained() == right
 print("right")
 """
