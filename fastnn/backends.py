@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from .errors import must_be
-from .kernels import annotations, cpu, cuda, formulas, options, program, state, tables
+from .kernels import annotations, cache, cpu, cuda, formulas, options, program, state, tables
 from .kernels.cpu import peak
 from .validation import size
 
@@ -20,7 +20,7 @@ operations, Program, TrainingState = program, program.Program, state.TrainingSta
 ACTIVATIONS, LOSSES, RULES = (
     {record.name: record for record in records} for records in (formulas.ACTIVATIONS, formulas.LOSSES, formulas.RULES)
 )
-COMPILED, cache_folder = options.COMPILED, options.cache_folder
+COMPILED, cache_folder = options.COMPILED, cache.cache_folder
 link, relink, has_own, apply_rows = cpu.link, cpu.relink, cpu.has_own, cpu.apply_rows
 matmul, work_size, multiply_add = cpu.matmul, cpu.work_size, peak.multiply_add
 
@@ -136,12 +136,12 @@ def thread_count(name, n):
 
 def cpu_facts():
     """What the kernels are compiled for, as (name, value) pairs."""
-    _, cpu_name, _ = options._target()
+    _, cpu_name, _ = options.target()
     return [
         ("CPU target", cpu_name),
         ("vector width", f"{8 * options.vector_bytes()} bits"),
         ("fused multiply-add", "yes" if options.has_fma() else "no"),
         ("register tile", f"{options.tile_rows()[0]} x {options.VECTORS}"),
         ("threads", f"{get_num_threads()} of {os.cpu_count()} cores"),
-        ("kernel cache", str(options.cache_folder() or "none: no home folder")),
+        ("kernel cache", str(cache_folder() or "none: no home folder")),
     ]

@@ -174,7 +174,7 @@ def apply_gradient(net, gradient, steps):
     """Carry out `Sequential.apply_gradient`: one update from a checked gradient."""
     rates = steps.rates(np.zeros(1))
     with plans.kept(net, backends.APPLY, 1, steps.threads) as plan:
-        plan.bind_gradient(gradient)
+        plan.bind_gradient(gradient.copy())  # which l2 and clipping change
         steps.bind(plan)
         plan.bind_steps(rates)
         plan.remember()

@@ -59,13 +59,11 @@ def folded_parameters(net):
 
 def frozen(net):
     """A Frozen over the net's parameters, which are not copied where nothing is folded into them."""
-    program, (known, table) = net.program, net.kept.get("table", (None, None))
-    if known is not program:
-        table = backends.link(program.predicting, net.dtype)
-        net.kept["table"] = program, table
+    program = net.program.predicting
+    table = backends.link(program, net.dtype).table
     view = folded_parameters(net).view()
     view.flags.writeable = False
-    return Frozen(table, program.predicting.alphas, view)
+    return Frozen(table, program.alphas, view)
 
 
 def run(net, X, out):

@@ -77,7 +77,7 @@ def test_the_shapes_take_every_path():
     for widths, drops, m, batch_size in SHAPES:
         net, _, _ = pair(widths, drops=drops)
         plan = plans.make(net, backends.TRAIN, batch_size or m, 1)
-        ways.add((plan["PIECEWISE"], plan["BY_ROWS"]))
+        ways.add((plan["BY_PARTS"], plan["BY_ROWS"]))
     assert ways == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
 

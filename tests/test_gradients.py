@@ -107,7 +107,7 @@ def test_gradients_of_large_nets(rows, widths, dtype):
     weights = [w * 0.3 for w in recipes.random_weights(widths, 3)]
     net, twin, weights = pair(widths, activations, "mse", dtype=dtype, weights=weights)
     plan = plans.make(net, backends.GRADIENT, rows, 1)
-    assert plan["PIECEWISE"] == (rows != 9000)
+    assert plan["BY_PARTS"] == (rows != 9000)
     X, y = data(rows, widths[0], widths[-1], "mse", dtype)
     w = np.linspace(0.5, 2.0, rows)
     right, right_dX = twin.gradients(weights, X, y, w)

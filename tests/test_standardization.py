@@ -69,7 +69,7 @@ def test_the_shapes_take_every_path():
     for n, layers in LAYERS.values():
         net = fastnn.Sequential(layers(), standardize=True).build(n)
         plan = plans.make(net, backends.GRADIENT, 64, 1)
-        ways.add((plan["PIECEWISE"], plan["BY_ROWS"]))
+        ways.add((plan["BY_PARTS"], plan["BY_ROWS"]))
     assert ways == {(0, 0), (0, 1), (1, 0)}
 
 
