@@ -354,7 +354,7 @@ def test_a_history_as_a_table():
     assert isinstance(table, pandas.DataFrame)
     assert list(table.columns) == ["epoch", "loss", "elapsed", "learning_rate"]
     history = recorded(validation=VALIDATION[:3], metrics={"f1": LOSS / 4})
-    history._elapsed[:4], history._rates[:4] = np.arange(4) / 8, 0.01
+    history.buffers.elapsed[:4], history.buffers.rates[:4] = np.arange(4) / 8, 0.01
     table = history.to_dataframe()
     assert list(table.columns) == ["epoch", "loss", "validation_loss", "f1", "elapsed", "learning_rate"]
     assert table["epoch"].tolist() == [0, 1, 2, 3]
