@@ -20,7 +20,7 @@ operations, Program, TrainingState = program, program.Program, state.TrainingSta
 ACTIVATIONS, LOSSES, RULES = (
     {record.name: record for record in records} for records in (formulas.ACTIVATIONS, formulas.LOSSES, formulas.RULES)
 )
-COMPILED, cache_folder = options.COMPILED, cache.cache_folder
+compile_all, COMPILED, cache_folder = cpu.compile_all, options.COMPILED, cache.cache_folder
 link, relink, has_own, apply_rows = cpu.link, cpu.relink, cpu.has_own, cpu.apply_rows
 matmul, work_size, multiply_add = cpu.matmul, cpu.work_size, peak.multiply_add
 

@@ -48,6 +48,60 @@ def test_parameters_are_one_flat_vector():
         assert np.array_equal(net.parameters[b_part], b)
 
 
+def test_parameters_are_a_live_view_and_can_be_assigned(dtype):
+    net, other = pair(dtype=dtype)[0], fastnn.Sequential([fastnn.Dense(1)])
+    X, y = data(dtype=dtype)
+    net.fit(X, y, epochs=2)
+    view, moments = net.parameters, net.state.moments
+    net.parameters = net.parameters.astype("float64") / 2
+    assert net.parameters is view and view.dtype == dtype
+    net.parameters += 1
+    net.parameters = view.tolist()
+    assert net.parameters is view and net.state.moments is moments
+    assert np.array_equal(net.get_weights()[1], view[net.parameter_slices[0][1]])
+    before = view.copy()
+    for wrong, error, given in (
+        (view[1:], ValueError, "shape"),
+        (np.full_like(view, np.nan), ValueError, "nan at row 0"),
+        (np.where(before > -9, 1e300, 0) if dtype == "float32" else view[:0], ValueError, "1e\\+300|shape"),
+        ("many", TypeError, "many"),
+    ):
+        with pytest.raises(error, match=f"^parameters must be .+ got .*{given}"):
+            net.parameters = wrong
+        assert np.array_equal(net.parameters, before)
+    assert other.parameters is None
+    with pytest.raises(fastnn.NotBuiltError):
+        other.parameters = [1.0]
+
+
+@pytest.mark.parametrize("name", ["loss", "dtype", "seed", "huber_delta", "standardize", "precision", "layers"])
+def test_what_a_net_is_cannot_be_changed(name):
+    net, _, _ = pair()
+    before = getattr(net, name)
+    with pytest.raises(AttributeError):
+        setattr(net, name, before)
+    net.layers.append(fastnn.Dense(2))
+    assert len(net.layers) == 3
+    with pytest.raises(AttributeError, match="units of a layer cannot be changed: make a new Dense"):
+        net.layers[0].units = 9
+    with pytest.raises(AttributeError, match="rate of a layer cannot be changed: make a new Dropout"):
+        fastnn.Dropout(0.5).rate = 0.1
+
+
+def test_the_device_may_be_changed_and_is_checked():
+    net, _, _ = pair(dtype="float32")
+    X, y = data(dtype="float32")
+    before = net.loss_and_gradient(X, y)
+    with pytest.raises(ValueError, match="device must be 'cpu', 'cuda' or 'auto'; got 'tpu'"):
+        net.device = "tpu"
+    net.device = "auto"
+    assert net.device == "auto" and np.array_equal(net.loss_and_gradient(X, y)[1], before[1])
+    fast = fastnn.Sequential(net.layers, device="cuda", precision="bf16")
+    with pytest.raises(ValueError, match="precision must be 'float32' for a net of float32 with device='cpu'"):
+        fast.device = "cpu"
+    assert fast.device == "cuda"
+
+
 def test_fit_builds_an_unbuilt_net():
     X, y = data()
     results = []

@@ -50,6 +50,23 @@ def test_it_tells_epochs_speed_and_losses(bars, capfd):
     assert "epoch  0/12 |" in written.err and text.rpartition(",")[2] in written.err
 
 
+def test_it_says_that_it_compiles_until_the_first_step_can_run(bars, monkeypatch, capfd):
+    seen = []
+    prepare = fastnn.fit.Run._compile
+
+    def watched(run):
+        seen.append(str(bars[0]._bar))
+        prepare(run)
+
+    monkeypatch.setattr(fastnn.fit.Run, "_compile", watched)
+    fit(epochs=3)
+    (before,) = seen
+    assert before.startswith("epoch 0/3 |") and before.endswith("| compiling")
+    assert all("compiling" not in text and "<" in text for _, text in bars[0].shown)
+    written = capfd.readouterr().err
+    assert "compiling" in written.split("\r")[1] and "compiling" not in written.rpartition("\r")[2]
+
+
 def test_each_epoch_shows_its_own_losses(bars):
     X, y = data()
     history = fit(validation_data=(X, y))

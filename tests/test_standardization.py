@@ -126,6 +126,35 @@ def test_learned_once_kept_and_forgotten_with_the_weights():
     assert net.standardization is None and np.array_equal(net.predict(X), before)
 
 
+def test_it_can_be_assigned_and_is_checked():
+    X, y = raw(80, 5, "float64")
+    learned, other = (
+        fastnn.Sequential(LAYERS["few features"][1](), dtype="float64", standardize=True).build(5) for _ in range(2)
+    )
+    learned.fit(X, y, epochs=1)
+    found = learned.standardization
+    other.standardization = found
+    other.parameters = learned.parameters
+    assert np.array_equal(other.predict(X), learned.predict(X))
+    assert np.array_equal(other.loss_and_gradient(X, y)[1], learned.loss_and_gradient(X, y)[1])
+    with pytest.raises(ValueError, match="read-only"):
+        other.standardization.mean[0] = 1.0
+    for wrong, error, given in (
+        (None, TypeError, "standardization must be a fastnn.Standardization; got None"),
+        (found._replace(std=found.std * 0), ValueError, "standardization.std must be positive numbers; got"),
+        (
+            found._replace(mean=found.mean[1:]),
+            ValueError,
+            r"standardization.mean must be an array of shape \(5,\); got",
+        ),
+    ):
+        with pytest.raises(error, match=given):
+            other.standardization = wrong
+    assert other.standardization is not None and np.array_equal(other.predict(X), learned.predict(X))
+    with pytest.raises(ValueError, match="standardization must be left alone in a net with standardize=False"):
+        fastnn.Sequential([fastnn.Dense(1)]).build(5).standardization = found
+
+
 def test_moments_are_those_of_numpy_and_stable():
     rng = np.random.default_rng(0)
     for X in (
