@@ -81,8 +81,8 @@ def draw(path, panels):
     figure.savefig(path, dpi=120)
 
 
-def main(arguments=None):
-    """Run the command; gives the exit status."""
+def parsed(arguments):
+    """Options of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m fastnn", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -94,7 +94,12 @@ def main(arguments=None):
     parser.add_argument("--epochs", type=int, default=100, help="epochs of both nets on the digits (default: 100)")
     parser.add_argument("--threads", type=int, help="threads that may take part (default: all cores)")
     parser.add_argument("--json", action="store_true", help="with bench and devices: JSON instead of a table")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    """Run the command; gives the exit status."""
+    options = parsed(arguments)
     if options.command == "bench":
         from . import bench
 
@@ -121,7 +126,12 @@ def main(arguments=None):
     except ImportError as error:
         print(f"{error.name} is missing: pip install 'fastnn[demo]'", file=sys.stderr)
         return 1
+    demonstrate(options)
+    return 0
 
+
+def demonstrate(options):
+    """Train on real data, and draw what came of it."""
     fastnn.show_versions()
     training, test = digits()
     print(f"\nscikit-learn's digits: {len(training[0]):,} images to train on, {len(test[0]):,} to test on")
@@ -153,7 +163,6 @@ def main(arguments=None):
         boundaries, [(titles[name], partial(fastnn.plot.decision_boundary, net, X, y)) for name, net in flower.items()]
     )
     print(f"\nwrote {curves} and {boundaries}")
-    return 0
 
 
 if __name__ == "__main__":

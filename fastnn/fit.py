@@ -427,7 +427,7 @@ class Run:
         if not self.diverged:
             made, finished = state.step - mark.step, state.epoch - mark.epoch
             history.steps, history.seconds = mark.steps + made, mark.seconds + self.seconds
-            if finished:
+            if mark.epochs + finished != history.epochs:
                 self._record_epochs(finished, made)
             history.epochs = mark.epochs + finished
             self.diverged = self.plan.diverged

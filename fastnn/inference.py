@@ -59,11 +59,14 @@ def folded_parameters(net):
 
 def frozen(net):
     """A Frozen over the net's parameters, which are not copied where nothing is folded into them."""
-    program = net.program.predicting
-    table = backends.link(program, net.dtype).table
-    view = folded_parameters(net).view()
-    view.flags.writeable = False
-    return Frozen(table, program.alphas, view)
+    kept = net.kept  # for another program there is another
+    found = kept.get("frozen")
+    if found is None:
+        program = net.program.predicting
+        table, view = backends.link(program, net.dtype).table, net.state.parameters.view()
+        view.flags.writeable = False
+        found = kept["frozen"] = Frozen(table, program.alphas, view)
+    return found if net.standardization is None else found._replace(parameters=folded_parameters(net))
 
 
 def run(net, X, out):

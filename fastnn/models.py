@@ -21,6 +21,7 @@ from .standardization import Standardization
 from .storage import PathLike
 
 Metrics = Sequence[str | Callable[[Any, Any], float]]
+_NOT_BUILT = "the net has no parameters yet: call build(n_features) or fit(X, y) first"
 
 
 class Sequential:
@@ -121,8 +122,7 @@ class Sequential:
     def device(self, device: str) -> None:
         backends.check_device(device)
         backends.check_precision(self.precision, device, self.dtype)
-        self._device = device
-        self.kept.clear()
+        self._device, self.kept = device, {}
 
     @property
     def n_features(self) -> int | None:
@@ -142,18 +142,16 @@ class Sequential:
     @property
     def program(self) -> Any:
         """What the kernels compute: a `kernels.program.Program`."""
-        self._must_be_built()
+        if self._program is None:
+            raise NotBuiltError(_NOT_BUILT)
         return self._program
 
     @property
     def state(self) -> Any:
         """What training changes: a `kernels.state.TrainingState`, with the parameters, moments and counters."""
-        self._must_be_built()
-        return self._state
-
-    def _must_be_built(self):
         if self._state is None:
-            raise NotBuiltError("the net has no parameters yet: call build(n_features) or fit(X, y) first")
+            raise NotBuiltError(_NOT_BUILT)
+        return self._state
 
     @property
     def parameters(self) -> Any:
@@ -197,8 +195,7 @@ class Sequential:
             raise must_be("standardization", "left alone in a net with standardize=False", value)
         learned = standardization.checked(value, self.program.n_features, self.outputs)
         self._program = self._make_program(self.program.n_features, learned)
-        self._standardization = learned
-        self.kept.clear()
+        self._standardization, self.kept = learned, {}
 
     def _make_program(self, n_features, learned):
         """The program of the layers, the standardisation before them."""
@@ -235,8 +232,7 @@ class Sequential:
         for i, (layer, views) in enumerate(zip(trained, program.views(parameters), strict=True)):
             layer.initialize(views, np.random.default_rng((self.seed, i)))
         self._program, self._standardization = program, None
-        self._state = backends.TrainingState(parameters, self.seed)
-        self.kept.clear()
+        self._state, self.kept = backends.TrainingState(parameters, self.seed), {}
         return self
 
     def get_weights(self) -> list[Floats]:
@@ -486,15 +482,17 @@ class Sequential:
             "loss" (without l2), and "accuracy" for cross-entropies (share of right labels), else "r2" (share of the
             variance explained, mean over outputs; NaN for constant targets); then the metrics.
         """
-        self._must_be_built()
-        kind = backends.loss(self.loss).targets
+        features, kind = self.program.n_features, backends.loss(self.loss).targets
         wanted = scores.resolve(["r2" if kind == "numbers" else "accuracy"], kind) + scores.resolve(metrics, kind)
-        these, threads = data.check(self, X, y, sample_weight, rows=rows), backends.thread_count("threads", threads)
+        threads = backends.thread_count("threads", threads)
+        these = data.check(self, X, y, sample_weight, rows=rows, features=features)
         y, weights = these.targets, these.counted_weights
         scores.check(wanted, y, kind, self.outputs, weights)
         outputs = plans.host_outputs(self, these, threads)
         found = {score.name: score.compute(outputs, y, weights) for score in wanted}
-        return {"loss": plans.loss_of(plans.loss_plan(self, these, threads))} | found
+        with plans.kept(self, backends.EVALUATE, len(these), threads, arrays.on_gpu(these.X)) as plan:
+            plans.bind(self, plan, these)
+            return {"loss": plans.loss_of(plan)} | found
 
     def loss_and_gradient(
         self, X: AnyArray, y: AnyArray, sample_weight: AnyArray | None = None, threads: int | None = None
@@ -521,8 +519,8 @@ class Sequential:
         gradient : array, in the net's dtype
             On the host, in the layout of `parameters`; `parameter_slices` says where each W and b stands.
         """
-        self._must_be_built()
-        these, threads = data.check(self, X, y, sample_weight), backends.thread_count("threads", threads)
+        threads, features = backends.thread_count("threads", threads), self.program.n_features
+        these = data.check(self, X, y, sample_weight, features=features)
         with plans.kept(self, backends.GRADIENT, len(these), threads, arrays.on_gpu(these.X)) as plan:
             plans.bind(self, plan, these)
             return plans.loss_of(plan), plan.gradient.copy()
@@ -584,9 +582,9 @@ class Sequential:
         array (m, n_features)
             In the net's dtype; for an X on a GPU it is there, too, and of the same kind.
         """
-        self._must_be_built()
-        these, threads = data.check(self, X, y, sample_weight), backends.thread_count("threads", threads)
-        out = backends.empty_result(these.X, self.program.n_features)
+        threads, features = backends.thread_count("threads", threads), self.program.n_features
+        these = data.check(self, X, y, sample_weight, features=features)
+        out = backends.empty_result(these.X, features)
         with plans.kept(self, backends.INPUT_GRADIENT, len(these), threads, arrays.on_gpu(these.X)) as plan:
             plans.bind(self, plan, these)
             plan.bind_output(out)

@@ -52,15 +52,17 @@ def _device(net, command, batch, on_gpu):
 def kept(net, command, batch, threads, on_gpu=False):
     """The plan that `make` gives, kept for the next call of the same shape; nobody else has it meanwhile.
 
-    After an error it is not kept. A net keeps the last one of each command.
+    After an error it is not kept. A net keeps the last one of each command, until its program or device changes.
     """
-    key = net.program, batch, threads, _device(net, command, batch, on_gpu)
-    known, plan = net.kept.pop(command, (None, None))
+    store, key = net.kept, (batch, threads, _device(net, command, batch, on_gpu))
+    known, plan = store.pop(command, (None, None))
     if known != key:
         plan = make(net, command, batch, threads, on_gpu)
+    elif plan.parameters is not net.state.parameters:
+        plan.parameters[...] = inference.folded_parameters(net)
     yield plan
     plan.unbind_data()
-    net.kept[command] = key, plan
+    store[command] = key, plan
 
 
 def bind(net, plan, data, shuffle=False):
@@ -107,10 +109,10 @@ def outputs(net, X, out, threads, rows=None):
     if count <= inference.FEW_ROWS and type(X) is np.ndarray:
         inference.run(inference.frozen(net), X if rows is None else X[rows], out)
         return out
-    plan = make(net, backends.PREDICT, count, threads, arrays.on_gpu(X))
-    plan.bind_data(X, rows=rows)
-    plan.bind_output(out)
-    run(plan)
+    with kept(net, backends.PREDICT, count, threads, arrays.on_gpu(X)) as plan:
+        plan.bind_data(X, rows=rows)
+        plan.bind_output(out)
+        run(plan)
     return out
 
 

@@ -1,5 +1,6 @@
 """Turns what users pass into what the kernels promise to get, or says what is wrong with it."""
 
+import math
 import numbers
 
 import numpy as np
@@ -36,17 +37,17 @@ def flag(name, value):
 
 def number(name, value, low=None, above=None, below=None, accepted=None):
     """A finite float within bounds: low <= value, above < value, value < below."""
+    kind = TypeError
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        kind, result = ValueError, float(value)
+        inside = (low is None or result >= low) and (above is None or result > above)
+        if inside and (below is None or result < below) and math.isfinite(result):
+            return result
     if accepted is None:
         bounds = [f">= {low:g}" if low is not None else "", f"> {above:g}" if above is not None else ""]
         bounds.append(f"< {below:g}" if below is not None else "")
         accepted = " ".join(["a finite float", " and ".join(b for b in bounds if b)]).strip()
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise must_be(name, accepted, value, TypeError)
-    result = float(value)
-    inside = (low is None or result >= low) and (above is None or result > above) and (below is None or result < below)
-    if not (np.isfinite(result) and inside):
-        raise must_be(name, accepted, value)
-    return result
+    raise must_be(name, accepted, value, kind)
 
 
 def _numeric(name, value, accepted):
