@@ -17,15 +17,13 @@ if TYPE_CHECKING:
     from .activations import activation_backward as activation_backward
     from .activations import activation_forward as activation_forward
     from .arrays import divide as divide
+    from .arrays import empty_like as empty_like
     from .arrays import host_copy as host_copy
-    from .arrays import room_like as room_like
     from .arrays import rows as rows
     from .dense import dense_backward as dense_backward
     from .dense import dense_forward as dense_forward
     from .dense import input_gradient as input_gradient
     from .dense import weight_gradient as weight_gradient
-    from .driver import execute as execute
-    from .driver import execute_interruptibly as execute_interruptibly
     from .driver import make_plan as make_plan
     from .dropout import dropout as dropout
     from .formulas import formulas_of as formulas_of
@@ -36,10 +34,10 @@ if TYPE_CHECKING:
     from .matrices import divide_columns as divide_columns
     from .matrices import first_not_finite as first_not_finite
     from .matrices import take_rows as take_rows
-    from .rng import epoch_key as epoch_key
-    from .rng import half_bits as half_bits
-    from .rng import permutation as permutation
-    from .rng import permuted as permuted
+    from .order import epoch_key as epoch_key
+    from .order import half_bits as half_bits
+    from .order import permutation as permutation
+    from .order import permuted as permuted
     from .toolchain import check as check
     from .updates import adam_update as adam_update
     from .updates import momentum_update as momentum_update
@@ -57,12 +55,10 @@ _HOMES = {
     "divide": "arrays",
     "divide_columns": "matrices",
     "dropout": "dropout",
-    "epoch_key": "rng",
-    "execute": "driver",
-    "execute_interruptibly": "driver",
+    "epoch_key": "order",
     "first_not_finite": "matrices",
     "formulas_of": "formulas",
-    "half_bits": "rng",
+    "half_bits": "order",
     "host_copy": "arrays",
     "input_gradient": "dense",
     "loss_backward": "losses",
@@ -70,10 +66,10 @@ _HOMES = {
     "make_plan": "driver",
     "matmul": "matmul",
     "momentum_update": "updates",
-    "permutation": "rng",
-    "permuted": "rng",
+    "permutation": "order",
+    "permuted": "order",
     "rmsprop_update": "updates",
-    "room_like": "arrays",
+    "empty_like": "arrays",
     "rows": "arrays",
     "sgd_update": "updates",
     "take_rows": "matrices",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..annotations import DeviceArray
-from .launch import Operand, copied, operand, room_for, to_host
+from .launch import Operand, empty, operand, to_device, to_host
 from .matrices import divide_columns, first_not_finite, take_rows, warps_for
 from .toolchain import SIMULATED, check, cuda
 
@@ -49,7 +49,7 @@ class Rows:
         return self.shape[0]
 
     def __getitem__(self, part):
-        """A slice of the rows, in place; or those that a mask of the host chooses, copied."""
+        """A slice of the rows, in place; or those that a mask of the host chooses, to_device."""
         (m, n), (down, across) = self.shape, self.place.strides
         if not isinstance(part, slice):
             return _taken(self, self.dtype, self.like, np.flatnonzero(part))
@@ -63,7 +63,7 @@ class Rows:
     def first_not_finite(self):
         """((row, column), the number as the user gave it) of the first NaN or infinity, or None."""
         m, n = self.shape
-        found = copied(np.zeros(warps_for(m * n), np.int64))
+        found = to_device(np.zeros(warps_for(m * n), np.int64))
         first_not_finite(self, found)
         place = int(to_host(found).min())
         if place == m * n:
@@ -97,7 +97,7 @@ def rows(array: DeviceArray, dtype: DTypeLike) -> Rows:
     return _taken(array, dtype, array)
 
 
-def room_like(rows: Rows, columns: int) -> Any:
+def empty_like(rows: Rows, columns: int) -> Any:
     """Uninitialised memory for a result, of the kind that the user gave.
 
     Parameters
@@ -118,7 +118,7 @@ def room_like(rows: Rows, columns: int) -> Any:
         return rows.like.new_empty(shape, dtype=getattr(sys.modules["torch"], name))
     if "cupy" in libraries:
         return sys.modules["cupy"].empty(shape, dtype=name)
-    return room_for(shape[0] * columns, rows.dtype, "the result").reshape(shape)
+    return empty(shape[0] * columns, rows.dtype, "the result").reshape(shape)
 
 
 def host_copy(array: DeviceArray) -> NDArray[Any]:
@@ -158,7 +158,7 @@ def divide(array: DeviceArray, divisors: NDArray[Any]) -> None:
         On the host.
     """
     dtype = np.dtype(array.__cuda_array_interface__["typestr"])
-    divide_columns(array, copied(np.ascontiguousarray(divisors, dtype)))
+    divide_columns(array, to_device(np.ascontiguousarray(divisors, dtype)))
     wait()
 
 
@@ -188,11 +188,11 @@ def _content(address, size, owner):
 
 
 def _taken(source, dtype, like, order=None):
-    """Rows copied into memory of their own: all of them, or those that `order` (k,), on the host, names."""
+    """Rows to_device into memory of their own: all of them, or those that `order` (k,), on the host, names."""
     m, n = source.__cuda_array_interface__["shape"]
     m = m if order is None else len(order)
-    memory = room_for(m * n, dtype, "X").reshape(m, n)
-    chosen = None if order is None else copied(np.ascontiguousarray(order, np.int64))
+    memory = empty(m * n, dtype, "X").reshape(m, n)
+    chosen = None if order is None else to_device(np.ascontiguousarray(order, np.int64))
     take_rows(source, chosen, memory)
     wait()  # `chosen` goes
     return Rows(operand("X", memory, 2), memory, like)
