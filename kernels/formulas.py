@@ -168,9 +168,7 @@ def _rule(name, states=(), settings=(), prepare=_constant_rate):
     return decorate
 
 
-def operations_of(
-    *, real, like, select, absolute, sqrt, exp, expm1, log1p, tanh, sigmoid, erf, jit
-) -> SimpleNamespace:
+def operations_of(*, real, like, select, absolute, sqrt, exp, expm1, log1p, tanh, sigmoid, erf, jit) -> SimpleNamespace:
     """What a backend brings along for the formulas, with the constants that they share.
 
     Parameters
@@ -202,7 +200,7 @@ def made(record, operations):
     return tuple(map(operations.jit, functions)) if isinstance(functions, tuple) else operations.jit(functions)
 
 
-# Activations: g(alpha, z), and its derivative from z and a = g(z) ------------------------------------------------------
+# Activations: g(alpha, z), and its derivative from z and a = g(z)
 
 _HE = {"initializer": "he_normal"}
 
@@ -350,7 +348,7 @@ ACTIVATIONS.append(
 LINEAR, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTPLUS, SILU, GELU, GELU_TANH, SOFTMAX = range(11)
 
 
-# Losses: (loss, derivative by z) of one output from z and the target y -------------------------------------------------
+# Losses: (loss, derivative by z) of one output from z and the target y
 
 
 @_loss("binary_cross_entropy", activation="sigmoid", targets="probabilities")
@@ -408,7 +406,7 @@ def _huber(o):
 BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MSE, MAE, HUBER = range(5)
 
 
-# Update rules: new (theta, first, second); `decay` is the coupled weight decay, with l2 where it acts -------------------
+# Update rules: new (theta, first, second); `decay` is the coupled weight decay, with l2 where it acts
 
 
 @_rule("sgd")

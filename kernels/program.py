@@ -81,18 +81,22 @@ class Dense(Operation):
     activation: Activation
     alpha: float = 0.0
     name = "dense"
-    fields = Fields("Dense", "W_AT B_AT ACTIVATION ACTIVATE SLOPE", Op.OWN)
+    fields = Fields("Dense", "W_AT B_AT ACTIVATION ACTIVATE SLOPE PRODUCT_ROWS", Op.OWN)
 
-    def outputs(self, n_in):
+    def outputs(self, n_in: int) -> int:
+        """Its units."""
         return self.units
 
-    def parameters(self, n_in):
+    def parameters(self, n_in: int) -> list[tuple[tuple[int, ...], bool]]:
+        """W, on which l2 acts, and b."""
         return [((self.units, n_in), True), ((self.units,), False)]
 
-    def facts(self, offsets):
+    def facts(self, offsets: Sequence[int]) -> dict[str, int]:
+        """Where W and b stand, and the activation."""
         return {"W_AT": offsets[0], "B_AT": offsets[1], "ACTIVATION": self.activation.code}
 
-    def flops(self, n_in):
+    def flops(self, n_in: int) -> int:
+        """Three products, and some for each output."""
         return 6 * n_in * self.units + 60 * self.units
 
 
@@ -106,7 +110,8 @@ class Dropout(Operation):
     fields = Fields("Dropout", "THRESHOLD LAYER", Op.OWN)
     only_trains = True
 
-    def facts(self, offsets):
+    def facts(self, offsets: Sequence[int]) -> dict[str, int]:
+        """Below which number a unit is dropped, and which masks."""
         return {"THRESHOLD": round(self.rate * (1 << CHANCE_BITS)), "LAYER": self.layer}
 
 
@@ -120,7 +125,8 @@ class Standardize(Operation):
     fields = Fields("Standardize", "CONSTANTS", Op.OWN)
     folds = True
 
-    def constants(self, dtype):
+    def constants(self, dtype: Any) -> NDArray[Any]:
+        """The shifts, then the scales."""
         return np.concatenate([self.shift, self.scale]).astype(dtype)
 
 
@@ -222,12 +228,12 @@ class Program:
 
     @functools.cached_property
     def evaluating(self) -> "Program":
-        """This net without what acts in training only; the parameters stand where they stood."""
+        """The net without what acts in training only; its parameters stand where they stood."""
         return self._without(lambda operation: operation.only_trains)
 
     @functools.cached_property
     def predicting(self) -> "Program":
-        """This net as it answers, for parameters into which is folded what it leaves out."""
+        """The net as it answers, for parameters into which is folded what it leaves out."""
         return self._without(lambda operation: operation.only_trains or operation.folds)
 
     def _without(self, left_out):

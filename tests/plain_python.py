@@ -21,9 +21,11 @@ from nets import OPTIMIZERS, data, flat, pair
 from tolerance import assert_close
 
 import fastnn
-from fastnn import kernels
-from fastnn.kernels import cpu, options, plan
-from fastnn.kernels.cpu import memory, plain, simd, tile, training, vmath
+from fastnn.kernels import cpu, options
+from fastnn.kernels.cpu import memory, plain, simd, step, tile, vmath
+from fastnn.kernels.formulas import ACTIVATIONS, LOSSES, named
+from fastnn.kernels.program import Dense, Program
+from fastnn.kernels.tables import GRADIENT
 
 
 def test_nothing_is_compiled():
@@ -31,7 +33,7 @@ def test_nothing_is_compiled():
     for module in (memory, simd, tile):
         left = [name for name, thing in vars(module).items() if type(thing).__name__ == "_Intrinsic"]
         assert not left, f"{module.__name__} has primitives without a twin in plain.py"
-    assert isinstance(training.run, types.FunctionType)
+    assert isinstance(step.run, types.FunctionType)
 
 
 def test_no_twin_is_left_over():
@@ -175,20 +177,21 @@ def test_helpers_share_gradients_and_updates():
     for threads in (1, 3):
         net, _, _ = pair((300, 120, 3), ("tanh", "softmax"))
         X, y = data(rows, 300, 3)
-        made = cpu.make_plan(net.layout, net.parameters, rows, threads, gradient=True)
-        assert made["THREADS"] == threads and made["PARAMETERS"] >= training.MANY
-        made.data(X, y.astype(np.float64), labels=True)
-        made.set(COMMAND=plan.PASS, FLAGS=plan.WITH_LOSS | plan.WITH_GRADIENT, TICKET=0)
-        made.set(LOSS=kernels.CROSS_ENTROPY, LOGITS=True)
-        arguments = made.table, made.reals, made.theta
+        layers = [Dense(units, named(ACTIVATIONS, name)) for units, name in ((120, "tanh"), (3, "softmax"))]
+        program = Program(300, layers, named(LOSSES, "cross_entropy"))
+        made = cpu.make_plan(program, net.parameters, rows, GRADIENT, threads)
+        assert made["THREADS"] == threads and program.size >= step.SHARED_UPDATE
+        made.bind_data(X, y.astype(np.float64), labels=True)
+        made.set(TASKS=0)
+        arguments = made.table, made.reals, made.parameters
         # not by `execute`, whose threads a coverage tool does not see
-        helpers = [threading.Thread(target=training.run, args=(*arguments, i)) for i in range(1, threads)]
+        helpers = [threading.Thread(target=step.run, args=(*arguments, i)) for i in range(1, threads)]
         for helper in helpers:
             helper.start()
-        training.run(*arguments, 0)
+        step.run(*arguments, 0)
         for helper in helpers:
             helper.join()
-        results.append((made.gradients[0].copy(), made.reals[plan.LAST_LOSS]))
+        results.append((made.gradient.copy(), made.loss))
     assert np.array_equal(results[0][0], results[1][0])
     assert results[0][1] == results[1][1]
 

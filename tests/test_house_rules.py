@@ -125,10 +125,10 @@ def test_tests_and_benchmarks_stay_outside():
     assert not wrong
 
 
-def test_options_alone_chooses_how_to_compile():
+def test_compiler_alone_chooses_how_to_compile():
     wrong = []
     for path in sources("fastnn", "kernels"):
-        if name_of(path) == "kernels/options.py":
+        if name_of(path) == "kernels/compiler.py":
             continue
         for node in ast.walk(parse(path)):
             if isinstance(node, ast.Call):
@@ -152,7 +152,7 @@ def test_five_files_write_llvm():
     }
     writers = {f"kernels/cpu/{name}.py" for name in ("memory", "registers", "simd", "tile")}
     writers.add("kernels/cuda/intrinsics.py")
-    choices = {("kernels/options.py", "llvmlite.binding")}
+    choices = {("kernels/compiler.py", "llvmlite.binding")}
     assert importers == {(name, "llvmlite.ir") for name in writers} | choices
 
 

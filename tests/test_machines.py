@@ -76,7 +76,7 @@ import numpy as np
 TARGET, CPU, FEATURES = "aarch64-unknown-linux-gnu", "generic", "+neon"
 codegen.CPUCodegen.magic_tuple = lambda self: (TARGET, CPU, FEATURES)  # what fastnn asks Numba for
 
-from fastnn.kernels import cpu, options
+from fastnn.kernels import compiler, cpu, options
 from fastnn.kernels.cpu import vmath
 
 assert (options.vector_bytes(), options.has_fma(), options.is_x86()) == (16, True, False)
@@ -87,7 +87,7 @@ machine = llvm.Target.from_triple(TARGET).create_target_machine(cpu=CPU, feature
 
 def assembly(kernel, *arguments):
     """What LLVM makes of a kernel for that machine."""
-    inner = options.jit(options.FAST)(kernel.py_func)
+    inner = compiler.jit(options.FAST)(kernel.py_func)
     inner.compile(tuple(typeof(argument) for argument in arguments))
     (result,) = inner.overloads.values()
     module = llvm.parse_assembly(str(result.library._final_module))

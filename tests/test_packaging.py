@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SHIPPED = [
     "fastnn", "kernels", "tests", "asv_bench", "docs", "examples", ".ci",
-    "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md",
+    "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md",
     ".pre-commit-config.yaml",
 ]  # fmt: skip
 OURS = re.compile(r"__pycache__|\.pyc$|^asv_bench/(env|html|results|node_modules|\.numba_cache)")
@@ -37,6 +37,42 @@ def installed(name):
     return f"fastnn/{name}" if name.startswith("kernels/") else name
 
 
+def copy_tree(top):
+    """Give a copy of the repository at `top`."""
+    for name in tree(ROOT):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, top / name)
+    return top
+
+
+def build(source, out, *options):
+    """(sdist, wheel) that `python -m build` makes of `source` in the folder `out`."""
+    command = [sys.executable, "-m", "build", "--no-isolation", *options, "--outdir", out, source]
+    built = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (sdist,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
+    return sdist, wheel
+
+
+def names_in(sdist, wheel):
+    """Sorted names of all that they hold."""
+    with tarfile.open(sdist) as files, zipfile.ZipFile(wheel) as archive:
+        return sorted(files.getnames()), sorted(archive.namelist())
+
+
+def install(wheel, home):
+    """(python, its site-packages) of an environment at `home` that has `wheel`, and all else from this one."""
+    venv.create(home, with_pip=False, symlinks=os.name != "nt")
+    python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    site = Path(run_python("import sysconfig; print(sysconfig.get_path('purelib'))", python).stdout.strip())
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)  # a pure wheel needs no more
+    # Python searches a folder named in a .pth file, but reads no .pth file in it: no editable install.
+    shared = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    (site / "shared.pth").write_text("\n".join(sorted(shared)), encoding="utf-8")
+    return python, site
+
+
 def run_python(code, python=sys.executable, isolated=True, **keywords):
     """Run `code` in a fresh interpreter that warns of nothing and sees neither our path nor our folder."""
     command = [str(python), *(["-I"] if isolated else []), "-c", code]
@@ -46,15 +82,7 @@ def run_python(code, python=sys.executable, isolated=True, **keywords):
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory):
     """(sdist, wheel), the wheel built from the unpacked sdist, as an installer would."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
-    for name in tree(ROOT):
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, source / name)
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, source]
-    built = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert built.returncode == 0, built.stdout + built.stderr
-    (sdist,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
-    return sdist, wheel
+    return build(copy_tree(tmp_path_factory.mktemp("source")), tmp_path_factory.mktemp("dist"))
 
 
 def test_package_list_equals_the_tree():
@@ -104,17 +132,80 @@ def test_wheel_holds_fastnn_alone(distributions):
 
 @pytest.fixture(scope="module")
 def wheel_environment(distributions, tmp_path_factory):
-    """(python, its site-packages) of an environment that shares everything with this one, but the repository."""
-    home = tmp_path_factory.mktemp("installed") / "venv"
-    venv.create(home, with_pip=False, symlinks=os.name != "nt")
-    python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    site = Path(run_python("import sysconfig; print(sysconfig.get_path('purelib'))", python).stdout.strip())
-    with zipfile.ZipFile(distributions[1]) as archive:
-        archive.extractall(site)  # a pure wheel needs no more
-    # Python searches a folder named in a .pth file, but reads no .pth file in it: no editable install.
-    shared = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    (site / "shared.pth").write_text("\n".join(sorted(shared)), encoding="utf-8")
-    return python, site
+    """(python, its site-packages) of an environment with the wheel."""
+    return install(distributions[1], tmp_path_factory.mktemp("installed") / "venv")
+
+
+NO_LINKS = """
+import os
+
+def refuse(*arguments, **keywords):
+    raise OSError("a privilege is missing")
+
+os.symlink = refuse
+"""
+
+
+def editable(clone, before=""):
+    """The python of an environment beside `clone`, a new copy of the repository, that has it installed for editing."""
+    copy_tree(clone)
+    built = run_python(f"{before}\nfrom setuptools import build_meta; build_meta.build_editable('..')", cwd=clone)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = clone.parent.glob("*.whl")
+    return install(wheel, clone.parent / "venv")[0]
+
+
+@pytest.fixture(scope="module")
+def linked(tmp_path_factory):
+    """(clone, python) of an editable install in a clone that is named as the package is."""
+    clone = tmp_path_factory.mktemp("editable") / "fastnn"
+    python = editable(clone)
+    if os.name == "nt" and not (clone / "fastnn" / "kernels").is_symlink():
+        pytest.skip("this user may make no symbolic links")
+    return clone, python
+
+
+def check_imports(clone, python, *folders):
+    """All that `clone` holds is imported from there, in each of `folders`, and so is a file that is new in it."""
+    (clone / "kernels" / "cpu" / "later.py").write_text("ANSWER = 42\n", encoding="utf-8")
+    code = """
+import fastnn, fastnn.kernels, fastnn.kernels.cpu
+from fastnn.kernels.cpu import dense_forward, later
+
+assert callable(fastnn.Sequential) and later.ANSWER == 42
+print(fastnn.__file__, fastnn.kernels.__file__, later.__file__, sep="\\n")
+"""
+    files = ["fastnn/__init__.py", "kernels/__init__.py", "kernels/cpu/later.py"]
+    for folder in folders:
+        ran = run_python(code, python, isolated=False, cwd=folder)
+        assert ran.returncode == 0, f"in {folder}: {ran.stderr}"
+        assert [Path(line).resolve() for line in ran.stdout.splitlines()] == [(clone / f).resolve() for f in files]
+    (clone / "kernels" / "cpu" / "later.py").unlink()
+
+
+def test_an_editable_install_is_found_from_every_folder(linked, tmp_path):
+    """Also from the one above the clone, where Python sees a folder with the name of the package."""
+    clone, python = linked
+    check_imports(clone, python, clone, clone.parent, tmp_path)
+
+
+def test_an_editable_install_without_symbolic_links(tmp_path):
+    clone, elsewhere = tmp_path / "fastnn", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    python = editable(clone, NO_LINKS)
+    assert not (clone / "fastnn" / "kernels").exists()
+    check_imports(clone, python, clone, elsewhere)
+
+
+def test_an_editable_install_changes_no_distribution(linked, distributions, tmp_path):
+    assert names_in(*build(linked[0], tmp_path, "--sdist", "--wheel")) == names_in(*distributions)
+
+
+def test_what_stands_where_the_link_belongs_is_named(tmp_path):
+    clone = copy_tree(tmp_path / "clone")
+    (clone / "fastnn" / "kernels").mkdir()
+    ran = run_python("from setuptools import build_meta; build_meta.build_editable('..')", cwd=clone)
+    assert ran.returncode != 0 and "fastnn/kernels must be a link to ../kernels" in ran.stderr
 
 
 def test_wheel_alone_trains(wheel_environment, tmp_path):
@@ -136,16 +227,24 @@ assert loss[-1] < loss[0], loss
     assert ran.returncode == 0, ran.stderr
 
 
-def test_a_type_checker_reads_the_wheel(wheel_environment, tmp_path):
-    """mypy --strict over a user's program finds every type that the program asserts, and the one mistake in it."""
+def check_types(python, tmp_path):
+    """mypy --strict over a user's program finds every type that the program asserts, and the mistakes in it alone."""
     shutil.copyfile(ROOT / "tests" / "typed_program.py", tmp_path / "program.py")
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache"]
-    command += ["--python-executable", wheel_environment[0], "program.py"]
+    command += ["--python-executable", python, "program.py"]
     checked = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=tmp_path)
     lines = (tmp_path / "program.py").read_text(encoding="utf-8").splitlines()
     wrong = [i for i, line in enumerate(lines, 1) if "# wrong" in line]
     found = [int(line.split(":")[1]) for line in checked.stdout.splitlines() if ": error: " in line]
     assert found == wrong, checked.stdout + checked.stderr
+
+
+def test_a_type_checker_reads_the_wheel(wheel_environment, tmp_path):
+    check_types(wheel_environment[0], tmp_path)
+
+
+def test_a_type_checker_reads_an_editable_install(linked, tmp_path):
+    check_types(linked[1], tmp_path)
 
 
 def test_kernels_is_refused_under_that_name():

@@ -2,32 +2,32 @@
 
 from . import rng, vmath
 from .activations import activation_backward, activation_forward
-from .custom import activation_addresses, loss_address
+from .apply import apply_rows
 from .dense import dense_backward, dense_forward
-from .driver import execute, execute_interruptibly, make_plan
+from .driver import compile_all, make_plan
 from .dropout import dropout
-from .inference import predict_rows
+from .link import has_own, link, relink
 from .losses import loss_backward, loss_forward
 from .matmul import matmul, work_size
 from .updates import adam_update, momentum_update, rmsprop_update, sgd_update
 
 __all__ = [
-    "activation_addresses",
     "activation_backward",
     "activation_forward",
     "adam_update",
+    "apply_rows",
+    "compile_all",
     "dense_backward",
     "dense_forward",
     "dropout",
-    "execute",
-    "execute_interruptibly",
-    "loss_address",
+    "has_own",
+    "link",
     "loss_backward",
     "loss_forward",
     "make_plan",
     "matmul",
     "momentum_update",
-    "predict_rows",
+    "relink",
     "rmsprop_update",
     "rng",
     "sgd_update",

@@ -1,23 +1,15 @@
 """Activations and their derivatives over whole arrays: loops around the formulas."""
 
 from ..annotations import Floats
-from ..formulas import (
-    ELU,
-    GELU,
-    GELU_TANH,
-    LEAKY_RELU,
-    RELU,
-    SIGMOID,
-    SILU,
-    SOFTMAX,
-    SOFTPLUS,
-    TANH,
-)
-from ..options import EXACT, jit
-from .formulas import VECTOR
+from ..compiler import jit
+from ..formulas import ACTIVATIONS, LINEAR, SOFTMAX
+from ..options import EXACT
+from .formulas import vector_formula
 from .memory import address_of
+from .own import activation_addresses
 from .simd import lanes, like, load_part, load_strided, select, store_part, store_strided
 from .tile import tile_spill, tile_zeros
+from .units import unit
 from .vmath import exp
 
 
@@ -49,104 +41,94 @@ def _backward_of(slope):
     return backward
 
 
-(
-    _,
-    _sigmoid,
-    _tanh,
-    _relu,
-    _leaky_relu,
-    _elu,
-    _softplus,
-    _silu,
-    _gelu,
-    _gelu_tanh,
-) = (_forward_of(pair[0]) for pair in VECTOR.activations if pair)
-(
-    _,
-    _sigmoid_back,
-    _tanh_back,
-    _,
-    _leaky_relu_back,
-    _elu_back,
-    _softplus_back,
-    _silu_back,
-    _gelu_back,
-    _gelu_tanh_back,
-) = (_backward_of(pair[1]) for pair in VECTOR.activations if pair)
+def _alone(name, function):
+    """A function with a name of its own: what is compiled of it is kept under it."""
+    function.__name__ = function.__qualname__ = name
+    return function
 
-# every loop is compiled into the training loop: linear and the slope of relu are leaky relu's of slope 1 and 0
+
+def _units_of(name, forward, backward):
+    """The two loops as units, as `addresses_of` describes them."""
+
+    def activate(alpha, outputs, samples, z, fs_z, ss_z, a, fs_a, ss_a):
+        rows, columns, rs_z, rs_a = outputs, samples, fs_z, fs_a
+        if ss_z != 1:
+            rows, columns, rs_z, rs_a = samples, outputs, ss_z, ss_a
+        forward(alpha, rows, columns, z, rs_z, a, rs_a)
+
+    def slope(alpha, outputs, samples, delta, z, a, ld):
+        backward(alpha, outputs, samples, delta, ld, z, ld, a, ld, delta, ld)
+
+    return _activate_unit(name, activate), unit(EXACT, "fiiPPPi")(_alone(f"slope_{name}", slope))
+
+
+def _activate_unit(name, activate):
+    return unit(EXACT, "fiiPiiPii")(_alone(f"activate_{name}", activate))
 
 
 @jit(EXACT)
-def activate(code, param, rows, columns, z, rs_z, a, rs_a):
-    """A = g(Z), from pointers and row strides; consecutive columns, any activation but softmax."""
-    if code == RELU:
-        _relu(param, rows, columns, z, rs_z, a, rs_a)
-    elif code == TANH:
-        _tanh(param, rows, columns, z, rs_z, a, rs_a)
-    elif code == SIGMOID:
-        _sigmoid(param, rows, columns, z, rs_z, a, rs_a)
-    elif code == LEAKY_RELU:
-        _leaky_relu(param, rows, columns, z, rs_z, a, rs_a)
-    elif code == ELU:
-        _elu(param, rows, columns, z, rs_z, a, rs_a)
-    elif code == SOFTPLUS:
-        _softplus(param, rows, columns, z, rs_z, a, rs_a)
-    elif code == SILU:
-        _silu(param, rows, columns, z, rs_z, a, rs_a)
-    elif code == GELU:
-        _gelu(param, rows, columns, z, rs_z, a, rs_a)
-    elif code == GELU_TANH:
-        _gelu_tanh(param, rows, columns, z, rs_z, a, rs_a)
-    else:  # LINEAR
-        _leaky_relu(1.0, rows, columns, z, rs_z, a, rs_a)
+def _unknown(code, param, rows, columns, z, rs_z, a, rs_a):
+    for i in range(rows):
+        for j in range(0, columns, lanes(z)):
+            store_part(a + (i * rs_a + j), like(NAN, load_part(z + (i * rs_z + j), columns - j)), columns - j)
 
 
 @jit(EXACT)
-def activate_slope(code, param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz):
-    """dZ = dA * g'(Z), from pointers and row strides; consecutive columns, any activation but softmax."""
-    if code == RELU:
-        _leaky_relu_back(0.0, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
-    elif code == TANH:
-        _tanh_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
-    elif code == SIGMOID:
-        _sigmoid_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
-    elif code == LEAKY_RELU:
-        _leaky_relu_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
-    elif code == ELU:
-        _elu_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
-    elif code == SOFTPLUS:
-        _softplus_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
-    elif code == SILU:
-        _silu_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
-    elif code == GELU:
-        _gelu_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
-    elif code == GELU_TANH:
-        _gelu_tanh_back(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
-    else:  # LINEAR
-        _leaky_relu_back(1.0, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
+def _unknown_slope(code, param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz):
+    _unknown(code, param, rows, columns, z, rs_z, dz, rs_dz)
+
+
+def _or(known, forward, backward, others, others_slope):
+    """The loops of the code `known`, else those of others."""
+
+    @jit(EXACT)
+    def activate(code, param, rows, columns, z, rs_z, a, rs_a):
+        if code == known:
+            forward(param, rows, columns, z, rs_z, a, rs_a)
+        else:
+            others(code, param, rows, columns, z, rs_z, a, rs_a)
+
+    @jit(EXACT)
+    def activate_slope(code, param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz):
+        if code == known:
+            backward(param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
+        else:
+            others_slope(code, param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
+
+    return activate, activate_slope
+
+
+NAN = float("nan")  # what a code gives that no activation has
+_units = {}  # of each activation, by code
+_activate, _activate_slope = _unknown, _unknown_slope
+for _record in ACTIVATIONS:
+    if _record.make is not None:
+        _formula, _derivative = vector_formula(_record)
+        _loops = _forward_of(_formula), _backward_of(_derivative)
+        _units[_record.code] = _units_of(_record.name, *_loops)
+        _activate, _activate_slope = _or(_record.code, *_loops, _activate, _activate_slope)
 
 
 @jit(EXACT)
 def activate_any(code, param, rows, columns, z, rs_z, cs_z, a, rs_a, cs_a):
-    """`activate` for any strides (row, column): scattered elements go through a register on the stack."""
+    """A = g(Z) for any strides (row, column): scattered elements go through a register on the stack."""
     if cs_z == 1 and cs_a == 1:
-        activate(code, param, rows, columns, z, rs_z, a, rs_a)
+        _activate(code, param, rows, columns, z, rs_z, a, rs_a)
         return
     held = tile_spill(tile_zeros(z, 1, 1))
     for i in range(rows):
         for j in range(0, columns, lanes(z)):
             left = columns - j
             store_part(held, load_strided(z + (i * rs_z + j * cs_z), cs_z, left), lanes(z))
-            activate(code, param, 1, lanes(z), held, 0, held, 0)
+            _activate(code, param, 1, lanes(z), held, 0, held, 0)
             store_strided(a + (i * rs_a + j * cs_a), cs_a, load_part(held, left), left)
 
 
 @jit(EXACT)
 def activate_slope_any(code, param, rows, columns, da, rs_da, cs_da, z, rs_z, cs_z, a, rs_a, cs_a, dz, rs_dz, cs_dz):
-    """`activate_slope` for any strides (row, column); dZ may be dA."""
+    """dZ = dA * g'(Z) for any strides (row, column); dZ may be dA."""
     if cs_da == 1 and cs_z == 1 and cs_a == 1 and cs_dz == 1:
-        activate_slope(code, param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
+        _activate_slope(code, param, rows, columns, da, rs_da, z, rs_z, a, rs_a, dz, rs_dz)
         return
     width = lanes(z)
     held = tile_spill(tile_zeros(z, 3, 1))
@@ -156,7 +138,7 @@ def activate_slope_any(code, param, rows, columns, da, rs_da, cs_da, z, rs_z, cs
             store_part(held, load_strided(da + (i * rs_da + j * cs_da), cs_da, left), width)
             store_part(held + width, load_strided(z + (i * rs_z + j * cs_z), cs_z, left), width)
             store_part(held + 2 * width, load_strided(a + (i * rs_a + j * cs_a), cs_a, left), width)
-            activate_slope(code, param, 1, width, held, 0, held + width, 0, held + 2 * width, 0, held, 0)
+            _activate_slope(code, param, 1, width, held, 0, held + width, 0, held + 2 * width, 0, held, 0)
             store_strided(dz + (i * rs_dz + j * cs_dz), cs_dz, load_part(held, left), left)
 
 
@@ -198,6 +180,27 @@ def softmax_slope(outputs, samples, da, fs_da, ss_da, a, fs_a, ss_a, dz, fs_dz, 
             store_strided(dz + (j * fs_dz + s * ss_dz), ss_dz, value, left)
 
 
+def _softmax(alpha, outputs, samples, z, fs_z, ss_z, a, fs_a, ss_a):
+    softmax(outputs, samples, z, fs_z, ss_z, a, fs_a, ss_a)
+
+
+_units[SOFTMAX] = _activate_unit("softmax", _softmax), None
+
+
+def addresses_of(activation, dtype, slope_too):
+    """(address of A = g(Z), address of delta *= g'(Z)) of an activation's record; 0 where there is nothing to do.
+
+    The first takes (alpha, outputs, samples, z, fs_z, ss_z, a, fs_a, ss_a), strides by feature and by sample, one of
+    them 1; the second (alpha, outputs, samples, delta, z, a, ld), samples consecutive and features ld apart.
+    """
+    if activation.functions is not None:
+        return activation_addresses(activation.functions, dtype)
+    if activation.code == LINEAR:
+        return 0, 0
+    activate, slope = _units[activation.code]
+    return activate.address(dtype), slope.address(dtype) if slope_too and slope is not None else 0
+
+
 @jit(EXACT, public=True)
 def activation_forward(code: int, param: float, Z: Floats, A: Floats) -> None:
     """A = g(Z).
@@ -205,7 +208,7 @@ def activation_forward(code: int, param: float, Z: Floats, A: Floats) -> None:
     Parameters
     ----------
     code : int
-        An activation code such as `kernels.RELU`; SOFTMAX works along the last axis.
+        An activation code such as `kernels.RELU`; SOFTMAX works along the last axis. A code of none gives NaN.
     param : float
         alpha of leaky_relu and elu; others ignore it.
     Z : array (m, n), float32 or float64

@@ -1,75 +1,167 @@
 """A fully connected layer: Z = X W^T + b, A = g(Z), and the three gradients.
 
-The training loop keeps a block of samples as (features, samples), the samples along the lanes, so that even a layer
-of two units fills the registers: all functions but the last two work on that. `dense_forward`
-and `dense_backward` are the public kernels on (samples, features) arrays.
+In a run, X, Z, A and the gradients with respect to them (deltas) are (features, ld), the samples along the lanes;
+`dense_forward` and `dense_backward` are the public kernels on (samples, features) arrays.
 """
 
 from ..annotations import Floats
-from ..formulas import LINEAR, SOFTMAX
-from ..options import FAST, jit
-from .activations import activate, activate_any, activate_slope, activate_slope_any, softmax, softmax_slope
-from .matmul import ACCUMULATE, BIAS, ZERO, product, product_any, product_rows
-from .memory import address_of, plain
-from .simd import lanes, like, load_strided, store_strided, total
+from ..compiler import jit
+from ..formulas import ACTIVATIONS, LINEAR, OWN, SOFTMAX
+from ..options import EXACT, FAST
+from ..options import lanes as lanes_of
+from ..program import Dense
+from ..tables import FROM_ROWS, INPUT_BACKWARD, LOGITS, OUTPUT, Buffer, Op, Real, Run
+from .activations import activate_any, activate_slope_any, addresses_of, softmax, softmax_slope
+from .block import Part, Phase, Purpose, buffer_at, samples_at, whole_tiles
+from .matmul import ACCUMULATE, BIAS, ZERO, product, product_any, product_rows_unit, transpose
+from .memory import address_of, call, plain
+from .simd import lanes, load_part, load_strided, splat, store_strided, total
+from .units import unit
 
+_FIELDS = Dense.fields
 STRIP = 32  # rows whose activation follows their product while both are in the first-level cache
 
 
 @jit(FAST)
-def forward_lanes(n_in, n_out, samples, W, b, code, param, x, ld, z, a):
-    """Z = W X + b and A = g(Z), all (features, ld) with consecutive samples; a may be z."""
-    for o in range(0, n_out, STRIP):
-        rows = min(STRIP, n_out - o)
-        zo, ao = z + o * ld, a + o * ld
-        product(rows, samples, n_in, W + o * n_in, n_in, plain(1), x, ld, zo, ld, plain(BIAS), b + o)
-        if code != LINEAR and code != SOFTMAX:
-            activate(code, param, rows, samples, zo, ld, ao, ld)
+def _forward(run, reals, theta, scratch, op, first, count):
+    """Z = W X + b and A = g(Z); logits stay as they are where nobody wants outputs."""
+    n_in, n_out, ld, flags = op[Op.N_IN], op[Op.N_OUT], run[Run.LD], op[Op.FLAGS]
+    x, y = buffer_at(run, op[Op.INPUT]), buffer_at(run, op[Op.OUTPUT])
+    W, b = theta + op[_FIELDS.W_AT], theta + op[_FIELDS.B_AT]
+    inputs, z, a = scratch + x[Buffer.VALUE], scratch + y[Buffer.PRE], scratch + y[Buffer.VALUE]
+    activate, alpha = op[_FIELDS.ACTIVATE], reals[Real.ALPHAS + op[Op.NUMBER]]
+    samples = whole_tiles(count, lanes(theta))
+    columns = count if op[_FIELDS.ACTIVATION] == OWN else samples  # functions of the user's own see real samples only
+    after = flags & LOGITS != 0  # of all outputs: it may be softmax
+    if after and run[Run.COMMAND] & OUTPUT == 0:
+        activate = 0
+    by_rows = False
+    if flags & FROM_ROWS != 0:
+        rows, ld_rows = samples_at(run, theta, scratch, first)
+        by_rows = run[Run.BY_ROWS] != 0
+        if by_rows:
+            # saves the transposition, at the price of one sum across the lanes for each output
+            call(op[_FIELDS.PRODUCT_ROWS], (n_out, count, n_in, W, n_in, rows, ld_rows, z, ld, 1, BIAS, b))
+        elif run[Run.LOADED] == 0:
+            transpose(count, n_in, rows, ld_rows, inputs, ld)
+    if not by_rows:
+        for o in range(0, n_out, STRIP):
+            height = min(STRIP, n_out - o)
+            zo = z + o * ld
+            product(height, samples, n_in, W + o * n_in, n_in, plain(1), inputs, ld, zo, ld, plain(BIAS), b + o)
+            if activate != 0 and not after:
+                call(activate, (alpha, height, columns, zo, ld, 1, a + o * ld, ld, 1))
+    if activate != 0 and (after or by_rows):
+        call(activate, (alpha, n_out, columns, z, ld, 1, a, ld, 1))
+
+
+def takes_rows(n_in, n_out, width):
+    """Whether a layer takes samples as they lie: a sum across the lanes costs about what ten transposed elements do."""
+    return n_in >= width and n_in >= 10 * n_out
+
+
+@jit(EXACT)
+def _narrowest(samples, width):
+    """Most inputs of a layer whose weight gradient is summed along the lanes instead of across them."""
+    return 2 * width if samples >= 8 * width else width // 2
+
+
+@jit(EXACT)
+def _is_narrow(run, op, samples, width):
+    """Whether the weight gradient is summed along the lanes: there the inputs must stand as (n_in, ld)."""
+    by_rows = run[Run.BY_ROWS] != 0 and op[Op.FLAGS] & FROM_ROWS != 0
+    return op[Op.N_IN] <= _narrowest(samples, width) and not by_rows
 
 
 @jit(FAST)
-def input_gradient_lanes(n_in, n_out, samples, W, delta, code, param, z, a, ld, out):
-    """out = (W^T delta) * g'(z): the next delta, all (features, ld)."""
-    for i in range(0, n_in, STRIP):
-        rows = min(STRIP, n_in - i)
-        target = out + i * ld
-        product(rows, samples, n_out, W + i, plain(1), n_in, delta, ld, target, ld, plain(ZERO), W)
-        if code != LINEAR:
-            zi, ai = z + i * ld, a + i * ld
-            activate_slope(code, param, rows, samples, target, ld, zi, ld, ai, ld, target, ld)
+def _backward(run, reals, theta, scratch, op, first, count, start, target):
+    """Delta of Z from that of A, the gradients of W and b unless they are made by parts, delta of X = W^T delta."""
+    n_in, n_out, ld, flags, width = op[Op.N_IN], op[Op.N_OUT], run[Run.LD], op[Op.FLAGS], lanes(theta)
+    x, y = buffer_at(run, op[Op.INPUT]), buffer_at(run, op[Op.OUTPUT])
+    delta, samples = scratch + y[Buffer.DELTA], whole_tiles(count, width)
+    slope, alpha = op[_FIELDS.SLOPE], reals[Real.ALPHAS + op[Op.NUMBER]]
+    if slope != 0 and flags & LOGITS == 0:
+        columns = count if op[_FIELDS.ACTIVATION] == OWN else samples
+        call(slope, (alpha, n_out, columns, delta, scratch + y[Buffer.PRE], scratch + y[Buffer.VALUE], ld))
+    if flags & FROM_ROWS == 0 and not _is_narrow(run, op, count, width):
+        transpose(n_in, count, scratch + x[Buffer.VALUE], ld, scratch + x[Buffer.TRANSPOSED], n_in)
+    if run[Run.BY_PARTS] == 0:
+        dW, db, origin = target + op[_FIELDS.W_AT], target + op[_FIELDS.B_AT], plain(0)
+        _gradient(run, theta, scratch, op, first, count, origin, n_out, origin, n_in, start, dW, n_in, db)
+    if flags & FROM_ROWS == 0 or run[Run.COMMAND] & INPUT_BACKWARD != 0:
+        W, out = theta + op[_FIELDS.W_AT], scratch + x[Buffer.DELTA]
+        product(n_in, samples, n_out, W, plain(1), n_in, delta, ld, out, ld, plain(ZERO), W)
 
 
 @jit(FAST)
-def forward_rows(n_in, n_out, samples, W, b, code, param, rows, ld_rows, ld, z, a):
-    """`forward_lanes` from samples as they lie, `rows` (samples, features): for few outputs of many features.
-
-    It saves the transposition of the samples, at the price of one sum across the lanes for each output.
-    """
-    product_rows(n_out, samples, n_in, W, n_in, rows, ld_rows, z, ld, plain(1), plain(BIAS), b)
-    if code != LINEAR and code != SOFTMAX:
-        activate(code, param, n_out, samples, z, ld, a, ld)
-
-
-@jit(FAST)
-def weight_gradient(n_in, n_out, samples, delta, ld, rows, ld_rows, start, dW, ld_dw):
-    """dW = delta rows, where `rows` is (samples, features); ACCUMULATE adds."""
-    product(n_out, n_in, samples, delta, ld, plain(1), rows, ld_rows, dW, ld_dw, start, dW)
-
-
-@jit(FAST)
-def weight_gradient_narrow(n_in, n_out, samples, delta, x, ld, start, dW, ld_dw):
-    """dW = delta x^T with both (features, ld): for layers with so few inputs that they would not fill the lanes."""
-    product_rows(n_out, n_in, samples, delta, ld, x, ld, dW, ld_dw, plain(1), start, dW)
+def _gradient(run, theta, scratch, op, first, count, row, rows, column, columns, start, dW, ld_dw, db):
+    """dW = delta X^T, `rows` x `columns` of it; with column 0 db = the sums of delta, too. ACCUMULATE adds."""
+    ld, n_in, x = run[Run.LD], op[Op.N_IN], buffer_at(run, op[Op.INPUT])
+    delta = scratch + (buffer_at(run, op[Op.OUTPUT])[Buffer.DELTA] + row * ld)
+    if _is_narrow(run, op, count, lanes(theta)):
+        # so few inputs would not fill the lanes
+        inputs = scratch + (x[Buffer.VALUE] + column * ld)
+        call(op[_FIELDS.PRODUCT_ROWS], (rows, columns, count, delta, ld, inputs, ld, dW, ld_dw, 1, start, dW))
+    else:
+        samples, ld_samples = scratch + x[Buffer.TRANSPOSED], n_in
+        if op[Op.FLAGS] & FROM_ROWS != 0:
+            samples, ld_samples = samples_at(run, theta, scratch, first)
+        product(rows, columns, count, delta, ld, plain(1), samples + column, ld_samples, dW, ld_dw, start, dW)
+    if column == 0:
+        _bias_gradient(rows, count, delta, ld, start, db)
 
 
 @jit(FAST)
-def bias_gradient(n_out, samples, delta, ld, start, db):
+def _bias_gradient(n_out, samples, delta, ld, start, db):
     """db = sum of delta over the samples; ACCUMULATE adds."""
     for o in range(n_out):
-        summed = like(0.0, load_strided(delta, 1, 0))
+        summed = splat(0.0, delta)
         for s in range(0, samples, lanes(delta)):
-            summed = summed + load_strided(delta + (o * ld + s), 1, samples - s)
+            summed = summed + load_part(delta + (o * ld + s), samples - s)
         db[o] = total(summed) + (db[o] if start == ACCUMULATE else 0.0)
+
+
+@unit(FAST, "iIRPPIiiIiPi")
+def dense_block(phase, run, reals, theta, scratch, op, first, count, part, start, target, packed):
+    """A fully connected layer over a block; arguments as `block` says."""
+    if phase == Phase.FORWARD:
+        _forward(run, reals, theta, scratch, op, first, count)
+    elif phase == Phase.BACKWARD:
+        _backward(run, reals, theta, scratch, op, first, count, start, target)
+    else:
+        row, rows, column, columns = part[Part.ROW], part[Part.ROWS], part[Part.COLUMN], part[Part.COLUMNS]
+        n_in = op[Op.N_IN]
+        dW, ld_dw, db = target + (op[_FIELDS.W_AT] + row * n_in + column), n_in, target + (op[_FIELDS.B_AT] + row)
+        if packed != 0:
+            dW, ld_dw, db = target, columns, target + rows * columns
+        _gradient(run, theta, scratch, op, first, count, row, rows, column, columns, start, dW, ld_dw, db)
+
+
+@unit(FAST, "IRPiPiP")
+def dense_few_rows(op, alphas, theta, count, x, ld_x, out):
+    """Out = g(x W^T + b) for a few samples as rows, the features along the lanes."""
+    n_in, n_out, activate = op[Op.N_IN], op[Op.N_OUT], op[_FIELDS.ACTIVATE]
+    W, b = theta + op[_FIELDS.W_AT], theta + op[_FIELDS.B_AT]
+    call(op[_FIELDS.PRODUCT_ROWS], (n_out, count, n_in, W, n_in, x, ld_x, out, 1, n_out, BIAS, b))
+    if activate != 0:
+        call(activate, (alphas[op[Op.NUMBER]], n_out, count, out, 1, n_out, out, 1, n_out))
+
+
+block, few_rows = dense_block, dense_few_rows
+
+
+def link(record, dtype, operation, purpose):
+    """Complete a record of a program for the CPU, of a library's activation where `operation` is None."""
+    n_in, n_out, flags = record[Op.N_IN], record[Op.N_OUT], record[Op.FLAGS]
+    if purpose != Purpose.TRAIN or flags & LOGITS == 0:
+        code = record[_FIELDS.ACTIVATION]
+        activation = ACTIVATIONS[code] if operation is None else operation.activation
+        record[_FIELDS.ACTIVATE], slope = addresses_of(activation, dtype, purpose == Purpose.TRAIN)
+        record[_FIELDS.SLOPE] = slope
+    width = lanes_of(8 * dtype.itemsize)
+    by_rows = flags & FROM_ROWS != 0 and takes_rows(n_in, n_out, width)
+    if purpose == Purpose.FEW_ROWS or by_rows or n_in <= 2 * width:
+        record[_FIELDS.PRODUCT_ROWS] = product_rows_unit.address(dtype)
 
 
 @jit(FAST, public=True)
@@ -182,7 +274,7 @@ def dense_backward(
     sums, by = address_of(db), db.strides[0] // s
     for o in range(0, n_out, lanes(delta)):
         left = n_out - o
-        summed = like(0.0, load_strided(delta, 1, 0))
+        summed = splat(0.0, delta)
         for i in range(m):
             summed = summed + load_strided(delta + (i * rs + o * cs), cs, left)
         store_strided(sums + o * by, by, summed, left)

@@ -1,129 +1,240 @@
-"""Runs a plan: the leader in this thread, helpers in threads that live as long as the call.
+"""A run on the CPU: its tables and memory; the leader in this thread, helpers in threads that live as long as the call.
 
 No pool outlives a call, so there is nothing that a fork could break or that two Python threads could enter at once.
-A helper that comes late, or never, only means that the leader does more blocks itself.
+A helper that comes late, or never, only means that the leader does more tasks itself.
 """
 
 import _thread
 import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
 
 from .. import plan as _plan
 from ..annotations import Floats
+from ..formulas import ACTIVATIONS, LINEAR, LOSSES, MSE, RULES
 from ..options import VECTORS, lanes
-from .training import run
+from ..program import Dense, Dropout, Program, Standardize
+from ..state import TrainingState
+from ..tables import BACKWARD, EVALUATE, LOSS, OUTPUT, PREDICT, Buffer, Run
+from .activations import addresses_of
+from .apply import apply_rows
+from .block import Purpose
+from .link import link
+from .losses import address_of_loss
+from .schedule import Schedule
+from .step import NO_MORE, run
+from .updates import addresses_of_rule
 
-LOOK = 0.1  # seconds: on Windows Ctrl-C does not end a wait without a limit
+LOOK_SECONDS = 0.1  # on Windows Ctrl-C does not end a wait without a limit
+
+
+class Plan(_plan.Plan):
+    """The tables of a run on the CPU, and the memory that it works in; arguments are those of `make_plan`."""
+
+    device = "cpu"
+
+    def __init__(self, program, parameters, batch, command, threads, state):
+        width = lanes(8 * parameters.itemsize)
+        backward, purpose = bool(command & BACKWARD), Purpose.OUTPUTS if command & OUTPUT else Purpose.TRAIN
+        schedule = Schedule(program, batch, parameters.itemsize, width, VECTORS * width, backward)
+        operations, parts = program.operations, np.array(schedule.parts, np.int64)
+        extra = parts.size + Buffer.SIZE * len(program.widths)
+        super().__init__(program, parameters, batch, command, state, extra)
+        self.threads, self._linked = max(1, min(threads, schedule.shards)), link(program, self.dtype, purpose)
+        apart = [each.activation is not None and each.activation.needs_input for each in operations]
+        fields, buffers, size = schedule.place(apart)
+        parts_at, buffers_at = Run.SIZE, Run.SIZE + parts.size
+        self.table[parts_at:buffers_at] = parts.ravel()
+        self.table[buffers_at:] = np.ravel(buffers)
+        self.set(
+            THREADS=self.threads,
+            PROGRAM=self._linked.table,
+            BLOCK=schedule.block,
+            LD=schedule.ld,
+            SHARDS=schedule.shards,
+            SHARDS_NOW=1,
+            BY_PARTS=schedule.by_parts,
+            BY_ROWS=schedule.by_rows,
+            PARTS=len(parts),
+            PARTS_AT=parts_at,
+            BUFFERS_AT=buffers_at,
+            SHARD_LOSSES=np.zeros(schedule.shards),
+            SQUARES=np.zeros(len(parts)),
+            SCRATCH_SIZE=size,
+            **fields,
+        )
+        if command & (BACKWARD | OUTPUT | LOSS):
+            self.set(SCRATCH=self._allocate((schedule.shards if schedule.by_parts else self.threads) * size))
+        if backward:
+            gradients = self._allocate((1 if schedule.by_parts else schedule.shards) * program.size)
+            self.set(GRADIENTS=gradients)
+        if schedule.by_parts:
+            part_buffer = self._allocate(self.threads * schedule.part_size)
+            self.set(PART_BUFFER=part_buffer, PART_BUFFER_SIZE=schedule.part_size)
+
+    def _allocate(self, elements):
+        """Zeroed memory in the run's dtype, starting on a cache line."""
+        try:
+            return _plan.aligned(elements, self.dtype)
+        except MemoryError:
+            size = elements * self.dtype.itemsize
+            raise MemoryError(f"no memory for {size:,} bytes of working space of the run") from None
+
+    def _place_of(self, name, array):
+        return array.ctypes.data
+
+    def _bind_state(self, rule):
+        update, prepare = addresses_of_rule(rule, self.dtype)
+        moments = dict(zip(("FIRST_MOMENT", "SECOND_MOMENT"), self.state.moments, strict=False))
+        self.set(UPDATE=update, PREPARE=prepare, STATE=self.state.table, SUMS=self.state.sums, **moments)
+
+    @property
+    def gradient(self) -> Floats:
+        """The flat gradient of the last run: a view that the next one overwrites."""
+        return self.kept["GRADIENTS"][: self.program.size]
+
+    def bind_gradient(self, gradient: Floats) -> None:
+        """Name the flat gradient that APPLY updates the parameters with; l2 and clipping change it in place."""
+        self.set(GRADIENTS=gradient)
+
+    def remember(self) -> None:
+        """Keep the parameters as they stand, for `restore`."""
+        if not hasattr(self, "_remembered"):
+            self._remembered = np.empty_like(self.parameters)
+        np.copyto(self._remembered, self.parameters)
+
+    def restore(self) -> None:
+        """Put back the parameters that `remember` kept."""
+        np.copyto(self.parameters, self._remembered)
+
+    def execute(self) -> None:
+        """Carry out the command; results then stand in the tables."""
+        arguments = self.table, self.reals, self.parameters
+        self.set(TASKS=0)
+        helpers = []
+        try:
+            try:
+                for thread in range(1, self.threads):
+                    helpers.append(_start_helper(arguments, thread))
+            except RuntimeError:
+                pass  # no more threads in this process: those that there are do the work
+            run(*arguments, 0)
+        finally:
+            self.set(TASKS=NO_MORE)
+            for ended in helpers:
+                ended.acquire()
+
+    def execute_interruptibly(self) -> None:
+        """`execute` for long steps: Ctrl-C stops it before its next block, with no update begun."""
+        start, ended, failure = _thread.allocate_lock(), threading.Event(), []
+
+        def lead():
+            if start.acquire(blocking=False):  # else it was called off before it began
+                try:
+                    self.execute()
+                except BaseException as error:
+                    failure.append(error)
+                finally:
+                    ended.set()
+
+        self.set(STOP=0)
+        try:
+            try:
+                _thread.start_new_thread(lead, ())
+            except RuntimeError:  # no more threads in this process
+                lead()
+            while not ended.wait(LOOK_SECONDS):
+                pass
+        except BaseException:
+            self.set(STOP=1)
+            if not start.acquire(blocking=False):
+                _outwait(ended)
+            raise
+        finally:
+            self.set(STOP=0)
+        if failure:
+            raise failure[0]
 
 
 def make_plan(
-    layout: _plan.Layout, theta: Floats, batch: int, threads: int, gradient: bool = False, drops: bool = False
-) -> _plan.Plan:
-    """A plan for rows of `batch` at a time on this machine.
+    program: Program,
+    parameters: Floats,
+    batch: int,
+    command: int,
+    threads: int,
+    state: TrainingState | None = None,
+) -> Plan:
+    """A run of a program on this machine.
 
     Parameters
     ----------
-    layout : plan.Layout
+    program : Program
         The net.
-    theta : array (layout.size,), float32 or float64
-        The flat parameters.
+    parameters : array (program.size,), float32 or float64
+        Flat; training updates them in place.
     batch : int
         Most rows in one step.
+    command : int
+        What is done with the rows, such as `tables.TRAIN`.
     threads : int
         Threads that may take part.
-    gradient : bool
-        Whether gradients are wanted.
-    drops : bool
-        Whether the inputs of layers are dropped as the layout says.
+    state : TrainingState, optional
+        Whose parameters these are, for TRAIN and APPLY.
 
     Returns
     -------
-    plan.Plan
-        The tables; name the rows with `data`, the task with `set`.
+    Plan
+        Bind data and rule, then execute it.
     """
-    width = lanes(8 * theta.itemsize)
-    return _plan.Plan(layout, theta, batch, width, VECTORS * width, threads, gradient, drops)
+    return Plan(program, parameters, batch, command, threads, state)
 
 
-def execute(plan: _plan.Plan) -> None:
-    """Carry out a plan; its status and counters then stand in its table.
+def compile_all(dtype: DTypeLike) -> None:
+    """Compile everything that runs and `apply_rows` need in a dtype, or load it.
 
     Parameters
     ----------
-    plan : plan.Plan
-        From `make_plan`.
+    dtype : dtype
+        float32 or float64.
     """
-    arguments = (plan.table, plan.reals, plan.theta)
-    plan.set(TICKET=0)
-    homes = []
-    try:
-        try:
-            for thread in range(1, plan.threads):
-                homes.append(_start_helper(arguments, thread))
-        except RuntimeError:
-            pass  # no more threads in this process: those that there are do the work
-        run(*arguments, 0)
-    finally:
-        plan.set(TICKET=_plan.NOBODY)
-        for home in homes:
-            home.acquire()
+    dtype = np.dtype(dtype)
+    for rule in RULES:
+        addresses_of_rule(rule, dtype)
+    for loss in LOSSES:
+        address_of_loss(loss, dtype)
+    for activation in ACTIVATIONS:
+        addresses_of(activation, dtype, slope_too=True)
+    operations = Standardize(np.zeros(1), np.ones(1)), Dropout(0.5, 0), Dense(1, ACTIVATIONS[LINEAR])
+    program, theta, X = Program(1, operations, LOSSES[MSE]), np.zeros(32, dtype), np.zeros((2, 1), dtype)
+    for net, command in ((program, EVALUATE), (program.predicting, PREDICT)):
+        plan = make_plan(net, theta, 2, command, 1)
+        plan.bind_data(X, X)
+        plan.bind_output(np.empty_like(X))
+        plan.execute()
+    apply_rows(link(program.predicting, dtype).table, program.predicting.alphas, theta, X, np.empty_like(X))
 
 
-def execute_interruptibly(plan: _plan.Plan) -> None:
-    """`execute` for a plan of long steps: Ctrl-C stops it before its next block, with no update begun.
-
-    Parameters
-    ----------
-    plan : plan.Plan
-        From `make_plan`.
-    """
-    start, ended, failure = _thread.allocate_lock(), threading.Event(), []
-
-    def lead():
-        if start.acquire(blocking=False):  # else it was called off before it began
-            try:
-                execute(plan)
-            except BaseException as error:
-                failure.append(error)
-            finally:
-                ended.set()
-
-    plan.set(STOP=0)
-    try:
-        try:
-            _thread.start_new_thread(lead, ())
-        except RuntimeError:  # no more threads in this process
-            lead()
-        while not ended.wait(LOOK):
-            pass
-    except BaseException:
-        plan.set(STOP=1)
-        if not start.acquire(blocking=False):
-            _outwait(ended)
-        raise
-    finally:
-        plan.set(STOP=0)
-    if failure:
-        raise failure[0]
-
-
-def _outwait(event):
+def _outwait(event: threading.Event) -> None:
     """Wait for an event that is near, however often Ctrl-C is pressed meanwhile."""
     while not event.is_set():
         try:
-            event.wait(LOOK)
+            event.wait(LOOK_SECONDS)
         except KeyboardInterrupt:
             continue
 
 
-def _start_helper(arguments, thread):
-    home = _thread.allocate_lock()
-    home.acquire()
+def _start_helper(arguments: Any, thread: int) -> Any:
+    """A thread that helps; gives a lock that is free when it has ended."""
+    ended = _thread.allocate_lock()
+    ended.acquire()
 
     def help_out():
         try:
             run(*arguments, thread)
         finally:
-            home.release()
+            ended.release()
 
     _thread.start_new_thread(help_out, ())
-    return home
+    return ended

@@ -7,17 +7,21 @@ is stored: the backward pass draws the same numbers again, and every thread, mac
 import numpy as np
 
 from ..annotations import Floats
-from ..formulas import CHANCE_BITS
-from ..options import EXACT, jit
-from ..randomness import DROPOUT
-from .formulas import VECTOR
+from ..compiler import jit
+from ..options import EXACT
+from ..program import Dropout
+from ..randomness import CHANCE_BITS, DROPOUT, make_masks
+from ..tables import FROM_ROWS, Buffer, Op, Run
+from .block import Phase, buffer_at, samples_at
 from .memory import address_of
 from .rng import layer_key, stream_key
 from .simd import lane_numbers, lanes, like, load_part, select, store_part, to_int
+from .units import unit
 
 ALL = float(1 << CHANCE_BITS)  # thresholds count from 0, nothing dropped, to this
 
-_sample_word, _chance = VECTOR.sample_word, VECTOR.chance
+_MASKS, _FIELDS = make_masks(jit(EXACT)), Dropout.fields
+_sample_word, _chance = _MASKS.sample_word, _MASKS.chance
 
 
 @jit(EXACT)
@@ -42,6 +46,27 @@ def drop_row(key, threshold, features, sample, x, out):
         left = features - j
         value = load_part(x + j, left) * scale
         store_part(out + j, select(_chance(word, numbers + j) < threshold, 0.0, value), left)
+
+
+@unit(EXACT, "iIRPPIiiIiPi")
+def dropout_block(phase, run, reals, theta, scratch, op, first, count, part, start, target, packed):
+    """The masks of a block, over its activations or the gradient with respect to them; arguments as `block` says."""
+    x, y, features = buffer_at(run, op[Op.INPUT]), buffer_at(run, op[Op.OUTPUT]), op[Op.N_IN]
+    key, threshold = layer_key(run[Run.DROPOUT_KEY], op[_FIELDS.LAYER]), op[_FIELDS.THRESHOLD]
+    seen, ld = run[Run.SEEN] + first, run[Run.LD]
+    if op[Op.FLAGS] & FROM_ROWS != 0:
+        if phase == Phase.FORWARD:
+            rows, stride = samples_at(run, theta, scratch, first)
+            for s in range(count):
+                drop_row(key, threshold, features, seen + s, rows + s * stride, rows + s * stride)
+    elif phase == Phase.FORWARD:
+        drop_lanes(key, threshold, features, count, seen, scratch + x[Buffer.VALUE], ld, scratch + y[Buffer.VALUE], ld)
+    elif phase == Phase.BACKWARD:
+        delta = scratch + y[Buffer.DELTA]
+        drop_lanes(key, threshold, features, count, seen, delta, ld, scratch + x[Buffer.DELTA], ld)
+
+
+block, few_rows = dropout_block, None
 
 
 @jit(EXACT, public=True)

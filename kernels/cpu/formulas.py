@@ -1,13 +1,12 @@
 """The formulas of `kernels.formulas` over SIMD vectors."""
 
-from types import SimpleNamespace
-
-from .. import formulas
-from ..options import EXACT, jit
+from ..compiler import jit
+from ..formulas import made, operations_of
+from ..options import EXACT
 from .simd import absolute, like, select, sqrt
 from .vmath import erf, exp, expm1, log1p, sigmoid, tanh
 
-_OPS = SimpleNamespace(
+_OPERATIONS = operations_of(
     real=float,
     like=like,
     select=select,
@@ -19,5 +18,10 @@ _OPS = SimpleNamespace(
     tanh=tanh,
     sigmoid=sigmoid,
     erf=erf,
+    jit=jit(EXACT),
 )
-VECTOR = formulas.make(_OPS, jit(EXACT))
+
+
+def vector_formula(record):
+    """The functions of a record over vectors."""
+    return made(record, _OPERATIONS)

@@ -5,11 +5,14 @@ logarithm meets a zero.
 """
 
 from ..annotations import Floats
-from ..formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MAE, MSE
-from ..options import EXACT, jit
-from .formulas import VECTOR
+from ..compiler import jit
+from ..formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, LOSSES
+from ..options import EXACT
+from .formulas import vector_formula
 from .memory import address_of
+from .own import loss_address
 from .simd import absolute, fma, lane_numbers, lanes, like, load_strided, select, store_strided, total
+from .units import unit
 from .vmath import exp, log, log1p
 
 
@@ -46,31 +49,6 @@ def _weights(numbers, left, w, ss_w):
     if ss_w == 0:
         return select(numbers < left, 1.0, like(0.0, numbers))
     return load_strided(w, ss_w, left)
-
-
-_binary_cross_entropy, _mse, _mae, _huber = (_pointwise_of(formula) for formula in VECTOR.losses if formula)
-
-
-@jit(EXACT)
-def loss_sum(code, param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss_w, scale, dz, fs_dz, ss_dz):
-    """Sum of w * loss over the samples, as float64; and, where scale is not 0, dz = scale * w * dloss/dz.
-
-    From pointers and strides (output, sample). `labels`: y holds one class index a sample instead of one target an
-    output. `ss_w` 0 means that every weight is 1. Lanes past the last sample are neither read nor written.
-    """
-    if code == CROSS_ENTROPY:
-        return _cross_entropy(outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss_w, scale, dz, fs_dz, ss_dz)
-    if code == BINARY_CROSS_ENTROPY and ss_w == 0:
-        return _equal_binary_cross_entropy(outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, scale, dz, fs_dz, ss_dz)
-    if code == BINARY_CROSS_ENTROPY:
-        return _binary_cross_entropy(
-            param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, w, ss_w, scale, dz, fs_dz, ss_dz
-        )
-    if code == MSE:
-        return _mse(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, w, ss_w, scale, dz, fs_dz, ss_dz)
-    if code == MAE:
-        return _mae(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, w, ss_w, scale, dz, fs_dz, ss_dz)
-    return _huber(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, w, ss_w, scale, dz, fs_dz, ss_dz)
 
 
 TERMS = 64  # of a product of numbers between 1 and 2, far from overflow
@@ -150,6 +128,87 @@ def _cross_entropy(outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss
     return result
 
 
+def _binary_cross_entropy_of(weighted):
+    """Binary cross-entropy: a faster sum where all weights are 1."""
+
+    @jit(EXACT)
+    def summed(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, w, ss_w, scale, dz, fs_dz, ss_dz):
+        if ss_w == 0:
+            return _equal_binary_cross_entropy(outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, scale, dz, fs_dz, ss_dz)
+        return weighted(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, w, ss_w, scale, dz, fs_dz, ss_dz)
+
+    return summed
+
+
+def _with_labels(pointwise):
+    """A loss of one target an output, with the arguments of all."""
+
+    @jit(EXACT)
+    def summed(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss_w, scale, dz, fs_dz, ss_dz):
+        return pointwise(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, w, ss_w, scale, dz, fs_dz, ss_dz)
+
+    return summed
+
+
+@jit(EXACT)
+def _classes(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss_w, scale, dz, fs_dz, ss_dz):
+    return _cross_entropy(outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss_w, scale, dz, fs_dz, ss_dz)
+
+
+@jit(EXACT)
+def _unknown(code, param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss_w, scale, dz, fs_dz, ss_dz):
+    return NAN
+
+
+def _or(known, loss, others):
+    """The loss of the code `known`, else others."""
+
+    @jit(EXACT)
+    def summed(code, param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss_w, scale, dz, fs_dz, ss_dz):
+        if code == known:
+            return loss(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss_w, scale, dz, fs_dz, ss_dz)
+        return others(
+            code, param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss_w, scale, dz, fs_dz, ss_dz
+        )
+
+    return summed
+
+
+def _unit_of(name, loss):
+    def summed(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss_w, scale, dz, fs_dz, ss_dz):
+        return loss(
+            param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels != 0, w, ss_w, scale, dz, fs_dz, ss_dz
+        )
+
+    summed.__name__ = summed.__qualname__ = f"loss_{name}"
+    return unit(EXACT, "fiiPiiPiiiPifPii", gives=True)(summed)
+
+
+NAN = float("nan")  # what a code gives that no loss has
+_units = {}  # of each loss, by code
+_loss_sum = _unknown
+for _record in LOSSES:
+    if _record.code == CROSS_ENTROPY:
+        _loss = _classes
+    else:
+        _pointwise = _pointwise_of(vector_formula(_record))
+        if _record.code == BINARY_CROSS_ENTROPY:
+            _pointwise = _binary_cross_entropy_of(_pointwise)
+        _loss = _with_labels(_pointwise)
+    _units[_record.code] = _unit_of(_record.name, _loss)
+    _loss_sum = _or(_record.code, _loss, _loss_sum)
+
+
+def address_of_loss(loss, dtype):
+    """Address of the sum of w * loss over the samples, as float64; where scale is not 0 it writes scale * w * dloss/dz.
+
+    It takes (param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss_w, scale, dz, fs_dz, ss_dz), strides
+    by output and by sample. `labels`: y holds one class index a sample instead of one target an output. `ss_w` 0 means
+    that every weight is 1. Lanes past the last sample are neither read nor written.
+    """
+    return _units[loss.code].address(dtype) if loss.functions is None else loss_address(loss.functions, dtype)
+
+
 @jit(EXACT)
 def weight_sum(samples, w, ss_w):
     """Sum of the sample weights, their number where ss_w is 0."""
@@ -167,7 +226,7 @@ def _on_arrays(code, param, Z, y, w, scale, dZ):
     samples, outputs = Z.shape
     ss_w = w.strides[0] // size if w.size > 0 else 0
     mass = weight_sum(samples, address_of(w), ss_w)
-    summed = loss_sum(
+    summed = _loss_sum(
         code,
         param,
         outputs,
@@ -196,7 +255,7 @@ def loss_forward(code: int, param: float, Z: Floats, y: Floats, w: Floats) -> fl
     Parameters
     ----------
     code : int
-        A loss code such as `kernels.MSE`.
+        A loss code such as `kernels.MSE`; a code of none gives NaN.
     param : float
         delta of huber; others ignore it.
     Z : array (m, k), float32 or float64

@@ -7,9 +7,10 @@ the lanes. `product_any` brings other strides into one of these forms where it c
 """
 
 from ..annotations import Floats
-from ..options import FAST, VECTORS, jit, tile_rows
+from ..compiler import jit
+from ..options import FAST, VECTORS, tile_rows
 from .memory import address_of
-from .simd import fma, lanes, like, load, load_strided, splat, store_strided
+from .simd import fma, lanes, load, load_part, load_strided, splat, store_part, store_strided
 from .tile import (
     lane_products,
     lane_products_first,
@@ -23,6 +24,7 @@ from .tile import (
     tile_zeros,
     transpose_square,
 )
+from .units import unit
 
 ZERO, BIAS, ACCUMULATE = 0, 1, 2  # what the sums start from: nothing, bias[i] in row i, C itself
 
@@ -58,14 +60,14 @@ def _strip_of(rows):
                 edge = tile_bias(edge, bias)
             p, q = a, b + j
             for _ in range(k):
-                edge = rank1_vector(edge, p, rs_a, load_strided(q, 1, n - j))
+                edge = rank1_vector(edge, p, rs_a, load_part(q, n - j))
                 p, q = p + cs_a, q + rs_b
             sums, target = tile_spill(edge), c + j
             for _ in range(rows):
                 line = load(sums)
                 if start == ACCUMULATE:
-                    line = line + load_strided(target, 1, n - j)
-                store_strided(target, 1, line, n - j)
+                    line = line + load_part(target, n - j)
+                store_part(target, line, n - j)
                 sums, target = sums + width, target + rs_c
             j += width
 
@@ -92,27 +94,27 @@ def _strip_1(n, k, a, rs_a, cs_a, b, rs_b, c, rs_c, start, bias):
         tile_store(tile, c + j, rs_c)
         j += WIDE * width
     while j < n:
-        left, q, none = n - j, b + j, like(0.0, load_strided(b, 1, 0))
+        left, q, none = n - j, b + j, splat(0.0, a)
         more = left - width
         x0 = x1 = x2 = x3 = y0 = y1 = y2 = y3 = none
         if start == BIAS:
             x0 = y0 = splat(bias[0], a)
         elif start == ACCUMULATE:
-            x0, y0 = load_strided(c + j, 1, left), load_strided(c + (j + width), 1, more)
+            x0, y0 = load_part(c + j, left), load_part(c + (j + width), more)
         whole = k // 4 * 4
         for at in range(0, whole, 4):
             p, q0 = a + at * cs_a, q + at * rs_b
             q1, q2, q3 = q0 + rs_b, q0 + 2 * rs_b, q0 + 3 * rs_b
             s0, s1, s2, s3 = splat(p[0], a), splat(p[cs_a], a), splat(p[2 * cs_a], a), splat(p[3 * cs_a], a)
-            x0, y0 = fma(s0, load_strided(q0, 1, left), x0), fma(s0, load_strided(q0 + width, 1, more), y0)
-            x1, y1 = fma(s1, load_strided(q1, 1, left), x1), fma(s1, load_strided(q1 + width, 1, more), y1)
-            x2, y2 = fma(s2, load_strided(q2, 1, left), x2), fma(s2, load_strided(q2 + width, 1, more), y2)
-            x3, y3 = fma(s3, load_strided(q3, 1, left), x3), fma(s3, load_strided(q3 + width, 1, more), y3)
+            x0, y0 = fma(s0, load_part(q0, left), x0), fma(s0, load_part(q0 + width, more), y0)
+            x1, y1 = fma(s1, load_part(q1, left), x1), fma(s1, load_part(q1 + width, more), y1)
+            x2, y2 = fma(s2, load_part(q2, left), x2), fma(s2, load_part(q2 + width, more), y2)
+            x3, y3 = fma(s3, load_part(q3, left), x3), fma(s3, load_part(q3 + width, more), y3)
         for at in range(whole, k):
             scalar, r = splat(a[at * cs_a], a), q + at * rs_b
-            x0, y0 = fma(scalar, load_strided(r, 1, left), x0), fma(scalar, load_strided(r + width, 1, more), y0)
-        store_strided(c + j, 1, (x0 + x1) + (x2 + x3), left)
-        store_strided(c + (j + width), 1, (y0 + y1) + (y2 + y3), more)
+            x0, y0 = fma(scalar, load_part(r, left), x0), fma(scalar, load_part(r + width, more), y0)
+        store_part(c + j, (x0 + x1) + (x2 + x3), left)
+        store_part(c + (j + width), (y0 + y1) + (y2 + y3), more)
         j += 2 * width
 
 
@@ -198,6 +200,12 @@ def product_rows(m, n, k, a, ld_a, b, ld_b, c, rs_c, cs_c, start, bias):
         start = ACCUMULATE
 
 
+@unit(FAST, "iiiPiPiPiiiP")
+def product_rows_unit(m, n, k, a, ld_a, b, ld_b, c, rs_c, cs_c, start, bias):
+    """`product_rows` for operations, which call it by address: many nets do without."""
+    product_rows(m, n, k, a, ld_a, b, ld_b, c, rs_c, cs_c, start, bias)
+
+
 @jit(FAST)
 def _product_strided(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start):
     """`product` for any strides, one register of C at a time: right everywhere, fast nowhere."""
@@ -205,7 +213,7 @@ def _product_strided(m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, start
         for j in range(0, n, lanes(a)):
             left = n - j
             target = c + (i * rs_c + j * cs_c)
-            summed = like(0.0, splat(a[0], a))
+            summed = splat(0.0, a)
             if start == ACCUMULATE:
                 summed = load_strided(target, cs_c, left)
             for p in range(k):
@@ -262,8 +270,8 @@ def copy_rows(rows, columns, source, stride, target, target_stride):
     """target[i, j] = source[i, j], from pointers and row strides in elements."""
     for i in range(rows):
         for j in range(0, columns, lanes(source)):
-            line = load_strided(source + (i * stride + j), 1, columns - j)
-            store_strided(target + (i * target_stride + j), 1, line, columns - j)
+            line = load_part(source + (i * stride + j), columns - j)
+            store_part(target + (i * target_stride + j), line, columns - j)
 
 
 @jit(FAST)

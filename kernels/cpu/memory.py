@@ -187,32 +187,46 @@ def give_way(typingctx):
     return types.void(), codegen
 
 
-def _call_at(builder, address, result, args):
-    """Call of the C function at an integer address."""
-    kind = ir.FunctionType(result, [arg.type for arg in args])
-    return builder.call(builder.inttoptr(address, kind.as_pointer()), args)
+def _c_type(kind):
+    """What a value of a type goes as to a kernel that is called by address."""
+    if isinstance(kind, types.Integer | types.Boolean):
+        return types.intp
+    return types.float64 if isinstance(kind, types.Float) else kind
+
+
+def _call_of(result, name):
+    def typing(typingctx, address, args):
+        kinds = [_c_type(types.unliteral(kind)) for kind in args]
+
+        def codegen(context, builder, sig, given):
+            values = [
+                context.cast(builder, builder.extract_value(given[1], i), kind, kinds[i]) for i, kind in enumerate(args)
+            ]
+            kind = ir.FunctionType(
+                ir.DoubleType() if result is types.float64 else ir.VoidType(), [value.type for value in values]
+            )
+            returned = builder.call(builder.inttoptr(given[0], kind.as_pointer()), values)
+            return returned if result is types.float64 else context.get_dummy_value()
+
+        return result(types.intp, args), codegen
+
+    typing.__name__ = name
+    return intrinsic(typing)
+
+
+# Call the kernel at an address of `units.py` with a tuple of arguments: integers and truth values go as int64, numbers
+# as float64, pointers as they are.
+call, call_real = _call_of(types.void, "call"), _call_of(types.float64, "call_real")
 
 
 @intrinsic
-def call_activation(typingctx, address, z, a, rows, columns, ld):
-    """The loop at an address of `custom.activation_addresses`, over rows of consecutive elements."""
+def hold(typingctx, array):
+    """Keep an array alive until here: Numba frees it after its last use, and a pointer into it is none."""
 
     def codegen(context, builder, sig, args):
-        _call_at(builder, args[0], ir.VoidType(), args[1:])
         return context.get_dummy_value()
 
-    return types.void(types.intp, z, a, types.intp, types.intp, types.intp), codegen
-
-
-@intrinsic
-def call_loss(typingctx, address, outputs, samples, a, ld, y, fs_y, ss_y, w, ss_w, scale, delta, ld_delta):
-    """The loop at the address of `custom.loss_address`, over (outputs, samples)."""
-
-    def codegen(context, builder, sig, args):
-        return _call_at(builder, args[0], ir.DoubleType(), args[1:])
-
-    n = types.intp
-    return types.float64(n, n, n, a, n, y, n, n, w, n, types.float64, delta, n), codegen
+    return types.void(array), codegen
 
 
 if not COMPILED:

@@ -1,6 +1,7 @@
 """The most arithmetic that a core can do, for measuring: what the other kernels are held against."""
 
-from ..options import EXACT, jit
+from ..compiler import jit
+from ..options import EXACT
 from .memory import address_of
 from .simd import fma, lanes, load, splat, total
 

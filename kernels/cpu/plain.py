@@ -13,7 +13,7 @@ from types import FunctionType
 
 import numpy as np
 
-from ..options import callback_at
+from ..compiler import function_at
 from ..options import lanes as lanes_of
 
 # All memory as one buffer, so that an address is an offset; from 1 on, since NumPy takes 0 for no buffer.
@@ -113,12 +113,16 @@ def give_way():
     time.sleep(1e-4)
 
 
-def call_activation(address, z, a, rows, columns, ld):
-    callback_at(address)(z, a, rows, columns, ld)
+def call(address, args):
+    function_at(address)(*args)
 
 
-def call_loss(address, *args):
-    return callback_at(address)(*args)
+def call_real(address, args):
+    return function_at(address)(*args)
+
+
+def hold(array):
+    pass
 
 
 # Vectors --------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 from .. import randomness
 from ..annotations import Integers
-from ..options import EXACT, jit
+from ..compiler import jit
+from ..options import EXACT
 from .memory import address_of
 
 _FUNCTIONS = randomness.make(jit(EXACT))

@@ -1,88 +1,69 @@
-"""Parameter updates: one pass over the flat vector, the state beside it."""
+"""Parameter updates: one pass over a part of the flat vector, the states of the rule beside it.
+
+n is what a rule gets beside the vectors: three numbers of the step, then its settings (`kernels.formulas.Rule`).
+"""
 
 from math import sqrt
 
 from ..annotations import Floats
-from ..options import EXACT, jit
-from .formulas import VECTOR
+from ..compiler import jit
+from ..formulas import ADAM, MOMENTUM, NESTEROV, RMSPROP, RULES, SGD
+from ..options import EXACT
+from .formulas import vector_formula
 from .memory import address_of
 from .simd import lanes, like, load_part, load_strided, select, store_part, store_strided, total
-
-_sgd, _momentum, _rmsprop, _adam = VECTOR.sgd, VECTOR.momentum, VECTOR.rmsprop, VECTOR.adam
-
-
-@jit(EXACT)
-def sgd(count, theta, by_theta, grad, by_grad, rate, decay):
-    """Theta -= rate * (grad + decay * theta), from pointers and strides."""
-    for i in range(0, count, lanes(theta)):
-        left = count - i
-        p = theta + i * by_theta
-        new = _sgd(load_strided(p, by_theta, left), load_strided(grad + i * by_grad, by_grad, left), rate, decay)
-        store_strided(p, by_theta, new, left)
+from .units import unit
 
 
-@jit(EXACT)
-def momentum_pass(count, theta, by_theta, grad, by_grad, velocity, by_velocity, rate, keep, nesterov, decay):
-    """SGD with (Nesterov) momentum, from pointers and strides."""
-    for i in range(0, count, lanes(theta)):
-        left = count - i
-        p, q = theta + i * by_theta, velocity + i * by_velocity
-        g = load_strided(grad + i * by_grad, by_grad, left)
-        old, v = load_strided(p, by_theta, left), load_strided(q, by_velocity, left)
-        new, v = _momentum(old, g, v, rate, keep, nesterov, decay)
-        store_strided(p, by_theta, new, left)
-        store_strided(q, by_velocity, v, left)
+def _pass_of(rule):
+    """One rule over pointers and strides; vectors of states that the rule lacks are not touched."""
+    formula, has_first, has_second = vector_formula(rule), len(rule.states) > 0, len(rule.states) > 1
+
+    @jit(EXACT)
+    def update(count, theta, by_theta, grad, by_grad, first, by_first, second, by_second, decay, n):
+        for i in range(0, count, lanes(theta)):
+            left = count - i
+            p, q, r = theta + i * by_theta, first + i * by_first, second + i * by_second
+            old, g = load_strided(p, by_theta, left), load_strided(grad + i * by_grad, by_grad, left)
+            m = load_strided(q, by_first, left) if has_first else g
+            v = load_strided(r, by_second, left) if has_second else g
+            new, m, v = formula(old, g, m, v, decay, n)
+            store_strided(p, by_theta, new, left)
+            if has_first:
+                store_strided(q, by_first, m, left)
+            if has_second:
+                store_strided(r, by_second, v, left)
+
+    return update
 
 
-@jit(EXACT)
-def rmsprop(
-    count, theta, by_theta, grad, by_grad, square, by_square, velocity, by_velocity, rate, rho, eps, keep, decay
-):
-    """RMSprop, from pointers and strides."""
-    for i in range(0, count, lanes(theta)):
-        left = count - i
-        p, q, r = theta + i * by_theta, square + i * by_square, velocity + i * by_velocity
-        g = load_strided(grad + i * by_grad, by_grad, left)
-        old, s, v = (
-            load_strided(p, by_theta, left),
-            load_strided(q, by_square, left),
-            load_strided(r, by_velocity, left),
-        )
-        new, s, v = _rmsprop(old, g, s, v, rate, rho, eps, keep, decay)
-        store_strided(p, by_theta, new, left)
-        store_strided(q, by_square, s, left)
-        store_strided(r, by_velocity, v, left)
+def _update_unit(rule, update_pass):
+    def update(count, theta, grad, first, second, decay, numbers):
+        n = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6]
+        update_pass(count, theta, 1, grad, 1, first, 1, second, 1, decay, n)
+
+    update.__name__ = update.__qualname__ = f"update_{rule.name}"
+    return unit(EXACT, "iPPPPfR")(update)
 
 
-@jit(EXACT)
-def adam(
-    count,
-    theta,
-    by_theta,
-    grad,
-    by_grad,
-    first,
-    by_first,
-    second,
-    by_second,
-    rate,
-    beta1,
-    beta2,
-    eps,
-    decay,
-    shrink,
-    root_correction,
-):
-    """Adam and AdamW, from pointers and strides; the last two and `rate` as in the formula."""
-    for i in range(0, count, lanes(theta)):
-        left = count - i
-        p, q, r = theta + i * by_theta, first + i * by_first, second + i * by_second
-        g = load_strided(grad + i * by_grad, by_grad, left)
-        old, m, v = load_strided(p, by_theta, left), load_strided(q, by_first, left), load_strided(r, by_second, left)
-        new, m, v = _adam(old, g, m, v, rate, beta1, beta2, eps, decay, shrink, root_correction)
-        store_strided(p, by_theta, new, left)
-        store_strided(q, by_first, m, left)
-        store_strided(r, by_second, v, left)
+def _prepare_unit(rule):
+    prepare_step = jit(EXACT)(rule.prepare(sqrt))
+
+    def prepare(numbers, rate, step):
+        numbers[0], numbers[1], numbers[2] = prepare_step(rate, numbers + 3, step)
+
+    prepare.__name__ = prepare.__qualname__ = f"prepare_{rule.name}"
+    return unit(EXACT, "Rfi")(prepare)
+
+
+_passes = [_pass_of(rule) for rule in RULES]
+_units = [(_update_unit(rule, each), _prepare_unit(rule)) for rule, each in zip(RULES, _passes, strict=True)]
+
+
+def addresses_of_rule(rule, dtype):
+    """Addresses of a rule: update (count, theta, grad, first, second, decay, n), preparation (n, rate, step)."""
+    update, prepare = _units[rule.code]
+    return update.address(dtype), prepare.address(dtype)
 
 
 @jit(EXACT)
@@ -111,9 +92,13 @@ def squares(count, theta):
     """Sum of theta^2 over consecutive elements, as float64."""
     result = 0.0
     for i in range(0, count, lanes(theta)):
-        value = load_strided(theta + i, 1, count - i)
+        value = load_part(theta + i, count - i)
         result += total(value * value)
     return result
+
+
+_sgd, _momentum, _nesterov = _passes[SGD], _passes[MOMENTUM], _passes[NESTEROV]
+_rmsprop, _adam, _adam_step = _passes[RMSPROP], _passes[ADAM], jit(EXACT)(RULES[ADAM].prepare(sqrt))
 
 
 @jit(EXACT, public=True)
@@ -132,7 +117,8 @@ def sgd_update(theta: Floats, grad: Floats, rate: float, decay: float) -> None:
         Coupled weight decay (torch's weight_decay).
     """
     size = theta.itemsize
-    sgd(theta.size, address_of(theta), theta.strides[0] // size, address_of(grad), grad.strides[0] // size, rate, decay)
+    p, g, by_theta, by_grad = address_of(theta), address_of(grad), theta.strides[0] // size, grad.strides[0] // size
+    _sgd(theta.size, p, by_theta, g, by_grad, p, 0, p, 0, decay, (rate,))
 
 
 @jit(EXACT, public=True)
@@ -161,7 +147,11 @@ def momentum_update(
     s = theta.itemsize
     by_theta, by_grad, by_velocity = theta.strides[0] // s, grad.strides[0] // s, velocity.strides[0] // s
     p, g, v = address_of(theta), address_of(grad), address_of(velocity)
-    momentum_pass(theta.size, p, by_theta, g, by_grad, v, by_velocity, rate, momentum, nesterov, decay)
+    n = rate, 1.0, 1.0, momentum
+    if nesterov:
+        _nesterov(theta.size, p, by_theta, g, by_grad, v, by_velocity, p, 0, decay, n)
+    else:
+        _momentum(theta.size, p, by_theta, g, by_grad, v, by_velocity, p, 0, decay, n)
 
 
 @jit(EXACT, public=True)
@@ -201,7 +191,8 @@ def rmsprop_update(
     by_theta, by_grad = theta.strides[0] // z, grad.strides[0] // z
     by_square, by_velocity = square.strides[0] // z, velocity.strides[0] // z
     p, g, s, v = address_of(theta), address_of(grad), address_of(square), address_of(velocity)
-    rmsprop(theta.size, p, by_theta, g, by_grad, s, by_square, v, by_velocity, rate, rho, eps, momentum, decay)
+    n = rate, 1.0, 1.0, rho, eps, momentum
+    _rmsprop(theta.size, p, by_theta, g, by_grad, s, by_square, v, by_velocity, decay, n)
 
 
 @jit(EXACT, public=True)
@@ -245,6 +236,6 @@ def adam_update(
     by_theta, by_grad = theta.strides[0] // z, grad.strides[0] // z
     by_first, by_second = first.strides[0] // z, second.strides[0] // z
     p, g, m, v = address_of(theta), address_of(grad), address_of(first), address_of(second)
-    corrected, shrink, root = rate / (1.0 - beta1**step), 1.0 - rate * decoupled, 1.0 / sqrt(1.0 - beta2**step)
-    n = theta.size
-    adam(n, p, by_theta, g, by_grad, m, by_first, v, by_second, corrected, beta1, beta2, eps, decay, shrink, root)
+    corrected, shrink, root_correction = _adam_step(rate, (beta1, beta2, eps, decoupled), step)
+    n = corrected, shrink, root_correction, beta1, beta2, eps
+    _adam(theta.size, p, by_theta, g, by_grad, m, by_first, v, by_second, decay, n)

@@ -32,7 +32,8 @@ from typing import NamedTuple
 
 from .. import coefficients
 from ..annotations import Floats
-from ..options import EXACT, jit
+from ..compiler import jit
+from ..options import EXACT
 from .memory import address_of
 from .simd import (
     absolute,

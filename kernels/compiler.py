@@ -1,0 +1,250 @@
+"""How a kernel is compiled: the options of Numba, and the private names of Numba that make it fast to compile."""
+
+import functools
+import gc
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from numba import cfunc, njit
+
+from .cache import DiskCache
+from .options import COMPILED
+
+try:
+    from llvmlite import binding as llvm
+    from numba.core.codegen import JITCodeLibrary
+    from numba.core.compiler import Compiler
+    from numba.core.types import BaseFunction
+except (
+    ImportError
+):  # private names: without them inner kernels are optimised once more at every level, three times as long
+    JITCodeLibrary = None
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+
+def jit(math: frozenset[str], public: bool = False, by_address: bool = False) -> Callable[[Kernel], Kernel]:
+    """Decorator for a kernel compiled with the fastmath set `math`.
+
+    An inner kernel (the default) is linked into what calls it. A public one can also be called from Python, one by
+    address from compiled code that does not know it (`cpu.units`); both are kept in the disk cache.
+    """
+
+    def decorate(function):
+        if not COMPILED:
+            return _in_plain_python(function, public)
+        pipeline, alone = {}, public or by_address
+        if JITCodeLibrary is not None:
+            pipeline["pipeline_class"] = _PublicCompiler if alone else _InnerCompiler
+        dispatcher = njit(
+            fastmath=set(math),
+            nogil=True,
+            error_model="numpy",
+            no_cpython_wrapper=not public,
+            no_cfunc_wrapper=not by_address,
+            **pipeline,
+        )(function)
+        if alone and DiskCache is not None and hasattr(dispatcher, "_cache"):
+            dispatcher._cache = DiskCache(function)
+        return dispatcher
+
+    return decorate
+
+
+_functions: dict[int, Any] = {}  # by address: kept alive, and what plain Python calls
+
+
+def address_in_plain_python(function: Callable[..., Any]) -> int:
+    """A number that stands for `function` where nothing is compiled."""
+    address = len(_functions) + 1
+    _functions[address] = function
+    return address
+
+
+def function_at(address: int) -> Callable[..., Any]:
+    """The plain Python function that a number from `address_in_plain_python` stands for."""
+    return _functions[int(address)]
+
+
+def address_of_loop(function: Callable[..., Any], signature: Any) -> int:
+    """Address of a loop around functions of the user's own, compiled for a signature of C, kept in no cache."""
+    if not COMPILED:
+        return address_in_plain_python(function)
+    compiled = cfunc(signature, error_model="numpy")(function)
+    _functions[compiled.address] = compiled
+    return int(compiled.address)
+
+
+def address_of_kernel(dispatcher: Any, signature: Any) -> int:
+    """Address of a kernel made by `jit(..., by_address=True)`, compiled for a signature or loaded from the cache."""
+    dispatcher.compile(signature)
+    result = dispatcher.overloads[signature.args]
+    return int(result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
+
+
+def _in_plain_python(function, public):
+    """The function itself; where Python enters, overflow and division by zero are as silent as in compiled code."""
+    kernel = function
+    if public:
+
+        @functools.wraps(function)
+        def kernel(*args, **keywords):
+            with np.errstate(all="ignore"):
+                return function(*args, **keywords)
+
+    kernel.py_func = function
+    return kernel
+
+
+def _set_linkage(module, old, new):
+    """Give all functions that a module defines with one linkage another."""
+    for function in module.functions:
+        if not function.is_declaration and function.linkage == old:
+            function.linkage = new
+
+
+def _link(module, libraries):
+    """Link libraries into a module, each once, with all that inner ones need."""
+    waiting, seen = list(libraries), set()
+    while waiting:
+        library = waiting.pop()
+        if library not in seen:
+            seen.add(library)
+            inner = isinstance(library, _InnerLibrary)
+            module.link_in(library._final_module if inner else library._get_module_for_linking(), preserve=True)
+            waiting += library._linking_libraries if inner else []
+
+
+if JITCodeLibrary is not None:
+
+    class _InnerLibrary(JITCodeLibrary):
+        """Code that is only ever linked into a public kernel: not linked itself, and no machine code of its own.
+
+        Numba would optimise and link it here and again at every level above, with the same result.
+        """
+
+        def add_llvm_module(self, ll_module):
+            if self.reassociates:  # else it may as well be optimised later, with the same bits
+                self._optimize_functions(ll_module)
+            self._final_module.link_in(ll_module)
+
+        def finalize(self):
+            self._raise_if_finalized()
+            _set_linkage(self._final_module, llvm.Linkage.external, llvm.Linkage.linkonce_odr)
+            self._finalize_dynamic_globals()
+            self._finalized = True
+
+        def _get_module_for_linking(self):
+            """For a library of Numba's own: with all that this one needs."""
+            module = self._final_module.clone()
+            _link(module, self._linking_libraries)
+            return module
+
+        def get_pointer_to_function(self, name):
+            return 0
+
+        @property
+        def codegen(self):
+            return self
+
+        def set_env(self, env_name, env):
+            """An inner kernel never raises, so nothing reads its environment."""
+
+    # Passes for closures, raises, context managers, array expressions and branches on types: no inner kernel has any.
+    # A tenth of the time to compile.
+    _UNUSED_PASSES = frozenset(
+        {
+            "WithLifting",
+            "InlineClosureLikes",
+            "RewriteSemanticConstants",
+            "DeadBranchPrune",
+            "GenericRewrites",
+            "RewriteDynamicRaises",
+            "MakeFunctionToJitFunction",
+            "InlineInlinables",
+            "FindLiterallyCalls",
+            "LiteralUnroll",
+            "LiteralPropagationSubPipelinePass",
+            "InlineOverloads",
+            "NopythonRewrites",
+            "DumpParforDiagnostics",
+        }
+    )
+
+    class _InnerCompiler(Compiler):
+        """The part of Numba's pipeline that kernels need, into an _InnerLibrary."""
+
+        def __init__(self, typingctx, targetctx, library, args, return_type, flags, locals):
+            library = _InnerLibrary(targetctx.codegen(), "fastnn_inner")
+            library.reassociates = "reassoc" in flags.fastmath.flags
+            super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
+
+        def define_pipelines(self):
+            pipelines = super().define_pipelines()
+            for pipeline in pipelines:
+                pipeline.passes = [each for each in pipeline.passes if each[0].__name__ not in _UNUSED_PASSES]
+                pipeline.finalize()
+            return pipelines
+
+    _resolved: dict[Any, Any] = {}
+
+    def _remembering(resolve):
+        """Numba's typing of a call of a function of its own, or of an intrinsic, each worked out once."""
+
+        def get_call_type(function, context, args, keywords):
+            key = function, args, tuple(sorted(keywords.items()))
+            if key not in _resolved:
+                _resolved[key] = resolve(function, context, args, keywords)
+            return _resolved[key]
+
+        return get_call_type
+
+    class _PublicLibrary(JITCodeLibrary):
+        """Code of a public kernel: loops are neither vectorised nor unrolled, which the kernels do themselves.
+
+        Inner kernels become part of it under no name: an object of another process may have other code by the same
+        name, and whichever is loaded first would serve both.
+        """
+
+        def finalize(self):
+            self._raise_if_finalized()
+            _link(self._final_module, self._linking_libraries)
+            for library in self._linking_libraries:
+                self._reload_init.update(library._reload_init)
+            self._final_module.data_layout = self._codegen._data_layout
+            self._optimize_final_module()
+            self._final_module.verify()
+            self._finalize_final_module()
+
+        def _optimize_final_module(self):
+            _set_linkage(self._final_module, llvm.Linkage.linkonce_odr, llvm.Linkage.internal)
+            options = llvm.create_pipeline_tuning_options(3)
+            options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
+            builder = llvm.create_pass_builder(self._codegen._tm, options)
+            passes = builder.getModulePassManager()
+            passes.add_refprune_pass()
+            passes.run(self._final_module, builder)
+
+    class _PublicCompiler(Compiler):
+        """Numba's pipeline into a _PublicLibrary, with no search for garbage: a tenth of the time, and little found.
+
+        What an operator or an intrinsic makes of some types is worked out once: Numba asks 15 times as often, and takes
+        a fifth of the time for it.
+        """
+
+        def __init__(self, typingctx, targetctx, library, args, return_type, flags, locals):
+            library = _PublicLibrary(targetctx.codegen(), "fastnn_public")
+            library.enable_object_caching()
+            super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
+
+        def compile_extra(self, func):
+            collects, resolve = gc.isenabled(), BaseFunction.get_call_type
+            gc.disable()
+            BaseFunction.get_call_type = _remembering(resolve)  # compilation holds a global lock
+            try:
+                return super().compile_extra(func)
+            finally:
+                BaseFunction.get_call_type = resolve
+                if collects:
+                    gc.enable()

@@ -1,0 +1,65 @@
+"""How the operations of a net share a block of samples, and what each of them is called with.
+
+An operation's file has a unit `block`, called with (phase, run, reals, theta, scratch, op, first, count, part, start,
+target, packed):
+
+- Phase.FORWARD fills its output buffer from its input buffer;
+- Phase.BACKWARD has the gradient with respect to its output and makes the one with respect to its input; unless
+  gradients are made by parts, it adds that of its parameters to `target`, which has the layout of the parameters, or
+  writes it there if `start` is ZERO;
+- Phase.GRADIENT makes the gradient of one part of its parameters, rows and columns of its ranges: `target` has the
+  layout of the parameters or, if `packed`, holds the part alone, range after range.
+
+And it may have a unit `few_rows`, called with (op, alphas, theta, count, x, ld_x, out): its outputs for a few samples,
+both as rows, the outputs consecutive. `link(record, dtype, operation, purpose)`, where it is there, completes the
+record with addresses, and gives what must be kept alive.
+
+Buffers are (features, ld), the samples side by side along the lanes, so that even two units fill the registers; only
+what comes before the first parameters works on the samples as rows, in place. Samples past the last one are computed
+with, up to a whole register tile, and never used.
+"""
+
+from ..compiler import jit
+from ..options import EXACT, VECTORS
+from ..tables import Buffer, Fields, Header, Run
+from .memory import integers_at, pointer_at
+
+Phase = Fields("Phase", "FORWARD BACKWARD GRADIENT")
+# What a program is linked for: runs that train or take losses, runs that give outputs, a few rows at a time
+Purpose = Fields("Purpose", "TRAIN OUTPUTS FEW_ROWS")
+# A part of the parameters of an operation: from ROW and COLUMN on, of each of its ranges as far as it goes
+Part = Fields("Part", "OPERATION ROW ROWS COLUMN COLUMNS")
+
+
+@jit(EXACT)
+def program_at(run):
+    """The program of a run."""
+    return integers_at(run[Run.PROGRAM])
+
+
+@jit(EXACT)
+def operations_at(program):
+    """Its first operation."""
+    return program + program[Header.OPERATIONS_AT]
+
+
+@jit(EXACT)
+def buffer_at(run, index):
+    """Where a buffer stands in the scratch: the fields of `tables.Buffer`."""
+    return run + (run[Run.BUFFERS_AT] + Buffer.SIZE * index)
+
+
+@jit(EXACT)
+def samples_at(run, theta, scratch, first):
+    """(rows, their stride) of the block as samples: gathered in the scratch, or where the data stand."""
+    if run[Run.GATHERS] != 0:
+        program = program_at(run)
+        return scratch + run[Run.ROWS_AT], program[Header.FEATURES]
+    return pointer_at(run[Run.X], theta) + first * run[Run.X_STRIDE], run[Run.X_STRIDE]
+
+
+@jit(EXACT)
+def whole_tiles(count, width):
+    """Samples that whole register tiles cover."""
+    tile = VECTORS * width
+    return (count + tile - 1) // tile * tile

@@ -1,0 +1,82 @@
+"""The user's own activations and losses: loops around their scalar functions, called by address like units.
+
+They are compiled when a program first needs them, once for each dtype and process, and kept in no cache.
+"""
+
+import functools
+
+import numpy as np
+from numba import from_dtype, types
+
+from ..compiler import address_of_loop
+
+
+@functools.cache
+def activation_addresses(functions, dtype):
+    """Addresses of the loops of a pair (f, df), as `activations.units_of` has them.
+
+    Parameters
+    ----------
+    functions : tuple of dispatcher
+        f(z) and its derivative df(z), by @njit.
+    dtype : dtype
+        float32 or float64.
+
+    Returns
+    -------
+    tuple of int
+        Valid in this process and its forks.
+    """
+    f, df = functions
+    i, p = types.intp, types.CPointer(from_dtype(np.dtype(dtype)))
+
+    def activate(alpha, outputs, samples, z, fs_z, ss_z, a, fs_a, ss_a):
+        for o in range(outputs):
+            for s in range(samples):
+                a[o * fs_a + s * ss_a] = f(z[o * fs_z + s * ss_z])
+
+    def slope(alpha, outputs, samples, delta, z, a, ld):
+        for o in range(outputs):
+            for s in range(samples):
+                delta[o * ld + s] *= df(z[o * ld + s])
+
+    return (
+        address_of_loop(activate, types.void(types.float64, i, i, p, i, i, p, i, i)),
+        address_of_loop(slope, types.void(types.float64, i, i, p, p, p, i)),
+    )
+
+
+@functools.cache
+def loss_address(functions, dtype):
+    """Address of the loop of a pair (f, df), with the arguments of `losses.LOSS_ARGUMENTS`.
+
+    Parameters
+    ----------
+    functions : tuple of dispatcher
+        f(prediction, target) and its derivative by the prediction, by @njit.
+    dtype : dtype
+        float32 or float64.
+
+    Returns
+    -------
+    int
+        Valid in this process and its forks.
+    """
+    f, df = functions
+    i, p, real = types.intp, types.CPointer(from_dtype(np.dtype(dtype))), types.float64
+
+    def summed(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss_w, scale, dz, fs_dz, ss_dz):
+        mean = 1.0 / outputs
+        result = 0.0
+        for s in range(samples):
+            weight = w[s * ss_w] if ss_w != 0 else 1.0
+            each = 0.0
+            for o in range(outputs):
+                value, target = z[o * fs_z + s * ss_z], y[o * fs_y + s * ss_y]
+                each += f(value, target)
+                if scale != 0.0:
+                    dz[o * fs_dz + s * ss_dz] = df(value, target) * weight * (scale * mean)
+            result += each * mean * weight
+        return result
+
+    return address_of_loop(summed, real(real, i, i, p, i, i, p, i, i, i, p, i, real, p, i, i))
