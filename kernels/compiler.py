@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
-from numba import cfunc, njit
+from numba import njit
 
 from .cache import DiskCache
 from .options import COMPILED
@@ -42,7 +42,7 @@ def jit(math: frozenset[str], public: bool = False, by_address: bool = False) ->
             nogil=True,
             error_model="numpy",
             no_cpython_wrapper=not public,
-            no_cfunc_wrapper=not by_address,
+            no_cfunc_wrapper=True,
             **pipeline,
         )(function)
         if alone and DiskCache is not None and hasattr(dispatcher, "_cache"):
@@ -68,19 +68,21 @@ def function_at(address: int) -> Callable[..., Any]:
 
 
 def address_of_loop(function: Callable[..., Any], signature: Any) -> int:
-    """Address of a loop around functions of the user's own, compiled for a signature of C, kept in no cache."""
+    """Address of a loop around functions of the user's own, compiled for a signature and kept in no cache."""
     if not COMPILED:
         return address_in_plain_python(function)
-    compiled = cfunc(signature, error_model="numpy")(function)
-    _functions[compiled.address] = compiled
-    return int(compiled.address)
+    options = dict(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    dispatcher = njit(error_model="numpy", nogil=True, **options)(function)
+    address = address_of_kernel(dispatcher, signature)
+    _functions[address] = dispatcher
+    return address
 
 
 def address_of_kernel(dispatcher: Any, signature: Any) -> int:
-    """Address of a kernel made by `jit(..., by_address=True)`, compiled for a signature or loaded from the cache."""
+    """Address of a compiled function, made for a signature or loaded from the cache, by Numba's calling convention."""
     dispatcher.compile(signature)
     result = dispatcher.overloads[signature.args]
-    return int(result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
+    return int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
 
 
 def _in_plain_python(function, public):

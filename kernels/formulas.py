@@ -151,7 +151,7 @@ def _loss(name, **facts):
     return decorate
 
 
-def _constant_rate(sqrt):
+def constant_rate(sqrt):
     """The learning rate alone."""
 
     def prepare(rate, settings, step):
@@ -160,7 +160,7 @@ def _constant_rate(sqrt):
     return prepare
 
 
-def _rule(name, states=(), settings=(), prepare=_constant_rate):
+def _rule(name, states=(), settings=(), prepare=constant_rate):
     def decorate(make):
         RULES.append(Rule(name, len(RULES), make, states, settings, prepare))
         return make

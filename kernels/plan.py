@@ -10,6 +10,8 @@ from .program import Program
 from .state import TrainingState
 from .tables import BACKWARD, BY_NORM, BY_VALUE, DIVERGED, Real, Run
 
+_NUMBERS = (int, np.integer, np.bool_)
+
 
 class Plan:
     """The tables of a run, and the arrays whose places stand in them.
@@ -58,11 +60,12 @@ class Plan:
         """Write fields of the table; an array is kept alive and stands as its address."""
         for name, value in fields.items():
             place = getattr(Run, name)
-            self.kept.pop(name, None)
-            if not isinstance(value, int | np.integer | np.bool_):
+            if isinstance(value, _NUMBERS):
+                self.kept.pop(name, None)
+                self.table[place] = value
+            else:
                 self.kept[name] = value
-                value = self._place_of(name, value)
-            self.table[place] = value
+                self.table[place] = self._place_of(name, value)
 
     def _place_of(self, name, array):
         """What stands in the table for an array."""

@@ -17,13 +17,13 @@ from ..formulas import ACTIVATIONS, LINEAR, LOSSES, MSE, RULES
 from ..options import VECTORS, lanes
 from ..program import Dense, Dropout, Program, Standardize
 from ..state import TrainingState
-from ..tables import BACKWARD, EVALUATE, LOSS, OUTPUT, PREDICT, Buffer, Run
+from ..tables import BACKWARD, EVALUATE, LOSS, OUTPUT, PREDICT, Run
 from .activations import addresses_of
 from .apply import apply_rows
 from .block import Purpose
 from .link import link
 from .losses import address_of_loss
-from .schedule import Schedule
+from .schedule import schedule_of
 from .step import NO_MORE, run
 from .updates import addresses_of_rule
 
@@ -38,16 +38,13 @@ class Plan(_plan.Plan):
     def __init__(self, program, parameters, batch, command, threads, state):
         width = lanes(8 * parameters.itemsize)
         backward, purpose = bool(command & BACKWARD), Purpose.OUTPUTS if command & OUTPUT else Purpose.TRAIN
-        schedule = Schedule(program, batch, parameters.itemsize, width, VECTORS * width, backward)
-        operations, parts = program.operations, np.array(schedule.parts, np.int64)
-        extra = parts.size + Buffer.SIZE * len(program.widths)
-        super().__init__(program, parameters, batch, command, state, extra)
+        schedule = schedule_of(program, batch, parameters.itemsize, width, VECTORS * width, backward)
+        parts, buffers = schedule.parts, schedule.buffers
+        super().__init__(program, parameters, batch, command, state, parts.size + buffers.size)
         self.threads, self._linked = max(1, min(threads, schedule.shards)), link(program, self.dtype, purpose)
-        apart = [each.activation is not None and each.activation.needs_input for each in operations]
-        fields, buffers, size = schedule.place(apart)
         parts_at, buffers_at = Run.SIZE, Run.SIZE + parts.size
         self.table[parts_at:buffers_at] = parts.ravel()
-        self.table[buffers_at:] = np.ravel(buffers)
+        self.table[buffers_at:] = buffers.ravel()
         self.set(
             THREADS=self.threads,
             PROGRAM=self._linked.table,
@@ -62,11 +59,12 @@ class Plan(_plan.Plan):
             BUFFERS_AT=buffers_at,
             SHARD_LOSSES=np.zeros(schedule.shards),
             SQUARES=np.zeros(len(parts)),
-            SCRATCH_SIZE=size,
-            **fields,
+            SCRATCH_SIZE=schedule.scratch,
+            **schedule.fields,
         )
         if command & (BACKWARD | OUTPUT | LOSS):
-            self.set(SCRATCH=self._allocate((schedule.shards if schedule.by_parts else self.threads) * size))
+            scratches = schedule.shards if schedule.by_parts else self.threads
+            self.set(SCRATCH=self._allocate(scratches * schedule.scratch))
         if backward:
             gradients = self._allocate((1 if schedule.by_parts else schedule.shards) * program.size)
             self.set(GRADIENTS=gradients)

@@ -199,14 +199,14 @@ def _call_of(result, name):
         kinds = [_c_type(types.unliteral(kind)) for kind in args]
 
         def codegen(context, builder, sig, given):
-            values = [
-                context.cast(builder, builder.extract_value(given[1], i), kind, kinds[i]) for i, kind in enumerate(args)
-            ]
-            kind = ir.FunctionType(
-                ir.DoubleType() if result is types.float64 else ir.VoidType(), [value.type for value in values]
-            )
-            returned = builder.call(builder.inttoptr(given[0], kind.as_pointer()), values)
-            return returned if result is types.float64 else context.get_dummy_value()
+            # Numba's calling convention: a status, which is not looked at, then places for the result and an exception
+            place = ir.DoubleType() if result is types.float64 else ir.IntType(8).as_pointer()
+            values = [cgutils.alloca_once(builder, place), cgutils.alloca_once(builder, ir.IntType(8).as_pointer())]
+            for i, kind in enumerate(args):
+                values.append(context.cast(builder, builder.extract_value(given[1], i), kind, kinds[i]))
+            kernel = ir.FunctionType(ir.IntType(32), [value.type for value in values])
+            builder.call(builder.inttoptr(given[0], kernel.as_pointer()), values)
+            return builder.load(values[0]) if result is types.float64 else context.get_dummy_value()
 
         return result(types.intp, args), codegen
 

@@ -5,8 +5,11 @@ Where a threshold is an estimate it says so; what was measured was measured on a
 core in float32) unless it says otherwise.
 """
 
+import functools
+
+import numpy as np
+
 from ..program import Dense, Program, round_up
-from .block import Part
 from .dense import takes_rows
 
 # A part of a matrix: its gradient, 64 KB in float32, fits in the inner caches. 16 rows instead of 64 brought 5% on two
@@ -50,8 +53,16 @@ class Schedule:
         Whether the gradient is made part by part, each updated at once, instead of shard by shard: it then never
         leaves the inner caches, and the shards need no partial gradients; but the inputs and deltas of the whole batch
         are kept.
-    parts : list of tuple
-        The fields of `block.Part` of each part.
+    parts : array (n, Part.SIZE), int64
+        The parts, as `block.Part` describes them.
+    part_size : int
+        Elements that the gradient of a part takes.
+    fields : dict
+        Fields of `tables.Run`: where gathered rows, targets and weights stand in a scratch.
+    buffers : array (buffers, Buffer.SIZE), int64
+        Where each buffer stands in a scratch, as `tables.Buffer` describes it.
+    scratch : int
+        Elements of a scratch.
     """
 
     def __init__(self, program: Program, rows: int, itemsize: int, width: int, step: int, backward: bool) -> None:
@@ -77,8 +88,9 @@ class Schedule:
             self.block = int(max(step_rows, min(MAX_BLOCK, fitting, round_up(in_shard, step_rows))))
         # an odd number of registers: rows of a block do not meet in one set of a cache
         self.ld = round_up(self.block, step) + width
-        self.parts = list(self._parts())
+        self.parts = np.array(list(self._parts()), np.int64)
         self.part_size = round_up(PART_ROWS * PART_COLUMNS + max(outputs), 64)
+        self._place()
 
     def _parts(self):
         """Parts that cover all parameters but the gaps between ranges."""
@@ -94,19 +106,8 @@ class Schedule:
                 for column in range(0, across, columns):
                     yield i, row, min(rows, height - row), column, min(columns, across - column)
 
-    def place(self, activations_apart: list[bool]) -> tuple[dict[str, int], list[list[int]], int]:
-        """Offsets in a scratch, in elements.
-
-        Parameters
-        ----------
-        activations_apart : list of bool
-            Of each operation, whether what goes into its activation is kept beside what comes out.
-
-        Returns
-        -------
-        fields, buffers, size
-            Of `tables.Run`; of each buffer the fields of `tables.Buffer`; elements in all.
-        """
+    def _place(self):
+        """Find a place for everything in a scratch."""
         program, ld, block, end = self.program, self.ld, self.block, 0
 
         def place(elements):
@@ -115,7 +116,11 @@ class Schedule:
             return start
 
         widths = program.widths
-        fields = {"ROWS_AT": place(block * widths[0]), "TARGETS_AT": place(widths[-1] * ld), "WEIGHTS_AT": place(ld)}
+        self.fields = {
+            "ROWS_AT": place(block * widths[0]),
+            "TARGETS_AT": place(widths[-1] * ld),
+            "WEIGHTS_AT": place(ld),
+        }
         # where they are kept, a delta and a transposed input for each layer; else what layers use by turns
         by_turns = [] if self.by_parts else [place(max(widths) * ld) for _ in range(2)]
         transposed = 0 if self.by_parts else place(max((0, *widths[:-1])) * block)
@@ -129,7 +134,7 @@ class Schedule:
                 after[:2] = before[:2]  # in place, as rows
             else:
                 after[0] = after[1] = place(widths[i + 1] * ld)
-                if activations_apart[i]:
+                if operation.activation is not None and operation.activation.needs_input:
                     after[1] = place(widths[i + 1] * ld)
             if trained and not on_rows:
                 before[3] = place(widths[i] * block) if self.by_parts else transposed
@@ -143,7 +148,10 @@ class Schedule:
             else:
                 buffers[i][2] = place(widths[i] * ld) if self.by_parts else by_turns[turn % 2]
                 turn += 1
-        return fields, buffers, end
+        self.buffers, self.scratch = np.array(buffers, np.int64), end
 
 
-__all__ = ["Part", "Schedule"]
+@functools.lru_cache(64)
+def schedule_of(program: Program, rows: int, itemsize: int, width: int, step: int, backward: bool) -> Schedule:
+    """The Schedule for these arguments, made once while it is in use: a small fit or partial_fit has no time for it."""
+    return Schedule(program, rows, itemsize, width, step, backward)

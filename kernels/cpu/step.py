@@ -198,12 +198,12 @@ def _part(run, reals, theta, thread, phase, index):
     squares, filled = 0.0, 0
     for i in range(op[Op.RANGE], op[Op.RANGE] + op[Op.RANGES]):
         where = program + (program[Header.RANGES_AT] + Range.SIZE * i)
-        across = where[Range.COLUMNS]
+        across, height = where[Range.COLUMNS], min(rows, where[Range.ROWS] - row)
         width, l2 = min(columns, across - column), reals[Real.L2] if where[Range.DECAYS] != 0 else 0.0
         coupled = reals[Real.WEIGHT_DECAY] + (l2 if run[Run.CLIPS] == 0 else 0.0)  # clipping acts on what l2 adds, too
-        if width <= 0:
+        if width <= 0 or height <= 0:
             continue
-        lines, length = (1, rows * width) if width == across else (rows, width)
+        lines, length = (1, height * width) if width == across else (height, width)
         for line in range(lines):
             at = where[Range.OFFSET] + (row + line) * across + column
             gradient = target + (filled + line * width if packed else at)
@@ -219,7 +219,7 @@ def _part(run, reals, theta, thread, phase, index):
                 second = pointer_at(run[Run.SECOND_MOMENT], theta) + at
                 numbers = reals + Real.RATE
                 call(run[Run.UPDATE], (length, theta + at, gradient, first, second, coupled, numbers))
-        filled += rows * width
+        filled += height * width
     if run[Run.CLIPS] & BY_NORM != 0 and collects:
         sums = pointer_at(run[Run.SQUARES], reals)
         sums[index] = squares
@@ -364,7 +364,9 @@ def _step(run, reals, theta, rate):
 @jit(EXACT)
 def _update(run, reals, theta, rate, step):
     """Update number `step` of all parameters, from the gradients of the batch."""
-    call(run[Run.PREPARE], (reals + Real.RATE, rate, step))
+    reals[Real.RATE] = rate
+    if run[Run.PREPARE] != 0:
+        call(run[Run.PREPARE], (reals + Real.RATE, rate, step))
     if run[Run.CLIPS] & BY_NORM == 0:
         _all_parts(run, reals, theta, plain(COLLECT_AND_UPDATE))
         return

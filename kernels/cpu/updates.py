@@ -7,7 +7,7 @@ from math import sqrt
 
 from ..annotations import Floats
 from ..compiler import jit
-from ..formulas import ADAM, MOMENTUM, NESTEROV, RMSPROP, RULES, SGD
+from ..formulas import ADAM, MOMENTUM, NESTEROV, RMSPROP, RULES, SGD, constant_rate
 from ..options import EXACT
 from .formulas import vector_formula
 from .memory import address_of
@@ -61,9 +61,9 @@ _units = [(_update_unit(rule, each), _prepare_unit(rule)) for rule, each in zip(
 
 
 def addresses_of_rule(rule, dtype):
-    """Addresses of a rule: update (count, theta, grad, first, second, decay, n), preparation (n, rate, step)."""
+    """Addresses of a rule: update (count, theta, grad, first, second, decay, n), preparation (n, rate, step) or 0."""
     update, prepare = _units[rule.code]
-    return update.address(dtype), prepare.address(dtype)
+    return update.address(dtype), 0 if rule.prepare is constant_rate else prepare.address(dtype)
 
 
 @jit(EXACT)
