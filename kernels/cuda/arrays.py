@@ -1,7 +1,7 @@
-"""Arrays that others made in the memory of the GPU: as rows for a plan, as copies on the host, as room of their kind.
+"""Arrays that others made in the memory of the GPU: as rows for a plan, as copies on the host; results of their kind.
 
-An array need not tell on which stream it was last written (PyTorch's never do): so who takes one waits until all that
-was queued on the GPU is done.
+An array need not say on which stream it was last written (PyTorch's never do): so each function that reads one waits
+until all that was queued on the GPU is done.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..annotations import DeviceArray
 from .launch import Operand, empty, operand, to_device, to_host
-from .matrices import divide_columns, first_not_finite, take_rows, warps_for
+from .matrices import first_not_finite, take_rows, warps_for
 from .toolchain import SIMULATED, check, cuda
 
 
@@ -49,10 +49,10 @@ class Rows:
         return self.shape[0]
 
     def __getitem__(self, part):
-        """A slice of the rows, in place; or those that a mask of the host chooses, to_device."""
+        """A slice of the rows, in place; or those that an array of numbers on the host chooses, copied."""
         (m, n), (down, across) = self.shape, self.place.strides
         if not isinstance(part, slice):
-            return _taken(self, self.dtype, self.like, np.flatnonzero(part))
+            return _taken(self, self.dtype, self.like, part)
         chosen = range(m)[part]
         address = self.place.address + chosen.start * self.strides[0]
         return Rows(Operand(address, (len(chosen), n), (down * chosen.step, across), self.dtype), self.owner, self.like)
@@ -147,21 +147,6 @@ def host_copy(array: DeviceArray) -> NDArray[Any]:
     return np.ndarray(shape, dtype, content, -low, strides).copy()
 
 
-def divide(array: DeviceArray, divisors: NDArray[Any]) -> None:
-    """Divide each column of a matrix of the device, in place.
-
-    Parameters
-    ----------
-    array : device array (m, n), float32 or float64
-        Done when this comes back.
-    divisors : array (n,)
-        On the host.
-    """
-    dtype = np.dtype(array.__cuda_array_interface__["typestr"])
-    divide_columns(array, to_device(np.ascontiguousarray(divisors, dtype)))
-    wait()
-
-
 def wait():
     """Until all work of the GPU is done, whoever queued it and wherever."""
     check()
@@ -188,7 +173,7 @@ def _content(address, size, owner):
 
 
 def _taken(source, dtype, like, order=None):
-    """Rows to_device into memory of their own: all of them, or those that `order` (k,), on the host, names."""
+    """Rows copied into memory of their own: all of them, or those that `order` (k,), on the host, names."""
     m, n = source.__cuda_array_interface__["shape"]
     m = m if order is None else len(order)
     memory = empty(m * n, dtype, "X").reshape(m, n)
