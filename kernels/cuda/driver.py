@@ -195,7 +195,7 @@ class Plan(base.Plan):
         state = np.zeros(State.SIZE, np.int64) if self.state is None else self.state.table.copy()
         if not self.command & UPDATE:
             state[State.POSITION] = 0
-        self.upload("table", np.concatenate([table, self._program(), state]))
+        self.upload("table", np.concatenate([table, self.device_program(), state]))
 
     def _upload_kept(self, name, array):
         memory = self.memory.get(name)
@@ -204,7 +204,7 @@ class Plan(base.Plan):
         else:
             self.memory[name] = to_device(array, name)
 
-    def _program(self):
+    def device_program(self):
         """The program's table as the device reads it: with numbers for the user's functions, and with addresses."""
         if self._program_table is None:
             self._program_table = self.program.table.copy()

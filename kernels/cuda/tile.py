@@ -1,9 +1,9 @@
 """The product of large matrices, C = A B, with its epilogue, in one pass over C.
 
-A block of 256 threads computes a square tile of C, each thread 8 x 8 (or 4 x 4) of it in registers. Panels of A
-and B, transposed so that the sum runs down them, pass through shared memory in two buffers: while one is multiplied,
-the next is on its way through registers. A finished tile goes through shared memory once more, so that the epilogue
-(bias, activation, its derivative) reads and writes whole lines. Operands whose rows are aligned are read 128 bits at a time;
+A block of 256 threads computes a square tile of C, each thread 8 x 8 (or 4 x 4) of it in registers. Panels of A and B,
+transposed so that the sum runs down them, pass through shared memory in two buffers: while one is multiplied, the next
+is on its way through registers. A finished tile goes through shared memory once more, so that the epilogue (bias,
+activation, its derivative) reads and writes whole lines. Operands whose rows are aligned are read 128 bits at a time;
 the same kernel takes any others element by element.
 
 C (m, n), A (m, k), B (k, n); rs and cs: steps from row to row and from column to column in elements; ld: from term to
@@ -56,8 +56,8 @@ def product_of(real, tile, how_a, how_b, epilogue, key, sums):
     """C = A B for tiles of `tile` x `tile`, and its epilogue.
 
     ACTIVATE: `extra_1` is a bias for each column, C receives g(A B + bias) and, if it is there, `extra_2` A B + bias.
-    SLOPE: C = (A B) * g'(extra_1, extra_2). `sums`: `summed` receives the sums of the rows of A. The sum is cut into as many
-    parts of `part` terms as the grid has blocks in z; each writes its own C and `summed`, `between` elements apart.
+    SLOPE: C = (A B) * g'(extra_1, extra_2). `sums`: `summed` receives the sums of the rows of A. The sum is cut into as
+    many parts of `part` terms as the grid has blocks in z; each writes its own C and `summed`, `between` elements apart.
     """
     fetch_a, fetch_b = _fetch_of(real, tile, how_a), _fetch_of(real, tile, how_b)
     store_a, store_b = _store_of(real, tile, how_a), _store_of(real, tile, how_b)
