@@ -57,7 +57,7 @@ def product_of(real, tile, how_a, how_b, epilogue, key, sums):
 
     ACTIVATE: `extra_1` is a bias for each column, C receives g(A B + bias) and, if it is there, `extra_2` A B + bias.
     SLOPE: C = (A B) * g'(extra_1, extra_2). `sums`: `summed` receives the sums of the rows of A. The sum is cut into as
-    many parts of `part` terms as the grid has blocks in z; each writes its own C and `summed`, `between` elements apart.
+    many parts of `part` terms as the grid has blocks in z; each writes a C and a `summed`, `between` elements apart.
     """
     fetch_a, fetch_b = _fetch_of(real, tile, how_a), _fetch_of(real, tile, how_b)
     store_a, store_b = _store_of(real, tile, how_a), _store_of(real, tile, how_b)
