@@ -10,7 +10,8 @@ from nets import data, flat, pair
 from tolerance import assert_close
 
 import fastnn
-from fastnn.kernels.cuda import driver, plans, training
+from fastnn.kernels import tables
+from fastnn.kernels.cuda import driver, schedule, step
 
 
 @pytest.fixture
@@ -20,8 +21,8 @@ def blocks(monkeypatch):
 
     def give(number):
         monkeypatch.setenv("FASTNN_CUDA_LOOP", "grid")
-        monkeypatch.setattr(plans, "THREADS", 32)
-        monkeypatch.setattr(plans, "_multiprocessors", lambda: number)
+        monkeypatch.setattr(schedule, "THREADS", 32)
+        monkeypatch.setattr(schedule, "multiprocessors", lambda: number)
 
     return give
 
@@ -31,7 +32,7 @@ WIDE = dict(widths=(5, 18, 3), activations=("silu", "softmax"))
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_blocks_that_meet(number, blocks):
+def test_blocks_that_wait_for_one_another(number, blocks):
     """Weights, two kinds of clipping, l2, dropout and a short last batch."""
     blocks(number)
     X, y = data(67, 5, 3)
@@ -42,15 +43,15 @@ def test_blocks_that_meet(number, blocks):
 
     def fit(net):
         if net.device == "cuda":
-            plan = driver.make_plan(net.layout, net.parameters, 50, 1, True)
-            assert plan.shape == (number, 32) and plan.parts == (1, 3, 3)[number - 1]
+            plan = driver.make_plan(net.program, net.parameters, 50, tables.TRAIN, net.state)
+            assert plan.schedule.shape == (number, 32) and plan.schedule.parts == (1, 3, 3)[number - 1]
         optimizer = fastnn.Adam(0.02, clip_value=0.01, clip_norm=0.02)
         return net.fit(X, y, optimizer=optimizer, epochs=2, batch_size=50, sample_weight=w, l2=0.02)
 
     assert_alike(make, fit, "float64")
 
 
-def test_passes_of_blocks_that_meet(blocks):
+def test_passes_of_blocks_that_wait_for_one_another(blocks):
     blocks(3)
     net, twin, weights = pair(**WIDE, device="cuda")
     X, y = data(50, 5, 3)
@@ -63,7 +64,7 @@ def test_passes_of_blocks_that_meet(blocks):
     assert_close(net.predict(X), twin.predict(weights, X), "sum")
 
 
-def test_blocks_that_do_not_meet_are_found_out(blocks, monkeypatch):
+def test_blocks_that_do_not_wait_are_found_out(blocks, monkeypatch):
     """The tests of several blocks rest on it."""
     blocks(3)
 
@@ -71,7 +72,7 @@ def test_blocks_that_do_not_meet_are_found_out(blocks, monkeypatch):
         threading.current_thread().syncthreads()
         return turn
 
-    monkeypatch.setattr(training, "meet", only_the_block)
+    monkeypatch.setattr(step, "grid_barrier", only_the_block)
     net, _, _ = pair(**WIDE, device="cuda")
     with pytest.raises(AssertionError, match="a race"):
         net.fit(*data(50, 5, 3), epochs=1)

@@ -16,14 +16,15 @@ from test_custom import GATE, SQUARED
 from tolerance import assert_close
 
 import fastnn
-from fastnn import fitting
-from fastnn.kernels.cuda import activations, driver, launch, losses, plans, toolchain
+from fastnn import plans
+from fastnn.kernels import tables
+from fastnn.kernels.cuda import activations, driver, launch, losses, schedule, toolchain
 
 assert toolchain.SIMULATED, "set NUMBA_ENABLE_CUDASIM=1"
 
 
 products = importlib.import_module("fastnn.kernels.cuda.matmul")  # whose name in the package is a function
-every_loop = pytest.mark.parametrize("loop", plans.LOOPS, indirect=True)
+every_loop = pytest.mark.parametrize("loop", schedule.LOOPS, indirect=True)
 
 
 def but_for_the_graph(name, values):
@@ -36,7 +37,7 @@ def but_for_the_graph(name, values):
 @pytest.fixture(autouse=True, params=["block", "grid"])
 def loop(request, monkeypatch):
     monkeypatch.setenv("FASTNN_CUDA_LOOP", request.param)
-    monkeypatch.setattr(plans, "THREADS", 64)
+    monkeypatch.setattr(schedule, "THREADS", 64)
     monkeypatch.setattr(launch, "THREADS", 32)
     monkeypatch.setattr(losses, "WARPS", 2)
     monkeypatch.setattr(activations, "WARPS", 1)
@@ -159,7 +160,7 @@ def test_batches_of_an_iterable(loop):
 
 
 def test_control_c_leaves_the_net_at_its_last_completed_step(monkeypatch):
-    monkeypatch.setattr(fitting, "_GUESSED_FLOPS", 1e4)  # short chunks
+    monkeypatch.setattr(plans, "GUESSED_FLOPS", 1e4)  # short chunks
     X, y = data(8, 3, 2)
     interrupted, calm = (pair((3, 4, 2), ("tanh", "softmax"), dtype="float64", device="cuda")[0] for _ in range(2))
     timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
@@ -167,7 +168,7 @@ def test_control_c_leaves_the_net_at_its_last_completed_step(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         interrupted.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=1000)
     timer.join()
-    steps = interrupted._step
+    steps = interrupted.state.step
     assert 0 < steps < 1000
     calm.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=steps)
     assert interrupted.parameters.tobytes() == calm.parameters.tobytes()
@@ -267,15 +268,19 @@ def test_no_function_of_the_user_meets_a_sample_that_is_none(loop):
     assert_alike(make, lambda net: net.fit(X, 1.0 + abs(y), epochs=2, batch_size=5), "float64")
 
 
+def plan_for(net, batch):
+    return driver.make_plan(net.program, net.parameters, batch, tables.TRAIN, net.state)
+
+
 def test_the_work_of_a_step_picks_the_loop(monkeypatch):
     monkeypatch.delenv("FASTNN_CUDA_LOOP")
     small, large = (fastnn.Sequential([fastnn.Dense(units)], device="cuda").build(100) for units in (3, 300))
-    assert driver.make_plan(small.layout, small.parameters, 8, 1, True).loop == "block"
-    assert driver.make_plan(large.layout, large.parameters, 8, 1, True).loop == "grid"
-    assert driver.make_plan(large.layout, large.parameters, 1000, 1, True).loop == "graph"
+    assert plan_for(small, 8).schedule.loop == "block"
+    assert plan_for(large, 8).schedule.loop == "grid"
+    assert plan_for(large, 1000).schedule.loop == "graph"
     monkeypatch.setenv("FASTNN_CUDA_LOOP", "block")
     with pytest.raises(ValueError, match="FASTNN_CUDA_LOOP must be 'grid' or 'graph' for a net and batch of"):
-        driver.make_plan(large.layout, large.parameters, 8, 1, True)
+        plan_for(large, 8)
     monkeypatch.setenv("FASTNN_CUDA_LOOP", "both")
     with pytest.raises(ValueError, match="FASTNN_CUDA_LOOP must be block, grid or graph; got 'both'"):
-        driver.make_plan(small.layout, small.parameters, 8, 1, True)
+        plan_for(small, 8)

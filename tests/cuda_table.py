@@ -9,9 +9,13 @@ memory that a block names itself or is given by the launch.
 
 import sys
 
+import numpy as np
 from cuda_offline import CAPABILITIES, Nowhere, compiled, count, launched, tools
 
 from fastnn import kernels
+from fastnn.kernels import formulas, tables
+from fastnn.kernels.program import Dense, Dropout, Program, Standardize
+from fastnn.kernels.state import TrainingState
 
 DOUBLE = ("DFMA", "DADD", "DMUL")
 STACK = ("LDL", "STL")
@@ -114,25 +118,38 @@ def random_numbers(dtype):
     cuda.dropout(0.5, 1, 2, 3, 0, A, A)
 
 
+def program(features, *units, activations=("relu", "softmax"), loss="cross_entropy"):
+    """A net that standardises and drops its inputs; by names, or by records."""
+
+    def record(records, name):
+        return formulas.named(records, name) if isinstance(name, str) else name
+
+    operations = [Standardize(np.zeros(features), np.ones(features))]
+    for layer, (width, name) in enumerate(zip(units, activations, strict=True)):
+        operations += [Dropout(0.2, layer), Dense(width, record(formulas.ACTIVATIONS, name))]
+    return Program(features, operations, record(formulas.LOSSES, loss))
+
+
+def queue_training(net, dtype, rule):
+    """Launches of a step of a large net, with all that there can be."""
+    from fastnn.kernels.cuda import driver, graph
+
+    parameters = np.zeros(net.size, dtype)
+    made = driver.Plan(net, parameters, 4096, tables.TRAIN, TrainingState(parameters, 0), loop="graph")
+    made.bind_data(np.zeros((8, net.n_features), dtype), np.zeros((8, net.outputs), dtype), shuffle=True)
+    made.bind_rule(rule, dict.fromkeys(rule.settings, 0.5), clip_norm=1.0)
+    names = "table", "reals", "parameters", "workspace", "X", "Y", "gradient", *driver.MOMENTS, "constants 0"
+    made.memory = dict.fromkeys(names, Nowhere(1))
+    made.upload = lambda name, array: None
+    made.device_program()
+    graph.queue_step(made, 0)
+
+
 def step(optimizer):
     """What ties the products of a large net together, in a training step with all that there can be."""
 
     def call(dtype):
-        import numpy as np
-
-        from fastnn.kernels import plan
-        from fastnn.kernels.cuda import graph, plans
-
-        layout = plan.Layout(64, (64, 8), (kernels.RELU, kernels.SOFTMAX), (0.0, 0.0), (0.2, 0.5), [None] * 2)
-        made = plans.Plan(layout, np.zeros(layout.size, dtype), 4096, gradient=True, drops=True, loop="graph")
-        made.data(np.zeros((8, 64), dtype), np.zeros((8, 8), dtype))
-        made.visit(shuffle=True)
-        made.clip(norm=1.0)
-        made.set(COMMAND=plan.TRAIN, FLAGS=plan.WITH_LOSS | plan.WITH_GRADIENT, LOSS=kernels.CROSS_ENTROPY, LOGITS=1)
-        made.set(OPTIMIZER=getattr(kernels, optimizer))
-        names = "table", "reals", "theta", "room", "X", "Y", "GRADIENTS", "STATE_1", "STATE_2"
-        made.there = dict.fromkeys(names, Nowhere(1))
-        graph.queue_step(made, 0)
+        queue_training(program(64, 64, 8), dtype, formulas.RULES[getattr(kernels, optimizer)])
 
     return call
 
@@ -141,24 +158,25 @@ def matrices(dtype):
     """What is done to data before and after a run."""
     from fastnn.kernels import cuda
 
-    X, columns, order = *_arrays(dtype, (500, 12), (12,)), Nowhere(500, dtype="int64")
+    (X,), order = _arrays(dtype, (500, 12)), Nowhere(500, dtype="int64")
     cuda.first_not_finite(X, order)
     for source in ("float32", "float64", "int64", "uint8", "bool"):
         cuda.take_rows(Nowhere(600, 12, dtype=source), order, X)
-    cuda.divide_columns(X, columns)
 
 
-def loop(whole_grid):
+def loop(whole_grid, command, net=None):
     """The loop, which has more arguments than a call on arrays can show."""
 
     def kernel(dtype):
-        import numpy as np
         from numba.cuda import types
 
-        from fastnn.kernels.cuda import plans, training
+        from fastnn.kernels.cuda import schedule, step
 
-        shared = 0 if whole_grid else plans.SHARED_BYTES
-        return [(training.run_of(np.dtype(dtype).type, whole_grid), (types.int64,) * 10, training.THREADS, shared)]
+        every = program(8, 8, 8, 8, 2, activations=("relu", "gelu", "tanh", "softmax")) if net is None else net
+        rule = kernels.ADAM if command == tables.TRAIN else None
+        structure = schedule.structure_of(every, command, rule)
+        shared = 0 if whole_grid else schedule.SHARED_BYTES
+        return [(step.run_of(np.dtype(dtype).type, whole_grid, structure), (types.int64,) * 9, step.THREADS, shared)]
 
     return kernel
 
@@ -206,9 +224,14 @@ KERNELS = {
     "step by momentum": (step("MOMENTUM"), (48, 128), (64, 256)),
     "step by nesterov": (step("NESTEROV"), (48, 128), (64, 256)),
     "step by rmsprop": (step("RMSPROP"), (64, 128), (96, 256)),
-    "loop of one block": (loop(False), (184, 49152), (224, 49152)),
-    "loop of a grid": (loop(True), (208, 0), (255, 0)),
+    "loop of one block": (loop(False, tables.TRAIN), (208, 49152), (248, 49152)),
+    "loop of a grid": (loop(True, tables.TRAIN), (232, 0), (255, 0)),
+    "loop of one block, outputs": (loop(False, tables.PREDICT), (128, 49152), (160, 49152)),
+    "loop of a grid, outputs": (loop(True, tables.PREDICT), (152, 0), (168, 0)),
+    "loop of one block, gradients": (loop(False, tables.INPUT_GRADIENT), (184, 49152), (224, 49152)),
+    "loop of a grid, gradients": (loop(True, tables.INPUT_GRADIENT), (208, 0), (255, 0)),
 }
+STEP = "pick", "gather", "scaled", "drop", "clip", "scale", "update", "advance"  # kernels of a step
 WIDE = ("update", "product")  # read 128 bits at a time, but for the one that takes any strides
 
 
@@ -222,10 +245,8 @@ def rows(names, dtypes=("float32", "float64"), capabilities=CAPABILITIES):
             registers, shared = ceiling
             found = call(dtype) if name.startswith("loop") else launched(lambda call=call, dtype=dtype: call(dtype))
             if name.startswith("step"):  # the others have rows of their own
-                own = (
-                    ("update",) if "by" in name else ("pick", "gather", "drop", "collect", "scale", "update", "advance")
-                )
-                found = [f for f in found if f[0].py_func.__module__.endswith("graph") and f[0].py_func.__name__ in own]
+                own = ("update",) if "by" in name else STEP
+                found = [f for f in found if f[0].py_func.__name__ in own]
             for kernel, types, threads, added in found:
                 for capability in capabilities:
                     made = compiled(kernel, types, threads, capability)

@@ -9,6 +9,8 @@ import pytest
 from numba import njit
 from test_cuda_cache import folder, made  # noqa: F401
 
+from fastnn.kernels import formulas, tables
+
 missing = cuda_offline.tools()
 pytestmark = pytest.mark.skipif(missing is not None, reason=str(missing))
 ONE = np.float32(1.0)  # a literal would be double precision
@@ -56,21 +58,16 @@ def with_numbers_of_its_own(z):
 
 
 GATE, SOFTSIGN, SQUARED = (gate, gate_slope), (softsign, softsign_slope), (squared, squared_slope)
+NET = cuda_table.program(
+    *(64, 64, 64, 8),
+    activations=[formulas.own_activation(pair) for pair in (GATE, SOFTSIGN, GATE)],
+    loss=formulas.own_loss(SQUARED),
+)
 
 
 def graph(dtype):
     """The launches of a large step of a net with functions of its own: (kernel, types, threads, shared)."""
-    from fastnn.kernels import formulas, plan
-    from fastnn.kernels.cuda import plans
-    from fastnn.kernels.cuda.graph import queue_step
-
-    layout = plan.Layout(64, (64, 64, 8), (formulas.CUSTOM,) * 3, (0.0,) * 3, (0.0,) * 3, (GATE, SOFTSIGN, GATE))
-    step = plans.Plan(layout, np.zeros(layout.size, dtype), 4096, gradient=True, drops=False, loop="graph")
-    step.data(np.zeros((8, 64), dtype), np.zeros((8, 8), dtype))
-    step.set(COMMAND=plan.TRAIN, FLAGS=plan.WITH_LOSS | plan.WITH_GRADIENT, LOSS=formulas.CUSTOM)
-    step.own_loss = SQUARED
-    step.there = dict.fromkeys(("table", "reals", "theta", "room", "X", "Y", "GRADIENTS"), cuda_offline.Nowhere(1))
-    return cuda_offline.launched(lambda: queue_step(step, 0))
+    return cuda_offline.launched(lambda: cuda_table.queue_training(NET, dtype, formulas.RULES[formulas.SGD]))
 
 
 def check(found, dtype, registers):
@@ -87,22 +84,20 @@ def check(found, dtype, registers):
 def test_kernels_with_functions_of_the_user_are_like_all_others(loop, dtype):
     """No spill, and no double precision but theirs."""
     with cuda_offline.pretended((9, 0)):
-        from fastnn.kernels.cuda.training import run_of
-
         if loop == "graph":
             found, registers = graph(dtype), 168
             assert {"product", "rows", "columns", "losses"} <= {kernel.py_func.__name__ for kernel, *_ in found}
         else:
             name = {"block": "loop of one block", "grid": "loop of a grid"}[loop]
-            call, *ceilings = cuda_table.KERNELS[name]
-            (_, *rest), registers = call(dtype)[0], ceilings[dtype == "float64"][0] + 8
-            found = [(run_of(dtype, loop == "grid", (GATE, SOFTSIGN), SQUARED), *rest)]
+            _, *ceilings = cuda_table.KERNELS[name]
+            registers = ceilings[dtype == "float64"][0] + 8
+            found = cuda_table.loop(loop == "grid", tables.TRAIN, NET)(dtype)
         check(found, dtype, min(registers, 255))
 
 
 def test_one_pair_is_compiled_once():
     with cuda_offline.pretended((9, 0)):
-        from fastnn.kernels.cuda.custom import activation_of
+        from fastnn.kernels.cuda.own import activation_of
 
         assert activation_of("float32", GATE) is activation_of("float32", (gate, gate_slope))
         assert activation_of("float32", GATE) is not activation_of("float32", SOFTSIGN)
@@ -110,7 +105,7 @@ def test_one_pair_is_compiled_once():
 
 def test_what_cannot_be_compiled_is_told_with_its_name_and_the_reason():
     with cuda_offline.pretended((9, 0)):
-        from fastnn.kernels.cuda.custom import activation_of, loss_of
+        from fastnn.kernels.cuda.own import activation_of, loss_of
 
         accepted = "must be functions that numba-cuda compiles on a GPU; got with_numbers_of_its_own: "
         with pytest.raises(ValueError, match=f"^activation {accepted}(?s:.*)rand"):

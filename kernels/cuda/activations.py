@@ -1,92 +1,53 @@
-"""Activations and their derivatives over whole arrays: loops around the formulas, a kernel for each activation."""
+"""Activations and their derivatives over whole arrays: loops around the formulas, a kernel for each activation.
+
+Z, A, dA and dZ are (m, n), any strides; rs and cs are the steps from row to row and from column to column in elements.
+"""
 
 from ..annotations import DeviceArray, Stream
-from ..formulas import CUSTOM, ELU, GELU, GELU_TANH, LEAKY_RELU, RELU, SIGMOID, SILU, SOFTMAX, SOFTPLUS, TANH
-from .custom import activation_of
-from .formulas import formulas_of
+from ..formulas import SOFTMAX
 from .launch import operand, place, plane, run
+from .own import activation_of, codes_of
 from .primitives import exp, global_at, opaque, warp_max, warp_sum
 from .toolchain import cuda, device, for_each_real, kernel
 
-WARPS = 4  # of a block whose warps take a row each
+WARPS = 4  # of a block whose warps take a row each (an estimate)
 
 
 @for_each_real
-def any_activation_of(real, own=()):
-    """(g(code, param, z), g'(code, param, z, a)) for an activation that is known when the kernel runs.
+def activations_of(real, keys):
+    """(g(code, alpha, z), g'(code, alpha, z, a)) of those activations that a program uses; any other code gives NaN.
 
-    `own`: pairs of the user's own, with the codes from CUSTOM on.
+    `keys` are codes or pairs of the user's own; the codes of the pairs are those of `codes_of`. Softmax, which looks
+    at a whole row, is left to the operation.
     """
-    if own:
-        return _with_one_more(real, own)
-    pairs = formulas_of(real).activations
-    relu, leaky_relu, elu, softplus = (pairs[code][0] for code in (RELU, LEAKY_RELU, ELU, SOFTPLUS))
-    sigmoid, tanh, silu, gelu, gelu_tanh = (pairs[code][0] for code in (SIGMOID, TANH, SILU, GELU, GELU_TANH))
-    relu_, leaky_relu_, elu_, softplus_ = (pairs[code][1] for code in (RELU, LEAKY_RELU, ELU, SOFTPLUS))
-    sigmoid_, tanh_, silu_, gelu_, gelu_tanh_ = (pairs[code][1] for code in (SIGMOID, TANH, SILU, GELU, GELU_TANH))
-    one = real(1.0)
+    nan = real("nan")
 
     @device
-    def activate(code, param, z):
-        code = opaque(code)
-        if code == RELU:
-            z = relu(param, z)
-        elif code == TANH:
-            z = tanh(param, z)
-        elif code == SIGMOID:
-            z = sigmoid(param, z)
-        elif code == LEAKY_RELU:
-            z = leaky_relu(param, z)
-        elif code == ELU:
-            z = elu(param, z)
-        elif code == SOFTPLUS:
-            z = softplus(param, z)
-        elif code == SILU:
-            z = silu(param, z)
-        elif code == GELU:
-            z = gelu(param, z)
-        elif code == GELU_TANH:
-            z = gelu_tanh(param, z)
-        return z
+    def activate(code, alpha, z):
+        return nan
 
     @device
-    def slope(code, param, z, a):
-        by, code = one, opaque(code)
-        if code == RELU:
-            by = relu_(param, z, a)
-        elif code == TANH:
-            by = tanh_(param, z, a)
-        elif code == SIGMOID:
-            by = sigmoid_(param, z, a)
-        elif code == LEAKY_RELU:
-            by = leaky_relu_(param, z, a)
-        elif code == ELU:
-            by = elu_(param, z, a)
-        elif code == SOFTPLUS:
-            by = softplus_(param, z, a)
-        elif code == SILU:
-            by = silu_(param, z, a)
-        elif code == GELU:
-            by = gelu_(param, z, a)
-        elif code == GELU_TANH:
-            by = gelu_tanh_(param, z, a)
-        return by
+    def slope(code, alpha, z, a):
+        return nan
 
+    for key, code in codes_of(keys).items():
+        if code != SOFTMAX:
+            activate, slope = _one_more(code, activation_of(real, key), (activate, slope))
     return activate, slope
 
 
-def _with_one_more(real, own):
-    """`any_activation_of` for the last of the user's pairs, and all before it."""
-    others, others_slope = any_activation_of(real, own[:-1])
-    (last, last_slope), of_last = activation_of(real, own[-1]), CUSTOM + len(own) - 1
+def _one_more(this, functions, others):
+    """The functions of one activation where the code is `this`, else the others."""
+    (activate_this, slope_this), (activate_other, slope_other) = functions, others
+
+    # opaque: the compiler would copy the loop around it for each code
+    @device
+    def activate(code, alpha, z):
+        return activate_this(alpha, z) if opaque(code) == this else activate_other(code, alpha, z)
 
     @device
-    def activate(code, param, z):
-        return last(param, z) if opaque(code) == of_last else others(code, param, z)
-
-    @device
-    def slope(code, param, z, a):
-        return last_slope(param, z, a) if opaque(code) == of_last else others_slope(code, param, z, a)
+    def slope(code, alpha, z, a):
+        return slope_this(alpha, z, a) if opaque(code) == this else slope_other(code, alpha, z, a)
 
     return activate, slope
 

@@ -1,7 +1,7 @@
-"""Arrays that others made in the memory of the GPU: as rows for a plan, as copies on the host, as room of their kind.
+"""Arrays that others made in the memory of the GPU: as rows for a plan, as copies on the host; results of their kind.
 
-An array need not tell on which stream it was last written (PyTorch's never do): so who takes one waits until all that
-was queued on the GPU is done.
+An array need not say on which stream it was last written (PyTorch's never do): so each function that reads one waits
+until all that was queued on the GPU is done.
 """
 
 import ctypes
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..annotations import DeviceArray
-from .launch import Operand, copied, operand, room_for, to_host
-from .matrices import divide_columns, first_not_finite, take_rows, warps_for
+from .launch import Operand, empty, operand, to_device, to_host
+from .matrices import first_not_finite, take_rows, warps_for
 from .toolchain import SIMULATED, check, cuda
 
 
@@ -63,7 +63,7 @@ class Rows:
     def first_not_finite(self):
         """((row, column), the number as the user gave it) of the first NaN or infinity, or None."""
         m, n = self.shape
-        found = copied(np.zeros(warps_for(m * n), np.int64))
+        found = to_device(np.zeros(warps_for(m * n), np.int64))
         first_not_finite(self, found)
         place = int(to_host(found).min())
         if place == m * n:
@@ -97,7 +97,7 @@ def rows(array: DeviceArray, dtype: DTypeLike) -> Rows:
     return _taken(array, dtype, array)
 
 
-def room_like(rows: Rows, columns: int) -> Any:
+def empty_like(rows: Rows, columns: int) -> Any:
     """Uninitialised memory for a result, of the kind that the user gave.
 
     Parameters
@@ -118,7 +118,7 @@ def room_like(rows: Rows, columns: int) -> Any:
         return rows.like.new_empty(shape, dtype=getattr(sys.modules["torch"], name))
     if "cupy" in libraries:
         return sys.modules["cupy"].empty(shape, dtype=name)
-    return room_for(shape[0] * columns, rows.dtype, "the result").reshape(shape)
+    return empty(shape[0] * columns, rows.dtype, "the result").reshape(shape)
 
 
 def host_copy(array: DeviceArray) -> NDArray[Any]:
@@ -145,21 +145,6 @@ def host_copy(array: DeviceArray) -> NDArray[Any]:
     low, high = sum(min(r, 0) for r in reach), sum(max(r, 0) for r in reach) + dtype.itemsize
     content = _content(int(facts["data"][0]) + low, high - low, array)
     return np.ndarray(shape, dtype, content, -low, strides).copy()
-
-
-def divide(array: DeviceArray, divisors: NDArray[Any]) -> None:
-    """Divide each column of a matrix of the device, in place.
-
-    Parameters
-    ----------
-    array : device array (m, n), float32 or float64
-        Done when this comes back.
-    divisors : array (n,)
-        On the host.
-    """
-    dtype = np.dtype(array.__cuda_array_interface__["typestr"])
-    divide_columns(array, copied(np.ascontiguousarray(divisors, dtype)))
-    wait()
 
 
 def wait():
@@ -191,8 +176,8 @@ def _taken(source, dtype, like, order=None):
     """Rows copied into memory of their own: all of them, or those that `order` (k,), on the host, names."""
     m, n = source.__cuda_array_interface__["shape"]
     m = m if order is None else len(order)
-    memory = room_for(m * n, dtype, "X").reshape(m, n)
-    chosen = None if order is None else copied(np.ascontiguousarray(order, np.int64))
+    memory = empty(m * n, dtype, "X").reshape(m, n)
+    chosen = None if order is None else to_device(np.ascontiguousarray(order, np.int64))
     take_rows(source, chosen, memory)
     wait()  # `chosen` goes
     return Rows(operand("X", memory, 2), memory, like)

@@ -13,7 +13,7 @@ from types import BuiltinFunctionType, FunctionType, SimpleNamespace
 
 import numpy as np
 
-from ..options import cache_file, cache_folder, read_cache, write_cache
+from ..cache import cache_file, cache_folder, read_cache, write_cache
 
 try:
     from numba.cuda import config, get_current_device

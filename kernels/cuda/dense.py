@@ -1,11 +1,214 @@
-"""A fully connected layer: Z = X W^T + b, A = g(Z), and its gradients, each with what belongs to it in one pass."""
+"""A fully connected layer: Z = X W^T + b, A = g(Z), and its gradients.
+
+X (m, n_in), W (n_out, n_in), b (n_out,), Z, A and dZ (m, n_out); in the loops of one block and of a grid buffers are
+(features, LD), in the graph (samples, features). The backward pass takes the gradient with respect to A, makes of it
+that with respect to Z, in place, and of that dX = dZ W, dW = dZ^T X and db, the sum of dZ.
+"""
 
 from ..annotations import DeviceArray, Stream
 from ..formulas import LINEAR, SOFTMAX
-from .activations import activation_backward, activation_forward
-from .launch import operand
-from .matmul import NOBODY, PLAIN, Side, multiply, side, space, work_size
+from ..program import Dense
+from ..tables import INPUT_BACKWARD, LOGITS, OUTPUT, Op, Real, Run
+from .activations import (
+    activation_backward,
+    activation_forward,
+    activations_of,
+    backward_of,
+    softmax_of,
+    softmax_slope_of,
+    warps,
+)
+from .launch import operand, plane, run
+from .matmul import NO_OPERAND, PLAIN, Side, multiply, side, space
+from .phases import Phases, delta_of, element_at, has_input_gradient, padded_count, pre_of, value_of
+from .primitives import exp, quotient, store4
+from .registers import tiles_of
 from .tiling import ACTIVATE, SLOPE
+from .toolchain import device, for_each_real
+
+IN_PLACE = False  # dW needs the inputs, and dZ after dX
+W_AT, B_AT, ACTIVATION = Dense.fields.W_AT, Dense.fields.B_AT, Dense.fields.ACTIVATION
+
+
+@for_each_real
+def loop_of(real, structure):
+    """The phases of the loops."""
+    activate, slope = activations_of(real, structure.activations)
+    tiles = tiles_of(real)
+    sharing, tile_product, row_of, tile_gradient = tiles.sharing, tiles.tile_product, tiles.row_of, tiles.tile_gradient
+    outputs, wanted, zero = structure.command & OUTPUT != 0, structure.command & INPUT_BACKWARD != 0, real(0.0)
+
+    @device
+    def activates(op):
+        """Whether the activation is this operation's: else the loss takes what goes into it."""
+        return outputs or op[Op.FLAGS] & LOGITS == 0
+
+    @device
+    def forward(step, op):
+        """Z and, element by element, A."""
+        ld, groups = step.table[Run.LD], padded_count(step) >> 2
+        n_in, n_out, alpha = op[Op.N_IN], op[Op.N_OUT], step.reals[Real.ALPHAS + op[Op.NUMBER]]
+        W, b = step.parameters + op[W_AT], step.parameters + op[B_AT]
+        x, z, a = value_of(step, op[Op.INPUT]), pre_of(step, op[Op.OUTPUT]), value_of(step, op[Op.OUTPUT])
+        code, items = op[ACTIVATION], groups * ((n_out + 3) >> 2)
+        pointwise = activates(op) and code != SOFTMAX
+        share = sharing(step.threads, items, n_in)
+        item, lane, shared = quotient(step.thread, share), step.thread & (share - 1), share > 1
+        # threads that share sums have one tile at most; those without exchange lanes with their warp all the same
+        while item < items or shared:
+            tile = quotient(min(item, items - 1), groups)
+            o, s, last = 4 * tile, 4 * (min(item, items - 1) - tile * groups), n_out - 1
+            w0, w1 = W + o * n_in, W + min(o + 1, last) * n_in
+            w2, w3 = W + min(o + 2, last) * n_in, W + min(o + 3, last) * n_in
+            sums = tile_product(x + s, ld, w0, w1, w2, w3, 1, n_in, lane, share)
+            row, rows = lane, min(4, n_out - o) if item < items else 0
+            while row < rows:
+                v0, v1, v2, v3 = row_of(sums, row)
+                bias, at, e = b[o + row], (o + row) * ld + s, 0
+                store4(z + at, v0 + bias, v1 + bias, v2 + bias, v3 + bias)
+                while pointwise and e < 4:
+                    a[at + e] = activate(code, alpha, z[at + e])
+                    e += 1
+                row += min(share, 4)
+            item, shared = item + step.threads, False
+        return True
+
+    @device
+    def softmax(step, op):
+        """A = softmax(Z) of a sample, in place, a thread a sample."""
+        if op[ACTIVATION] != SOFTMAX or not activates(op):
+            return False
+        ld, n_out, a, s = step.table[Run.LD], op[Op.N_OUT], value_of(step, op[Op.OUTPUT]), step.thread
+        while s < padded_count(step):
+            peak, mass = a[s], zero
+            for j in range(1, n_out):
+                value = a[j * ld + s]
+                peak = value if value > peak or value != value else peak
+            for j in range(n_out):
+                value = exp(a[j * ld + s] - peak)
+                a[j * ld + s] = value
+                mass += value
+            for j in range(n_out):
+                a[j * ld + s] = a[j * ld + s] / mass
+            s += step.threads
+        return True
+
+    @device
+    def activation_gradient(step, op):
+        """dZ from dA, in place."""
+        code, alpha, item = op[ACTIVATION], step.reals[Real.ALPHAS + op[Op.NUMBER]], step.thread
+        if not activates(op) or code == SOFTMAX:
+            return False
+        delta, z, a = delta_of(step, op[Op.OUTPUT]), pre_of(step, op[Op.OUTPUT]), value_of(step, op[Op.OUTPUT])
+        while item < op[Op.N_OUT] * padded_count(step):
+            _, _, at = element_at(step, item)
+            delta[at] = delta[at] * slope(code, alpha, z[at], a[at])
+            item += step.threads
+        return True
+
+    @device
+    def softmax_gradient(step, op):
+        """dZ = A * (dA - the sum of dA * A) of a sample, in place, a thread a sample."""
+        if op[ACTIVATION] != SOFTMAX or not activates(op):
+            return False
+        ld, n_out, s = step.table[Run.LD], op[Op.N_OUT], step.thread
+        delta, a = delta_of(step, op[Op.OUTPUT]), value_of(step, op[Op.OUTPUT])
+        while s < padded_count(step):
+            mean = zero
+            for j in range(n_out):
+                mean += delta[j * ld + s] * a[j * ld + s]
+            for j in range(n_out):
+                delta[j * ld + s] = a[j * ld + s] * (delta[j * ld + s] - mean)
+            s += step.threads
+        return True
+
+    @device
+    def input_gradient(step, op):
+        """dX from dZ."""
+        if not has_input_gradient(op, wanted):
+            return False
+        ld, groups = step.table[Run.LD], padded_count(step) >> 2
+        n_in, n_out, W = op[Op.N_IN], op[Op.N_OUT], step.parameters + op[W_AT]
+        delta, out = delta_of(step, op[Op.OUTPUT]), delta_of(step, op[Op.INPUT])
+        items = groups * ((n_in + 3) >> 2)
+        share = sharing(step.threads, items, n_out)
+        item, lane, shared = quotient(step.thread, share), step.thread & (share - 1), share > 1
+        while item < items or shared:
+            tile = quotient(min(item, items - 1), groups)
+            i, s, last = 4 * tile, 4 * (min(item, items - 1) - tile * groups), n_in - 1
+            w0, w1, w2, w3 = W + i, W + min(i + 1, last), W + min(i + 2, last), W + min(i + 3, last)
+            sums = tile_product(delta + s, ld, w0, w1, w2, w3, n_in, n_out, lane, share)
+            row, rows = lane, min(4, n_in - i) if item < items else 0
+            while row < rows:
+                v0, v1, v2, v3 = row_of(sums, row)
+                store4(out + ((i + row) * ld + s), v0, v1, v2, v3)
+                row += min(share, 4)
+            item, shared = item + step.threads, False
+        return True
+
+    @device
+    def gradient(step, op, before):
+        """dW and db; in parts of the samples, each a vector of its own."""
+        ld, n_in, n_out = step.table[Run.LD], op[Op.N_IN], op[Op.N_OUT]
+        x, delta = value_of(step, op[Op.INPUT]), delta_of(step, op[Op.OUTPUT])
+        samples = (quotient(step.count + step.parts - 1, step.parts) + 3) & ~3  # of a part
+        row_step, column_step = (n_out + 3) >> 2, (n_in + 3) >> 2
+        tiles = row_step * column_step
+        items = step.parts * (tiles + row_step)
+        # the threads that are free after the operation before go first
+        item = step.thread - (before - quotient(before, step.threads) * step.threads)
+        item = item + step.threads if item < 0 else item
+        while item < items:
+            part = quotient(item, tiles + row_step)
+            tile, first = item - part * (tiles + row_step), part * samples
+            last = min(first + samples, padded_count(step))
+            out = step.gradients + part * step.size
+            if tile < tiles:
+                row = quotient(tile, column_step)
+                column, dW = tile - row * column_step, out + op[W_AT]
+                at, length = first, last - first
+                tile_gradient(x + at, delta + at, ld, n_in, n_out, row, row_step, column, column_step, length, dW)
+            else:
+                for o in range(tile - tiles, n_out, row_step):
+                    summed = zero
+                    for s in range(first, last):
+                        summed += delta[o * ld + s]
+                    out[op[B_AT] + o] = summed
+            item += step.threads
+        return before + items
+
+    if SOFTMAX in structure.activations:
+        return Phases((forward, softmax), (activation_gradient, softmax_gradient, input_gradient), gradient)
+    return Phases((forward,), (activation_gradient, input_gradient), gradient)
+
+
+def queue_forward(step, op):
+    """Queue the forward pass of a `graph.Step`: the activation follows the product before it leaves the chip."""
+    size, activates, before = op.n_out, op.activates, op.number
+    z, a = step.pres[op.number + 1], step.values[op.number + 1]
+    key = op.key if activates and op.key != SOFTMAX else LINEAR
+    W, b = step.parameter(op.record[W_AT]), step.parameter(op.record[B_AT])
+    epilogue, kept = (ACTIVATE, key, op.alpha), NO_OPERAND if z == a else z
+    sizes = step.count, size, op.n_in
+    step.multiply(sizes, step.values[before], Side(W, op.n_in, 1).transposed(), a, epilogue, Side(b, 0, 1), kept)
+    if activates and op.key == SOFTMAX:
+        run(softmax_of(step.real), warps(step.count), step.stream, step.count, size, *a, *a)
+
+
+def queue_backward(step, op):
+    """Queue the backward pass and the gradients with respect to W and b."""
+    (real, count), n_in, n_out = (step.real, step.count), op.n_in, op.n_out
+    delta, z, a = step.deltas[op.number + 1], step.pres[op.number + 1], step.values[op.number + 1]
+    if op.activates and op.key == SOFTMAX:
+        run(softmax_slope_of(real), warps(count), step.stream, count, n_out, *delta, *a, *delta)
+    elif op.activates:
+        arguments = real(op.alpha), count, n_out, *delta, *z, *a, *delta
+        run(backward_of(real, op.key), plane(count, n_out), step.stream, *arguments)
+    dW, sums = Side(step.gradient(op.record[W_AT]), n_in, 1), (step.gradient(op.record[B_AT]), 1)
+    step.multiply((n_out, n_in, count), delta.transposed(), step.values[op.number], dW, sums=sums, work=step.work)
+    if op.has_input_gradient:
+        W = Side(step.parameter(op.record[W_AT]), n_in, 1)
+        step.multiply((count, n_in, n_out), delta, W, step.deltas[op.number])
 
 
 def dense_forward(
@@ -49,7 +252,7 @@ def dense_forward(
     w, bias = operand("W", W, 2, real), operand("b", b, 1, real)
     z, a = side("Z", Z, real), side("A", A, real)
     code = LINEAR if activation == SOFTMAX else activation
-    weights = Side(w.address, *w.strides).turned()
+    weights = Side(w.address, *w.strides).transposed()
     multiply(
         real,
         stream,
@@ -59,7 +262,7 @@ def dense_forward(
         a,
         (ACTIVATE, code, param),
         Side(bias.address, 0, *bias.strides),
-        NOBODY if z == a else z,
+        NO_OPERAND if z == a else z,
         precision=precision,
     )
     if activation == SOFTMAX:
@@ -101,12 +304,12 @@ def input_gradient(
     delta = operand("dZ", dZ, 2)
     real, (m, n_out) = delta.dtype.type, delta.shape
     w, out = operand("W", W, 2, real), side("dX", dX, real)
-    then, one, two = PLAIN, NOBODY, NOBODY
+    epilogue, z, a = PLAIN, NO_OPERAND, NO_OPERAND
     if activation != LINEAR:
-        then, one, two = (SLOPE, activation, param), side("Z", Z, real), side("A", A, real)
+        epilogue, z, a = (SLOPE, activation, param), side("Z", Z, real), side("A", A, real)
     sizes = m, w.shape[1], n_out
-    a, b = Side(delta.address, *delta.strides), Side(w.address, *w.strides)
-    multiply(real, stream, sizes, a, b, out, then, one, two, precision=precision)
+    left, right = Side(delta.address, *delta.strides), Side(w.address, *w.strides)
+    multiply(real, stream, sizes, left, right, out, epilogue, z, a, precision=precision)
 
 
 def weight_gradient(
@@ -140,10 +343,10 @@ def weight_gradient(
     delta = operand("dZ", dZ, 2)
     real, (m, n_out) = delta.dtype.type, delta.shape
     x, sums = operand("X", X, 2, real), operand("db", db, 1, real)
-    a, b = Side(delta.address, *delta.strides).turned(), Side(x.address, *x.strides)
+    a, b = Side(delta.address, *delta.strides).transposed(), Side(x.address, *x.strides)
     sizes, to = (n_out, x.shape[1], m), side("dW", dW, real)
-    added, room = (sums.address, *sums.strides), space("work", work, real)
-    multiply(real, stream, sizes, a, b, to, sums=added, work=room, precision=precision)
+    added, scratch = (sums.address, *sums.strides), space("work", work, real)
+    multiply(real, stream, sizes, a, b, to, sums=added, work=scratch, precision=precision)
 
 
 def dense_backward(
@@ -195,6 +398,3 @@ def dense_backward(
     weight_gradient(dA, X, work, dW, db, stream, precision)
     if dX is not None:
         input_gradient(dA, W, LINEAR, 0.0, None, None, dX, stream, precision)
-
-
-__all__ = ["dense_backward", "dense_forward", "input_gradient", "weight_gradient", "work_size"]

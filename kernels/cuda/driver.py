@@ -1,82 +1,325 @@
-"""Runs a plan on a GPU: a chunk of steps is one launch, or replays of a graph.
+"""Runs a program on a GPU: a chunk of steps is one launch, or replays of a graph.
 
-Only tables, rates and losses, which are small, move around it.
+Arrays of the host move to the device once for a plan; those of the device are read and written in place. Parameters
+and moments stay there until the host wants them (`Plan.to_host`). From run to run only tables, rates and losses move,
+which are small.
 """
 
 import math
 import signal
 import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import numpy as np
 
-from .. import plan as _plan
+from .. import plan as base
 from ..annotations import Floats
-from ..formulas import ADAM
-from . import graph
+from ..program import Program
+from ..state import TrainingState
+from ..tables import BACKWARD, DIVERGED, FINE, LOSS, OUTPUT, UPDATE, Buffer, Real, Run, State, Sums
 from .arrays import on_device
-from .launch import Recording, run, to_host
-from .plans import Plan
+from .graph import queue_step, queue_update
+from .launch import Recording, copy_into, empty, run, to_device, to_host
+from .matrices import first_not_finite, warps_for
+from .own import codes_of
+from .schedule import make_schedule, records_of, structure_of
+from .step import run_of
 from .toolchain import check
-from .training import FACTORS, run_of
-from .updates import adam_factors
+from .updates import step_numbers
 
-FEW_ROWS = 1 << 16  # that a pass without a gradient takes at a time
+FEW_ROWS = 1 << 16  # that a pass without a gradient takes at a time: bounds its memory (an estimate)
+MOMENTS = ("FIRST_MOMENT", "SECOND_MOMENT")  # fields of the table, in the order of a rule's states
+
+
+class Plan(base.Plan):
+    """The tables of a run on a GPU; arguments and use are those of `kernels.plan.Plan`.
+
+    X and the output may be arrays of the device, X as `arrays.Rows`; all others are the host's. `precision` is that of
+    `make_plan`. `loop` is "block", "grid" or "graph"; where it is None, that which the environment variable
+    FASTNN_CUDA_LOOP names, or by size.
+    """
+
+    device = "cuda"
+
+    def __init__(self, program, parameters, batch, command, state=None, precision="float32", loop=None):
+        super().__init__(program, parameters, batch, command, state, extra=Buffer.SIZE * len(program.widths))
+        self.precision, self.recording = precision, None
+        self.schedule = make_schedule(program, self.dtype, batch, command, loop)
+        self.structure = structure_of(program, command, None)
+        self.table[Run.SIZE :] = self.schedule.buffers.ravel()
+        self.set(LD=self.schedule.ld, BUFFERS_AT=Run.SIZE)
+        self.memory = {}  # arrays of the device, by the name of a field or of what they hold
+        self._changed = set()  # fields whose arrays of the host are not on the device yet
+        self._mirrored = {"parameters": parameters}  # arrays of the host that the device has copies of
+        self._device_is_newer = False
+        self._program_table, self.records = None, None
+        self.gradient = None
+
+    def _place_of(self, name, array):
+        self._changed.add(name)
+        return 1  # there is one: its address comes with the next run
+
+    def _bind_state(self, rule):
+        self.to_host()
+        self.structure = structure_of(self.program, self.command, rule.code)
+        self._mirrored = {"parameters": self.parameters, **dict(zip(MOMENTS, self.state.moments, strict=False))}
+
+    def bind_gradient(self, gradient):
+        """Name the gradient of the next update.
+
+        Parameters
+        ----------
+        gradient : array (p,), dtype of the parameters
+            On the host, as `gradient` of a plan gives it.
+        """
+        self.set(GRADIENTS=gradient)
+
+    def execute(self):
+        """Carry out the command; counters and losses then stand on the host."""
+        if self.command & UPDATE and self["STEPS"]:
+            with _interrupt_deferred():
+                self._execute()
+        else:
+            self._execute()
+
+    def remember(self):
+        """Keep the parameters as they stand, on the device, for `restore`."""
+        self.to_device()
+        copy_into(self.reserve("remembered", self.program.size), self.memory["parameters"])
+
+    def restore(self):
+        """Put back the parameters that `remember` kept."""
+        self.parameters[...] = to_host(self.memory["remembered"])
+        self._device_is_newer = False
+
+    def to_device(self):
+        """Bring parameters and moments to the device, if it has not newer ones."""
+        if not self._device_is_newer:
+            for name, array in self._mirrored.items():
+                self.upload(name, array)
+
+    def to_host(self):
+        """Bring parameters and moments into the arrays of the state."""
+        if self._device_is_newer:
+            for name, array in self._mirrored.items():
+                array[...] = to_host(self.memory[name])
+            self._device_is_newer = False
+
+    def reserve(self, name, size, dtype=None):
+        """Memory of the device under a name, for `size` numbers at least."""
+        if name not in self.memory or self.memory[name].size < size:
+            self.memory[name] = empty(size, dtype or self.dtype, name)
+        return self.memory[name]
+
+    def upload(self, name, array):
+        """Copy an array of the host to where the device keeps what has this name."""
+        copy_into(self.reserve(name, array.size, array.dtype)[: array.size], array)
+
+    def address(self, name):
+        """Where the device keeps an array."""
+        kept = self.kept.get(name)
+        array = kept if on_device(kept) else self.memory[name]
+        facts = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
+        return int(facts["data"][0])
+
+    def within(self, at):
+        """Address of a place in the workspace."""
+        return self.address("workspace") + int(at) * self.dtype.itemsize
+
+    @property
+    def row_stride(self):
+        """Elements from row to row of X on the device."""
+        return self["X_STRIDE"] if on_device(self.kept.get("X")) else self.program.n_features
+
+    def _execute(self):
+        """`execute`, once it is settled what Ctrl-C does."""
+        updates, has_rows = self.command & UPDATE, self.command & (LOSS | OUTPUT)
+        steps = self["STEPS"] if updates else -(-self["ROWS"] // self["BATCH"])
+        self._prepare(steps)
+        if not has_rows:
+            self.upload("gradient", self.kept["GRADIENTS"])
+            copy_into(self.memory["workspace"][self.schedule.result_at :][:2], np.array([0.0, 1.0], self.dtype))
+            queue_update(self, 0)
+        elif self.schedule.loop == "graph":
+            self._queue_graph(steps)
+        else:
+            self._queue_loop()
+        made = steps if not has_rows else int(to_host(self.memory["table"])[Run.FINISHED])  # waits for the run
+        values = masses = np.zeros(0)
+        if self.command & LOSS:
+            values, masses = to_host(self.memory["results"])[: 2 * steps].astype(np.float64).reshape(-1, 2).T
+        self.set(STATUS=FINE)
+        if updates:
+            self._device_is_newer = self._device_is_newer or steps > 0
+            if made < steps or not self._finite():
+                self.set(STATUS=DIVERGED)
+            self.state.step += made
+            if has_rows and made:
+                self._count(values[:made], masses[:made])
+        else:
+            self._report(values, masses)
+
+    def _prepare(self, steps):
+        """Bring to the device what it lacks, and the tables of this run."""
+        table, numbers = self.table.copy(), np.ones((max(steps, 1), 3))
+        self.to_device()
+        for name, array in self.kept.items():
+            if name in ("RATES", "LOSSES", "GRADIENTS"):
+                continue
+            if not on_device(array):
+                if name == "OUT":
+                    self.reserve(name, math.prod(array.shape))
+                elif name in self._changed:
+                    self._upload_kept(name, np.ascontiguousarray(array))
+            self._changed.discard(name)
+            table[getattr(Run, name)] = self.address(name)
+        for name in self._mirrored.keys() & set(MOMENTS):
+            table[getattr(Run, name)] = self.address(name)
+        if self.command & UPDATE and steps:
+            rule = self.state.rule
+            settings = self.reals[Real.SETTINGS :][: len(rule.settings)]
+            steps_from_one = self.state.step + 1 + np.arange(steps)
+            numbers = step_numbers(self.dtype.type, rule, self.kept["RATES"], settings, steps_from_one)
+        if "gradient" not in self.memory and self.command & (BACKWARD | UPDATE):
+            self.upload("gradient", np.zeros(self.program.size, self.dtype))  # also between the ranges
+        if self.schedule.loop != "block":
+            self.reserve("workspace", self.schedule.size)
+            table[Run.SCRATCH] = self.address("workspace")
+        self.reserve("results", 2 * max(steps, 1))
+        self.upload("factors", numbers.astype(self.dtype).ravel())
+        self.upload("reals", self.reals.astype(self.dtype))
+        table[Run.RATES], table[Run.LOSSES] = self.address("factors"), self.address("results")
+        table[[Run.STATUS, Run.FINISHED]] = 0
+        table[[Run.STEPS, Run.X_STRIDE]] = steps, self.row_stride
+        table[Run.PROGRAM], table[Run.STATE] = table.size, table.size + self.program.table.size
+        state = np.zeros(State.SIZE, np.int64) if self.state is None else self.state.table.copy()
+        if not self.command & UPDATE:
+            state[State.POSITION] = 0
+        self.upload("table", np.concatenate([table, self.device_program(), state]))
+
+    def _upload_kept(self, name, array):
+        memory = self.memory.get(name)
+        if memory is not None and (memory.shape, memory.dtype) == (array.shape, array.dtype):
+            copy_into(memory, array)
+        else:
+            self.memory[name] = to_device(array, name)
+
+    def device_program(self):
+        """The program's table as the device reads it: with numbers for the user's functions, and with addresses."""
+        if self._program_table is None:
+            self._program_table = self.program.table.copy()
+            self.records, codes = records_of(self.program, self._program_table), codes_of(self.structure.activations)
+            for i, (operation, record) in enumerate(zip(self.program.operations, self.records, strict=True)):
+                pair = operation.activation and operation.activation.functions
+                if pair in codes:
+                    record[operation.fields.ACTIVATION] = codes[pair]
+                constants = operation.constants(self.dtype)
+                if constants is not None:
+                    self.upload(f"constants {i}", constants)
+                    record[operation.fields.CONSTANTS] = self.address(f"constants {i}")
+        return self._program_table
+
+    def _queue_loop(self):
+        """Queue all steps as one launch."""
+        self.upload("counter", np.zeros(1, np.uint32))
+        places = self.schedule
+        shared = places.size * self.dtype.itemsize if places.loop == "block" else 0
+        kernel = run_of(self.dtype.type, places.loop == "grid", self.structure)
+        gradient = self.address("gradient") if "gradient" in self.memory else 0
+        table, reals, parameters, counter = map(self.address, ("table", "reals", "parameters", "counter"))
+        numbers = places.theta_at, places.grad_at, places.parts, places.sums_at
+        run(kernel, places.shape, 0, table, reals, parameters, gradient, *numbers, counter, shared=shared)
+
+    def _queue_graph(self, steps):
+        """Queue steps as rows of launches; those of training from a recording, made anew where it has changed."""
+        if not self.command & UPDATE:
+            for step in range(steps):
+                queue_step(self, 0, step * self["BATCH"])
+            return
+        launches = []
+        queue_step(self, launches)
+        if self.recording is None or self.recording.launches != launches:
+            self.recording = Recording(launches)
+            self.recording.compile()
+        self.recording.queue(steps)
+
+    def _finite(self):
+        """Whether all parameters on the device are."""
+        size = self.program.size
+        found = self.reserve("found", warps_for(size), np.int64)
+        first_not_finite(self.memory["parameters"].reshape(1, size), found)
+        return to_host(found).min() == size
+
+    def _report(self, values, masses):
+        """The loss of all rows, and what else a run without an update gives."""
+        counted, weight = masses > 0, masses.sum()
+        self.reals[Real.BATCH_WEIGHT] = weight
+        with np.errstate(invalid="ignore", divide="ignore"):
+            self.reals[Real.LAST_LOSS] = (values[counted] * masses[counted]).sum() / weight
+        if self.command & BACKWARD:
+            self.gradient = to_host(self.memory["gradient"])
+        out = self.kept.get("OUT")
+        if out is not None and not on_device(out):
+            out[...] = to_host(self.memory["OUT"])[: out.size].reshape(out.shape)
+
+    def _count(self, values, masses):
+        """Bring losses and counters of the host to where the device stands after the steps that it made."""
+        state, made = self.state, len(values)
+        open_epoch = bool(self["OPEN_EPOCH"])
+        per_epoch = -(-self["ROWS"] // self["BATCH"])
+        places = state.position + np.arange(made + 1)
+        epochs = np.zeros(made + 1, np.int64) if open_epoch else places // per_epoch
+        done = int(epochs[-1])
+        sums = np.bincount(epochs[:-1], np.where(masses > 0, values * masses, 0.0), done + 1)
+        weights = np.bincount(epochs[:-1], masses, done + 1)
+        sums[0] += state.sums[Sums.LOSS]
+        weights[0] += state.sums[Sums.WEIGHT]
+        if done:
+            finished = self["FINISHED"]
+            self.kept["LOSSES"][finished : finished + done] = sums[:done] / weights[:done]
+            self.set(FINISHED=finished + done)
+        state.sums[[Sums.LOSS, Sums.WEIGHT]] = sums[-1], weights[-1]
+        state.table[State.POSITION] = places[-1] if open_epoch else places[-1] % per_epoch
+        state.epoch += done
 
 
 def make_plan(
-    layout: _plan.Layout,
-    theta: Floats,
+    program: Program,
+    parameters: Floats,
     batch: int,
-    threads: int,
-    gradient: bool = False,
-    drops: bool = False,
+    command: int,
+    state: TrainingState | None = None,
     precision: str = "float32",
 ) -> Plan:
     """A plan for rows of `batch` at a time on the current GPU.
 
     Parameters
     ----------
-    layout : plan.Layout
+    program : Program
         The net.
-    theta : array (layout.size,), float32 or float64
+    parameters : array (program.size,), float32 or float64
         The flat parameters, on the host.
     batch : int
         Most rows in one step.
-    threads : int
-        Not used: a GPU has its own.
-    gradient : bool
-        Whether gradients are wanted.
-    drops : bool
-        Whether the inputs of layers are dropped as the layout says.
+    command : int
+        What is done with the rows, such as `kernels.tables.TRAIN`.
+    state : TrainingState, optional
+        Whose parameters these are, where they are updated.
     precision : str
         "float32", "tf32" or "bf16", for the products of large nets, as `matmul` says.
 
     Returns
     -------
     Plan
-        The tables; name the rows with `data`, the task with `set`.
+        Name the rows with `bind_data`, what else the command needs with its other methods, and `execute` it.
     """
     check()
-    return Plan(layout, theta, batch if gradient else min(batch, FEW_ROWS), gradient, drops, precision)
-
-
-def execute(plan: Plan) -> None:
-    """Carry out a plan; its status and counters then stand in its table, its results in the arrays of the host.
-
-    Parameters
-    ----------
-    plan : Plan
-        From `make_plan`.
-    """
-    trains = plan["COMMAND"] == _plan.TRAIN and plan["STEPS"] > 0
-    with _uninterrupted() if trains else nullcontext():
-        _carry_out(plan)
+    return Plan(program, parameters, batch if command & BACKWARD else min(batch, FEW_ROWS), command, state, precision)
 
 
 @contextmanager
-def _uninterrupted():
-    """Ctrl-C waits: what the device has done must be counted, or brought to the host, before anyone asks."""
+def _interrupt_deferred():
+    """Defer SIGINT until the device's results are recorded."""
     handler, caught = signal.getsignal(signal.SIGINT), []
     if not callable(handler) or threading.current_thread() is not threading.main_thread():
         yield  # nothing interrupts here
@@ -88,124 +331,3 @@ def _uninterrupted():
         signal.signal(signal.SIGINT, handler)
         if caught:
             handler(*caught[-1])
-
-
-def _carry_out(plan):
-    """`execute`, once it is settled who may interrupt it."""
-    train, real = plan["COMMAND"] == _plan.TRAIN, plan.dtype.type
-    steps = plan["STEPS"] if train else -(-plan["ROWS"] // plan["BATCH"])
-    table = plan.table.copy()
-    plan.push()
-    for name in plan.kept:
-        if name == "OUT":
-            plan._new.discard(name)
-            plan.device(name, math.prod(plan.kept[name].shape))
-            table[_plan.OUT] = plan.address(name)
-        elif name not in ("RATES", "LOSSES"):
-            plan.device(name)
-            table[getattr(_plan, name)] = plan.address(name)
-    table[_plan.X_STRIDE], table[_plan.STEPS] = plan.stride, steps
-    table[[_plan.STATUS, _plan.FINISHED]] = 0
-    if not train:
-        table[[_plan.EPOCH, _plan.POSITION, _plan.SHUFFLE]] = 0
-    if plan.loop != "block":
-        plan.device("room", plan.size)
-        table[_plan.SCRATCH] = plan.address("room")
-    plan.device("results", 2 * max(steps, 1))
-    plan.upload("factors", _factors(plan, steps if train else 0).ravel())
-    table[_plan.RATES], table[_plan.LOSSES] = plan.address("factors"), plan.address("results")
-    plan.upload("reals", plan.reals.astype(real))
-    plan.upload("table", table)
-    if plan.loop == "graph":
-        _queue_steps(plan, steps, train)
-    else:
-        _queue_loop(plan, real)
-    made = int(to_host(plan.device("table", 1))[_plan.FINISHED])  # waits for the run
-    plan.set(STATUS=_plan.FINE)
-    values = masses = np.zeros(0)
-    if plan["FLAGS"] & _plan.WITH_LOSS:
-        values, masses = to_host(plan.device("results", 1))[: 2 * steps].astype(np.float64).reshape(-1, 2).T
-    if train:
-        plan.ahead = plan.ahead or steps > 0
-        _settle(plan, made, values, masses)
-        return
-    counted = masses > 0
-    plan.reals[_plan.BATCH_WEIGHT] = masses.sum()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        plan.reals[_plan.LAST_LOSS] = (values[counted] * masses[counted]).sum() / masses.sum()
-    for name in ("OUT", "GRADIENTS"):
-        if name in plan.kept and not on_device(plan.kept[name]):
-            kept = plan.kept[name]
-            kept[...] = to_host(plan.device(name))[: kept.size].reshape(kept.shape)
-
-
-def _queue_loop(plan, real):
-    """Queue all steps as one launch."""
-    plan.upload("counter", np.zeros(1, np.uint32))
-    places = plan.theta_at, plan.grad_at, plan.parts, plan.sums_at
-    names = "table", "reals", "theta", "factors", "results", "counter"
-    table, reals, theta, *ends = (plan.address(name) for name in names)
-    shared = plan.size * plan.dtype.itemsize if plan.loop == "block" else 0
-    kernel = run_of(real, plan.loop == "grid", plan.own, plan.own_loss)
-    run(kernel, plan.shape, 0, table, reals, theta, *places, *ends, shared=shared)
-
-
-def _queue_steps(plan, steps, train):
-    """Queue steps as rows of launches: those of training from a recording, which is made anew if it has changed."""
-    if not train:
-        for step in range(steps):
-            graph.queue_step(plan, 0, step * plan["BATCH"])
-        return
-    launches = []
-    graph.queue_step(plan, launches)
-    if plan.recording is None or plan.recording.launches != launches:
-        plan.recording = Recording(launches)
-        plan.recording.compile()
-    plan.recording.queue(steps)
-
-
-execute_interruptibly = execute  # nothing interrupts a launch
-
-
-def _factors(plan, steps):
-    """Rate, shrink and root correction of each step, in the run's dtype."""
-    factors = np.ones((max(steps, 1), FACTORS))
-    if steps:
-        rates = plan.kept["RATES"][:: plan["RATES_STRIDE"] or 1][:steps]
-        if plan["RATES_STRIDE"] == 0:
-            rates = np.full(steps, plan.kept["RATES"][0])
-        factors[:, 0] = rates
-        if plan["OPTIMIZER"] == ADAM:
-            beta1, beta2, decoupled = (plan.reals[i] for i in (_plan.BETA1, _plan.BETA2, _plan.DECOUPLED))
-            numbers = plan["STEP"] + 1 + np.arange(steps)
-            columns = adam_factors(plan.dtype.type, rates, beta1, beta2, decoupled, numbers)
-            factors[:] = np.stack(columns, axis=1)
-    return factors.astype(plan.dtype)
-
-
-def _settle(plan, made, values, masses):
-    """Bring losses and counters of the host to where the device stands after `made` steps."""
-    if made < plan["STEPS"] or not plan.finite():
-        plan.set(STATUS=_plan.DIVERGED)
-    if made == 0:
-        return
-    per_epoch = -(-plan["ROWS"] // plan["BATCH"])
-    masses = masses[:made]
-    sums = np.where(masses > 0, values[:made] * masses, 0.0)
-    epochs = (plan["POSITION"] + np.arange(made)) // per_epoch
-    sums, masses = np.bincount(epochs, sums), np.bincount(epochs, masses)
-    sums[0] += plan.reals[_plan.EPOCH_LOSS]
-    masses[0] += plan.reals[_plan.EPOCH_WEIGHT]
-    position, done = plan["POSITION"] + made, (plan["POSITION"] + made) // per_epoch
-    finished = plan["FINISHED"]
-    if done:
-        plan.kept["LOSSES"][finished : finished + done] = sums[:done] / masses[:done]
-    open_epoch = position % per_epoch != 0
-    plan.reals[_plan.EPOCH_LOSS] = sums[-1] if open_epoch else 0.0
-    plan.reals[_plan.EPOCH_WEIGHT] = masses[-1] if open_epoch else 0.0
-    plan.set(
-        STEP=plan["STEP"] + made,
-        POSITION=position % per_epoch,
-        EPOCH=plan["EPOCH"] + done,
-        FINISHED=finished + done,
-    )

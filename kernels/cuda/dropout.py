@@ -1,31 +1,101 @@
 """Dropout (Srivastava et al. 2014), inverted: the masks of `kernels.cpu.dropout`, number for number.
 
 Which units a sample loses is a pure function of (seed, epoch, layer, the sample's place in the epoch, unit): no mask is
-stored, and the backward pass draws the same numbers again.
+stored, and the backward pass draws the same numbers again. In the loops buffers are (features, LD), in the graph
+(samples, features).
 """
 
+import numpy as np
+
 from ..annotations import DeviceArray, Stream
-from ..formulas import CHANCE_BITS
-from ..randomness import DROPOUT
-from .formulas import formulas_of
+from ..program import Dropout
+from ..randomness import CHANCE_BITS, DROPOUT, make_masks
+from ..tables import INPUT_BACKWARD, Op, Run, State
 from .launch import operand, place, plane, run
+from .order import first_of, layer_key, stream_key
+from .phases import Phases, delta_of, element_at, has_input_gradient, padded_count, value_of
 from .primitives import global_at
-from .rng import layer_key, stream_key
 from .toolchain import device, for_each_real, kernel
+
+IN_PLACE = True  # neither pass needs what it overwrites
+THRESHOLD, LAYER = Dropout.fields.THRESHOLD, Dropout.fields.LAYER
+_MASKS = make_masks(device)
+_sample_word, _chance = _MASKS.sample_word, _MASKS.chance
 
 
 @for_each_real
 def dropped_of(real):
     """A value of one unit of one sample, dropped or divided by the share of the units that is kept."""
-    formulas, zero, one, all_chances = formulas_of(real), real(0.0), real(1.0), 1 << CHANCE_BITS
-    sample_word, chance, share = formulas.sample_word, formulas.chance, real(1.0 / all_chances)
+    zero, one, share = real(0.0), real(1.0), real(1.0 / (1 << CHANCE_BITS))
 
     @device
     def dropped(key, threshold, sample, unit, value):
         kept = one - real(threshold) * share  # exact: numbers of 24 bits
-        return zero if chance(sample_word(key, sample), unit) < threshold else value * (one / kept)
+        return zero if _chance(_sample_word(key, sample), unit) < threshold else value * (one / kept)
 
     return dropped
+
+
+@for_each_real
+def loop_of(real, structure):
+    """The phases of the loops."""
+    dropped, wanted = dropped_of(real), structure.command & INPUT_BACKWARD != 0
+
+    @device
+    def drop(step, op, source, target):
+        key, threshold, item = layer_key(step.mask_key, op[LAYER]), op[THRESHOLD], step.thread
+        while item < op[Op.N_IN] * padded_count(step):
+            i, s, at = element_at(step, item)
+            target[at] = dropped(key, threshold, step.seen + s, i, source[at])
+            item += step.threads
+
+    @device
+    def forward(step, op):
+        drop(step, op, value_of(step, op[Op.INPUT]), value_of(step, op[Op.OUTPUT]))
+        return True
+
+    @device
+    def backward(step, op):
+        if not has_input_gradient(op, wanted):
+            return False
+        drop(step, op, delta_of(step, op[Op.OUTPUT]), delta_of(step, op[Op.INPUT]))
+        return True
+
+    return Phases((forward,), (backward,))
+
+
+@for_each_real
+def step_dropout_of(real):
+    """Out = A with units of the current step dropped: seed, epoch and place in the epoch are read from the tables."""
+    dropped = dropped_of(real)
+
+    @kernel(256)
+    def drop(table, first, layer, threshold, m, n, a, rs_a, cs_a, out, rs_out, cs_out):
+        t = global_at(table, np.int64)
+        state, (s, j) = t + t[Run.STATE], place()
+        if s < m and j < n:
+            key = layer_key(stream_key(state[State.SEED], DROPOUT, state[State.EPOCH]), layer)
+            sample = t[Run.SEEN] + first_of(t, first) + s
+            value = global_at(a, real)[s * rs_a + j * cs_a]
+            global_at(out, real)[s * rs_out + j * cs_out] = dropped(key, threshold, sample, j, value)
+
+    return drop
+
+
+def queue_forward(step, op):
+    """Queue the forward pass of a `graph.Step`."""
+    _queue(step, op, step.values[op.number], step.values[op.number + 1])
+
+
+def queue_backward(step, op):
+    """Queue the backward pass, where the gradient with respect to the input is wanted."""
+    if op.has_input_gradient:
+        _queue(step, op, step.deltas[op.number + 1], step.deltas[op.number])
+
+
+def _queue(step, op, source, target):
+    arguments = step.first, op.record[LAYER], op.record[THRESHOLD], step.count, op.n_in, *source, *target
+    run(step_dropout_of(step.real), plane(step.count, op.n_in), step.stream, step.table, *map(int, arguments))
 
 
 @for_each_real

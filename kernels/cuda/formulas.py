@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from numpy.typing import DTypeLike
 
-from .. import formulas
+from ..formulas import ACTIVATIONS, LOSSES, RULES, made, operations_of
 from .primitives import erf, exp, expm1, log1p, sqrt, tanh
 from .toolchain import device, for_each_real
 
@@ -19,7 +19,7 @@ def _select(condition, a, b):
 
 @for_each_real
 def formulas_of(real: DTypeLike) -> SimpleNamespace:
-    """The namespace of `kernels.formulas.make` for one dtype, of functions that a kernel of your own can call.
+    """The formulas for one dtype, as functions that a kernel of your own can call.
 
     Parameters
     ----------
@@ -29,7 +29,9 @@ def formulas_of(real: DTypeLike) -> SimpleNamespace:
     Returns
     -------
     namespace
-        `activations`, `losses` and the rest, as `kernels.formulas.make` gives them.
+        `activations`, `losses` and `rules`: dictionaries from a code to what `kernels.formulas` says of it: (g(alpha,
+        z), g'(alpha, z, a)), f(param, z, y), f(theta, grad, first, second, decay, n). Softmax and cross_entropy, which
+        look at a whole row, are not among them.
     """
     one = real(1.0)
 
@@ -45,7 +47,7 @@ def formulas_of(real: DTypeLike) -> SimpleNamespace:
     def sigmoid(x):
         return one / (one + exp(-x))
 
-    ops = SimpleNamespace(
+    operations = operations_of(
         real=real,
         like=like,
         select=_select,
@@ -57,5 +59,31 @@ def formulas_of(real: DTypeLike) -> SimpleNamespace:
         tanh=tanh,
         sigmoid=sigmoid,
         erf=erf,
+        jit=device,
     )
-    return formulas.make(ops, device)
+    tables = dict(activations=ACTIVATIONS, losses=LOSSES, rules=RULES)
+    return SimpleNamespace(
+        **{name: {r.code: made(r, operations) for r in records if r.make} for name, records in tables.items()}
+    )
+
+
+def found(formulas, code, what):
+    """The formula of a code.
+
+    Parameters
+    ----------
+    formulas : dict
+        Of `formulas_of`.
+    code : int
+        What the caller gave.
+    what : str
+        Whose code that is.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if code not in formulas:
+        raise ValueError(f"code must be that of {what}, one of {', '.join(map(str, sorted(formulas)))}; got {code!r}")
+    return formulas[code]

@@ -1,57 +1,78 @@
 """The loop of large nets: a step is a row of launches, recorded once as a graph and then replayed.
 
-The products of `tile.py` and `skinny.py` do the work, and the kernels here tie them together. All that changes from
-step to step (the place in the epoch, the rates, whether the loss is finite) stands on the device, so one recording
-serves every step. Samples are rows, as users have them. A short last batch is filled up with its last row, without
-weight: where that has finite activations, nothing spoils a sum.
+The products of `tile.py` and `skinny.py` do the work, the operations queue them, and the kernels here tie them
+together. All that changes from step to step (the place in the epoch, the rates, whether the loss is finite) stands on
+the device, so one recording serves every step. Samples are rows, as users have them. A short last batch is filled up
+with its last row, without weight: where that has finite activations, nothing of it spoils a sum.
+
+t is the table of `driver.Plan`, r the reals, both on the device. Vectors of parameters are read four elements at a
+time: their ranges start at multiples of 16, and what stands between them is zero.
 """
 
-import functools
+from typing import NamedTuple
 
 import numpy as np
 
-from .. import plan as _plan
-from ..formulas import ADAM, LINEAR, RMSPROP, SOFTMAX
-from ..randomness import DROPOUT, SHUFFLE
-from .activations import backward_of, softmax_of, warps
-from .dropout import dropped_of
+from ..formulas import RULES
+from ..randomness import SHUFFLE
+from ..tables import (
+    BACKWARD,
+    DIVERGED,
+    FINE,
+    FROM_ROWS,
+    INPUT_BACKWARD,
+    LOGITS,
+    LOSS,
+    OUTPUT,
+    UPDATE,
+    Buffer,
+    Header,
+    Op,
+    Range,
+    Real,
+    Run,
+    State,
+)
 from .launch import THREADS, line, place, plane, run
 from .losses import block_sum_of, queue_loss
-from .matmul import NOBODY, PLAIN, Side, multiply
-from .passes import row_at
+from .matmul import NO_OPERAND, PLAIN, Side, multiply
+from .order import first_of, half_bits, row_at, stream_key
+from .own import key_of
+from .phases import operation_module
 from .primitives import global_at, load4, shared_memory, sqrt, store4
-from .rng import half_bits, layer_key, stream_key
-from .tiling import ACTIVATE, SLOPE
+from .step import CLIP_TINY
 from .toolchain import cuda, device, for_each_real, kernel
-from .training import CLIP_TINY, FACTORS
-from .updates import STATES, rule_of
+from .updates import FACTORS, rule_of
 
 
 @for_each_real
 def pick_of(real):
-    """The rows of a batch, and their targets and weights; beyond the last row that one, with weight zero.
+    """The rows of a step, and their targets and weights; beyond the last row that one, with weight zero.
 
-    `first`: place of the batch in the order of the rows; below zero where the table says it.
+    `first`: place of the first row in the order of the rows; below zero where the table says it.
     """
     zero, one = real(0.0), real(1.0)
 
     @kernel(256)
     def pick(table, first, rows, y, w):
         t, s = global_at(table, np.int64), cuda.grid(1)
-        if s >= t[_plan.BATCH]:
+        if s >= t[Run.BATCH]:
             return
-        index, last = first + s if first >= 0 else t[_plan.POSITION] * t[_plan.BATCH] + s, t[_plan.ROWS] - 1
-        key, (left_bits, right_bits) = stream_key(t[_plan.SEED], SHUFFLE, t[_plan.EPOCH]), half_bits(t[_plan.ROWS])
+        state, index, last = t + t[Run.STATE], first_of(t, first) + s, t[Run.ROWS] - 1
+        key, (left_bits, right_bits) = (
+            stream_key(state[State.SEED], SHUFFLE, state[State.EPOCH]),
+            half_bits(t[Run.ROWS]),
+        )
         row = row_at(t, key, min(index, last), left_bits, right_bits)
         global_at(rows, np.int64)[s] = row
-        columns, to, j = t[_plan.Y_COLUMNS], global_at(y, real) + s * t[_plan.Y_COLUMNS], 0
-        source = global_at(t[_plan.Y], real) + row * columns
-        while t[_plan.Y] != 0 and j < columns:
-            to[j] = source[j]
+        columns, target, j = t[Run.Y_COLUMNS], global_at(y, real) + s * t[Run.Y_COLUMNS], 0
+        source = global_at(t[Run.Y], real) + row * columns
+        while t[Run.Y] != 0 and j < columns:
+            target[j] = source[j]
             j += 1
         weight = one if index <= last else zero
-        if index <= last and t[_plan.WEIGHTS] != 0:
-            weight = global_at(t[_plan.WEIGHTS], real)[row]
+        if index <= last and t[Run.WEIGHTS] != 0:
+            weight = global_at(t[Run.WEIGHTS], real)[row]
         global_at(w, real)[s] = weight
 
     return pick
@@ -59,68 +80,43 @@ def pick_of(real):
 
 @for_each_real
 def gather_of(real):
-    """The picked rows side by side, standardised and with inputs dropped."""
-    dropped = dropped_of(real)
+    """The picked rows of X, one behind the other."""
 
     @kernel(256)
-    def gather(table, rows, out):
+    def gather(table, rows, features, out):
         t = global_at(table, np.int64)
         s, i = place()
-        features, drops = t[_plan.FEATURES], t[t[_plan.LAYERS_AT] + _plan.DROPS]
-        if s >= t[_plan.BATCH] or i >= features:
-            return
-        row = global_at(rows, np.int64)[s]
-        value = global_at(t[_plan.X], real)[row * t[_plan.X_STRIDE] + i]
-        if t[_plan.SHIFTS] != 0:
-            shifts, scales = global_at(t[_plan.SHIFTS], real), global_at(t[_plan.SCALES], real)
-            value = (value - shifts[i]) * scales[i]
-        if drops != 0:
-            word = layer_key(stream_key(t[_plan.SEED], DROPOUT, t[_plan.EPOCH]), 0)
-            value = dropped(word, drops, t[_plan.SEEN] + t[_plan.POSITION] * t[_plan.BATCH] + s, i, value)
-        global_at(out, real)[s * features + i] = value
+        if s < t[Run.BATCH] and i < features:
+            row = global_at(rows, np.int64)[s]
+            global_at(out, real)[s * features + i] = global_at(t[Run.X], real)[row * t[Run.X_STRIDE] + i]
 
     return gather
 
 
-@for_each_real
-def drop_of(real):
-    """Out = the inputs of a layer, or the gradient by them, with the step's units dropped."""
-    dropped = dropped_of(real)
-
-    @kernel(256)
-    def drop(table, layer, threshold, m, n, a, out):
-        t = global_at(table, np.int64)
-        s, j = place()
-        if s < m and j < n:
-            word = layer_key(stream_key(t[_plan.SEED], DROPOUT, t[_plan.EPOCH]), layer)
-            sample = t[_plan.SEEN] + t[_plan.POSITION] * t[_plan.BATCH] + s
-            global_at(out, real)[s * n + j] = dropped(word, threshold, sample, j, global_at(a, real)[s * n + j])
-
-    return drop
-
-
 @device
-def of_weights(t, i):
-    """Whether parameter `i` stands in the W of a layer."""
-    found = False
-    for index in range(t[_plan.LAYERS]):
-        layer = t + (t[_plan.LAYERS_AT] + _plan.RECORD * index)
-        if layer[_plan.W_AT] <= i and i < layer[_plan.B_AT]:
+def decays_at(t, i):
+    """Whether l2 acts on parameter i."""
+    program, found = t + t[Run.PROGRAM], False
+    ranges = program + program[Header.RANGES_AT]
+    for index in range(program[Header.RANGES]):
+        part = ranges + Range.SIZE * index
+        inside = part[Range.OFFSET] <= i and i < part[Range.OFFSET] + part[Range.ROWS] * part[Range.COLUMNS]
+        if inside and part[Range.DECAYS] != 0:
             found = True
     return found
 
 
 @for_each_real
-def collect_of(real):
+def clip_of(real):
     """The gradient with what l2 adds, clipped by value, in place; and the sum of its squares in each block."""
     block_sum, zero = block_sum_of(real), real(0.0)
 
     @kernel(THREADS)
-    def collect(table, reals, theta, grad, squares):
+    def clip(table, reals, theta, grad, size, squares):
         t, r, i, total = global_at(table, np.int64), global_at(reals, real), 4 * cuda.grid(1), zero
-        room, limit = shared_memory(real, 32), r[_plan.CLIP_VALUE]
-        if i < t[_plan.PARAMETERS]:
-            l2, at = r[_plan.L2] if of_weights(t, i) else zero, global_at(grad, real) + i
+        warps, limit = shared_memory(real, 32), r[Real.CLIP_VALUE]
+        if i < size:
+            l2, at = r[Real.L2] if decays_at(t, i) else zero, global_at(grad, real) + i
             p0, p1, p2, p3 = load4(global_at(theta, real) + i)
             g0, g1, g2, g3 = load4(at)
             g0, g1, g2, g3 = g0 + l2 * p0, g1 + l2 * p1, g2 + l2 * p2, g3 + l2 * p3
@@ -130,25 +126,25 @@ def collect_of(real):
             g3 = limit if g3 > limit else -limit if g3 < -limit else g3
             store4(at, g0, g1, g2, g3)
             total = g0 * g0 + g1 * g1 + g2 * g2 + g3 * g3
-        total = block_sum(total, room)
+        total = block_sum(total, warps)
         if cuda.threadIdx.x == 0:
             global_at(squares, real)[cuda.blockIdx.x] = total
 
-    return collect
+    return clip
 
 
 @for_each_real
 def _grid_sum_of(real):
-    """Sum of what the blocks of a grid left, in thread 0 of the one block that asks."""
+    """Sum of what the blocks of a grid left, in thread 0 of the one block that calls it."""
     block_sum, zero = block_sum_of(real), real(0.0)
 
     @device
-    def grid_sum(p, blocks, room):
+    def grid_sum(p, blocks, warps):
         total, i = zero, cuda.threadIdx.x
         while i < blocks:
             total += p[i]
             i += cuda.blockDim.x
-        return block_sum(total, room)
+        return block_sum(total, warps)
 
     return grid_sum
 
@@ -162,55 +158,54 @@ def scale_of(real):
     def scale(reals, blocks, squares, out):
         total = grid_sum(global_at(squares, real), blocks, shared_memory(real, 32))
         if cuda.threadIdx.x == 0:
-            global_at(out, real)[0] = min(one, global_at(reals, real)[_plan.CLIP_NORM] / (sqrt(total) + tiny))
+            global_at(out, real)[0] = min(one, global_at(reals, real)[Real.CLIP_NORM] / (sqrt(total) + tiny))
 
     return scale
 
 
 @for_each_real
 def update_of(real, code):
-    """One rule over all parameters, if the loss is finite and the batch has weight; and each block's sum of W^2."""
-    rule, block_sum, zero, one = rule_of(real, code), block_sum_of(real), real(0.0), real(1.0)
-    # where the rule's first three numbers stand
-    a_at, b_at, c_at = {
-        RMSPROP: (_plan.BETA2, _plan.EPS, _plan.MOMENTUM),
-        ADAM: (_plan.BETA1, _plan.BETA2, _plan.EPS),
-    }.get(code, (_plan.MOMENTUM,) * 3)
+    """One rule over all parameters, if the loss is finite and the batch has weight.
 
-    @kernel(THREADS, roomy=True)
-    def update(table, reals, theta, grad, first, second, scale, result, penalties):
+    Also each block's sum of the squares of those that l2 acts on, as they were.
+    """
+    rule, states, block_sum = rule_of(real, code), len(RULES[code].states), block_sum_of(real)
+    zero, one = real(0.0), real(1.0)
+
+    @kernel(THREADS, min_blocks_per_sm=1)
+    def update(table, reals, theta, grad, size, scale, result, penalties):
         t, r, i, total = global_at(table, np.int64), global_at(reals, real), 4 * cuda.grid(1), zero
-        outcome, room, clips = global_at(result, real), shared_memory(real, 32), t[_plan.CLIPS] != 0
+        outcome, warps, clips = global_at(result, real), shared_memory(real, 32), t[Run.CLIPS] != 0
         loss, mass = outcome[0], outcome[1]
-        if i < t[_plan.PARAMETERS]:
-            weights, at = of_weights(t, i), global_at(theta, real) + i
+        if i < size:
+            decays, at = decays_at(t, i), global_at(theta, real) + i
             p0, p1, p2, p3 = load4(at)
-            if weights:
+            if decays:
                 total = p0 * p0 + p1 * p1 + p2 * p2 + p3 * p3
-            if t[_plan.STATUS] == _plan.FINE and mass > zero and loss - loss == zero:
-                by = global_at(t[_plan.RATES], real) + FACTORS * t[_plan.FINISHED]
-                rate, shrink, root, s = by[0], by[1], by[2], one
-                decay, a, b, c = r[_plan.WEIGHT_DECAY], r[a_at], r[b_at], r[c_at]
+            if t[Run.STATUS] == FINE and mass > zero and loss - loss == zero:
+                f, s, by, decay = global_at(t[Run.RATES], real), r + Real.SETTINGS, one, r[Real.WEIGHT_DECAY]
+                f = f + FACTORS * t[Run.FINISHED]
+                n = (f[0], f[1], f[2], s[0], s[1], s[2], s[3])
                 if clips:
-                    s = global_at(scale, real)[0]
-                elif weights:
-                    decay += r[_plan.L2]
+                    by = global_at(scale, real)[0]
+                elif decays:
+                    decay += r[Real.L2]
                 g0, g1, g2, g3 = load4(global_at(grad, real) + i)
                 m0 = m1 = m2 = m3 = v0 = v1 = v2 = v3 = zero
-                if first != 0:
-                    m0, m1, m2, m3 = load4(global_at(first, real) + i)
-                if second != 0:
-                    v0, v1, v2, v3 = load4(global_at(second, real) + i)
-                p0, m0, v0 = rule(p0, s * g0, m0, v0, rate, decay, a, b, c, shrink, root)
-                p1, m1, v1 = rule(p1, s * g1, m1, v1, rate, decay, a, b, c, shrink, root)
-                p2, m2, v2 = rule(p2, s * g2, m2, v2, rate, decay, a, b, c, shrink, root)
-                p3, m3, v3 = rule(p3, s * g3, m3, v3, rate, decay, a, b, c, shrink, root)
+                if states > 0:
+                    m0, m1, m2, m3 = load4(global_at(t[Run.FIRST_MOMENT], real) + i)
+                if states > 1:
+                    v0, v1, v2, v3 = load4(global_at(t[Run.SECOND_MOMENT], real) + i)
+                p0, m0, v0 = rule(p0, by * g0, m0, v0, decay, n)
+                p1, m1, v1 = rule(p1, by * g1, m1, v1, decay, n)
+                p2, m2, v2 = rule(p2, by * g2, m2, v2, decay, n)
+                p3, m3, v3 = rule(p3, by * g3, m3, v3, decay, n)
                 store4(at, p0, p1, p2, p3)
-                if first != 0:
-                    store4(global_at(first, real) + i, m0, m1, m2, m3)
-                if second != 0:
-                    store4(global_at(second, real) + i, v0, v1, v2, v3)
-        total = block_sum(total, room)
+                if states > 0:
+                    store4(global_at(t[Run.FIRST_MOMENT], real) + i, m0, m1, m2, m3)
+                if states > 1:
+                    store4(global_at(t[Run.SECOND_MOMENT], real) + i, v0, v1, v2, v3)
+        total = block_sum(total, warps)
         if cuda.threadIdx.x == 0:
             global_at(penalties, real)[cuda.blockIdx.x] = total
 
@@ -224,27 +219,118 @@ def advance_of(real):
 
     @kernel(THREADS)
     def advance(table, reals, result, blocks, penalties):
-        t, l2, outcome = global_at(table, np.int64), global_at(reals, real)[_plan.L2], global_at(result, real)
-        room, extra = shared_memory(real, 32), zero
+        t, l2, outcome = global_at(table, np.int64), global_at(reals, real)[Real.L2], global_at(result, real)
+        warps, extra, state = shared_memory(real, 32), zero, t + t[Run.STATE]
         if l2 != zero:
-            extra = half * l2 * grid_sum(global_at(penalties, real), blocks, room)
-        if cuda.threadIdx.x == 0 and t[_plan.STATUS] == _plan.FINE:
-            step, value, mass = t[_plan.FINISHED], outcome[0] + extra, outcome[1]
-            out = global_at(t[_plan.LOSSES], real) + 2 * step
+            extra = half * l2 * grid_sum(global_at(penalties, real), blocks, warps)
+        if cuda.threadIdx.x == 0 and t[Run.STATUS] == FINE:
+            step, value, mass = t[Run.FINISHED], outcome[0] + extra, outcome[1]
+            out = global_at(t[Run.LOSSES], real) + 2 * step
             out[0], out[1] = value, mass
-            if t[_plan.COMMAND] == _plan.TRAIN and mass > zero and value - value != zero:
-                t[_plan.STATUS] = _plan.DIVERGED
+            if t[Run.COMMAND] & UPDATE != 0 and mass > zero and value - value != zero:
+                t[Run.STATUS] = DIVERGED
             else:
-                t[_plan.FINISHED], t[_plan.POSITION] = step + 1, t[_plan.POSITION] + 1
-                if t[_plan.POSITION] * t[_plan.BATCH] >= t[_plan.ROWS]:
-                    t[_plan.POSITION], t[_plan.EPOCH] = 0, t[_plan.EPOCH] + 1
+                t[Run.FINISHED], state[State.POSITION] = step + 1, state[State.POSITION] + 1
+                if t[Run.OPEN_EPOCH] == 0 and state[State.POSITION] * t[Run.BATCH] >= t[Run.ROWS]:
+                    state[State.POSITION], state[State.EPOCH] = 0, state[State.EPOCH] + 1
 
     return advance
 
 
-def _product(plan, stream):
-    """`multiply` as a plan wants it."""
-    return functools.partial(multiply, plan.dtype.type, stream, precision=plan.precision)
+class Operation(NamedTuple):
+    """An operation of a step; `key` is that of its activation, `activates` false where the loss takes what goes in."""
+
+    number: int
+    record: np.ndarray
+    n_in: int
+    n_out: int
+    key: object
+    alpha: float
+    activates: bool
+    has_input_gradient: bool
+
+
+class Step:
+    """A step as operations queue it.
+
+    Parameters
+    ----------
+    plan : driver.Plan
+        Its table, numbers and parameters are on the device.
+    stream : stream or list
+        Where it is queued.
+    first : int
+        Place of its first row; below zero for training, where the tables say it.
+
+    Attributes
+    ----------
+    values, pres, deltas : list of Side
+        Of each buffer: what it holds, what went into the activation that made it, the gradient with respect to it.
+    """
+
+    def __init__(self, plan, stream, first):
+        self.plan, self.stream, self.first, self.real = plan, stream, first, plan.dtype.type
+        self.count = plan["BATCH"] if first < 0 else min(plan["BATCH"], plan["ROWS"] - first)
+        self.table = plan.address("table")
+        places, widths = plan.schedule.buffers, plan.program.widths
+        self.values, self.pres, self.deltas = (
+            [Side(plan.within(at), width, 1) for at, width in zip(places[:, field], widths, strict=True)]
+            for field in (Buffer.VALUE, Buffer.PRE, Buffer.DELTA)
+        )
+        command, stride = plan.command, plan["OUT_STRIDE"]
+        if command & (OUTPUT | INPUT_BACKWARD):
+            out = Side(plan.address("OUT") + first * stride * plan.dtype.itemsize, stride, 1)
+            if command & OUTPUT:
+                self.values[-1] = out
+                if places[-1, Buffer.PRE] == places[-1, Buffer.VALUE]:
+                    self.pres[-1] = out
+            else:
+                self.deltas[0] = out
+        self.work = plan.within(plan.schedule.work_at), plan.schedule.work_size
+        self.operations = [
+            self._operation(i, operation, record)
+            for i, (operation, record) in enumerate(zip(plan.program.operations, plan.records, strict=True))
+        ]
+
+    def _operation(self, number, operation, record):
+        command, flags, activation = self.plan.command, record[Op.FLAGS], operation.activation
+        return Operation(
+            number,
+            record,
+            int(record[Op.N_IN]),
+            int(record[Op.N_OUT]),
+            None if activation is None else key_of(activation),
+            operation.alpha,
+            bool(command & OUTPUT or not flags & LOGITS),
+            bool(command & INPUT_BACKWARD or not flags & FROM_ROWS),
+        )
+
+    def parameter(self, at):
+        """Address of a parameter."""
+        return self.plan.address("parameters") + int(at) * self.plan.dtype.itemsize
+
+    def gradient(self, at):
+        """Address of what receives the gradient with respect to a parameter."""
+        return self.plan.address("gradient") + int(at) * self.plan.dtype.itemsize
+
+    def multiply(self, sizes, a, b, c, epilogue=PLAIN, *operands, **more):
+        """Queue a product, as `matmul.multiply`."""
+        multiply(self.real, self.stream, sizes, a, b, c, epilogue, *operands, precision=self.plan.precision, **more)
+
+    def queue_rows(self):
+        """Find the samples: where they stand, or brought together; gives (targets, (address, step) of the weights)."""
+        plan, size, first = self.plan, self.plan.dtype.itemsize, self.first
+        features, columns = plan.program.n_features, plan["Y_COLUMNS"]
+        if not plan["SHUFFLE"] and not plan["ROW_INDEX"] and (first >= 0 or plan["ROWS"] == plan["BATCH"]):
+            start, stride = max(first, 0), plan.row_stride
+            self.values[0] = Side(plan.address("X") + start * stride * size, stride, 1)
+            y = Side(plan.address("Y") + start * columns * size, columns, 1) if plan["Y"] else NO_OPERAND
+            return y, (plan.address("WEIGHTS") + start * size, 1) if plan["WEIGHTS"] else (0, 0)
+        rows, y, weights = (plan.within(at) for at in plan.schedule.picked_at)
+        run(pick_of(self.real), line(plan["BATCH"]), self.stream, self.table, first, rows, y, weights)
+        shape, out = plane(plan["BATCH"], features), self.values[0].address
+        run(gather_of(self.real), shape, self.stream, self.table, rows, features, out)
+        return Side(y, columns, 1), (weights, 1)
 
 
 def pass_over(size):
@@ -253,141 +339,34 @@ def pass_over(size):
 
 
 def queue_step(plan, stream, first=-1):
-    """Queue a step of training, or the step of a pass that begins with row `first`.
-
-    Parameters
-    ----------
-    plan : plans.Plan
-        Its table, numbers and parameters are on the device.
-    stream : stream or list
-        Where it is queued.
-    first : int
-        Row, below zero for training.
-    """
-    real, train, flags = plan.dtype.type, first < 0, plan["FLAGS"]
-    count = plan["BATCH"] if train else min(plan["BATCH"], plan["ROWS"] - first)
-    table, reals = plan.address("table"), plan.address("reals")
-    x, y, weights = _rows(plan, stream, first, count)
-    inputs, a = _forward(plan, stream, first, count, x)
-    last = plan.records[-1]
-    outputs, code, alpha = int(last[_plan.N_OUT]), plan.codes[-1], plan.layout.alphas[-1]
-    delta, result = NOBODY, plan.within(plan.result_at)
-    if flags & _plan.WITH_GRADIENT:
-        delta = Side(plan.within(plan.deltas_at[0]), outputs, 1)
-    if flags & _plan.WITH_LOSS:
-        param, labels = real(plan.reals[_plan.LOSS_PARAM]), plan["LABELS"] != 0
-        loss = plan.own_loss or plan["LOSS"]
-        queue_loss(real, stream, loss, param, count, outputs, a, y, labels, weights, delta, result)
-    if flags & _plan.WITH_GRADIENT:
-        if plan["LOGITS"] == 0 and code != LINEAR:
-            z = Side(plan.within(last[_plan.Z_AT]), outputs, 1)
-            run(
-                backward_of(real, code),
-                plane(count, outputs),
-                stream,
-                real(alpha),
-                count,
-                outputs,
-                *delta,
-                *z,
-                *a,
-                *delta,
-            )
-        _backward(plan, stream, first, count, inputs, delta)
-    shape, penalties = pass_over(plan.layout.size), plan.within(plan.penalties_at)
-    if train:
-        _update(plan, stream, shape, result, penalties)
-    if flags & _plan.WITH_LOSS:
-        run(advance_of(real), line(1), stream, table, reals, result, shape[0], penalties)
+    """Queue a step of training, or the step of another command that begins with row `first`; as `Step` takes them."""
+    step, command, result = Step(plan, stream, first), plan.command, plan.within(plan.schedule.result_at)
+    y, weights = step.queue_rows()
+    for operation in step.operations:
+        operation_module(plan.program.operations[operation.number].name).queue_forward(step, operation)
+    if command & LOSS:
+        param, labels, key = step.real(plan.reals[Real.LOSS_PARAM]), plan["LABELS"] != 0, plan.structure.loss
+        delta = step.deltas[-1] if command & BACKWARD else NO_OPERAND
+        sizes = step.count, plan.program.outputs
+        queue_loss(step.real, stream, key, param, *sizes, step.values[-1], y, labels, weights, delta, result)
+    if command & BACKWARD:
+        for operation in reversed(step.operations):
+            operation_module(plan.program.operations[operation.number].name).queue_backward(step, operation)
+    if command & UPDATE:
+        queue_update(plan, stream)
+    if command & LOSS:
+        blocks, penalties = pass_over(plan.program.size)[0], plan.within(plan.schedule.penalties_at)
+        run(advance_of(step.real), line(1), stream, step.table, plan.address("reals"), result, blocks, penalties)
 
 
-def _rows(plan, stream, first, count):
-    """(samples, targets, (address, step) of the weights) of a batch: where they are, or brought together."""
-    real, size = plan.dtype.type, plan.dtype.itemsize
-    features, columns = plan["FEATURES"], plan["Y_COLUMNS"]
-    chosen = plan["SHUFFLE"] or plan["SHIFTS"] or plan.records[0][_plan.DROPS]
-    if not chosen and (first >= 0 or plan["ROWS"] == plan["BATCH"]):
-        start, stride = max(first, 0), plan.stride
-        x = Side(plan.address("X") + start * stride * size, stride, 1)
-        y = Side(plan.address("Y") + start * columns * size, columns, 1) if plan["Y"] else NOBODY
-        return x, y, (plan.address("WEIGHTS") + start * size, 1) if plan["WEIGHTS"] else (0, 0)
-    table, rows = plan.address("table"), plan.within(plan.rows_at)
-    x, y, weights = (plan.within(at) for at in (plan.records[0][_plan.X_AT], plan.targets_at, plan.weights_at))
-    run(pick_of(real), line(plan["BATCH"]), stream, table, first, rows, y, weights)
-    run(gather_of(real), plane(plan["BATCH"], features), stream, table, rows, x)
-    return Side(x, features, 1), Side(y, columns, 1), (weights, 1)
-
-
-def _forward(plan, stream, first, count, x):
-    """Queue the layers; gives the inputs of each, and the outputs of the last."""
-    real, size, flags, inputs = plan.dtype.type, plan.dtype.itemsize, plan["FLAGS"], []
-    product = _product(plan, stream)
-    for index, record in enumerate(plan.records):
-        n_in, n_out, code = int(record[_plan.N_IN]), int(record[_plan.N_OUT]), plan.codes[index]
-        if index > 0 and record[_plan.DROPS]:
-            x, before = Side(plan.within(record[_plan.X_AT]), n_in, 1), x
-            _drop(plan, stream, index, count, n_in, before, x)
-        a, z = (Side(plan.within(record[at]), n_out, 1) for at in (_plan.A_AT, _plan.Z_AT))
-        inputs.append(x)
-        if index == len(plan.records) - 1:
-            if flags & _plan.WRITE_OUTPUT:
-                stride = plan["OUT_STRIDE"]
-                z = a = Side(plan.address("OUT") + first * stride * size, stride, 1)
-            elif plan["LOGITS"]:
-                code = LINEAR
-        W, b = (plan.address("theta") + int(record[at]) * size for at in (_plan.W_AT, _plan.B_AT))
-        then = ACTIVATE, LINEAR if code == SOFTMAX else code, plan.layout.alphas[index]
-        sizes, kept = (count, n_out, n_in), NOBODY if z == a else z
-        product(sizes, x, Side(W, n_in, 1).turned(), a, then, Side(b, 0, 1), kept)
-        if code == SOFTMAX:
-            run(softmax_of(real), warps(count), stream, count, n_out, *a, *a)
-        x = a
-    return inputs, a
-
-
-def _backward(plan, stream, first, count, inputs, delta):
-    """Queue the gradient by the parameters, and by the inputs where it is wanted."""
-    product, size = _product(plan, stream), plan.dtype.itemsize
-    theta, grad = plan.address("theta"), plan.address("GRADIENTS")
-    for index in range(len(plan.records) - 1, -1, -1):
-        record, x = plan.records[index], inputs[index]
-        n_in, n_out, w, b = (int(record[at]) for at in (_plan.N_IN, _plan.N_OUT, _plan.W_AT, _plan.B_AT))
-        dW, sums, work = Side(grad + w * size, n_in, 1), (grad + b * size, 1), (plan.within(plan.work_at), plan.work)
-        product((n_out, n_in, count), delta.turned(), x, dW, sums=sums, work=work)
-        W, sizes = Side(theta + w * size, n_in, 1), (count, n_in, n_out)
-        if index > 0:
-            before = plan.records[index - 1]
-            code, alpha = plan.codes[index - 1], plan.layout.alphas[index - 1]
-            z, a = (Side(plan.within(before[at]), n_in, 1) for at in (_plan.Z_AT, _plan.A_AT))
-            to = Side(plan.within(plan.deltas_at[(len(plan.records) - index) % 2]), n_in, 1)
-            then = (PLAIN, NOBODY, NOBODY) if code == LINEAR else ((SLOPE, code, alpha), z, a)
-            product(sizes, delta, W, to, *then)
-            if record[_plan.DROPS]:
-                _drop(plan, stream, index, count, n_in, to, to)
-            delta = to
-        elif plan["FLAGS"] & _plan.WRITE_INPUT_GRADIENT:
-            stride = plan["OUT_STRIDE"]
-            product(sizes, delta, W, Side(plan.address("OUT") + first * stride * size, stride, 1))
-
-
-def _drop(plan, stream, layer, count, units, a, to):
-    """Queue the dropping of a layer's inputs, or of the gradient by them."""
-    threshold, shape = int(plan.records[layer][_plan.DROPS]), plane(count, units)
-    arguments = plan.address("table"), layer, threshold, count, units, a.address, to.address
-    run(drop_of(plan.dtype.type), shape, stream, *arguments)
-
-
-def _update(plan, stream, shape, result, penalties):
-    """Queue the update of all parameters."""
-    real, code, squares, scale = (
-        plan.dtype.type,
-        plan["OPTIMIZER"],
-        plan.within(plan.squares_at),
-        plan.within(plan.scale_at),
-    )
-    table, reals, theta, grad = (plan.address(name) for name in ("table", "reals", "theta", "GRADIENTS"))
+def queue_update(plan, stream):
+    """Queue the update of all parameters from the gradient on the device."""
+    real, size, places = plan.dtype.type, plan.program.size, plan.schedule
+    squares, scale, result = (plan.within(at) for at in (places.squares_at, places.scale_at, places.result_at))
+    table, reals, theta, grad = (plan.address(name) for name in ("table", "reals", "parameters", "gradient"))
+    shape, penalties = pass_over(size), plan.within(places.penalties_at)
     if plan["CLIPS"]:
-        run(collect_of(real), shape, stream, table, reals, theta, grad, squares)
+        run(clip_of(real), shape, stream, table, reals, theta, grad, size, squares)
         run(scale_of(real), line(1), stream, reals, shape[0], squares, scale)
-    states = [plan.address(name) if STATES[code] > i else 0 for i, name in enumerate(("STATE_1", "STATE_2"))]
-    run(update_of(real, code), shape, stream, table, reals, theta, grad, *states, scale, result, penalties)
+    rule = plan.structure.rule
+    run(update_of(real, rule), shape, stream, table, reals, theta, grad, size, scale, result, penalties)

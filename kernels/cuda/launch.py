@@ -1,6 +1,6 @@
 """From Python to a kernel: addresses and strides of foreign arrays, the shape of the grid, the stream.
 
-Arrays of CuPy, PyTorch and Numba tell where they stand by `__cuda_array_interface__`; nothing is copied.
+Arrays of CuPy, PyTorch and Numba tell where they stand by `__cuda_array_interface__`; nothing is to_device.
 """
 
 import functools
@@ -186,27 +186,27 @@ class Recording:
             run(kernel, shape, stream, *arguments, shared=shared)
 
 
-def copied(array, what="the run"):
+def to_device(array, what="the run"):
     """A copy of a host array on the device."""
     if SIMULATED:
         return array.copy()
-    return _or_told(lambda: cuda.to_device(array), array.nbytes, what)
+    return _allocated(lambda: cuda.to_device(array), array.nbytes, what)
 
 
-def room_for(elements, dtype, what="the run"):
+def empty(elements, dtype, what="the run"):
     """Uninitialised memory of the device."""
     if SIMULATED:
         return np.full(elements, np.nan if np.dtype(dtype).kind == "f" else 99, dtype)
     size = elements * np.dtype(dtype).itemsize
-    return _or_told(lambda: cuda.device_array(elements, dtype), size, what)
+    return _allocated(lambda: cuda.device_array(elements, dtype), size, what)
 
 
-def fill(there, array):
+def copy_into(memory, array):
     """Copy an array of the host or of the device into memory of the device."""
     if SIMULATED:
-        there[...] = array
+        memory[...] = array.reshape(memory.shape)
     else:
-        there.copy_to_device(np.ascontiguousarray(array) if isinstance(array, np.ndarray) else array)
+        memory.copy_to_device(np.ascontiguousarray(array) if isinstance(array, np.ndarray) else array)
 
 
 def to_host(array):
@@ -214,7 +214,7 @@ def to_host(array):
     return array.copy() if SIMULATED else array.copy_to_host()
 
 
-def _or_told(make, size, what):
+def _allocated(make, size, what):
     try:
         return make()
     except Exception as error:

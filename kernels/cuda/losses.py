@@ -2,17 +2,21 @@
 
 Sigmoid and softmax are fused with their cross-entropies and computed from logits, so nothing overflows and no
 logarithm meets a zero. Some lanes of a warp, as many as there are outputs, take a sample together.
+
+z and dz are (m, k), y is (m, k) or (m, 1), w (m,), of any strides; rs and cs are steps from row to row and from column
+to column in elements. Kernels in order: `weigh` sums the weights, `losses` the losses of each block, `combine` those of
+the blocks.
 """
 
 from ..annotations import DeviceArray, Stream
-from ..formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MAE, MSE
-from .custom import loss_of
+from ..formulas import CROSS_ENTROPY
 from .launch import operand, run
-from .primitives import exp, global_at, lane_of, log, opaque, shared_memory, warp_sum
+from .own import loss_of
+from .primitives import exp, global_at, lane_of, log, shared_memory, warp_sum
 from .toolchain import cuda, device, for_each_real, kernel
 
-WARPS = 8  # of a block
-BLOCKS = 256  # of a grid at most
+WARPS = 8  # of a block (an estimate)
+BLOCKS = 256  # of a grid at most: the threads of the block that combines their sums
 RESULT = 2 + BLOCKS  # elements of what `loss_forward` writes: the loss, the sum of weights, the sum of each block
 
 
@@ -37,13 +41,13 @@ def _group_max(value, lanes):
 
 
 @for_each_real
-def sample_loss_of(real, code):
+def sample_loss_of(real, key):
     """The loss of one sample, and, if it is wanted, `factor` times its derivative by each output.
 
     `lanes` neighbouring threads share the outputs; each gets the loss. Pointers with the stride from output to
     output; `labels`: y holds one class index instead of one target an output.
     """
-    formula = loss_of(real, code) if code != CROSS_ENTROPY else None
+    formula = loss_of(real, key) if key != CROSS_ENTROPY else None
     zero, one, lowest = real(0.0), real(1.0), real("-inf")
 
     @device
@@ -84,52 +88,21 @@ def sample_loss_of(real, code):
                 j += lanes
         return mass_y * log(mass) - score
 
-    return cross_entropy if code == CROSS_ENTROPY else pointwise
-
-
-@for_each_real
-def any_loss_of(real, own=None):
-    """`sample_loss_of` for a loss that is known when the kernel runs, with one thread a sample; or for the user's."""
-    if own is not None:
-        only = sample_loss_of(real, own)
-
-        @device
-        def own_loss(code, param, outputs, z, cs_z, y, labels, wanted, factor, dz):
-            return only(param, outputs, z, cs_z, y, 1, labels, wanted, factor, dz, cs_z, 0, 1)
-
-        return own_loss
-    binary, classes, mse, mae, huber = (sample_loss_of(real, code) for code in range(5))
-
-    @device
-    def loss(code, param, outputs, z, cs_z, y, labels, wanted, factor, dz):
-        code = opaque(code)
-        if code == CROSS_ENTROPY:
-            value = classes(param, outputs, z, cs_z, y, 1, labels, wanted, factor, dz, cs_z, 0, 1)
-        elif code == BINARY_CROSS_ENTROPY:
-            value = binary(param, outputs, z, cs_z, y, 1, labels, wanted, factor, dz, cs_z, 0, 1)
-        elif code == MSE:
-            value = mse(param, outputs, z, cs_z, y, 1, labels, wanted, factor, dz, cs_z, 0, 1)
-        elif code == MAE:
-            value = mae(param, outputs, z, cs_z, y, 1, labels, wanted, factor, dz, cs_z, 0, 1)
-        else:
-            value = huber(param, outputs, z, cs_z, y, 1, labels, wanted, factor, dz, cs_z, 0, 1)
-        return value
-
-    return loss
+    return cross_entropy if key == CROSS_ENTROPY else pointwise
 
 
 @for_each_real
 def block_sum_of(real):
-    """Sum over the threads of a block, in thread 0; `room` holds an element for each warp."""
+    """Sum over the threads of a block, in thread 0; `warps` holds 32 elements, one for each warp."""
     zero = real(0.0)
 
     @device
-    def block_sum(value, room):
+    def block_sum(value, warps):
         value, lane, warp = warp_sum(value), cuda.threadIdx.x & 31, cuda.threadIdx.x >> 5
         if lane == 0:
-            room[warp] = value
+            warps[warp] = value
         cuda.syncthreads()
-        return warp_sum(room[lane] if lane < cuda.blockDim.x >> 5 else zero)
+        return warp_sum(warps[lane] if lane < cuda.blockDim.x >> 5 else zero)
 
     return block_sum
 
@@ -142,12 +115,12 @@ def weigh_of(real):
     @kernel(32 * WARPS)
     def weigh(samples, weights, by, result):
         w, out = global_at(weights, real), global_at(result, real)
-        room = shared_memory(real, 32)
+        warps = shared_memory(real, 32)
         summed, i = zero, cuda.threadIdx.x
         while weights != 0 and i < samples:
             summed += w[i * by]
             i += cuda.blockDim.x
-        summed = block_sum(summed, room)
+        summed = block_sum(summed, warps)
         if cuda.threadIdx.x == 0:
             out[1] = summed if weights != 0 else real(samples)
 
@@ -155,16 +128,16 @@ def weigh_of(real):
 
 
 @for_each_real
-def losses_of(real, code):
+def losses_of(real, key):
     """result[2 + block] = sum of w * loss over the block's samples; dz = w / result[1] * dloss/dz, if it is there."""
     zero, one = real(0.0), real(1.0)
-    sample_loss, block_sum = sample_loss_of(real, code), block_sum_of(real)
+    sample_loss, block_sum = sample_loss_of(real, key), block_sum_of(real)
 
-    @kernel(32 * WARPS, roomy=True)
+    @kernel(32 * WARPS, min_blocks_per_sm=1)
     def losses(param, samples, outputs, lanes, z, rs_z, cs_z, y, rs_y, cs_y, labels, w, rs_w, dz, rs_dz, cs_dz, result):
         logits, targets, weights = global_at(z, real), global_at(y, real), global_at(w, real)
         delta, out = global_at(dz, real), global_at(result, real)
-        room = shared_memory(real, 32)
+        warps = shared_memory(real, 32)
         thread, together = cuda.threadIdx.x & 31, 32 // lanes  # samples that a warp takes at once
         first, summed = (cuda.grid(1) >> 5) * together, zero
         while first < samples:  # whole warps: lanes past the end repeat the last sample, and keep it to themselves
@@ -190,7 +163,7 @@ def losses_of(real, code):
             )
             summed += loss * weight if inside and thread % lanes == 0 else zero
             first += (cuda.gridsize(1) >> 5) * together
-        summed = block_sum(summed, room)
+        summed = block_sum(summed, warps)
         if cuda.threadIdx.x == 0:
             out[2 + cuda.blockIdx.x] = summed
 
@@ -204,15 +177,15 @@ def combine_of(real):
 
     @kernel(32 * WARPS)
     def combine(blocks, result):
-        out, room, thread = global_at(result, real), shared_memory(real, 32), cuda.threadIdx.x
-        summed = block_sum(out[2 + thread] if thread < blocks else zero, room)
+        out, warps, thread = global_at(result, real), shared_memory(real, 32), cuda.threadIdx.x
+        summed = block_sum(out[2 + thread] if thread < blocks else zero, warps)
         if thread == 0:
             out[0] = summed / out[1]
 
     return combine
 
 
-def queue_loss(real, stream, code, param, samples, outputs, z, y, labels, weights, delta, result):
+def queue_loss(real, stream, key, param, samples, outputs, z, y, labels, weights, delta, result):
     """Queue a loss on addresses.
 
     Parameters
@@ -221,8 +194,10 @@ def queue_loss(real, stream, code, param, samples, outputs, z, y, labels, weight
         numpy.float32 or float64.
     stream : stream
         Where it is queued.
-    code, param : int and real
-        The loss.
+    key : int or tuple
+        The loss: a code, or a pair of the user's own.
+    param : real
+        Its parameter.
     samples, outputs : int
         Rows and columns of z.
     z, y, delta : matmul.Side
@@ -240,7 +215,7 @@ def queue_loss(real, stream, code, param, samples, outputs, z, y, labels, weight
     blocks, threads = max(1, min(-(-samples * lanes // (32 * WARPS)), BLOCKS)), 32 * WARPS
     run(weigh_of(real), (1, threads), stream, samples, *weights, result)
     places = *z, *y, labels, *weights, *delta, result
-    run(losses_of(real, code), (blocks, threads), stream, param, samples, outputs, lanes, *places)
+    run(losses_of(real, key), (blocks, threads), stream, param, samples, outputs, lanes, *places)
     run(combine_of(real), (1, threads), stream, blocks, result)
 
 

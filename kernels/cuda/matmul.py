@@ -34,13 +34,13 @@ class Side(NamedTuple):
         """Whether its lines, of `columns` elements, can be read and written four elements at a time."""
         return self.columns == 1 and self.rows % 4 == 0 and columns % 4 == 0 and self.address % 16 == 0
 
-    def turned(self):
+    def transposed(self):
         """Its transpose."""
         return Side(self.address, self.columns, self.rows)
 
 
-NOBODY = Side(0, 0, 0)
-PLAIN = NOTHING, LINEAR, 0.0  # what follows a product: nothing
+NO_OPERAND = Side(0, 0, 0)
+PLAIN = NOTHING, LINEAR, 0.0  # no epilogue
 
 
 @for_each_real
@@ -103,14 +103,14 @@ def multiply(
     a,
     b,
     c,
-    then=PLAIN,
-    one=NOBODY,
-    two=NOBODY,
+    epilogue=PLAIN,
+    extra_1=NO_OPERAND,
+    extra_2=NO_OPERAND,
     sums=(0, 0),
     work=(0, 0),
     precision="float32",
 ):
-    """Queue C = A B and what follows it, by the kernel that suits its shape.
+    """Queue C = A B and its epilogue, by the kernel that suits its shape.
 
     Parameters
     ----------
@@ -122,12 +122,12 @@ def multiply(
         (m, n, k): C is (m, n), the sum has k terms.
     a, b, c : Side
         The matrices; C must not overlap A or B.
-    then : tuple
-        NOTHING, ACTIVATE or SLOPE; the code of an activation; its parameter.
-    one, two : Side
+    epilogue : tuple
+        NOTHING, ACTIVATE or SLOPE; the key of an activation; its parameter.
+    extra_1, extra_2 : Side
         Bias and pre-activation, or pre-activation and output, as `product_of` says.
     sums : tuple of int
-        Address and step of what receives the sums of the rows of A; address 0 for nobody.
+        Address and step of what receives the sums of the rows of A; address 0 where nothing does.
     work : tuple of int
         Address and elements of working space: where it is large enough, a long sum is cut into parts.
     precision : str
@@ -145,45 +145,47 @@ def multiply(
         raise ValueError(f"precision must be 'float32' for {real.__name__} arrays; got {precision!r}")
     if m == 0 or n == 0:
         return
-    if n > max(m, QUARTER * MOST_BLOCKS) and then[0] == NOTHING and not sums[0]:  # long sides go along x
-        multiply(real, stream, (n, m, k), b.turned(), a.turned(), c.turned(), work=work, precision=precision)
+    if n > max(m, QUARTER * MOST_BLOCKS) and epilogue[0] == NOTHING and not sums[0]:  # long sides go along x
+        multiply(
+            real, stream, (n, m, k), b.transposed(), a.transposed(), c.transposed(), work=work, precision=precision
+        )
         return
     parts, between, to, to_sums = parts_of(m, n, k), _between(m, n), c, sums
-    if then[0] != NOTHING or work[1] < parts * between:
+    if epilogue[0] != NOTHING or work[1] < parts * between:
         parts = 1
     if parts > 1:
         to = Side(work[0], n, 1)
         to_sums = (work[0] + m * n * real().itemsize, 1) if sums[0] else (0, 0)
     part = -(-k // (16 * parts)) * 16
-    if n <= FEW and then[0] != SLOPE and parts == 1 and not sums[0]:
-        aligned = a.aligned(k) and b.turned().aligned(k)
-        chosen = rows_of(real, n, aligned, then[0] == ACTIVATE, then[1])
+    if n <= FEW and epilogue[0] != SLOPE and parts == 1 and not sums[0]:
+        aligned = a.aligned(k) and b.transposed().aligned(k)
+        chosen = rows_of(real, n, aligned, epilogue[0] == ACTIVATE, epilogue[1])
         shape = max(1, -(-m // (SKINNY_THREADS // 32))), SKINNY_THREADS
-        run(chosen, shape, stream, m, k, *a, *b, *c, real(then[2]), one.address, one.columns, *two)
-    elif m <= FEW and then[0] == NOTHING:
+        run(chosen, shape, stream, m, k, *a, *b, *c, real(epilogue[2]), extra_1.address, extra_1.columns, *extra_2)
+    elif m <= FEW and epilogue[0] == NOTHING:
         aligned = b.aligned(n) and to.aligned(n)
         shape = (-(-n // (SKINNY_THREADS * (4 if aligned else 1))), parts), SKINNY_THREADS
         run(columns_of(real, m, aligned), shape, stream, n, k, *a, *b, *to, part, between, *to_sums)
     else:
-        _tiles(real, stream, sizes, a, b, to, then, one, two, to_sums, parts, part, between, precision)
+        _tiles(real, stream, sizes, a, b, to, epilogue, extra_1, extra_2, to_sums, parts, part, between, precision)
     if parts > 1:
         run(combine_of(real), plane(m, n + 1), stream, m, n, parts, between, work[0], *c, *sums)
 
 
-def _tiles(real, stream, sizes, a, b, c, then, one, two, sums, parts, part, between, precision):
+def _tiles(real, stream, sizes, a, b, c, epilogue, extra_1, extra_2, sums, parts, part, between, precision):
     """Queue a product in square tiles: large ones where there are enough of them and the numbers are small."""
     m, n, k = sizes
     enough = min(m, n) > QUARTER and -(-m // 128) * -(-n // 128) * parts >= FULL // 2
     tile = 128 if enough and real().itemsize == 4 else 64
-    how_a = ALONG if a.aligned(k) else ACROSS if a.turned().aligned(m) else SINGLY
-    how_b = ALONG if b.turned().aligned(k) else ACROSS if b.aligned(n) else SINGLY
-    kind, code, param = then
+    how_a = ALONG if a.aligned(k) else ACROSS if a.transposed().aligned(m) else SINGLY
+    how_b = ALONG if b.transposed().aligned(k) else ACROSS if b.aligned(n) else SINGLY
+    kind, key, param = epilogue
     wide = c.aligned(n)
     shape = (-(-m // tile), -(-n // tile), parts), THREADS
-    made = tile, how_a, how_b, kind, code, sums[0] != 0
+    made = tile, how_a, how_b, kind, key, sums[0] != 0
     precision = precision if min(m, n) > FEW else "float32"
     chosen = product_of(real, *made) if precision == "float32" else tensor_product_of(precision, *made)
-    arguments = *sizes, *a, *b, *c, wide, part, between, real(param), *one, *two, *sums
+    arguments = *sizes, *a, *b, *c, wide, part, between, real(param), *extra_1, *extra_2, *sums
     run(chosen, shape, stream, *arguments, precision=precision)
 
 

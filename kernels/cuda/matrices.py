@@ -1,4 +1,4 @@
-"""What is done to data on the device before and after a run: checked, brought into order, scaled."""
+"""What is done to data on the device before a run: checked, and brought into C order."""
 
 import numpy as np
 
@@ -104,36 +104,3 @@ def take_rows(X: DeviceArray, order: DeviceArray | None, out: DeviceArray, strea
     source = np.uint8 if x.dtype == bool else x.dtype.type
     which = 0 if order is None else operand("order", order, 1, np.int64).address
     run(taking_of(y.dtype, source), plane(*y.shape), stream, *y.shape, x.address, *x.strides, which, y.address)
-
-
-@for_each_real
-def division_of(real):
-    """The kernel of `divide_columns`."""
-
-    @kernel(THREADS)
-    def division(m, n, x, by_row, by_column, divisors, by):
-        p, q = global_at(x, real), global_at(divisors, real)
-        i, j = place()
-        if i < m and j < n:
-            at = i * by_row + j * by_column
-            p[at] = p[at] / q[j * by]
-
-    return division
-
-
-def divide_columns(X: DeviceArray, divisors: DeviceArray, stream: Stream = 0) -> None:
-    """Divide each column of a matrix, in place.
-
-    Parameters
-    ----------
-    X : device array (m, n), float32 or float64
-        Any strides.
-    divisors : device array (n,), dtype of X
-        Any stride.
-    stream : stream, optional
-        Where it is queued.
-    """
-    x = operand("X", X, 2)
-    by = operand("divisors", divisors, 1, x.dtype)
-    shape = plane(*x.shape)
-    run(division_of(x.dtype), shape, stream, *x.shape, x.address, *x.strides, by.address, *by.strides)

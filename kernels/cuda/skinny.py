@@ -3,9 +3,11 @@
 `rows_of`: C = A B with few columns, as in the forward pass of a small output layer. A warp takes a row of A, its lanes
 the terms of the sum. `columns_of`: C = A B with few rows, as in the weight gradient of that layer. A thread takes four
 columns of B down a part of the sum.
+
+C (m, n), A (m, k), B (k, n); rs and cs: steps from row to row and from column to column in elements.
 """
 
-from .custom import activation_of
+from .own import activation_of
 from .primitives import global_at, load4, warp_sum
 from .toolchain import cuda, for_each_real, kernel
 
@@ -14,16 +16,16 @@ THREADS = 128
 
 
 @for_each_real
-def rows_of(real, n, aligned, then_activate, code):
-    """C = A B for `n` columns; with `then_activate` C = g(A B + bias), and `two`, if it is there, A B + bias.
+def rows_of(real, n, aligned, activates, key):
+    """C = A B for `n` columns; with `activates` C = g(A B + bias), and `extra`, if it is there, A B + bias.
 
     `aligned`: both operands can be read four terms at a time.
     """
-    forward = activation_of(real, code)[0]
+    forward = activation_of(real, key)[0]
     zero, wide = real(0.0), 4 if aligned else 1
 
     @kernel(THREADS)
-    def rows(m, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, param, bias, by, two, rs_2, cs_2):
+    def rows(m, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, param, bias, by, extra, rs_2, cs_2):
         lane, i = cuda.threadIdx.x & 31, cuda.grid(1) >> 5
         if i >= m:
             return
@@ -49,10 +51,10 @@ def rows_of(real, n, aligned, then_activate, code):
             value = summed if lane == j else value
         if lane < n:
             out = global_at(c, real) + (i * rs_c + lane * cs_c)
-            if then_activate:
+            if activates:
                 value += global_at(bias, real)[lane * by]
-                if two != 0:
-                    global_at(two, real)[i * rs_2 + lane * cs_2] = value
+                if extra != 0:
+                    global_at(extra, real)[i * rs_2 + lane * cs_2] = value
                 value = forward(param, value)
             out[0] = value
 

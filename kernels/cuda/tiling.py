@@ -1,21 +1,24 @@
 """What every product in tiles does alike: four elements of an operand are fetched, and a part of C is finished.
 
-A finished part goes from the registers through shared memory, so that what follows the product (bias, activation, its
-derivative) reads and writes whole lines.
+A finished part goes from the registers through shared memory, so that the epilogue (bias, activation, its derivative)
+reads and writes whole lines.
+
+rs and cs: steps from row to row and from column to column in elements; extra_1 and extra_2: what an epilogue reads or
+writes beside C.
 """
 
-from .custom import activation_of
+from .own import activation_of
 from .primitives import load4, store4
 from .toolchain import cuda, device, for_each_real
 
 # How a thread fetches four elements of an operand: along the sum, along the other side, or one by one along the sum
 ALONG, ACROSS, SINGLY = range(3)
-# What follows the product: nothing; bias and activation; the derivative of an activation
+# Epilogues of a product: nothing; bias and activation; the derivative of an activation
 NOTHING, ACTIVATE, SLOPE = range(3)
 
 THREADS = 256
 QUARTER = 64  # side of the part of a tile that is finished at once
-PAD = 4  # elements between rows in shared memory, against threads that meet in one bank
+PAD = 4  # elements between rows in shared memory, so that the threads of a warp do not share a bank
 KEPT = QUARTER + PAD  # from row to row of such a part in shared memory
 
 
@@ -45,34 +48,34 @@ def four_of(real, how):
 
 
 @for_each_real
-def finish_of(real, then, code):
-    """Finish a part of C that stands in shared memory, `down` and `right` in its tile, as `then` says."""
-    forward, slope = activation_of(real, code)
+def finish_of(real, epilogue, key):
+    """Finish a part of C that stands in shared memory, `down` and `right` in its tile, as the epilogue says."""
+    forward, slope = activation_of(real, key)
 
     @device
-    def element(value, param, one, two, keep):
-        """What becomes of one element; `one` and `two` point to what belongs to it."""
-        if then == ACTIVATE:
-            value += one[0]
+    def element(value, param, extra_1, extra_2, keep):
+        """What becomes of an element; `extra_1` and `extra_2` point to what belongs to it."""
+        if epilogue == ACTIVATE:
+            value += extra_1[0]
             if keep:
-                two[0] = value
+                extra_2[0] = value
             return forward(param, value)
-        if then == SLOPE:
-            return value * slope(param, one[0], two[0])
+        if epilogue == SLOPE:
+            return value * slope(param, extra_1[0], extra_2[0])
         return value
 
     @device
-    def finish(space, down, right, m, n, c, rs_c, cs_c, wide, param, one, rs_1, cs_1, two, rs_2, cs_2, keep):
+    def finish(space, down, right, m, n, c, rs_c, cs_c, wide, param, extra_1, rs_1, cs_1, extra_2, rs_2, cs_2, keep):
         t = cuda.threadIdx.x
-        c, one, two = (
+        c, extra_1, extra_2 = (
             c + down * rs_c + right * cs_c,
-            one + down * rs_1 + right * cs_1,
-            two + down * rs_2 + right * cs_2,
+            extra_1 + down * rs_1 + right * cs_1,
+            extra_2 + down * rs_2 + right * cs_2,
         )
         m, n = m - down, n - right
         i, j = t >> 4, (t & 15) * 4
         while i < QUARTER and i < m:
-            to, at_1, at_2 = c + i * rs_c + j * cs_c, one + i * rs_1 + j * cs_1, two + i * rs_2 + j * cs_2
+            to, at_1, at_2 = c + i * rs_c + j * cs_c, extra_1 + i * rs_1 + j * cs_1, extra_2 + i * rs_2 + j * cs_2
             line = space + i * KEPT + j
             if wide and j < n:
                 v0, v1, v2, v3 = load4(line)

@@ -86,13 +86,13 @@ def users_device(name, function, *reals):
     return made
 
 
-def kernel(threads, roomy=False, paired=False):
+def kernel(threads, min_blocks_per_sm=None):
     """Decorator of a kernel that is launched with blocks of at most `threads` threads.
 
-    `roomy`: threads get all the registers that they want, at the price of fewer blocks side by side. `paired`: so few
-    that two blocks stand side by side.
+    `min_blocks_per_sm`: as CUDA's launch bounds have it: the compiler limits the registers of a thread so that this
+    many blocks fit a multiprocessor; 1 gives a thread all that it wants.
     """
-    bounds = (threads, 1) if roomy else (threads, 2) if paired else threads
+    bounds = threads if min_blocks_per_sm is None else (threads, min_blocks_per_sm)
 
     def decorate(function):
         if not SIMULATED:

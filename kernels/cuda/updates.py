@@ -1,83 +1,62 @@
-"""Parameter updates: one pass over the flat vector, the state beside it, four parameters a thread."""
+"""Parameter updates: one pass over the flat vector, the moments beside it, four parameters a thread.
+
+theta, grad, first and second are vectors of any stride; a rule that keeps fewer states than two has no second, or
+none. n are the numbers of a rule: three that `Rule.prepare` computed for this step, then its settings.
+"""
 
 import numpy as np
 
 from ..annotations import DeviceArray, Stream
-from ..formulas import ADAM, MOMENTUM, NESTEROV, RMSPROP, SGD
-from .formulas import formulas_of
+from ..formulas import ADAM, MOMENTUM, NESTEROV, RMSPROP, RULES, SGD
+from ..tables import NUMBERS
+from .formulas import formulas_of, found
 from .launch import line, operand, run
-from .primitives import global_at, load4, opaque, store4
-from .toolchain import cuda, device, for_each_real, kernel
+from .primitives import global_at, load4, store4
+from .toolchain import cuda, for_each_real, kernel
 
-STATES = {SGD: 0, MOMENTUM: 1, NESTEROV: 1, RMSPROP: 2, ADAM: 2}  # vectors that a rule keeps
+FACTORS = 3  # numbers that `Rule.prepare` computes for a step
+
+
+def step_numbers(real, rule, rates, settings, steps):
+    """What `Rule.prepare` computes for each step: (..., 3), float64.
+
+    The settings count as they are in `real`: so 1 - beta, which a float32 kernel takes without rounding, and beta^step
+    belong together, and the first steps of Adam are corrected exactly.
+
+    Parameters
+    ----------
+    real : type
+        numpy.float32 or float64.
+    rule : Rule
+        From `formulas.RULES`.
+    rates, steps : float and int, or arrays of them
+        Learning rates and numbers of the steps, from 1.
+    settings : sequence of float
+        Of the rule.
+    """
+    rounded = [float(real(setting)) for setting in settings]
+    numbers = rule.prepare(np.sqrt)(rates, rounded, steps)
+    return np.stack(np.broadcast_arrays(*numbers), axis=-1).astype(np.float64)
 
 
 @for_each_real
 def rule_of(real, code):
-    """One rule for one parameter, all with the same arguments.
-
-    It takes (theta, grad, first, second), the rate, the decay and five numbers more, and gives what replaces theta,
-    first and second. The numbers are the rule's, in the order of its formula.
-    """
-    formulas = formulas_of(real)
-    sgd, momentum, rmsprop, adam = formulas.sgd, formulas.momentum, formulas.rmsprop, formulas.adam
-    nesterov = code == NESTEROV
-
-    @device
-    def by_sgd(p, g, first, second, rate, decay, a, b, c, d, e):
-        return sgd(p, g, rate, decay), first, second
-
-    @device
-    def by_momentum(p, g, first, second, rate, decay, keep, b, c, d, e):
-        p, first = momentum(p, g, first, rate, keep, nesterov, decay)
-        return p, first, second
-
-    @device
-    def by_rmsprop(p, g, first, second, rate, decay, rho, eps, keep, d, e):
-        return rmsprop(p, g, first, second, rate, rho, eps, keep, decay)
-
-    @device
-    def by_adam(p, g, first, second, rate, decay, beta1, beta2, eps, shrink, root_correction):
-        return adam(p, g, first, second, rate, beta1, beta2, eps, decay, shrink, root_correction)
-
-    return {SGD: by_sgd, RMSPROP: by_rmsprop, ADAM: by_adam}.get(code, by_momentum)
-
-
-@for_each_real
-def any_rule_of(real):
-    """`rule_of` for a rule that is known when the kernel runs."""
-    sgd, momentum, nesterov, rmsprop, adam = (rule_of(real, code) for code in range(5))
-
-    @device
-    def rule(code, p, g, m, v, rate, decay, a, b, c, d, e):
-        code = opaque(code)
-        if code == SGD:
-            p, m, v = sgd(p, g, m, v, rate, decay, a, b, c, d, e)
-        elif code == MOMENTUM:
-            p, m, v = momentum(p, g, m, v, rate, decay, a, b, c, d, e)
-        elif code == NESTEROV:
-            p, m, v = nesterov(p, g, m, v, rate, decay, a, b, c, d, e)
-        elif code == RMSPROP:
-            p, m, v = rmsprop(p, g, m, v, rate, decay, a, b, c, d, e)
-        else:
-            p, m, v = adam(p, g, m, v, rate, decay, a, b, c, d, e)
-        return p, m, v
-
-    return rule
+    """f(theta, grad, first, second, decay, n) of a rule, giving what replaces theta, first and second."""
+    return found(formulas_of(real).rules, code, "an update rule")
 
 
 @for_each_real
 def update_of(real, code, aligned):
     """One rule over a vector: four elements at once where they are consecutive and aligned, else any strides."""
-    rule, states = rule_of(real, code), STATES[code]
+    rule, states = rule_of(real, code), len(RULES[code].states)
     zero = real(0.0)
 
     @kernel(256)
-    def update(n, theta, by_p, grad, by_g, first, by_m, second, by_v, rate, decay, a, b, c, d, e):
+    def update(size, theta, by_p, grad, by_g, first, by_m, second, by_v, decay, n0, n1, n2, n3, n4, n5, n6):
         p, g = global_at(theta, real), global_at(grad, real)
         m, v = global_at(first, real), global_at(second, real)
-        i = 4 * cuda.grid(1)
-        if aligned and i + 4 <= n:
+        i, n = 4 * cuda.grid(1), (n0, n1, n2, n3, n4, n5, n6)
+        if aligned and i + 4 <= size:
             p0, p1, p2, p3 = load4(p + i)
             g0, g1, g2, g3 = load4(g + i)
             m0 = m1 = m2 = m3 = v0 = v1 = v2 = v3 = zero
@@ -85,20 +64,20 @@ def update_of(real, code, aligned):
                 m0, m1, m2, m3 = load4(m + i)
             if states > 1:
                 v0, v1, v2, v3 = load4(v + i)
-            p0, m0, v0 = rule(p0, g0, m0, v0, rate, decay, a, b, c, d, e)
-            p1, m1, v1 = rule(p1, g1, m1, v1, rate, decay, a, b, c, d, e)
-            p2, m2, v2 = rule(p2, g2, m2, v2, rate, decay, a, b, c, d, e)
-            p3, m3, v3 = rule(p3, g3, m3, v3, rate, decay, a, b, c, d, e)
+            p0, m0, v0 = rule(p0, g0, m0, v0, decay, n)
+            p1, m1, v1 = rule(p1, g1, m1, v1, decay, n)
+            p2, m2, v2 = rule(p2, g2, m2, v2, decay, n)
+            p3, m3, v3 = rule(p3, g3, m3, v3, decay, n)
             store4(p + i, p0, p1, p2, p3)
             if states > 0:
                 store4(m + i, m0, m1, m2, m3)
             if states > 1:
                 store4(v + i, v0, v1, v2, v3)
         else:
-            for k in range(i, min(i + 4, n)):
+            for k in range(i, min(i + 4, size)):
                 old_m = m[k * by_m] if states > 0 else zero
                 old_v = v[k * by_v] if states > 1 else zero
-                new, new_m, new_v = rule(p[k * by_p], g[k * by_g], old_m, old_v, rate, decay, a, b, c, d, e)
+                new, new_m, new_v = rule(p[k * by_p], g[k * by_g], old_m, old_v, decay, n)
                 p[k * by_p] = new
                 if states > 0:
                     m[k * by_m] = new_m
@@ -108,15 +87,16 @@ def update_of(real, code, aligned):
     return update
 
 
-def _update(code, theta, vectors, stream, rate, decay, *numbers):
+def _update(code, theta, vectors, stream, rate, decay, *settings, step=1):
     p = operand("theta", theta, 1)
-    real, n = p.dtype.type, p.shape[0]
+    real, size = p.dtype.type, p.shape[0]
     others = [operand(name, x, 1, p.dtype) for name, x in vectors.items()]
     operands = [p, *others, *[p] * (3 - len(others))]
     aligned = all(o.strides[0] == 1 and o.address % 16 == 0 for o in operands)
     places = [number for o in operands for number in (o.address, o.strides[0])]
-    settings = [real(x) for x in (rate, decay, *numbers, *[0.0] * (5 - len(numbers)))]
-    run(update_of(real, code, aligned), line(-(-n // 4)), stream, n, *places, *settings)
+    numbers = [*step_numbers(real, RULES[code], rate, settings, step), *settings]
+    numbers += [0.0] * (NUMBERS - len(numbers))
+    run(update_of(real, code, aligned), line(-(-size // 4)), stream, size, *places, real(decay), *map(real, numbers))
 
 
 def sgd_update(theta: DeviceArray, grad: DeviceArray, rate: float, decay: float, stream: Stream = 0) -> None:
@@ -251,17 +231,5 @@ def adam_update(
     stream : stream, optional
         Where it is queued.
     """
-    real = operand("theta", theta, 1).dtype.type
-    corrected, shrink, root = adam_factors(real, rate, beta1, beta2, decoupled, step)
     vectors = {"grad": grad, "first": first, "second": second}
-    _update(ADAM, theta, vectors, stream, corrected, decay, beta1, beta2, eps, shrink, root)
-
-
-def adam_factors(real, rate, beta1, beta2, decoupled, step):
-    """(rate / (1 - beta1^step), shrink, root correction) of Adam's formula, for numbers or arrays, as float64.
-
-    The betas count as they are in `real`: then 1 - beta, which a float32 kernel takes without rounding, and beta^step
-    belong together, and the first steps are corrected exactly.
-    """
-    beta1, beta2 = float(real(beta1)), float(real(beta2))
-    return rate / (1.0 - beta1**step), 1.0 - rate * decoupled, 1.0 / np.sqrt(1.0 - beta2**step)
+    _update(ADAM, theta, vectors, stream, rate, decay, beta1, beta2, eps, decoupled, step=step)

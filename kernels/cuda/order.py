@@ -1,9 +1,10 @@
-"""The order of the rows in an epoch, by `kernels.randomness`: number for number that of `kernels.cpu.rng`."""
+"""The order of the rows in an epoch, by `kernels.randomness`: number for number that of `kernels.cpu.order`."""
 
 import numpy as np
 
 from .. import randomness
 from ..annotations import DeviceArray, Stream
+from ..tables import Run, State
 from .launch import line, operand, run
 from .primitives import global_at
 from .toolchain import cuda, device, kernel
@@ -28,6 +29,25 @@ def epoch_key(seed: int, epoch: int) -> int:
         Unsigned, of 64 bits: the key of `permuted`.
     """
     return stream_key(seed, randomness.SHUFFLE, epoch)
+
+
+@device
+def first_of(t, first):
+    """Place in the data's order of the first row of a step: `first`, or, below zero, what the tables say of it."""
+    if first >= 0:
+        return first
+    state = t + t[Run.STATE]
+    return state[State.POSITION] * t[Run.BATCH] if t[Run.OPEN_EPOCH] == 0 else 0
+
+
+@device
+def row_at(t, key, index, left_bits, right_bits):
+    """The row of the data at `index` of the epoch's order: of those that the run visits, shuffled or not."""
+    if t[Run.SHUFFLE] != 0:
+        index = permuted(key, index, t[Run.ROWS], left_bits, right_bits)
+    if t[Run.ROW_INDEX] != 0:
+        index = global_at(t[Run.ROW_INDEX], np.int64)[index]
+    return index
 
 
 @kernel(256)

@@ -1,0 +1,29 @@
+from .activations import activation_backward as activation_backward
+from .activations import activation_forward as activation_forward
+from .arrays import empty_like as empty_like
+from .arrays import host_copy as host_copy
+from .arrays import rows as rows
+from .dense import dense_backward as dense_backward
+from .dense import dense_forward as dense_forward
+from .dense import input_gradient as input_gradient
+from .dense import weight_gradient as weight_gradient
+from .driver import make_plan as make_plan
+from .dropout import dropout as dropout
+from .formulas import formulas_of as formulas_of
+from .losses import loss_backward as loss_backward
+from .losses import loss_forward as loss_forward
+from .matmul import matmul as matmul
+from .matmul import work_size as work_size
+from .matrices import first_not_finite as first_not_finite
+from .matrices import take_rows as take_rows
+from .order import epoch_key as epoch_key
+from .order import half_bits as half_bits
+from .order import permutation as permutation
+from .order import permuted as permuted
+from .toolchain import check as check
+from .updates import adam_update as adam_update
+from .updates import momentum_update as momentum_update
+from .updates import rmsprop_update as rmsprop_update
+from .updates import sgd_update as sgd_update
+
+PRECISIONS: tuple[str, str, str]

@@ -1,0 +1,115 @@
+"""What an operation computes in the loops of one block and of a grid, and what it is given there.
+
+An operation's file offers `loop_of(real, structure)`, which gives `Phases`. A step goes through them one after another;
+after a phase that says that it wrote something, all threads wait for one another. Threads deal out the work of a phase
+by number. Samples stand side by side: a buffer is (features, LD), so that neighbouring threads take neighbouring
+samples.
+
+LD: elements from feature to feature; count: samples of the step; padded: count, rounded up to a multiple of four, which
+is what a phase computes. The samples beyond count are copies of the last one and have gradient zero: where the user's
+functions are finite, nothing of them spoils a sum.
+"""
+
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from ..tables import FROM_ROWS, Buffer, Op, Run
+from .primitives import quotient
+from .toolchain import device
+
+
+def operation_module(name):
+    """The file of a kind of operation."""
+    return import_module(f".{name}", __package__)
+
+
+class Structure(NamedTuple):
+    """What a program and a run use: kernels are specialised on it, never on widths.
+
+    `kinds`: names of the operations. `activations`, `loss`: keys of `own.key_of`. `rule`: code of the update rule, None
+    where nothing is updated. `command`: as in `kernels.tables`.
+    """
+
+    kinds: tuple[str, ...]
+    activations: tuple[Any, ...]
+    loss: Any
+    rule: int | None
+    command: int
+
+
+class Phases(NamedTuple):
+    """Phases of a kind of operation; each takes (step, op) and says whether it wrote something.
+
+    `forward` and `backward` come in their order. `gradient(step, op, before)` also takes how many items of work the
+    operations before it had, and gives how many there are with its own; None where there are no parameters.
+    """
+
+    forward: tuple[Any, ...]
+    backward: tuple[Any, ...]
+    gradient: Any = None
+
+
+class Step(NamedTuple):
+    """A step, as phases see it: its tables, vectors and workspace as pointers.
+
+    `seen`: place in the epoch of its first sample; `mask_key`: what dropout draws from in this epoch; `parts`: parts of
+    the sum over the samples in `gradients`, each a vector of `size` elements.
+    """
+
+    table: Any
+    reals: Any
+    parameters: Any
+    gradients: Any
+    workspace: Any
+    thread: int
+    threads: int
+    count: int
+    seen: int
+    mask_key: int
+    parts: int
+    size: int
+
+
+@device
+def buffer_of(step, number):
+    """The record of a buffer."""
+    return step.table + (step.table[Run.BUFFERS_AT] + Buffer.SIZE * number)
+
+
+@device
+def value_of(step, number):
+    """What a buffer holds."""
+    return step.workspace + buffer_of(step, number)[Buffer.VALUE]
+
+
+@device
+def pre_of(step, number):
+    """What went into the activation that made a buffer."""
+    return step.workspace + buffer_of(step, number)[Buffer.PRE]
+
+
+@device
+def delta_of(step, number):
+    """The gradient with respect to a buffer."""
+    return step.workspace + buffer_of(step, number)[Buffer.DELTA]
+
+
+@device
+def padded_count(step):
+    """Samples of the step, rounded up to a multiple of four."""
+    return (step.count + 3) & ~3
+
+
+@device
+def element_at(step, item):
+    """(feature, sample, place in a buffer) of an item of an elementwise phase."""
+    padded = padded_count(step)
+    feature = quotient(item, padded)
+    sample = item - feature * padded
+    return feature, sample, feature * step.table[Run.LD] + sample
+
+
+@device
+def has_input_gradient(op, input_backward):
+    """Whether the gradient with respect to the input of an operation is wanted."""
+    return input_backward or op[Op.FLAGS] & FROM_ROWS == 0

@@ -1,0 +1,202 @@
+"""Which form of the loop takes a run on a GPU, and where its buffers stand in the workspace.
+
+In the loops of one block and of a grid a buffer is (features, LD), in the graph (samples, features).
+"""
+
+import itertools
+import os
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..program import round_up
+from ..tables import BACKWARD, FROM_ROWS, INPUT_BACKWARD, LOGITS, LOSS, OUTPUT, Buffer, Header, Op
+from .graph import pass_over
+from .losses import RESULT
+from .matmul import work_size
+from .own import key_of
+from .phases import Structure, operation_module
+from .step import SUMS, THREADS
+from .toolchain import SIMULATED, cuda
+
+SHARED_BYTES = 48 << 10  # of shared memory that a block gets without a further request
+# Work of a step up to which one block, then a grid, is chosen. Estimates: the first run on a GPU (H100 80GB,
+# 2026-11-26) compared no two loops for one net. It took, in float32, 35.6 us a step for 2 hidden layers of 16 by
+# batches of 32, 69.5 for 2x64 by 512, 256 for 3x256 by 512, 1,283 for 4x1024 by 512.
+BLOCK_FLOPS, GRID_FLOPS = 1 << 21, 1 << 27
+MAX_PARTS = 32  # of the gradient of a long batch (an estimate)
+LOOPS = ("block", "grid", "graph")
+
+
+def structure_of(program, command, rule):
+    """What a program uses with a command; `rule` is the code of the update rule, or None."""
+    applied = [
+        operation.activation
+        for operation, record in zip(program.operations, records_of(program), strict=True)
+        if operation.activation is not None and (command & OUTPUT or not record[Op.FLAGS] & LOGITS)
+    ]
+    kinds = tuple(sorted({operation.name for operation in program.operations}))
+    # in their order: it numbers the user's own functions
+    activations = tuple(dict.fromkeys(key_of(activation) for activation in applied))
+    return Structure(kinds, activations, key_of(program.loss) if command & LOSS else None, rule, command)
+
+
+def records_of(program, table=None):
+    """The records of the operations in a program's table, or in a copy of it."""
+    table = program.table if table is None else table
+    start, count = int(table[Header.OPERATIONS_AT]), int(table[Header.OPERATIONS])
+    return table[start : start + count * Op.SIZE].reshape(count, Op.SIZE)
+
+
+class Schedule(NamedTuple):
+    """The form of the loop, and places in the workspace in elements from its start.
+
+    `loop`: one of LOOPS. `shape`: blocks, and threads of a block. `size`: elements of the workspace. `buffers`: records
+    of `tables.Buffer`. For one block and a grid, `ld` elements from feature to feature, `theta_at` the parameters,
+    `sums_at` sums over all threads, `grad_at` the `parts` of the gradient. For the graph, `picked_at` row numbers,
+    targets and weights, `result_at` what a loss writes, `penalties_at`, `squares_at` and `scale_at` what an update
+    does, `work_at` the scratch of products.
+    """
+
+    loop: str
+    shape: tuple[int, int]
+    size: int
+    buffers: NDArray[np.int64]
+    ld: int = 0
+    theta_at: int = 0
+    sums_at: int = 0
+    grad_at: int = 0
+    parts: int = 1
+    picked_at: tuple[int, ...] = ()
+    result_at: int = 0
+    penalties_at: int = 0
+    squares_at: int = 0
+    scale_at: int = 0
+    work_at: int = 0
+    work_size: int = 0
+
+
+def make_schedule(program, dtype, batch, command, loop=None):
+    """The schedule of a run.
+
+    Parameters
+    ----------
+    program : Program
+        The net.
+    dtype : dtype
+        float32 or float64.
+    batch : int
+        Most rows in one step.
+    command : int
+        As in `kernels.tables`.
+    loop : str, optional
+        One of LOOPS; the environment variable FASTNN_CUDA_LOOP, or by size, where it is None.
+    """
+    if not command & (LOSS | OUTPUT):  # an update alone
+        return _graph(program, dtype, 0, command)
+    chosen, itemsize = loop or os.environ.get("FASTNN_CUDA_LOOP"), np.dtype(dtype).itemsize
+    if chosen not in (None, "", *LOOPS):
+        raise ValueError(f"FASTNN_CUDA_LOOP must be {', '.join(LOOPS[:-1])} or {LOOPS[-1]}; got {chosen!r}")
+    work = _items(program, batch)
+    block = _loop(program, batch, command, "block", 1, min(THREADS, round_up(work, 32)))
+    fits, flops = block.size * itemsize <= SHARED_BYTES, batch * program.flops_per_sample
+    if not chosen:
+        chosen = "block" if fits and flops <= BLOCK_FLOPS else "grid" if flops <= GRID_FLOPS else "graph"
+    if chosen == "graph":
+        return _graph(program, dtype, batch, command)
+    if chosen == "block":
+        if not fits:
+            accepted = "'grid' or 'graph' for a net and batch"
+            raise ValueError(f"FASTNN_CUDA_LOOP must be {accepted} of {block.size:,} numbers; got 'block'")
+        return block
+    if batch * max(program.widths) >= 1 << 32:  # of `quotient`
+        numbers = f"a batch of {batch * max(program.widths):,} numbers"
+        raise ValueError(f"FASTNN_CUDA_LOOP must be 'graph' for {numbers}; got 'grid'")
+    blocks = min(multiprocessors(), -(-work // THREADS))
+    return _loop(program, batch, command, "grid", blocks, THREADS)
+
+
+def _items(program, batch):
+    """Threads that have something to do: a tile of 4 x 4 for each, or a share of its sum."""
+    groups, sizes = -(-batch // 4), program.trained
+    return max(
+        groups * -(-max(program.widths) // 4),
+        *(-(-a // 4) * -(-b // 4) for a, b in sizes),
+        *(groups * -(-b // 4) * (a >> 4) for a, b in (*sizes, *(size[::-1] for size in sizes))),
+    )
+
+
+class _Places:
+    """Hands out places one behind the other, at multiples of `align` elements."""
+
+    def __init__(self, align):
+        self.align, self.end = align, 0
+
+    def __call__(self, elements):
+        start, self.end = self.end, self.end + round_up(elements, self.align)
+        return start
+
+
+def _loop(program, batch, command, loop, blocks, threads):
+    place, ld = _Places(4), round_up(batch, 32) + 4  # neighbouring features begin in different banks
+    theta_at, sums_at = place(program.size), place(SUMS * -(-blocks * threads // 32))
+    buffers = _buffers(program, command, lambda width: place(width * ld), lambda width: place(width * ld))
+    tiles = sum(-(-b // 4) * (-(-a // 4) + 1) for a, b in program.trained)
+    parts = int(max(1, min(blocks * threads // tiles, batch // 16, MAX_PARTS)))
+    grad_at = place(parts * program.size if command & BACKWARD else 0)
+    return Schedule(loop, (blocks, int(threads)), place.end, buffers, ld, theta_at, sums_at, grad_at, parts)
+
+
+def _graph(program, dtype, batch, command):
+    place, per_item = _Places(32), -(-8 // np.dtype(dtype).itemsize)
+    picked_at = place(batch * per_item), place(batch * program.outputs), place(batch)
+    result_at, (blocks, _) = place(RESULT), pass_over(program.size)
+    penalties_at, squares_at, scale_at = place(blocks), place(blocks), place(1)
+    backward, width = command & BACKWARD, max(program.widths[1:])
+    # the gradient with respect to a buffer is needed until that with respect to the one before is there
+    deltas = itertools.cycle([place(batch * width if backward else 0) for _ in range(2)])
+    buffers = _buffers(program, command, lambda width: place(batch * width), lambda width: next(deltas))
+    work = max(work_size(batch, *sizes) for sizes in program.trained) if backward else 0
+    work_at = place(work)
+    return Schedule(
+        "graph",
+        (0, 0),
+        place.end,
+        buffers,
+        picked_at=picked_at,
+        result_at=result_at,
+        penalties_at=penalties_at,
+        squares_at=squares_at,
+        scale_at=scale_at,
+        work_at=work_at,
+        work_size=work,
+    )
+
+
+def _buffers(program, command, new_value, new_delta):
+    """The records of the buffers; an operation that works in place has its output where its input stands."""
+    buffers, last = np.zeros((len(program.widths), Buffer.SIZE), np.int64), len(program.operations)
+    buffers[:, Buffer.TRANSPOSED] = -1
+    in_place = [operation_module(operation.name).IN_PLACE for operation in program.operations]
+    buffers[0, Buffer.VALUE] = buffers[0, Buffer.PRE] = new_value(program.widths[0])
+    for i, (operation, record) in enumerate(zip(program.operations, records_of(program), strict=True)):
+        before, after, width, flags = buffers[i], buffers[i + 1], program.widths[i + 1], record[Op.FLAGS]
+        # only samples are overwritten: the operation before may need its output
+        reused = in_place[i] and flags & FROM_ROWS
+        after[Buffer.VALUE] = after[Buffer.PRE] = before[Buffer.VALUE] if reused else new_value(width)
+        if operation.activation is not None and operation.activation.needs_input and not flags & LOGITS:
+            after[Buffer.PRE] = new_value(width)
+    if command & BACKWARD:
+        buffers[last, Buffer.DELTA] = new_delta(program.widths[last])
+        for i in range(last - 1, -1, -1):
+            if not records_of(program)[i, Op.FLAGS] & FROM_ROWS or command & INPUT_BACKWARD:
+                after = buffers[i + 1, Buffer.DELTA]
+                buffers[i, Buffer.DELTA] = after if in_place[i] else new_delta(program.widths[i])
+    return buffers
+
+
+def multiprocessors():
+    """How many blocks run at once, so that they can wait for one another."""
+    # the simulator runs blocks one after another
+    return 1 if SIMULATED else cuda.get_current_device().MULTIPROCESSOR_COUNT

@@ -1,0 +1,77 @@
+"""Standardisation: out = (x - shift) * scale, with one of each a feature; backward: the gradient times scale.
+
+In the loops buffers are (features, LD), in the graph (samples, features).
+"""
+
+from ..program import Standardize
+from ..tables import INPUT_BACKWARD, Op
+from .launch import place, plane, run
+from .phases import Phases, delta_of, element_at, has_input_gradient, padded_count, value_of
+from .primitives import global_at
+from .toolchain import device, for_each_real, kernel
+
+IN_PLACE = True  # neither pass needs what it overwrites
+CONSTANTS = Standardize.fields.CONSTANTS
+
+
+@for_each_real
+def loop_of(real, structure):
+    """The phases of the loops."""
+    wanted = structure.command & INPUT_BACKWARD != 0
+
+    @device
+    def forward(step, op):
+        x, out, item = value_of(step, op[Op.INPUT]), value_of(step, op[Op.OUTPUT]), step.thread
+        shifts = global_at(op[CONSTANTS], real)
+        scales = shifts + op[Op.N_IN]
+        while item < op[Op.N_IN] * padded_count(step):
+            i, _, at = element_at(step, item)
+            out[at] = (x[at] - shifts[i]) * scales[i]
+            item += step.threads
+        return True
+
+    @device
+    def backward(step, op):
+        if not has_input_gradient(op, wanted):
+            return False
+        delta, out, item = delta_of(step, op[Op.OUTPUT]), delta_of(step, op[Op.INPUT]), step.thread
+        scales = global_at(op[CONSTANTS], real) + op[Op.N_IN]
+        while item < op[Op.N_IN] * padded_count(step):
+            i, _, at = element_at(step, item)
+            out[at] = delta[at] * scales[i]
+            item += step.threads
+        return True
+
+    return Phases((forward,), (backward,))
+
+
+@for_each_real
+def scaled_of(real, shifts):
+    """Out = (x - shift) * scale for rows of any strides, or without the shift."""
+
+    @kernel(256)
+    def scaled(m, n, constants, x, rs_x, cs_x, out, rs_out, cs_out):
+        i, j = place()
+        if i < m and j < n:
+            value, numbers = global_at(x, real)[i * rs_x + j * cs_x], global_at(constants, real)
+            if shifts:
+                value -= numbers[j]
+            global_at(out, real)[i * rs_out + j * cs_out] = value * numbers[n + j]
+
+    return scaled
+
+
+def queue_forward(step, op):
+    """Queue the forward pass of a `graph.Step`."""
+    _queue(step, op, True, step.values[op.number], step.values[op.number + 1])
+
+
+def queue_backward(step, op):
+    """Queue the backward pass, where the gradient with respect to the samples is wanted."""
+    if op.has_input_gradient:
+        _queue(step, op, False, step.deltas[op.number + 1], step.deltas[op.number])
+
+
+def _queue(step, op, shifts, source, target):
+    arguments = step.count, op.n_in, op.record[CONSTANTS], *source, *target
+    run(scaled_of(step.real, shifts), plane(step.count, op.n_in), step.stream, *map(int, arguments))

@@ -1,0 +1,422 @@
+"""The loop of one block and of a grid: many steps of gather, forward, loss, backward and update in one launch.
+
+One block is enough for a net so small that all of a step fits in its shared memory: parameters, batch and gradient stay
+there from step to step, and a barrier takes some tens of cycles. A grid runs the same phases on many multiprocessors,
+with the workspace in global memory; its blocks, all of them resident, wait for one another at a counter. Both read the
+tables of the run, allocate nothing, and leave a loss for each step on the device.
+
+t is the table of `driver.Plan`, r the reals, both on the device; x (features, LD) with the samples of a step side by
+side; `turn` counts what the counter must reach at the next barrier of a grid.
+"""
+
+import numpy as np
+
+from ..formulas import RULES
+from ..program import KINDS
+from ..randomness import DROPOUT, SHUFFLE
+from ..tables import (
+    BACKWARD,
+    BY_NORM,
+    INPUT_BACKWARD,
+    LOSS,
+    OUTPUT,
+    UPDATE,
+    Header,
+    Op,
+    Range,
+    Real,
+    Run,
+    State,
+)
+from .losses import sample_loss_of
+from .order import half_bits, row_at, stream_key
+from .phases import Step, delta_of, operation_module, padded_count, value_of
+from .primitives import (
+    atomic_add_release,
+    global_at,
+    load_acquire,
+    opaque,
+    quotient,
+    shared_memory,
+    sqrt,
+    warp_sum,
+)
+from .toolchain import cuda, device, for_each_real, kernel
+from .updates import FACTORS, rule_of
+
+THREADS = 256  # of a block at most: more would leave a thread fewer registers than the products take (184 to 255)
+SUMS = 4  # sums over all threads in a step, each with a place for each warp
+CLIP_TINY = 1e-6  # added to the norm of a gradient, as torch.nn.utils.clip_grad_norm_ has it
+
+
+@device
+def grid_barrier(counter, turn):
+    """All threads of the grid wait for one another; gives the next turn."""
+    cuda.syncthreads()
+    turn += cuda.gridDim.x
+    if cuda.threadIdx.x == 0:
+        atomic_add_release(counter, np.uint32(1))
+        while load_acquire(counter, np.uint32(0)) < turn:
+            pass
+    cuda.syncthreads()
+    return turn
+
+
+@for_each_real
+def gather_of(real):
+    """The phases that bring samples in and results out."""
+    zero = real(0.0)
+
+    @device
+    def gather(step, features, first, key, left_bits, right_bits):
+        """Bring the rows of the step together in buffer 0; the last one fills the last four samples."""
+        t, out = step.table, value_of(step, 0)
+        ld, stride = t[Run.LD], t[Run.X_STRIDE]
+        x, item = global_at(t[Run.X], real), step.thread
+        while item < padded_count(step) * features:
+            s = quotient(item, features)
+            i = item - s * features
+            row = row_at(t, key, first + min(s, step.count - 1), left_bits, right_bits)
+            out[i * ld + s] = x[row * stride + i]
+            item += step.threads
+
+    @device
+    def weigh(step, first, key, left_bits, right_bits):
+        """A thread's share of the sum of the step's weights."""
+        t, summed, s = step.table, zero, step.thread
+        weights = global_at(t[Run.WEIGHTS], real)
+        while s < step.count:
+            summed += weights[row_at(t, key, first + s, left_bits, right_bits)]
+            s += step.threads
+        return summed
+
+    @device
+    def write_out(step, x, features, first):
+        """The samples to the rows of the result."""
+        t, item = step.table, step.thread
+        out = global_at(t[Run.OUT], real)
+        while item < step.count * features:
+            s = quotient(item, features)
+            i = item - s * features
+            out[(first + s) * t[Run.OUT_STRIDE] + i] = x[i * t[Run.LD] + s]
+            item += step.threads
+
+    return gather, weigh, write_out
+
+
+@for_each_real
+def loss_of_step(real, structure):
+    """A thread's share of the sum of w * loss; where a gradient is wanted, also that with respect to the outputs."""
+    loss_of, wanted = sample_loss_of(real, structure.loss), structure.command & BACKWARD != 0
+    zero, one = real(0.0), real(1.0)
+
+    @device
+    def loss(step, last, first, key, left_bits, right_bits, mass):
+        t, ld, n_out, columns = step.table, step.table[Run.LD], last[Op.N_OUT], step.table[Run.Y_COLUMNS]
+        a, delta, summed, s = value_of(step, last[Op.OUTPUT]), delta_of(step, last[Op.OUTPUT]), zero, step.thread
+        y, weights = global_at(t[Run.Y], real), global_at(t[Run.WEIGHTS], real)
+        labels, param = t[Run.LABELS] != 0, step.reals[Real.LOSS_PARAM]
+        while s < padded_count(step):
+            if s < step.count:
+                row = row_at(t, key, first + s, left_bits, right_bits)
+                weight = weights[row] if t[Run.WEIGHTS] != 0 else one
+                target, d, factor = y + row * columns, delta + s, weight / mass
+                value = loss_of(param, n_out, a + s, ld, target, 1, labels, wanted, factor, d, ld, 0, 1)
+                summed += value * weight
+            elif wanted:
+                for j in range(n_out):
+                    delta[j * ld + s] = zero
+            s += step.threads
+        return summed
+
+    return loss
+
+
+@for_each_real
+def update_of(real, code):
+    """Penalty, clipping and update, over the ranges of the parameters.
+
+    `ranges` points to their records, `count` is their number.
+    """
+    zero, half, rule, states = real(0.0), real(0.5), rule_of(real, code), len(RULES[code].states)
+
+    @device
+    def penalty(step, ranges, count):
+        """A thread's share of l2 / 2 times the sum of the squares of the parameters that l2 acts on."""
+        summed = zero
+        for index in range(count):
+            part = ranges + Range.SIZE * index
+            theta, i = step.parameters + part[Range.OFFSET], step.thread
+            while part[Range.DECAYS] != 0 and i < part[Range.ROWS] * part[Range.COLUMNS]:
+                summed += theta[i] * theta[i]
+                i += step.threads
+        return half * step.reals[Real.L2] * summed
+
+    @device
+    def clip(step, ranges, count):
+        """The whole gradient with what l2 adds, clipped by value, for its first part; gives a share of its squares."""
+        limit, squares = step.reals[Real.CLIP_VALUE], zero
+        for index in range(count):
+            part = ranges + Range.SIZE * index
+            l2, i = step.reals[Real.L2] if part[Range.DECAYS] != 0 else zero, step.thread
+            theta, grad = step.parameters + part[Range.OFFSET], step.gradients + part[Range.OFFSET]
+            while i < part[Range.ROWS] * part[Range.COLUMNS]:
+                g = zero
+                for k in range(step.parts):
+                    g += grad[k * step.size + i]
+                g += l2 * theta[i]
+                g = limit if g > limit else -limit if g < -limit else g
+                squares += g * g
+                grad[i] = g
+                i += step.threads
+        return squares
+
+    @device
+    def update(step, ranges, count, parts, scale, numbers):
+        """Update all parameters, from the first `parts` of the gradient."""
+        t, r = step.table, step.reals
+        first, second = global_at(t[Run.FIRST_MOMENT], real), global_at(t[Run.SECOND_MOMENT], real)
+        s = r + Real.SETTINGS
+        n = (numbers[0], numbers[1], numbers[2], s[0], s[1], s[2], s[3])
+        for index in range(count):
+            part = ranges + Range.SIZE * index
+            decay = r[Real.WEIGHT_DECAY]
+            if part[Range.DECAYS] != 0 and t[Run.CLIPS] == 0:  # else the gradient has it
+                decay += r[Real.L2]
+            i, end = part[Range.OFFSET] + step.thread, part[Range.OFFSET] + part[Range.ROWS] * part[Range.COLUMNS]
+            while i < end:
+                g = scale * step.gradients[i]
+                for k in range(1, parts):
+                    g += step.gradients[k * step.size + i]
+                m = first[i] if states > 0 else zero
+                v = second[i] if states > 1 else zero
+                p, m, v = rule(step.parameters[i], g, m, v, decay, n)
+                step.parameters[i] = p
+                if states > 0:
+                    first[i] = m
+                if states > 1:
+                    second[i] = v
+                i += step.threads
+
+    return penalty, clip, update
+
+
+@for_each_real
+def phases_of(real, whole_grid, structure):
+    """(forward, backward, gradient, wait): the phases of all kinds of operations that a program has.
+
+    forward and backward take (step, op, counter, turn), let all threads wait where something was written, and give the
+    next turn.
+    """
+
+    @device
+    def wait(counter, turn):
+        if whole_grid:
+            return grid_barrier(counter, turn)
+        cuda.syncthreads()
+        return turn
+
+    @device
+    def nothing(step, op, counter, turn):
+        return turn
+
+    @device
+    def no_gradient(step, op, before):
+        return before
+
+    def followed(phase, rest):
+        @device
+        def row(step, op, counter, turn):
+            if phase(step, op):
+                turn = wait(counter, turn)
+            return rest(step, op, counter, turn)
+
+        return row
+
+    def row_of(phases):
+        made = nothing
+        for phase in reversed(phases):
+            made = followed(phase, made)
+        return made
+
+    def chosen(kind, this, other):
+        @device
+        def run_kind(step, op, counter, turn):
+            return this(step, op, counter, turn) if opaque(op[Op.KIND]) == kind else other(step, op, counter, turn)
+
+        return run_kind
+
+    def chosen_gradient(kind, this, other):
+        @device
+        def gradient_kind(step, op, before):
+            return this(step, op, before) if opaque(op[Op.KIND]) == kind else other(step, op, before)
+
+        return gradient_kind
+
+    forward = backward = nothing
+    gradient = no_gradient
+    for kind, name in enumerate(each.name for each in KINDS):
+        if name in structure.kinds:
+            phases = operation_module(name).loop_of(real, structure)
+            forward = chosen(kind, row_of(phases.forward), forward)
+            backward = chosen(kind, row_of(phases.backward), backward)
+            gradient = chosen_gradient(kind, phases.gradient, gradient) if phases.gradient else gradient
+    return forward, backward, gradient, wait
+
+
+@for_each_real
+def run_of(real, whole_grid, structure):
+    """The kernel for one dtype, by one block or by the whole grid, of what a program and a run use."""
+    command, zero, one, tiny = structure.command, real(0.0), real(1.0), real(CLIP_TINY)
+    gather, weigh, write_out = gather_of(real)
+    forward, backward, gradient, wait = phases_of(real, whole_grid, structure)
+    has_loss, has_backward, updates = command & LOSS != 0, command & BACKWARD != 0, command & UPDATE != 0
+    has_output, has_input_gradient = command & OUTPUT != 0, command & INPUT_BACKWARD != 0
+    loss = loss_of_step(real, structure) if has_loss else None
+    penalty, clip, update = update_of(real, structure.rule) if updates else (None, None, None)
+
+    @device
+    def total(value, sums, thread, threads, counter, turn):
+        """Sum over all threads, the same bits in each; and the next turn."""
+        value, lane = warp_sum(value), thread & 31
+        if lane == 0:
+            sums[thread >> 5] = value
+        turn = wait(counter, turn)
+        value, warp = zero, lane
+        while warp < threads >> 5:
+            value += sums[warp]
+            warp += 32
+        return warp_sum(value), turn
+
+    @device
+    def places(scratch, master, theta_at):
+        """(workspace, parameters): one block has both in its shared memory, a grid in global memory."""
+        if whole_grid:
+            return scratch, master
+        workspace = shared_memory(real, 0)
+        return workspace, workspace + theta_at
+
+    @device
+    def copy(source, target, size, thread, threads):
+        i = thread
+        while i < size:
+            target[i] = source[i]
+            i += threads
+
+    @device
+    def combine(grad, whole, ranges, count, parts, size, thread, threads):
+        """The sum of the parts of a gradient."""
+        for index in range(count):
+            part = ranges + Range.SIZE * index
+            i, end = part[Range.OFFSET] + thread, part[Range.OFFSET] + part[Range.ROWS] * part[Range.COLUMNS]
+            while i < end:
+                g = zero
+                for k in range(parts):
+                    g += grad[k * size + i]
+                whole[i] = g
+                i += threads
+
+    @device
+    def forward_pass(step, operations, begin, end, counter, turn):
+        for index in range(begin, end):
+            turn = forward(step, operations + Op.SIZE * index, counter, turn)
+        return turn
+
+    @device
+    def backward_pass(step, operations, end, first, counter, turn):
+        """Deltas and the parts of the gradient."""
+        for index in range(end - 1, -1, -1):
+            turn = backward(step, operations + Op.SIZE * index, counter, turn)
+        if has_input_gradient:
+            write_out(step, delta_of(step, 0), operations[Op.N_IN], first)
+        before = 0
+        for index in range(end):
+            before = gradient(step, operations + Op.SIZE * index, before)
+        return wait(counter, turn)
+
+    @device
+    def update_pass(step, ranges, count, numbers, sums, counter, turn):
+        """Clip the gradient and update the parameters."""
+        clips, scale, parts = opaque(step.table[Run.CLIPS]), one, step.parts
+        if clips != 0:
+            squares, parts = clip(step, ranges, count), 1
+            if clips & BY_NORM != 0:
+                squares, turn = total(squares, sums, step.thread, step.threads, counter, turn)
+                scale = min(one, step.reals[Real.CLIP_NORM] / (sqrt(squares) + tiny))
+        # each thread updates what it clipped
+        update(step, ranges, count, parts, scale, numbers)
+        return wait(counter, turn)
+
+    @kernel(THREADS, min_blocks_per_sm=1)
+    def run(table, reals, parameters, gradients, theta_at, grad_at, parts, sums_at, arrivals):
+        t, r, master = global_at(table, np.int64), global_at(reals, real), global_at(parameters, real)
+        factors, out = global_at(t[Run.RATES], real), global_at(t[Run.LOSSES], real)
+        thread, threads, counter, turn = cuda.grid(1), cuda.gridsize(1), global_at(arrivals, np.uint32), 0
+        program, state = t + t[Run.PROGRAM], t + t[Run.STATE]
+        operations, end = program + program[Header.OPERATIONS_AT], program[Header.OPERATIONS]
+        ranges, count_ranges = program + program[Header.RANGES_AT], program[Header.RANGES]
+        features, size = program[Header.FEATURES], program[Header.PARAMETERS]
+        last = operations + Op.SIZE * (end - 1)
+        workspace, theta = places(global_at(t[Run.SCRATCH], real), master, theta_at)
+        if not whole_grid:
+            copy(master, theta, size, thread, threads)
+        grad, sums, warps = workspace + grad_at, workspace + sums_at, threads >> 5
+        rows, batch, steps = t[Run.ROWS], t[Run.BATCH], t[Run.STEPS]
+        epoch, position, finished, fine = state[State.EPOCH], state[State.POSITION], 0, True
+        left_bits, right_bits = half_bits(rows)
+        # a batch of all rows in their order is brought together only once, and stays as the first operations left it
+        stays, head = batch >= rows and t[Run.KEEPS_ROWS] != 0, 0
+        while operations[Op.SIZE * head + Op.RANGES] == 0:
+            head += 1
+        while finished < steps and fine:
+            key, mask_key = stream_key(state[State.SEED], SHUFFLE, epoch), stream_key(state[State.SEED], DROPOUT, epoch)
+            first, begin = position * batch if t[Run.OPEN_EPOCH] == 0 else 0, head
+            count, seen = min(batch, rows - first), t[Run.SEEN] + first
+            step = Step(t, r, theta, grad, workspace, thread, threads, count, seen, mask_key, parts, size)
+            if finished == 0 or opaque(stays) == 0:
+                gather(step, features, first, key, left_bits, right_bits)
+                begin = 0
+            mass, value = real(count), zero
+            if has_loss and t[Run.WEIGHTS] != 0:
+                mass = weigh(step, first, key, left_bits, right_bits)
+                mass, turn = total(mass, sums, thread, threads, counter, turn)
+            else:
+                turn = wait(counter, turn)
+            turn = forward_pass(step, operations, begin, end, counter, turn)
+            if has_output:
+                write_out(step, value_of(step, last[Op.OUTPUT]), last[Op.N_OUT], first)
+            if has_loss:
+                value = loss(step, last, first, key, left_bits, right_bits, mass)
+                value, turn = total(value, sums + warps, thread, threads, counter, turn)
+                value = value / mass
+            if updates:  # alone, as the others: Numba then drops what is not wanted
+                if r[Real.L2] != zero:
+                    extra = penalty(step, ranges, count_ranges)
+                    extra, turn = total(extra, sums + 2 * warps, thread, threads, counter, turn)
+                    value += extra
+            if thread == 0:
+                out[2 * finished] = value
+                out[2 * finished + 1] = mass
+            changes = mass > zero  # a batch whose weights are all zero changes nothing
+            if updates and changes:
+                fine = value - value == zero
+            if has_backward:
+                if changes and fine or not updates:
+                    turn = backward_pass(step, operations, end, first, counter, turn)
+            if updates:
+                if changes and fine:
+                    numbers = factors + FACTORS * finished
+                    turn = update_pass(step, ranges, count_ranges, numbers, sums + 3 * warps, counter, turn)
+            if fine:
+                finished, position = finished + 1, position + 1
+            if t[Run.OPEN_EPOCH] == 0 and position * batch >= rows:
+                position, epoch = 0, epoch + 1
+        if thread == 0:
+            t[Run.FINISHED] = finished
+        if updates and not whole_grid:
+            copy(theta, master, size, thread, threads)
+        if has_backward and not updates:
+            whole = global_at(gradients, real)
+            combine(grad, whole, ranges, count_ranges, parts, size, thread, threads)
+
+    return run
