@@ -103,7 +103,7 @@ def host_copy(array):
 
 def empty_result(X, columns):
     """Uninitialised memory for a result for the rows of X, in their dtype and of their kind."""
-    return np.empty((len(X), columns), X.dtype) if type(X) is np.ndarray else cuda.room_like(X, columns)
+    return np.empty((len(X), columns), X.dtype) if type(X) is np.ndarray else cuda.empty_like(X, columns)
 
 
 def set_num_threads(n: int | None) -> None:
