@@ -88,11 +88,12 @@ def _by(loop):
     class ByLoop(Cuda):
         def __init__(self, *arguments):
             super().__init__(*arguments)
-            from fastnn.kernels import cuda
+            from fastnn.kernels import cuda, tables
 
+            net, batch = self.net, self.work.batch or self.work.rows
             try:
                 with _forced(loop):
-                    cuda.make_plan(self.net.layout, self.net.parameters, self.work.batch or self.work.rows, 1, True)
+                    cuda.make_plan(net.program, net.parameters, batch, tables.TRAIN, net.state)
             except ValueError as error:
                 raise LeftOut(str(error)) from None
 
