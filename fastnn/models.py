@@ -88,6 +88,8 @@ class Sequential:
         self.seed = _checked_seed(seed)
         self.huber_delta = validation.number("huber_delta", huber_delta, above=0.0)
         self.standardize = validation.flag("standardize", standardize)
+        if self.standardize:
+            standardization.check_layers([layer for layer in self._layers if layer.arrays])
         backends.check_device(device)
         backends.check_precision(precision, device, self.dtype)
         self.precision, self._device = precision, device
@@ -137,7 +139,7 @@ class Sequential:
     @property
     def scales_targets(self) -> bool:
         """Whether `standardize` brings the targets to mean 0 and standard deviation 1, too."""
-        return backends.loss(self.loss).activation is None and self._layers[-1].activation == "linear"
+        return backends.loss(self.loss).activation is None and self._layers[-1].activation in (None, "linear")
 
     @property
     def program(self) -> Any:
@@ -663,10 +665,14 @@ class Sequential:
             if not layer.arrays:
                 lines.append(repr(layer))
                 continue
-            name, own = f"{type(layer).__name__} {custom.named(layer.activation)}", next(counts, 0)
-            numbers = f"{own:>14,}" if own else f"{'?':>14}"
-            lines.append(f"{name:<24}{'?' if inputs is None else f'{inputs:,}':>10}{layer.units:>10,}{numbers}")
-            inputs, count = layer.units, count + own
+            activation = "" if layer.activation is None else f" {custom.named(layer.activation)}"
+            own, outputs = next(counts, None), inputs if layer.units is None else layer.units
+            numbers = "".join(
+                f"{'?' if number is None else f'{number:,}':>{width}}"
+                for number, width in ((inputs, 10), (outputs, 10), (own, 14))
+            )
+            lines.append(f"{type(layer).__name__ + activation:<24}{numbers}")
+            inputs, count = outputs, count + (own or 0)
         known = f"{count:,}" if count else "?"
         lines.append(f"{f'loss {custom.named(self.loss)}, {self.dtype}':<44}{known:>14}")
         return "\n".join(lines)
@@ -681,7 +687,7 @@ def _checked_layers(layers):
     if not isinstance(layers, list | tuple) or not all(isinstance(layer, Layer) for layer in layers):
         raise must_be("layers", accepted, layers, TypeError)
     trained = [bool(layer.arrays) for layer in layers]
-    if not layers or not trained[-1] or not all(a or b for a, b in zip(trained, trained[1:], strict=False)):
+    if not layers or layers[-1].units is None or not all(map(any, zip(trained, trained[1:], strict=False))):
         raise must_be("layers", accepted, layers)
     for layer in layers[:-1]:
         if layer.activation is not None and backends.by_row(backends.activation(layer.activation)):
@@ -691,7 +697,7 @@ def _checked_layers(layers):
 
 def _checked_loss(loss, last):
     """The loss of a net, by name or (f, df), for its last layer."""
-    activation = last.activation
+    activation = last.activation or "linear"
     if loss is None:
         loss = next((record.name for record in backends.LOSSES.values() if record.activation == activation), "mse")
     if isinstance(loss, tuple):

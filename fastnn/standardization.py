@@ -65,6 +65,13 @@ def checked(value, n_features, outputs):
     return value if all(one is other for one, other in zip(found, value, strict=True)) else Standardization(*found)
 
 
+def check_layers(trained):
+    """Refuse a net whose first or last layer with parameters has no W and b, into which a Standardization is folded."""
+    for layer in (trained[0], trained[-1]):
+        if layer.arrays != ("W", "b"):
+            raise must_be("standardize", f"False for a net that begins or ends with {layer!r}", True)
+
+
 def _moments(X, rows=None):
     """(mean, standard deviation) of each column, float64, in one pass (Chan, Golub and LeVeque 1983)."""
     first, total_rows = (0, len(X)) if rows is None else (rows[0], len(rows))
