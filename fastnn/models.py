@@ -1,4 +1,4 @@
-"""The net that a user builds, trains and asks."""
+"""The net that a user builds, trains and predicts with."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, overload
@@ -43,19 +43,19 @@ class Sequential:
         "cpu", or "cuda" for an NVIDIA GPU (needs `pip install 'fastnn[cu13]'`, or cu12), which also takes data that are
         in its memory already: arrays of CuPy, PyTorch, Numba or anything else with `__cuda_array_interface__`. X is
         used in place, without a copy, where it is in the net's dtype with consecutive columns; other float32, float64,
-        bool and integer arrays are converted on the GPU. Targets and weights are checked on the host, and so are
-        brought there and back; standardize=True copies X there once to learn from it. What was queued on the GPU
-        before, on any stream, is waited for, and results are complete when they are given. "auto" takes the GPU for
-        data that are there, and for work from which on it won wherever it was measured on this machine, by
-        `fastnn.measure_devices()` or `python -m fastnn devices`; else the CPU. `history.device` tells which it was. On
-        the two devices rounding differs. Functions of your own are compiled for the GPU, too, when a plan of theirs is
-        first carried out there; ValueError says what cannot be.
+        bool and integer arrays are converted on the GPU. Targets and weights are copied to the host, checked, and
+        copied back; standardize=True copies X to the host once to learn from it. Work that was queued on the GPU
+        before, on any stream, is waited for, and results are complete when a method returns. "auto" takes the GPU for
+        data in its memory and for work above the break-even that `fastnn.measure_devices()`, or
+        `python -m fastnn devices`, measured on this machine; else the CPU. `history.device` says which it was. The two
+        devices round differently. Functions of your own are compiled for the GPU, too, when they are first used there;
+        ValueError says what cannot be compiled.
     seed : int
         Starting values, shuffling: the same seed gives the same bits, on any number of threads.
     huber_delta : float
         Error from which huber grows linearly.
     standardize : bool
-        Bring features to mean 0 and standard deviation 1, by what the first fit finds in its training data; and so the
+        Scale features to mean 0 and standard deviation 1, by what the first fit finds in its training data; and so the
         targets of a regression whose last layer is linear, so that losses are those of standardised targets. Kept in
         `standardization` and folded into the weights for prediction, which takes and gives numbers as they are.
     precision : str
@@ -117,7 +117,7 @@ class Sequential:
 
     @property
     def device(self) -> str:
-        """Where it is trained and asked: "cpu", "cuda" or "auto"; it may be assigned to."""
+        """Where it is trained and predicts: "cpu", "cuda" or "auto"; it may be assigned to."""
         return self._device
 
     @device.setter
@@ -138,7 +138,7 @@ class Sequential:
 
     @property
     def scales_targets(self) -> bool:
-        """Whether `standardize` brings the targets to mean 0 and standard deviation 1, too."""
+        """Whether `standardize` scales the targets to mean 0 and standard deviation 1, too."""
         return backends.loss(self.loss).activation is None and self._layers[-1].activation in (None, "linear")
 
     @property

@@ -1,4 +1,4 @@
-"""Inputs and regression targets brought to mean 0 and standard deviation 1, as part of a net."""
+"""Inputs and regression targets scaled to mean 0 and standard deviation 1, as part of a net."""
 
 from typing import NamedTuple
 
