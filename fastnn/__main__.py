@@ -2,7 +2,7 @@
 
 python -m fastnn            the run
 python -m fastnn bench      how fast this machine trains, in under a minute
-python -m fastnn devices    measure from where on nets with device="auto" take the GPU; takes minutes
+python -m fastnn devices    measure from which work nets with device="auto" take the GPU; takes minutes
 python -m fastnn warmup     only compile the kernels into the cache, for images and clusters
 """
 

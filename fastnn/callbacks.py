@@ -143,7 +143,7 @@ class EarlyStopping(_Monitor):
     """End the fit when a number has not improved for some epochs, and put the best weights back.
 
     The weights are put back whenever the fit ends by itself, not after Ctrl-C or an error. Where this changes them, the
-    optimizer then starts afresh. `history.best_epoch` tells whose they are.
+    optimizer then starts afresh. `history.best_epoch` says whose they are.
 
     Parameters
     ----------

@@ -145,7 +145,7 @@ def measure_devices(progress: bool = False) -> dict[str, Any]:
     dict
         "machine" (GPU, CPU, fastnn), "cases" (of each: "net", "batch", "dtype", "work" in floating-point operations of
         a step, and "step" and "prediction" with "cpu" and "cuda" in microseconds and "ratio", the first over the
-        second) and "thresholds" ({"step", "prediction"}: {dtype: smallest work from which on the GPU won in every
+        second) and "thresholds" ({"step", "prediction"}: {dtype: smallest work above which the GPU won in every
         case, or None}).
 
     Raises
@@ -182,12 +182,12 @@ def measure_devices(progress: bool = False) -> dict[str, Any]:
         print()
         for kind in KINDS:
             for dtype, work in found[kind].items():
-                print(f"{kind}, {dtype}: " + ("the CPU" if work is None else f"the GPU from {work:.3g} flops on"))
+                print(f"{kind}, {dtype}: " + ("the CPU" if work is None else f"the GPU from {work:.3g} flops"))
     return result
 
 
 def least_work(cases, kind, dtype):
-    """The smallest work of a case from which on the GPU won in every case, or None."""
+    """The smallest work of a case from which the GPU won in every case, or None."""
     cases = [case for case in cases if case["dtype"] == dtype]
     lost = max((case["work"] for case in cases if case[kind]["ratio"] <= 1), default=0)
     return min((case["work"] for case in cases if case["work"] > lost), default=None)

@@ -3,7 +3,7 @@
 check      arguments and data, before anything changes      `Steps`, `_checked_rows`, `checkpoint.at`
 program    the net is built, or learns the standardisation  `_prepare`
 plan       tables and working memory of a run               `plans.make`
-bind       the rows, and the update rule                    `plans.bind`, `Run.bind_rule`
+bind       the rows, and the update rule                    `plans.bind`, `Steps.bind`
 chunks     of compiled steps, about 0.1 s each              `Run.train`, `Run._chunk`
 record     from the counters of the state to the history    `Run._record`
 """

@@ -22,7 +22,7 @@ class LogisticRegression(Sequential):
     seed : int
         Shuffling.
     standardize : bool
-        Bring features to mean 0 and standard deviation 1, as `Sequential` does.
+        Scale features to mean 0 and standard deviation 1, as `Sequential` does.
     precision : str
         "float32", "tf32" or "bf16", as for `Sequential`.
     """

@@ -1,4 +1,4 @@
-"""The net that a user builds, trains and asks."""
+"""The net that a user builds, trains and predicts with."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, overload
@@ -43,19 +43,19 @@ class Sequential:
         "cpu", or "cuda" for an NVIDIA GPU (needs `pip install 'fastnn[cu13]'`, or cu12), which also takes data that are
         in its memory already: arrays of CuPy, PyTorch, Numba or anything else with `__cuda_array_interface__`. X is
         used in place, without a copy, where it is in the net's dtype with consecutive columns; other float32, float64,
-        bool and integer arrays are converted on the GPU. Targets and weights are checked on the host, and so are
-        brought there and back; standardize=True copies X there once to learn from it. What was queued on the GPU
-        before, on any stream, is waited for, and results are complete when they are given. "auto" takes the GPU for
-        data that are there, and for work from which on it won wherever it was measured on this machine, by
-        `fastnn.measure_devices()` or `python -m fastnn devices`; else the CPU. `history.device` tells which it was. On
-        the two devices rounding differs. Functions of your own are compiled for the GPU, too, when a plan of theirs is
-        first carried out there; ValueError says what cannot be.
+        bool and integer arrays are converted on the GPU. Targets and weights are copied to the host, checked, and
+        copied back; standardize=True copies X to the host once to learn from it. Work that was queued on the GPU
+        before, on any stream, is waited for, and results are complete when a method returns. "auto" takes the GPU for
+        data in its memory and for work above the break-even that `fastnn.measure_devices()`, or
+        `python -m fastnn devices`, measured on this machine; else the CPU. `history.device` says which it was. The two
+        devices round differently. Functions of your own are compiled for the GPU, too, when they are first used there;
+        ValueError says what cannot be compiled.
     seed : int
         Starting values, shuffling: the same seed gives the same bits, on any number of threads.
     huber_delta : float
         Error from which huber grows linearly.
     standardize : bool
-        Bring features to mean 0 and standard deviation 1, by what the first fit finds in its training data; and so the
+        Scale features to mean 0 and standard deviation 1, by what the first fit finds in its training data; and so the
         targets of a regression whose last layer is linear, so that losses are those of standardised targets. Kept in
         `standardization` and folded into the weights for prediction, which takes and gives numbers as they are.
     precision : str
@@ -88,6 +88,8 @@ class Sequential:
         self.seed = _checked_seed(seed)
         self.huber_delta = validation.number("huber_delta", huber_delta, above=0.0)
         self.standardize = validation.flag("standardize", standardize)
+        if self.standardize:
+            standardization.check_layers([layer for layer in self._layers if layer.arrays])
         backends.check_device(device)
         backends.check_precision(precision, device, self.dtype)
         self.precision, self._device = precision, device
@@ -115,7 +117,7 @@ class Sequential:
 
     @property
     def device(self) -> str:
-        """Where it is trained and asked: "cpu", "cuda" or "auto"; it may be assigned to."""
+        """Where it is trained and predicts: "cpu", "cuda" or "auto"; it may be assigned to."""
         return self._device
 
     @device.setter
@@ -136,8 +138,8 @@ class Sequential:
 
     @property
     def scales_targets(self) -> bool:
-        """Whether `standardize` brings the targets to mean 0 and standard deviation 1, too."""
-        return backends.loss(self.loss).activation is None and self._layers[-1].activation == "linear"
+        """Whether `standardize` scales the targets to mean 0 and standard deviation 1, too."""
+        return backends.loss(self.loss).activation is None and self._layers[-1].activation in (None, "linear")
 
     @property
     def program(self) -> Any:
@@ -663,10 +665,14 @@ class Sequential:
             if not layer.arrays:
                 lines.append(repr(layer))
                 continue
-            name, own = f"{type(layer).__name__} {custom.named(layer.activation)}", next(counts, 0)
-            numbers = f"{own:>14,}" if own else f"{'?':>14}"
-            lines.append(f"{name:<24}{'?' if inputs is None else f'{inputs:,}':>10}{layer.units:>10,}{numbers}")
-            inputs, count = layer.units, count + own
+            activation = "" if layer.activation is None else f" {custom.named(layer.activation)}"
+            own, outputs = next(counts, None), inputs if layer.units is None else layer.units
+            numbers = "".join(
+                f"{'?' if number is None else f'{number:,}':>{width}}"
+                for number, width in ((inputs, 10), (outputs, 10), (own, 14))
+            )
+            lines.append(f"{type(layer).__name__ + activation:<24}{numbers}")
+            inputs, count = outputs, count + (own or 0)
         known = f"{count:,}" if count else "?"
         lines.append(f"{f'loss {custom.named(self.loss)}, {self.dtype}':<44}{known:>14}")
         return "\n".join(lines)
@@ -681,7 +687,7 @@ def _checked_layers(layers):
     if not isinstance(layers, list | tuple) or not all(isinstance(layer, Layer) for layer in layers):
         raise must_be("layers", accepted, layers, TypeError)
     trained = [bool(layer.arrays) for layer in layers]
-    if not layers or not trained[-1] or not all(a or b for a, b in zip(trained, trained[1:], strict=False)):
+    if not layers or layers[-1].units is None or not all(map(any, zip(trained, trained[1:], strict=False))):
         raise must_be("layers", accepted, layers)
     for layer in layers[:-1]:
         if layer.activation is not None and backends.by_row(backends.activation(layer.activation)):
@@ -691,7 +697,7 @@ def _checked_layers(layers):
 
 def _checked_loss(loss, last):
     """The loss of a net, by name or (f, df), for its last layer."""
-    activation = last.activation
+    activation = last.activation or "linear"
     if loss is None:
         loss = next((record.name for record in backends.LOSSES.values() if record.activation == activation), "mse")
     if isinstance(loss, tuple):

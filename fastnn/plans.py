@@ -6,7 +6,7 @@ import numpy as np
 
 from . import arrays, backends, devices, inference, standardization
 
-LONG_STEP_SECONDS = 0.2  # of work from which on Ctrl-C does not wait for its end
+LONG_STEP_SECONDS = 0.2  # of work beyond which Ctrl-C does not wait for its end
 GUESSED_FLOPS = 5e9  # a second, before anything was measured: low, so that the first chunk of a fit is short
 
 
@@ -104,7 +104,7 @@ def loss_plan(net, data, threads):
 
 
 def outputs(net, X, out, threads, rows=None):
-    """Outputs for checked samples, or for some `rows` of them, written to `out`, which is given back."""
+    """Outputs for checked samples, or for some `rows` of them, written to `out` and returned."""
     count = len(X) if rows is None else len(rows)
     if count <= inference.FEW_ROWS and type(X) is np.ndarray:
         inference.run(inference.frozen(net), X if rows is None else X[rows], out)

@@ -188,7 +188,7 @@ def decision_boundary(
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure is made.
     resolution : int
-        Points across and up at which the net is asked, at least 2.
+        Points across and up at which the net predicts, at least 2.
 
     Returns
     -------

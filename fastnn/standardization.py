@@ -1,4 +1,4 @@
-"""Inputs and regression targets brought to mean 0 and standard deviation 1, as part of a net."""
+"""Inputs and regression targets scaled to mean 0 and standard deviation 1, as part of a net."""
 
 from typing import NamedTuple
 
@@ -63,6 +63,13 @@ def checked(value, n_features, outputs):
         array.flags.writeable = False
         found.append(array)
     return value if all(one is other for one, other in zip(found, value, strict=True)) else Standardization(*found)
+
+
+def check_layers(trained):
+    """Refuse a net whose first or last layer with parameters has no W and b, into which a Standardization is folded."""
+    for layer in (trained[0], trained[-1]):
+        if layer.arrays != ("W", "b"):
+            raise must_be("standardize", f"False for a net that begins or ends with {layer!r}", True)
 
 
 def _moments(X, rows=None):
