@@ -21,7 +21,7 @@ ACTIVATIONS, LOSSES, RULES = (
     {record.name: record for record in records} for records in (formulas.ACTIVATIONS, formulas.LOSSES, formulas.RULES)
 )
 compile_all, COMPILED, cache_folder = cpu.compile_all, options.COMPILED, cache.cache_folder
-link, relink, has_own, apply_rows = cpu.link, cpu.relink, cpu.has_own, cpu.apply_rows
+link, relink, has_own, apply_rows, failure_at = cpu.link, cpu.relink, cpu.has_own, cpu.apply_rows, cpu.failure_at
 matmul, work_size, multiply_add = cpu.matmul, cpu.work_size, peak.multiply_add
 
 _threads = None

@@ -74,7 +74,9 @@ def run(net, X, out):
     if not X.flags.carray:
         X = np.array(X, order="C")
     target = out if out.flags.carray else np.empty(out.shape, out.dtype)
-    backends.apply_rows(*net, X, target)
+    failure = backends.apply_rows(*net, X, target)
+    if failure:
+        raise backends.failure_at(failure)
     if target is not out:
         out[...] = target
 
@@ -103,6 +105,8 @@ def apply(net: Frozen, x: ArrayLike, out: Floats | None = None) -> Floats:
     ------
     TypeError, ValueError
         For an argument that is not accepted; in compiled code, TypingError for a wrong dtype or number of dimensions.
+    RuntimeError
+        In compiled code, where an activation of the user's own raises an exception; from Python, that exception.
     """
     if not isinstance(net, Frozen):
         raise must_be("net", "what net.freeze() gives", net, TypeError)
@@ -137,7 +141,8 @@ def _compiled_apply(net, x, out=None):
         result = np.empty(outputs, number) if out is None else out
         if x.size != net.table[_INPUTS] or result.size != outputs:
             raise ValueError("x must have the net's number of inputs, and out its number of outputs")
-        kernel(net.table, net.alphas, net.parameters, np.expand_dims(x, 0), np.expand_dims(result, 0))
+        if kernel(net.table, net.alphas, net.parameters, np.expand_dims(x, 0), np.expand_dims(result, 0)) != 0:
+            raise RuntimeError("an activation of the user's own raised an exception")
         return result
 
     def many(net, x, out=None):
@@ -145,7 +150,8 @@ def _compiled_apply(net, x, out=None):
         result = np.empty((len(x), outputs), number) if out is None else out
         if x.shape[1] != net.table[_INPUTS] or result.shape != (len(x), outputs):
             raise ValueError("x must be (m, the net's number of inputs), and out (m, its number of outputs)")
-        kernel(net.table, net.alphas, net.parameters, x, result)
+        if kernel(net.table, net.alphas, net.parameters, x, result) != 0:
+            raise RuntimeError("an activation of the user's own raised an exception")
         return result
 
     return one if x.ndim == 1 else many

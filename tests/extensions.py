@@ -149,8 +149,8 @@ def block(phase, run, reals, theta, scratch, op, first, count, part, start, targ
             store_part(out + (j * ld + s), load_part(source + (j * ld + s), count - s) * gains[j], count - s)
 
 
-@unit(EXACT, "IRPiPiP")
-def few_rows(op, alphas, theta, count, x, ld_x, out):
+@unit(EXACT, "IRPiPiPI")
+def few_rows(op, alphas, theta, count, x, ld_x, out, failure):
     n, gains = op[Op.N_IN], theta + op[AT]
     for i in range(count):
         for j in range(n):

@@ -13,7 +13,7 @@ from numba import njit
 from tolerance import assert_close
 
 import fastnn
-from fastnn import backends
+from fastnn import backends, custom
 
 
 @njit
@@ -213,3 +213,79 @@ def test_what_is_shown():
         "Sequential([Dense(4, (gate, gate_slope)), Dense(1, 'linear')], loss=(squared, squared_slope), dtype='float32')"
     )
     assert "Dense (gate, gate_slope)" in net.summary() and "loss (squared, squared_slope), float32" in net.summary()
+
+
+@njit
+def picky(z):
+    if z > 2.5:
+        raise ValueError("no more than", 2.5)
+    return z
+
+
+@njit
+def picky_slope(z):
+    if z > 2.5:
+        raise KeyError("slope")
+    return 1.0
+
+
+@njit
+def picky_loss(prediction, target):
+    if target > 2.5:
+        raise IndexError("target")
+    return (prediction - target) ** 2
+
+
+@njit
+def picky_loss_slope(prediction, target):
+    return 2.0 * (prediction - target)
+
+
+def net_of_pickies(monkeypatch, activation, loss):
+    monkeypatch.setattr(custom, "_check_derivative", lambda *given: None)  # whose trials would find it
+    net = fastnn.Sequential([fastnn.Dense(1, activation), fastnn.Dense(1)], loss=loss, dtype="float64").build(1)
+    net.set_weights([np.ones((1, 1)), np.zeros(1), np.ones((1, 1)), np.zeros(1)])
+    return net
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_a_function_raises_reaches_the_caller(threads, monkeypatch):
+    net = net_of_pickies(monkeypatch, (picky, picky_slope), "mse")
+    good, bad = np.linspace(-2.0, 2.0, 2000)[:, np.newaxis], np.linspace(-2.0, 3.0, 2000)[:, np.newaxis]
+    parameters = net.parameters.copy()
+    with pytest.raises(ValueError, match="no more than"):
+        net.fit(bad, bad, fastnn.SGD(1e-3), epochs=3, threads=threads)
+    assert np.array_equal(net.parameters, parameters)
+    uses = (
+        lambda: net.predict(bad),
+        lambda: net.predict(bad[-3:]),
+        lambda: net.evaluate(bad, bad),
+        lambda: net.loss_and_gradient(bad, bad, threads=threads),
+        lambda: fastnn.apply(net.freeze(), bad[-1]),
+    )
+    for use in uses:
+        with pytest.raises(ValueError, match="no more than"):
+            use()
+    history = net.fit(good, good, fastnn.SGD(1e-3), epochs=3, threads=threads)  # which works as if nothing had been
+    assert history.epochs == 3
+    assert np.isfinite(net.predict(good)).all()
+
+
+def test_a_loss_that_raises_ends_the_fit(monkeypatch):
+    net = net_of_pickies(monkeypatch, "linear", (picky_loss, picky_loss_slope))
+    X = np.linspace(-2.0, 3.0, 50)[:, np.newaxis]
+    for use in (lambda: net.fit(X, X), lambda: net.evaluate(X, X)):
+        with pytest.raises(IndexError, match="target"):
+            use()
+
+
+def test_in_compiled_code_apply_says_that_something_was_raised(monkeypatch):
+    net = net_of_pickies(monkeypatch, (picky, picky_slope), "mse")
+
+    @njit
+    def ask(frozen, x):
+        return fastnn.apply(frozen, x)[0]
+
+    assert ask(net.freeze(), np.array([1.0])) == 1.0
+    with pytest.raises(RuntimeError, match="an activation of the user's own raised an exception"):
+        ask(net.freeze(), np.array([3.0]))

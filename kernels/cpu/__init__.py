@@ -9,6 +9,7 @@ from .dropout import dropout
 from .link import has_own, link, relink
 from .losses import loss_backward, loss_forward
 from .matmul import matmul, work_size
+from .own import failure_at
 from .updates import adam_update, momentum_update, rmsprop_update, sgd_update
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "dense_backward",
     "dense_forward",
     "dropout",
+    "failure_at",
     "has_own",
     "link",
     "loss_backward",

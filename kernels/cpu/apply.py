@@ -6,13 +6,13 @@ from ..annotations import Floats, Integers
 from ..compiler import jit
 from ..options import FAST
 from ..tables import Header, Op
-from .memory import address_of, call, hold
+from .memory import address_of, call, hold, stack_integer
 
 ROWS = 16  # that go through the net together
 
 
 @jit(FAST, public=True)
-def apply_rows(table: Integers, alphas: Floats, theta: Floats, X: Floats, out: Floats) -> None:
+def apply_rows(table: Integers, alphas: Floats, theta: Floats, X: Floats, out: Floats) -> int:
     """Outputs of a net for a few rows: fastest below some tens of them, right for any number.
 
     It takes its working space, a few rows of the widest layer, from the heap.
@@ -29,6 +29,11 @@ def apply_rows(table: Integers, alphas: Floats, theta: Floats, X: Floats, out: F
         Samples, any strides.
     out : array (m, n_out), dtype of theta
         Receives the outputs.
+
+    Returns
+    -------
+    int
+        0, or what `failure_at` makes an exception of that a function of the user's own raised.
     """
     m, features = X.shape
     program, outputs, widest = address_of(table), out.shape[1], features
@@ -37,7 +42,7 @@ def apply_rows(table: Integers, alphas: Floats, theta: Floats, X: Floats, out: F
         widest = max(widest, first_op[i * Op.SIZE + Op.N_OUT])
     half = min(m, ROWS) * widest
     space = np.empty(2 * half, theta.dtype)
-    r, p, work = address_of(alphas), address_of(theta), address_of(space)
+    r, p, work, failure = address_of(alphas), address_of(theta), address_of(space), stack_integer()
     size = X.itemsize
     rs_x, cs_x = X.strides[0] // size, X.strides[1] // size
     rs_out, cs_out = out.strides[0] // size, out.strides[1] // size
@@ -52,11 +57,13 @@ def apply_rows(table: Integers, alphas: Floats, theta: Floats, X: Floats, out: F
         op = first_op
         for i in range(operations):
             z = work + (i % 2) * half
-            call(op[Op.FEW_ROWS], (op, r, p, count, x, ld_x, z))
+            call(op[Op.FEW_ROWS], (op, r, p, count, x, ld_x, z, failure))
             x, ld_x = z, op[Op.N_OUT]
             op = op + Op.SIZE
         target = address_of(out) + first * rs_out
         for i in range(count):
             for j in range(outputs):
                 target[i * rs_out + j * cs_out] = x[i * outputs + j]
+    result = failure[0]
     hold(space)
+    return result

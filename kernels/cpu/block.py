@@ -10,9 +10,9 @@ target, packed):
 - Phase.GRADIENT makes the gradient of one part of its parameters, rows and columns of its ranges: `target` has the
   layout of the parameters or, if `packed`, holds the part alone, range after range.
 
-And it may have a unit `few_rows`, called with (op, alphas, theta, count, x, ld_x, out): its outputs for a few samples,
-both as rows, the outputs consecutive. `link(record, dtype, operation, purpose)`, where it is there, completes the
-record with addresses, and gives what must be kept alive.
+And it may have a unit `few_rows`, called with (op, alphas, theta, count, x, ld_x, out, failure): its outputs for a
+few samples, both as rows, the outputs consecutive. `link(record, dtype, operation, purpose)`, where it is there,
+completes the record with addresses, and gives what must be kept alive.
 
 Buffers are (features, ld), the samples side by side along the lanes, so that even two units fill the registers; only
 what comes before the first parameters works on the samples as rows, in place. Samples past the last one are computed

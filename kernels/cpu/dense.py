@@ -3,8 +3,8 @@
 In a run, X, Z, A and the gradients with respect to them (deltas) are (features, ld), the samples along the lanes;
 `dense_forward` and `dense_backward` are the public kernels on (samples, features) arrays.
 
-Symbols: W (n_out, n_in), b (n_out,); ld: elements from feature to feature of a block; rs_, cs_: from row to row and from
-column to column; inc_: from one element to the next.
+Symbols: W (n_out, n_in), b (n_out,); ld: elements from feature to feature of a block; rs_, cs_: from row to row and
+from column to column; inc_: from one element to the next.
 """
 
 from ..annotations import Floats
@@ -17,7 +17,7 @@ from ..tables import FROM_ROWS, INPUT_BACKWARD, LOGITS, OUTPUT, Buffer, Op, Real
 from .activations import activate_any, activate_slope_any, addresses_of, softmax, softmax_slope
 from .block import Part, Phase, Purpose, buffer_at, samples_at, whole_tiles
 from .matmul import ACCUMULATE, BIAS, ZERO, product, product_any, product_rows_unit, transpose
-from .memory import address_of, call, plain
+from .memory import address_of, call, call_checked, plain
 from .simd import lanes, load_part, load_strided, splat, store_strided, total
 from .units import unit
 
@@ -53,9 +53,9 @@ def _forward(run, reals, theta, scratch, op, first, count):
             zo = z + o * ld
             product(height, samples, n_in, W + o * n_in, n_in, plain(1), inputs, ld, zo, ld, plain(BIAS), b + o)
             if activate != 0 and not after:
-                call(activate, (alpha, height, columns, zo, ld, 1, a + o * ld, ld, 1))
+                call_checked(activate, (alpha, height, columns, zo, ld, 1, a + o * ld, ld, 1), run + Run.FAILURE)
     if activate != 0 and (after or by_rows):
-        call(activate, (alpha, n_out, columns, z, ld, 1, a, ld, 1))
+        call_checked(activate, (alpha, n_out, columns, z, ld, 1, a, ld, 1), run + Run.FAILURE)
 
 
 def takes_rows(n_in, n_out, width):
@@ -85,7 +85,8 @@ def _backward(run, reals, theta, scratch, op, first, count, start, target):
     slope, alpha = op[_FIELDS.SLOPE], reals[Real.ALPHAS + op[Op.NUMBER]]
     if slope != 0 and flags & LOGITS == 0:
         columns = count if op[_FIELDS.ACTIVATION] == OWN else samples
-        call(slope, (alpha, n_out, columns, delta, scratch + y[Buffer.PRE], scratch + y[Buffer.VALUE], ld))
+        z, a = scratch + y[Buffer.PRE], scratch + y[Buffer.VALUE]
+        call_checked(slope, (alpha, n_out, columns, delta, z, a, ld), run + Run.FAILURE)
     if flags & FROM_ROWS == 0 and not _is_narrow(run, op, count, width):
         transpose(n_in, count, scratch + x[Buffer.VALUE], ld, scratch + x[Buffer.TRANSPOSED], n_in)
     if run[Run.BY_PARTS] == 0:
@@ -140,14 +141,14 @@ def dense_block(phase, run, reals, theta, scratch, op, first, count, part, start
         _gradient(run, theta, scratch, op, first, count, row, rows, column, columns, start, dW, ld_dw, db)
 
 
-@unit(FAST, "IRPiPiP")
-def dense_few_rows(op, alphas, theta, count, x, ld_x, out):
+@unit(FAST, "IRPiPiPI")
+def dense_few_rows(op, alphas, theta, count, x, ld_x, out, failure):
     """Out = g(x W^T + b) for a few samples as rows, the features along the lanes."""
     n_in, n_out, activate = op[Op.N_IN], op[Op.N_OUT], op[_FIELDS.ACTIVATE]
     W, b = theta + op[_FIELDS.W_AT], theta + op[_FIELDS.B_AT]
     call(op[_FIELDS.PRODUCT_ROWS], (n_out, count, n_in, W, n_in, x, ld_x, out, 1, n_out, BIAS, b))
     if activate != 0:
-        call(activate, (alphas[op[Op.NUMBER]], n_out, count, out, 1, n_out, out, 1, n_out))
+        call_checked(activate, (alphas[op[Op.NUMBER]], n_out, count, out, 1, n_out, out, 1, n_out), failure)
 
 
 block, few_rows = dense_block, dense_few_rows

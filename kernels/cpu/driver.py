@@ -23,6 +23,7 @@ from .apply import apply_rows
 from .block import Purpose
 from .link import link
 from .losses import address_of_loss
+from .own import failure_at
 from .schedule import schedule_of
 from .step import NO_MORE, run
 from .updates import addresses_of_rule
@@ -123,6 +124,8 @@ class Plan(_plan.Plan):
             self.set(TASKS=NO_MORE)
             for ended in helpers:
                 ended.acquire()
+        if self["FAILURE"]:
+            raise failure_at(self["FAILURE"])
 
     def execute_interruptibly(self) -> None:
         """`execute` for long steps: Ctrl-C stops it before its next block, with no update begun."""

@@ -6,10 +6,12 @@ serves every layout and nothing is counted, checked or copied on the way.
 
 import operator
 import sys
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.callconv import RETCODE_NONE
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
@@ -194,19 +196,31 @@ def _c_type(kind):
     return types.float64 if isinstance(kind, types.Float) else kind
 
 
+def _call(context, builder, result, address, args, kinds):
+    """Call by Numba's calling convention; gives (result, status, place of what tells of an exception)."""
+    pointer = ir.IntType(8).as_pointer()
+    place = cgutils.alloca_once(builder, ir.DoubleType() if result is types.float64 else pointer)
+    exception = cgutils.alloca_once_value(builder, ir.Constant(pointer, None))
+    values = [place, exception]
+    for i, (kind, wanted) in enumerate(zip(args.type_tuple, kinds, strict=True)):
+        values.append(context.cast(builder, builder.extract_value(args.value, i), kind, wanted))
+    kernel = ir.FunctionType(ir.IntType(32), [value.type for value in values])
+    status = builder.call(builder.inttoptr(address, kernel.as_pointer()), values)
+    returned = builder.load(place) if result is types.float64 else context.get_dummy_value()
+    return returned, status, builder.load(exception)
+
+
+class _Arguments(NamedTuple):
+    type_tuple: Any
+    value: Any
+
+
 def _call_of(result, name):
     def typing(typingctx, address, args):
         kinds = [_c_type(types.unliteral(kind)) for kind in args]
 
         def codegen(context, builder, sig, given):
-            # Numba's calling convention: a status, which is not looked at, then places for the result and an exception
-            place = ir.DoubleType() if result is types.float64 else ir.IntType(8).as_pointer()
-            values = [cgutils.alloca_once(builder, place), cgutils.alloca_once(builder, ir.IntType(8).as_pointer())]
-            for i, kind in enumerate(args):
-                values.append(context.cast(builder, builder.extract_value(given[1], i), kind, kinds[i]))
-            kernel = ir.FunctionType(ir.IntType(32), [value.type for value in values])
-            builder.call(builder.inttoptr(given[0], kernel.as_pointer()), values)
-            return builder.load(values[0]) if result is types.float64 else context.get_dummy_value()
+            return _call(context, builder, result, given[0], _Arguments(args, given[1]), kinds)[0]
 
         return result(types.intp, args), codegen
 
@@ -214,9 +228,43 @@ def _call_of(result, name):
     return intrinsic(typing)
 
 
+def _checked_call_of(result, name):
+    def typing(typingctx, address, args, failure):
+        kinds = [_c_type(types.unliteral(kind)) for kind in args]
+
+        def codegen(context, builder, sig, given):
+            arguments = _Arguments(args, given[1])
+            returned, status, exception = _call(context, builder, result, given[0], arguments, kinds)
+            zero, none = ir.Constant(status.type, 0), ir.Constant(status.type, RETCODE_NONE.constant)
+            fails = builder.and_(builder.icmp_signed("!=", status, zero), builder.icmp_signed("!=", status, none))
+            with builder.if_then(fails, likely=False):
+                earlier = builder.load(given[2])
+                first = builder.icmp_signed("==", earlier, ir.Constant(I64, 0))
+                builder.store(builder.select(first, builder.ptrtoint(exception, I64), earlier), given[2])
+            return returned
+
+        return result(types.intp, args, failure), codegen
+
+    typing.__name__ = name
+    return intrinsic(typing)
+
+
 # Call the kernel at an address of `units.py` with a tuple of arguments: integers and truth values go as int64, numbers
-# as float64, pointers as they are.
+# as float64, pointers as they are. The checked forms are for what may be the user's own: of the first exception that is
+# raised, what `own.failure_at` reads goes to the integer at `failure`.
 call, call_real = _call_of(types.void, "call"), _call_of(types.float64, "call_real")
+call_checked = _checked_call_of(types.void, "call_checked")
+call_real_checked = _checked_call_of(types.float64, "call_real_checked")
+
+
+@intrinsic
+def stack_integer(typingctx):
+    """Pointer to a 64-bit integer on the stack, zero at the start."""
+
+    def codegen(context, builder, sig, args):
+        return cgutils.alloca_once_value(builder, ir.Constant(I64, 0))
+
+    return Pointer(types.int64)(), codegen
 
 
 @intrinsic

@@ -1,14 +1,44 @@
 """The user's own activations and losses: loops around their scalar functions, called by address like units.
 
-They are compiled when a program first needs them, once for each dtype and process, and kept in no cache.
+They are compiled when a program first needs them, once for each dtype and process, and kept in no cache. What they
+raise ends the run, which raises it again.
 """
 
+import ctypes
 import functools
+import pickle
 
 import numpy as np
 from numba import from_dtype, types
 
 from ..compiler import address_of_loop
+
+
+class _Raised(ctypes.Structure):
+    """What Numba leaves of an exception: a pickle of (class, arguments, place in the source)."""
+
+    _fields_ = [("pickle", ctypes.c_void_p), ("size", ctypes.c_int32)]
+
+
+def failure_at(address: int) -> BaseException:
+    """The exception that a function of the user's own raised in compiled code.
+
+    Parameters
+    ----------
+    address : int
+        What a checked call of `memory.py` left.
+
+    Returns
+    -------
+    BaseException
+        As it was raised, or a RuntimeError where its arguments are not known.
+    """
+    raised = _Raised.from_address(address)
+    try:
+        kind, arguments, _ = pickle.loads(ctypes.string_at(raised.pickle, raised.size))
+        return kind(*arguments or ())
+    except Exception:
+        return RuntimeError("a function of the user's own raised an exception in compiled code")
 
 
 @functools.cache

@@ -121,6 +121,18 @@ def call_real(address, args):
     return function_at(address)(*args)
 
 
+def call_checked(address, args, failure):
+    function_at(address)(*args)
+
+
+def call_real_checked(address, args, failure):
+    return function_at(address)(*args)
+
+
+def stack_integer():
+    return address_of(np.zeros(1, np.int64))
+
+
 def hold(array):
     pass
 

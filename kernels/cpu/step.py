@@ -47,7 +47,7 @@ from .memory import (
     atomic_store,
     atomic_swap_if,
     call,
-    call_real,
+    call_real_checked,
     integers_at,
     pause,
     plain,
@@ -108,7 +108,7 @@ def _loss(run, reals, theta, scratch, first, count):
     z, delta, param = scratch + last[Buffer.VALUE], scratch + last[Buffer.DELTA], reals[Real.LOSS_PARAM]
     labels = run[Run.LABELS]
     sides = param, n_out, count, z, ld, 1, y, fs_y, ss_y, labels, w, ss_w, scale, delta, ld, 1
-    return call_real(program[Header.LOSS], sides)
+    return call_real_checked(program[Header.LOSS], sides, run + Run.FAILURE)
 
 
 @jit(EXACT)
@@ -162,7 +162,7 @@ def _shard(run, reals, theta, scratch, shard):
     gradient = pointer_at(run[Run.GRADIENTS], theta) + shard * program_at(run)[Header.PARAMETERS]
     summed, start = 0.0, ZERO
     for at in range(low, high, run[Run.BLOCK]):
-        if run[Run.STOP] != 0:
+        if run[Run.STOP] | run[Run.FAILURE] != 0:
             break
         count = min(run[Run.BLOCK], high - at)
         summed += _block(run, reals, theta, scratch, gradient, run[Run.FIRST] + at, count, start)
@@ -335,7 +335,7 @@ def _step(run, reals, theta, rate):
             run[Run.KEY] = np.int64(stream_key(state[State.SEED], SHUFFLE, state[State.EPOCH]))
         run[Run.DROPOUT_KEY] = np.int64(stream_key(state[State.SEED], DROPOUT, state[State.EPOCH]))
     summed = _rows_pass(run, reals, theta, first, count)
-    if run[Run.STOP] != 0:
+    if run[Run.STOP] | run[Run.FAILURE] != 0:
         return False
     mass = reals[Real.BATCH_WEIGHT]
     if mass > 0.0:  # a batch whose weights are all zero changes nothing
@@ -416,7 +416,7 @@ def run(table: Integers, reals: Floats, theta: Floats, thread: int) -> None:
         _work(t, r, p, thread, plain(0))
         return
     command = t[Run.COMMAND]
-    t[Run.STATUS], t[Run.LOADED] = FINE, 0
+    t[Run.STATUS], t[Run.FAILURE], t[Run.LOADED] = FINE, 0, 0
     if command & UPDATE == 0:
         r[Real.LAST_LOSS] = _rows_pass(t, r, p, plain(0), t[Run.ROWS]) / r[Real.BATCH_WEIGHT]
         if command & BACKWARD != 0:
