@@ -10,7 +10,7 @@ from nets import OPTIMIZERS, data, pair
 from numba.core import event
 
 import fastnn
-from fastnn.kernels import options
+from fastnn.kernels import cache
 
 
 def python(code, **environment):
@@ -140,5 +140,5 @@ def test_the_command_line_fills_the_cache():
     # from a cache that is full already, so that nothing is compiled here
     run = [sys.executable, "-m", "fastnn", "warmup", "--dtype", "float32"]
     shown = subprocess.run(run, capture_output=True, text=True, check=True).stdout
-    assert shown.strip() == str(options.cache_folder())
+    assert shown.strip() == str(cache.cache_folder())
     assert python(READY) == "0\n"
