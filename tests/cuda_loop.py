@@ -4,6 +4,7 @@ import importlib
 import itertools
 import signal
 import threading
+import time
 from types import SimpleNamespace
 
 import grids
@@ -163,11 +164,17 @@ def test_control_c_leaves_the_net_at_its_last_completed_step(monkeypatch):
     monkeypatch.setattr(plans, "GUESSED_FLOPS", 1e4)  # short chunks
     X, y = data(8, 3, 2)
     interrupted, calm = (pair((3, 4, 2), ("tanh", "softmax"), dtype="float64", device="cuda")[0] for _ in range(2))
-    timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
-    timer.start()
+
+    def press():
+        while interrupted.state.step == 0:
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    presser.start()
     with pytest.raises(KeyboardInterrupt):
         interrupted.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=1000)
-    timer.join()
+    presser.join()
     steps = interrupted.state.step
     assert 0 < steps < 1000
     calm.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=steps)

@@ -18,7 +18,7 @@ needs_numba_cuda = pytest.mark.skipif(
 )
 
 
-FILES = ["cuda_loop.py", "cuda_simulated.py", "cuda_tensor.py", "cuda_auto.py", "cuda_blocks.py"]
+FILES = ["cuda_loop.py", "cuda_plans.py", "cuda_simulated.py", "cuda_tensor.py", "cuda_auto.py", "cuda_blocks.py"]
 
 
 def simulated(file, *options):
@@ -45,8 +45,9 @@ def test_in_the_simulator(file, side_by_side):
 
 @needs_numba_cuda
 @pytest.mark.slow
-def test_what_is_slow_in_the_simulator():
-    done = simulated("cuda_loop.py", "-m", "slow")
+@pytest.mark.parametrize("file", ["cuda_loop.py", "cuda_plans.py"])
+def test_what_is_slow_in_the_simulator(file):
+    done = simulated(file, "-m", "slow")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -85,10 +85,10 @@ def test_another_version_compiles_anew(package, folder, monkeypatch):
 
 
 def test_other_sources_compile_anew(folder, monkeypatch):
-    from fastnn.kernels import options
+    from fastnn.kernels import cache
 
     assert made(*combine()).compiled
-    monkeypatch.setattr(options, "SOURCES", "others")
+    monkeypatch.setattr(cache, "SOURCES", "others")
     assert made(*combine()).compiled
 
 

@@ -1,6 +1,6 @@
 """The disk cache of compiled kernels: one file for each kernel, signature and kind of GPU, beside those of the CPU.
 
-numba-cuda's own cache does not see edits in other files, and tells kernels that one function makes apart by pickling
+numba-cuda's own cache does not see edits in other files, and distinguishes kernels that one function makes by pickling
 what stands in their closures, which is other functions here. This one reads the closures, down to numbers and names,
 and keeps nothing of what it cannot read. It stands on private names of numba-cuda: without them nothing is kept.
 """
@@ -36,7 +36,7 @@ def kept(dispatcher):
 
 
 class KernelCache:
-    """What numba-cuda asks for a kernel before it compiles, and gives it to afterwards."""
+    """Where numba-cuda looks for a kernel before it compiles, and keeps it afterwards."""
 
     def __init__(self, dispatcher):
         self._function, self._options = dispatcher.py_func, repr(sorted(dispatcher.targetoptions.items()))

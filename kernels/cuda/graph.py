@@ -318,7 +318,7 @@ class Step:
         multiply(self.real, self.stream, sizes, a, b, c, epilogue, *operands, precision=self.plan.precision, **more)
 
     def queue_rows(self):
-        """Find the samples: where they stand, or brought together; gives (targets, (address, step) of the weights)."""
+        """Find or gather the samples; gives (targets, (address, step) of the weights)."""
         plan, size, first = self.plan, self.plan.dtype.itemsize, self.first
         features, columns = plan.program.n_features, plan["Y_COLUMNS"]
         if not plan["SHUFFLE"] and not plan["ROW_INDEX"] and (first >= 0 or plan["ROWS"] == plan["BATCH"]):

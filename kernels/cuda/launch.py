@@ -1,6 +1,6 @@
 """From Python to a kernel: addresses and strides of foreign arrays, the shape of the grid, the stream.
 
-Arrays of CuPy, PyTorch and Numba tell where they stand by `__cuda_array_interface__`; nothing is to_device.
+Arrays of CuPy, PyTorch and Numba say where they stand by `__cuda_array_interface__`; nothing is to_device.
 """
 
 import functools
@@ -11,9 +11,9 @@ import numpy as np
 
 from .toolchain import SIMULATED, captured, check, cuda, device
 
-THREADS = 256  # of a block, where a kernel has no shape of its own
-MOST_BLOCKS = 65_535  # along y and z, by CUDA; along x there is no limit to speak of
-TOGETHER = 16  # rounds of a recording in one graph: its launch costs some microseconds
+THREADS = 256  # of a block, where a kernel has no shape of its own (an estimate)
+MOST_BLOCKS = 65_535  # along y and z, a limit of CUDA; along x 2^31 - 1
+TOGETHER = 16  # rounds of a recording in one graph, whose launch costs some microseconds (an estimate)
 TENSOR_CORES = 8, 0  # compute capability from which on they multiply tf32 and bfloat16
 
 
@@ -159,7 +159,7 @@ class Recording:
         self.launches, self.graphs, self.queued = launches, {}, 0
 
     def compile(self):
-        """Compile the kernels and bring them to the device; nothing is queued."""
+        """Compile the kernels and load them on the device; nothing is queued."""
         for kernel, _, arguments, _ in self.launches:
             if not SIMULATED:
                 kernel.compile(tuple(kernel.typeof_pyval(argument) for argument in arguments)).bind()

@@ -1,7 +1,7 @@
 """Losses and their gradients in one pass over the samples, summed in a fixed order; the loss stays on the device.
 
 Sigmoid and softmax are fused with their cross-entropies and computed from logits, so nothing overflows and no
-logarithm meets a zero. Some lanes of a warp, as many as there are outputs, take a sample together.
+logarithm takes a zero. Some lanes of a warp, as many as there are outputs, take a sample together.
 
 z and dz are (m, k), y is (m, k) or (m, 1), w (m,), of any strides; rs and cs are steps from row to row and from column
 to column in elements. Kernels in order: `weigh` sums the weights, `losses` the losses of each block, `combine` those of

@@ -19,8 +19,8 @@ from .tile import product_of
 from .tiling import ACROSS, ACTIVATE, ALONG, NOTHING, QUARTER, SINGLY, SLOPE, THREADS
 from .toolchain import for_each_real, kernel
 
-FULL = 264  # blocks that keep a large GPU busy: two for each of an H200's multiprocessors
-LEAST_TERMS = 256  # of a sum, for a part of it to be worth a block of its own
+FULL = 264  # blocks that keep a large GPU busy: two for each of an H200's 132 multiprocessors (an estimate)
+LEAST_TERMS = 256  # of a part of a sum that is worth a block of its own (an estimate)
 
 
 class Side(NamedTuple):

@@ -8,8 +8,8 @@ from .primitives import global_at, lane_of
 from .toolchain import cuda, device, for_each_real, kernel
 
 THREADS = 256
-WARPS = 4096  # of a grid at most: they fill the largest cards
-SHARE = 16  # numbers that a thread looks at, at least
+# Estimates: warps of a grid at most, which fill the largest cards; numbers that a thread looks at, at least
+WARPS, SHARE = 4096, 16
 
 
 def warps_for(elements):

@@ -1,4 +1,4 @@
-"""What an operation computes in the loops of one block and of a grid, and what it is given there.
+"""What an operation computes in the loops of one block and of a grid, and its arguments there.
 
 An operation's file offers `loop_of(real, structure)`, which gives `Phases`. A step goes through them one after another;
 after a phase that says that it wrote something, all threads wait for one another. Threads deal out the work of a phase

@@ -100,7 +100,7 @@ def load_acquire(pointer, value):
 
 
 class _Warp:
-    """Where the lanes of one warp meet."""
+    """Where the lanes of one warp exchange values."""
 
     def __init__(self, lanes):
         self.barrier, self.values = threading.Barrier(lanes), {}

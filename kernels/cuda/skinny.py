@@ -11,8 +11,8 @@ from .own import activation_of
 from .primitives import global_at, load4, warp_sum
 from .toolchain import cuda, for_each_real, kernel
 
-FEW = 8  # rows or columns
-THREADS = 128
+FEW = 8  # rows or columns (an estimate)
+THREADS = 128  # of a block (an estimate)
 
 
 @for_each_real

@@ -44,7 +44,7 @@ from .primitives import (
 from .toolchain import cuda, device, for_each_real, kernel
 from .updates import FACTORS, rule_of
 
-THREADS = 256  # of a block at most: more would leave a thread fewer registers than the products take (184 to 255)
+THREADS = 256  # of a block at most: with more, a thread has fewer registers than the loop takes (198 to 254, sm_90)
 SUMS = 4  # sums over all threads in a step, each with a place for each warp
 CLIP_TINY = 1e-6  # added to the norm of a gradient, as torch.nn.utils.clip_grad_norm_ has it
 
@@ -64,12 +64,12 @@ def grid_barrier(counter, turn):
 
 @for_each_real
 def gather_of(real):
-    """The phases that bring samples in and results out."""
+    """The phases that gather samples and weights, and write results."""
     zero = real(0.0)
 
     @device
     def gather(step, features, first, key, left_bits, right_bits):
-        """Bring the rows of the step together in buffer 0; the last one fills the last four samples."""
+        """Copy the rows of the step to buffer 0; the last one fills the last four samples."""
         t, out = step.table, value_of(step, 0)
         ld, stride = t[Run.LD], t[Run.X_STRIDE]
         x, item = global_at(t[Run.X], real), step.thread
@@ -364,7 +364,7 @@ def run_of(real, whole_grid, structure):
         rows, batch, steps = t[Run.ROWS], t[Run.BATCH], t[Run.STEPS]
         epoch, position, finished, fine = state[State.EPOCH], state[State.POSITION], 0, True
         left_bits, right_bits = half_bits(rows)
-        # a batch of all rows in their order is brought together only once, and stays as the first operations left it
+        # a batch of all rows in their order is gathered only once, and stays as the first operations left it
         stays, head = batch >= rows and t[Run.KEEPS_ROWS] != 0, 0
         while operations[Op.SIZE * head + Op.RANGES] == 0:
             head += 1

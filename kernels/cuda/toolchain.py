@@ -69,7 +69,7 @@ def users_device(name, function, *reals):
     Returns
     -------
     device function
-        Compiled already, so that what is wrong with it is told by its name.
+        Compiled already, so that an error names the argument it came by.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def kernel(threads, min_blocks_per_sm=None):
 
 
 def for_each_real(define: Define) -> Define:
-    """The kernel, function or namespace that `define(real)` gives, by dtype: made when it is first asked for."""
+    """The kernel, function or namespace that `define(real)` gives, by dtype: made when it is first needed."""
 
     @functools.cache
     @functools.wraps(define)
