@@ -111,7 +111,8 @@ def clip_of(real):
     """The gradient with what l2 adds, clipped by value, in place; and the sum of its squares in each block."""
     block_sum, zero = block_sum_of(real), real(0.0)
 
-    @kernel(THREADS)
+    # with more blocks allowed for, float64 keeps to 32 registers and spills
+    @kernel(THREADS, min_blocks_per_sm=1)
     def clip(table, reals, theta, grad, size, squares):
         t, r, i, total = global_at(table, np.int64), global_at(reals, real), 4 * cuda.grid(1), zero
         warps, limit = shared_memory(real, 32), r[Real.CLIP_VALUE]
