@@ -16,10 +16,10 @@ from .matmul import matmul as matmul
 from .matmul import work_size as work_size
 from .matrices import first_not_finite as first_not_finite
 from .matrices import take_rows as take_rows
-from .order import epoch_key as epoch_key
-from .order import half_bits as half_bits
-from .order import permutation as permutation
-from .order import permuted as permuted
+from .rng import epoch_key as epoch_key
+from .rng import half_bits as half_bits
+from .rng import permutation as permutation
+from .rng import permuted as permuted
 from .toolchain import check as check
 from .updates import adam_update as adam_update
 from .updates import momentum_update as momentum_update

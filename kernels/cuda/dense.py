@@ -51,7 +51,7 @@ def loop_of(real, structure):
         W, b = step.parameters + op[W_AT], step.parameters + op[B_AT]
         x, z, a = value_of(step, op[Op.INPUT]), pre_of(step, op[Op.OUTPUT]), value_of(step, op[Op.OUTPUT])
         code, items = op[ACTIVATION], groups * ((n_out + 3) >> 2)
-        pointwise = activates(op) and code != SOFTMAX
+        pointwise = activates(op) and code != SOFTMAX and code != LINEAR
         share = sharing(step.threads, items, n_in)
         item, lane, shared = quotient(step.thread, share), step.thread & (share - 1), share > 1
         # threads that share sums have one tile at most; those without exchange lanes with their warp all the same
@@ -97,7 +97,7 @@ def loop_of(real, structure):
     def activation_gradient(step, op):
         """dZ from dA, in place."""
         code, alpha, item = op[ACTIVATION], step.reals[Real.ALPHAS + op[Op.NUMBER]], step.thread
-        if not activates(op) or code == SOFTMAX:
+        if not activates(op) or code == SOFTMAX or code == LINEAR:
             return False
         delta, z, a = delta_of(step, op[Op.OUTPUT]), pre_of(step, op[Op.OUTPUT]), value_of(step, op[Op.OUTPUT])
         while item < op[Op.N_OUT] * padded_count(step):
@@ -201,7 +201,7 @@ def queue_backward(step, op):
     delta, z, a = step.deltas[op.number + 1], step.pres[op.number + 1], step.values[op.number + 1]
     if op.activates and op.key == SOFTMAX:
         run(softmax_slope_of(real), warps(count), step.stream, count, n_out, *delta, *a, *delta)
-    elif op.activates:
+    elif op.activates and op.key != LINEAR:
         arguments = real(op.alpha), count, n_out, *delta, *z, *a, *delta
         run(backward_of(real, op.key), plane(count, n_out), step.stream, *arguments)
     dW, sums = Side(step.gradient(op.record[W_AT]), n_in, 1), (step.gradient(op.record[B_AT]), 1)

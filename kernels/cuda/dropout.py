@@ -12,9 +12,9 @@ from ..program import Dropout
 from ..randomness import CHANCE_BITS, DROPOUT, make_masks
 from ..tables import INPUT_BACKWARD, Op, Run, State
 from .launch import operand, place, plane, run
-from .order import first_of, layer_key, stream_key
 from .phases import Phases, delta_of, element_at, has_input_gradient, padded_count, value_of
 from .primitives import global_at
+from .rng import first_of, layer_key, stream_key
 from .toolchain import device, for_each_real, kernel
 
 IN_PLACE = True  # neither pass needs what it overwrites

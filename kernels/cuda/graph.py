@@ -36,10 +36,10 @@ from ..tables import (
 from .launch import THREADS, line, place, plane, run
 from .losses import block_sum_of, queue_loss
 from .matmul import NO_OPERAND, PLAIN, Side, multiply
-from .order import first_of, half_bits, row_at, stream_key
 from .own import key_of
 from .phases import operation_module
 from .primitives import global_at, load4, shared_memory, sqrt, store4
+from .rng import first_of, half_bits, row_at, stream_key
 from .step import CLIP_TINY
 from .toolchain import cuda, device, for_each_real, kernel
 from .updates import FACTORS, rule_of

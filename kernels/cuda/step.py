@@ -29,7 +29,6 @@ from ..tables import (
     State,
 )
 from .losses import sample_loss_of
-from .order import half_bits, row_at, stream_key
 from .phases import Step, delta_of, operation_module, padded_count, value_of
 from .primitives import (
     atomic_add_release,
@@ -41,6 +40,7 @@ from .primitives import (
     sqrt,
     warp_sum,
 )
+from .rng import half_bits, row_at, stream_key
 from .toolchain import cuda, device, for_each_real, kernel
 from .updates import FACTORS, rule_of
 

@@ -1,4 +1,4 @@
-"""The order of the rows in an epoch, by `kernels.randomness`: number for number that of `kernels.cpu.order`."""
+"""The order of the rows in an epoch, by `kernels.randomness`: number for number that of `kernels.cpu.rng`."""
 
 import numpy as np
 
