@@ -458,6 +458,7 @@ class Stream(Run):
 
     def __init__(self, net, plan, steps, history, hooks, measures, batches):
         self.batches, self.unfinished, self.samples = batches, None, 0
+        self.on_gpu = arrays.on_gpu(batches.first.X)  # later batches go to the device of the first
         super().__init__(net, plan, steps, history, hooks, measures)
         self.rows = None
 
@@ -485,17 +486,17 @@ class Stream(Run):
     def _step(self, rows):
         count = len(rows)
         if count > self.batch:
-            self._grow(count, arrays.on_gpu(rows.X))
+            self._grow(count)
         plans.bind_batch(self.net, self.plan, rows, self.seen)
         self.rates = self.rate_scale * self.scheduled[[min(self.place, len(self.scheduled) - 1)]]
         self.plan.bind_steps(self.rates)
         self._execute()
         self.seen, self.samples = self.seen + count, self.samples + count
 
-    def _grow(self, count, on_gpu):
+    def _grow(self, count):
         """Go on with a plan for larger batches."""
         self.plan.to_host()
-        self.plan = plans.make(self.net, backends.TRAIN, count, self.steps.threads, on_gpu)
+        self.plan = plans.make(self.net, backends.TRAIN, count, self.steps.threads, self.on_gpu)
         self.steps.bind(self.plan)
         self.plan.remember()
         self.batch, self.history.device = count, self.plan.device
