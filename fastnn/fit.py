@@ -458,7 +458,7 @@ class Stream(Run):
 
     def __init__(self, net, plan, steps, history, hooks, measures, batches):
         self.batches, self.unfinished, self.samples = batches, None, 0
-        self.on_gpu = arrays.on_gpu(batches.first.X)
+        self.on_gpu = arrays.on_gpu(batches.first.X)  # later batches go to the device of the first
         super().__init__(net, plan, steps, history, hooks, measures)
         self.rows = None
 
@@ -494,7 +494,7 @@ class Stream(Run):
         self.seen, self.samples = self.seen + count, self.samples + count
 
     def _grow(self, count):
-        """Go on with a plan for larger batches, on the device that the first batch chose."""
+        """Go on with a plan for larger batches."""
         self.plan.to_host()
         self.plan = plans.make(self.net, backends.TRAIN, count, self.steps.threads, self.on_gpu)
         self.steps.bind(self.plan)
