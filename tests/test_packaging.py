@@ -127,7 +127,8 @@ def test_wheel_holds_fastnn_alone(distributions):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.split("/")[0].endswith(".dist-info")}
     sources = {installed(name) for name in tree(ROOT)}
-    assert names == {name for name in sources if name.startswith("fastnn/") and name.endswith((".py", ".pyi", ".typed"))}
+    kinds = (".py", ".pyi", ".typed")
+    assert names == {name for name in sources if name.startswith("fastnn/") and name.endswith(kinds)}
 
 
 @pytest.fixture(scope="module")
