@@ -1,7 +1,7 @@
 """Every formula of the library, once: activations, losses, update rules. A record each holds all that is known of it.
 
 Formulas are pure functions of one point, written with operators and `select` over elementary functions that a backend
-brings along, so that one source runs on floats, on SIMD vectors and on GPUs. The loops around them are the backend's.
+provides, so that one source runs on floats, on SIMD vectors and on GPUs. The loops around them are the backend's.
 `select(condition, a, b)` keeps NaN if the condition is false for it: relu is select(z <= 0, 0, z).
 
 To add an activation, a loss or a rule, add its function here, under its decorator. Its code is its place in the file.
@@ -173,7 +173,7 @@ def _rule(name, states=(), settings=(), prepare=constant_rate):
 
 
 def operations_of(*, real, like, select, absolute, sqrt, exp, expm1, log1p, tanh, sigmoid, erf, jit) -> SimpleNamespace:
-    """What a backend brings along for the formulas, with the constants that they share.
+    """What a backend provides for the formulas, with the constants that they share.
 
     Parameters
     ----------

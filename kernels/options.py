@@ -12,7 +12,7 @@ import numba
 FAST = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
 EXACT = frozenset({"contract"})
 
-# For GPUs there is one set: multiplications and additions are contracted, as in EXACT, unless told otherwise, and
+# For GPUs there is one set: multiplications and additions are contracted, as in EXACT, by default, and
 # numba-cuda's `fastmath` holds nnan and ninf. Device functions become part of their kernel.
 GPU_KERNEL = {"fastmath": False}
 GPU_DEVICE = {"device": True, "forceinline": True}

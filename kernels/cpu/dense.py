@@ -27,7 +27,7 @@ STRIP = 32  # rows whose activation follows their product while both are in the 
 
 @jit(FAST)
 def _forward(run, reals, theta, scratch, op, first, count):
-    """Z = W X + b and A = g(Z); logits stay as they are where nobody wants outputs."""
+    """Z = W X + b and A = g(Z); logits stay as they are where no outputs are wanted."""
     n_in, n_out, ld, flags = op[Op.N_IN], op[Op.N_OUT], run[Run.LD], op[Op.FLAGS]
     x, y = buffer_at(run, op[Op.INPUT]), buffer_at(run, op[Op.OUTPUT])
     W, b = theta + op[_FIELDS.W_AT], theta + op[_FIELDS.B_AT]

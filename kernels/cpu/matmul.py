@@ -2,7 +2,7 @@
 
 `product` is the fast one: register tiles over operands whose columns are consecutive in B and C, straight from memory.
 That is how the training loop lays everything out. `product_rows` takes A and B by rows, as for A B^T, and sums along
-the lanes. `product_any` brings other strides into one of these forms where it can.
+the lanes. `product_any` reduces other strides to one of these forms where it can.
 `matmul` is the public kernel on arrays.
 
 Symbols: C (m, n) = A (m, k) B (k, n); a, b, c: pointers to their first elements; rs_, cs_: elements from row to row and

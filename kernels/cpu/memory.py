@@ -197,7 +197,7 @@ def _c_type(kind):
 
 
 def _call(context, builder, result, address, args, kinds):
-    """Call by Numba's calling convention; gives (result, status, place of what tells of an exception)."""
+    """Call by Numba's calling convention; gives (result, status, pointer to the record of an exception)."""
     pointer = ir.IntType(8).as_pointer()
     place = cgutils.alloca_once(builder, ir.DoubleType() if result is types.float64 else pointer)
     exception = cgutils.alloca_once_value(builder, ir.Constant(pointer, None))

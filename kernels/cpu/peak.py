@@ -8,7 +8,7 @@ from .simd import fma, lanes, load, splat, total
 SUMS = 12  # independent sums: latency times units, on the machines of today
 
 
-# EXACT: nothing may be summed ahead.
+# EXACT: nothing may be reassociated.
 @jit(EXACT, public=True)
 def multiply_add(array, count):
     """Multiply and add in registers, as often as asked for.

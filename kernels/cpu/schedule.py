@@ -20,7 +20,7 @@ PART_ROWS, PART_COLUMNS = 16, 1024
 # second-level cache; above this many bytes the inputs and deltas that must be kept leave the third.
 BY_PARTS_SIZE, BY_PARTS_BYTES = 1 << 15, 1 << 24
 MAX_SHARDS = 16  # partial gradients, so threads that can share a step
-SHARD_FLOPS = 1 << 20  # work below which a shard of its own costs more than it brings: a phase costs about 1 us
+SHARD_FLOPS = 1 << 20  # work below which a shard of its own costs more than it saves: a phase costs about 1 us
 BLOCK_BYTES = 1 << 19  # a block of samples and its activations stay in a second-level cache of 1 MB
 MAX_BLOCK = 512  # samples
 
