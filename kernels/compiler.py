@@ -213,7 +213,8 @@ if JITCodeLibrary is not None:
             self._raise_if_finalized()
             _link(self._final_module, self._linking_libraries)
             for library in self._linking_libraries:
-                self._reload_init.update(library._reload_init)
+                if hasattr(library, "_reload_init"):  # Numba 0.61 has none
+                    self._reload_init.update(library._reload_init)
             self._final_module.data_layout = self._codegen._data_layout
             self._optimize_final_module()
             self._final_module.verify()
