@@ -19,10 +19,10 @@ from .activations import (
     warps,
 )
 from .launch import operand, plane, run
+from .loop_tiles import tiles_of
 from .matmul import NO_OPERAND, PLAIN, Side, multiply, side, space
 from .phases import Phases, delta_of, element_at, has_input_gradient, padded_count, pre_of, value_of
 from .primitives import exp, quotient, store4
-from .registers import tiles_of
 from .tiling import ACTIVATE, SLOPE
 from .toolchain import device, for_each_real
 
