@@ -8,7 +8,7 @@ import numpy as np
 from .formulas import Rule
 from .program import Program
 from .state import TrainingState
-from .tables import BACKWARD, BY_NORM, BY_VALUE, DIVERGED, Real, Run
+from .tables import BY_NORM, BY_VALUE, DIVERGED, Real, Run
 
 _NUMBERS = (int, np.integer, np.bool_)
 
@@ -78,11 +78,6 @@ class Plan:
     def command(self) -> int:
         """What is done with the rows."""
         return self["COMMAND"]
-
-    @property
-    def wants_gradient(self) -> bool:
-        """Whether there is a backward pass."""
-        return bool(self.command & BACKWARD)
 
     def bind_data(
         self,

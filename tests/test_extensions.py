@@ -6,6 +6,8 @@ import pytest
 from extensions import EXTENSIONS, extend, training
 from subprocesses import python
 
+from fastnn.kernels import formulas
+
 # the gradient by central differences, and predictions one by one, through a copy and through a file
 CHECKS = """
 loss, gradient = net.loss_and_gradient(X, y)
@@ -37,3 +39,9 @@ def test_an_extension_costs_few_files_and_trains(kind, tmp_path):
     losses, outputs = json.loads(python(training(kind, "cpu", "float64", CHECKS), **own))
     assert losses[-1] < 0.9 * losses[0]
     assert len(outputs) == 22
+
+
+@pytest.mark.parametrize("records", ["ACTIVATIONS", "LOSSES", "RULES"])
+def test_a_code_is_the_place_of_its_record(records):
+    for place, record in enumerate(getattr(formulas, records)):
+        assert record.code == place == getattr(formulas, record.name.upper())
