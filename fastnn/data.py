@@ -143,6 +143,8 @@ class Batches:
     ----------
     first : Data
         The first batch.
+    given : tuple
+        X and y of the first batch as the source gave them; let go of with it.
     once : bool
         Whether there is one pass only.
     """
@@ -158,6 +160,7 @@ class Batches:
         if first is None:
             raise must_be("X", "an iterable of at least one batch", described("one that is empty"))
         self.first = self._checked(first, 0)
+        self.given = first[:2]
         self._features = self.first.X.shape[1]
 
     def __len__(self):
@@ -170,6 +173,7 @@ class Batches:
     def __iter__(self):
         """A pass: the Data of each batch."""
         batches, first, self._first_pass, self.first = self._first_pass, self.first, None, None
+        self.given = None
         if batches is None:
             batches, known = iter(self._source), 0
         else:

@@ -1,6 +1,6 @@
 """Nets in the ONNX format, for other programs to run (extra `onnx`)."""
 
-from . import backends, inference, storage
+from . import backends, storage
 from .errors import described, must_be
 
 _OPSET = 20  # the first with Gelu
@@ -14,10 +14,21 @@ def save(net, path):
         from onnx import helper, numpy_helper
     except ImportError:
         raise ImportError("to_onnx needs onnx: pip install 'fastnn[onnx]'") from None
-    arrays = net.program.views(inference.folded_parameters(net))
+    arrays, learned = net.program.views(net.state.parameters), net.standardization
     _must_be_expressible(net.layers)
     path = storage.check_target("path", path)
     nodes, weights, value, trained = [], [], "X", 0
+
+    def add(operator, number, name):
+        """A node that does something to each feature."""
+        nonlocal value
+        weights.append(numpy_helper.from_array(number.astype(net.dtype), name))
+        nodes.append(helper.make_node(operator, [value, name], [f"{name}.0"]))
+        value = nodes[-1].output[0]
+
+    if learned is not None:
+        add("Sub", learned.mean, "mean")
+        add("Mul", 1 / learned.std, "scale")
     for place, layer in enumerate(net.layers, 1):
         names = []
         if layer.arrays:
@@ -27,6 +38,9 @@ def save(net, path):
         for i, (operator, inputs, attributes) in enumerate(layer.onnx_nodes(value, names, f"{place}.")):
             nodes.append(helper.make_node(operator, inputs, [f"{place}.{i}"], **attributes))
         value = nodes[-1].output[0] if nodes else "X"
+    if learned is not None and net.scales_targets:
+        add("Mul", learned.target_std, "target_std")
+        add("Add", learned.target_mean, "target_mean")
     nodes[-1].output[0] = "output"
     number = helper.np_dtype_to_tensor_dtype(net.dtype)
     inputs = helper.make_tensor_value_info("X", number, ["samples", net.n_features])

@@ -140,7 +140,7 @@ def fit(net, given, steps, watch):
         saved = checkpoint.at(watch.resume, net, rows.X.shape[1], identity, steps.epochs)
     history = History(steps.epochs)
     with progress.make(watch.progress, steps.epochs) as bar:
-        _prepare(net, rows)
+        _prepare(net, rows, (given.X, given.y) if batches is None else batches.given)
         if saved is not None:
             saved.restore(net, steps.rule, history)
             batch = saved.facts["batch"]
@@ -162,7 +162,7 @@ def fit(net, given, steps, watch):
 def partial_fit(net, X, y, sample_weight, steps):
     """Carry out `Sequential.partial_fit`: one step on all rows of X."""
     rows = data.check(net, X, y, sample_weight)
-    _prepare(net, rows)
+    _prepare(net, rows, (X, y))
     history = History(1)
     with plans.kept(net, backends.TRAIN, len(rows), steps.threads, arrays.on_gpu(rows.X)) as plan:
         plans.bind(net, plan, rows)
@@ -228,13 +228,18 @@ def _must_suit_batches(given, steps):
             raise must_be(name, f"{default} where X gives batches", value)
 
 
-def _prepare(net, rows):
-    """Build the net for these rows, where that was not done, and let it learn their standardisation."""
+def _prepare(net, rows, given):
+    """Build the net for these rows, where that was not done, and let it learn their standardisation.
+
+    `given`: X and y as the user passed them.
+    """
+    learned = None
+    if net.standardize and net.standardization is None:
+        learned = standardization.learn(rows, net.outputs, net.scales_targets, given)
     if net.parameters is None:
         net.build(rows.X.shape[1])
-    if net.standardize and net.standardization is None:
-        y = rows.y if net.scales_targets else None
-        net.standardization = standardization.learn(np.asarray(rows.X), y, net.outputs, rows.rows)
+    if learned is not None:
+        net.standardization = learned
 
 
 class Measures:

@@ -8,7 +8,7 @@ from numba.core.errors import TypingError
 from numba.extending import overload
 from numpy.typing import ArrayLike, NDArray
 
-from . import backends, standardization, validation
+from . import backends, validation
 from .backends import Floats, Integers
 from .errors import described, must_be
 
@@ -49,16 +49,8 @@ def _unpickled(table, alphas, parameters):
     return Frozen(backends.relink(table, parameters.dtype), alphas, parameters)
 
 
-def folded_parameters(net):
-    """The parameters that prediction works with: the standardisation is folded into the first and last layer."""
-    parameters, learned = net.state.parameters, net.standardization
-    if learned is None:
-        return parameters
-    return standardization.folded(learned, parameters, net.program.views)
-
-
 def frozen(net):
-    """A Frozen over the net's parameters, which are not copied where nothing is folded into them."""
+    """A Frozen over the net's parameters, which are not copied."""
     kept = net.kept  # for another program there is another
     found = kept.get("frozen")
     if found is None:
@@ -66,7 +58,7 @@ def frozen(net):
         table, view = backends.link(program, net.dtype).table, net.state.parameters.view()
         view.flags.writeable = False
         found = kept["frozen"] = Frozen(table, program.alphas, view)
-    return found if net.standardization is None else found._replace(parameters=folded_parameters(net))
+    return found
 
 
 def run(net, X, out):

@@ -57,7 +57,7 @@ class Sequential:
     standardize : bool
         Scale features to mean 0 and standard deviation 1, by what the first fit finds in its training data; and so the
         targets of a regression whose last layer is linear, so that losses are those of standardised targets. Kept in
-        `standardization` and folded into the weights for prediction, which takes and gives numbers as they are.
+        `standardization`; predictions take and give numbers as they are.
     precision : str
         What a GPU may round the operands of the products of large nets to: "float32" for not at all; "tf32" (10 bits
         of mantissa) or "bf16" (7 bits), both summed in float32, for its tensor cores. Parameters, activations and all
@@ -88,8 +88,6 @@ class Sequential:
         self.seed = _checked_seed(seed)
         self.huber_delta = validation.number("huber_delta", huber_delta, above=0.0)
         self.standardize = validation.flag("standardize", standardize)
-        if self.standardize:
-            standardization.check_layers([layer for layer in self._layers if layer.arrays])
         backends.check_device(device)
         backends.check_precision(precision, device, self.dtype)
         self.precision, self._device = precision, device
@@ -195,19 +193,18 @@ class Sequential:
     def standardization(self, value: Standardization) -> None:
         if not self.standardize:
             raise must_be("standardization", "left alone in a net with standardize=False", value)
-        learned = standardization.checked(value, self.program.n_features, self.outputs)
+        learned = standardization.checked(value, self.program.n_features, self.outputs, self.dtype)
         self._program = self._make_program(self.program.n_features, learned)
         self._standardization, self.kept = learned, {}
 
     def _make_program(self, n_features, learned):
-        """The program of the layers, the standardisation before them."""
-        operations, number = [], 0
-        if learned is not None:
-            operations.append(backends.operations.Standardize(learned.mean, 1 / learned.std))
+        """The program of the layers, between a standardisation of the samples and one back to the targets' units."""
+        before, after = ([], []) if learned is None else learned.operations(self.scales_targets)
+        operations, number = before, 0
         for layer in self._layers:
             operations += layer.operations(number)
             number += bool(layer.arrays)
-        return backends.Program(n_features, operations, backends.loss(self.loss), self.huber_delta)
+        return backends.Program(n_features, operations, backends.loss(self.loss), self.huber_delta, after)
 
     def build(self, n_features: int) -> Self:
         """Make the parameters and draw their starting values; `fit` does it where it was not done.
@@ -635,7 +632,7 @@ class Sequential:
         ----------
         path : path-like
             The file. Its input "X" (samples, n_features) and its output "output" (samples, n_out) are in the net's
-            dtype; standardisation is folded into the weights.
+            dtype; standardisation is part of it.
 
         Raises
         ------

@@ -34,7 +34,7 @@ def make(net, command, batch, threads, on_gpu=False):
     program, state = net.program, net.state
     parameters, device = state.parameters, _device(net, command, batch, on_gpu)
     if command == backends.PREDICT:
-        program, parameters = program.predicting, inference.folded_parameters(net)
+        program = program.predicting
     elif command not in (backends.TRAIN, backends.APPLY):
         program = program.evaluating
     owner = state if command in (backends.TRAIN, backends.APPLY) else None
@@ -58,8 +58,6 @@ def kept(net, command, batch, threads, on_gpu=False):
     known, plan = store.pop(command, (None, None))
     if known != key:
         plan = make(net, command, batch, threads, on_gpu)
-    elif plan.parameters is not net.state.parameters:
-        plan.parameters[...] = inference.folded_parameters(net)
     yield plan
     plan.unbind_data()
     store[command] = key, plan

@@ -1,14 +1,17 @@
 """Inputs and regression targets scaled to mean 0 and standard deviation 1, as part of a net."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import validation
-from .errors import must_be
+from . import arrays, backends, validation
+from .errors import described, must_be
 
 _BLOCK = 1 << 16  # elements read at a time
+# Share of its deviation that a feature may change by where it is converted: 1% of its variance is noise then
+_MOST_LOST = 0.1
+_NOISE = 10 * np.finfo(np.float64).eps  # share of its size by which a constant feature may vary
 
 
 class Standardization(NamedTuple):
@@ -27,100 +30,134 @@ class Standardization(NamedTuple):
     target_mean: NDArray[np.float64]
     target_std: NDArray[np.float64]
 
+    def operations(self, scales_targets: bool) -> tuple[list[Any], list[Any]]:
+        """What a net does before its layers, and what prediction does after them.
 
-def learn(X, y, outputs, rows=None):
-    """The Standardization of data.
+        Parameters
+        ----------
+        scales_targets : bool
+            Whether its targets were standardised, too.
+
+        Returns
+        -------
+        tuple of list
+            Operations of `kernels.program`.
+        """
+        scaled = backends.operations.Standardize
+        before = scaled(self.mean, 1 / self.std, np.zeros_like(self.mean))
+        after = scaled(np.zeros_like(self.target_mean), self.target_std, self.target_mean)
+        return [before], [after] if scales_targets else []
+
+
+def learn(data, outputs, scales_targets, given=(None, None)):
+    """The Standardization of data, in which a row counts as often as its weight says.
 
     Parameters
     ----------
-    X : array (m, n)
-        Samples.
-    y : array (m,) or (m, outputs), or None
-        Targets; None where they stay as they are.
+    data : data.Data
+        Rows to train on.
     outputs : int
         Of the net.
-    rows : array of int64, optional
-        Numbers of the rows that count; None for all.
+    scales_targets : bool
+        Whether targets are standardised, too.
+    given : tuple of array-like
+        X and y as they were before they were converted to the net's dtype.
 
     Returns
     -------
     Standardization
         Of these rows.
+
+    Raises
+    ------
+    ValueError
+        For a feature or a target of which the net's dtype does not keep the differences.
     """
-    target = (np.zeros(outputs), np.ones(outputs)) if y is None else _moments(y.reshape(len(y), -1), rows)
-    return Standardization(*_moments(X, rows), *target)
+    moments = _moments("X", np.asarray(data.X), given[0], data)
+    of_targets = np.zeros(outputs), np.ones(outputs)
+    if scales_targets:
+        of_targets = _moments("y", data.y, given[1], data)
+    return Standardization(*moments, *of_targets)
 
 
-def checked(value, n_features, outputs):
+def checked(value, n_features, outputs, dtype):
     """A Standardization that suits a net, in arrays of its own that cannot be written to."""
     if not isinstance(value, Standardization):
         raise must_be("standardization", "a fastnn.Standardization", value, TypeError)
     sizes, found = (n_features, n_features, outputs, outputs), []
     for name, array, size in zip(Standardization._fields, value, sizes, strict=True):
-        array = validation.numeric_array(f"standardization.{name}", array, (size,), np.float64)
+        name = f"standardization.{name}"
+        array = validation.numeric_array(name, array, (size,), np.float64)
         if name.endswith("std") and not (array > 0).all():
-            raise must_be(f"standardization.{name}", "positive numbers", array)
+            raise must_be(name, "positive numbers", array)
+        limits = np.finfo(dtype)
+        outside = abs(array) > limits.max
+        if name.endswith("std"):
+            outside |= array < limits.tiny
+        if outside.any():
+            raise must_be(name, f"numbers that {dtype} can hold and divide by", array)
         array.flags.writeable = False
         found.append(array)
     return value if all(one is other for one, other in zip(found, value, strict=True)) else Standardization(*found)
 
 
-def check_layers(trained):
-    """Refuse a net whose first or last layer with parameters has no W and b, into which a Standardization is folded."""
-    for layer in (trained[0], trained[-1]):
-        if layer.arrays != ("W", "b"):
-            raise must_be("standardize", f"False for a net that begins or ends with {layer!r}", True)
-
-
-def _moments(X, rows=None):
-    """(mean, standard deviation) of each column, float64, in one pass (Chan, Golub and LeVeque 1983)."""
-    first, total_rows = (0, len(X)) if rows is None else (rows[0], len(rows))
-    origin = X[first].astype(np.float64)  # sums of differences from a row are exact where those of rows would not be
-    count, mean, squares = 0, np.zeros(X.shape[1]), np.zeros(X.shape[1])
-    step = max(1, _BLOCK // X.shape[1])
-    for start in range(0, total_rows, step):
-        block = X[slice(start, start + step) if rows is None else rows[start : start + step]] - origin
-        block_mean = block.mean(axis=0)
-        shift, total = block_mean - mean, count + len(block)
-        squares += ((block - block_mean) ** 2).sum(axis=0) + shift**2 * (count * len(block) / total)
-        mean += shift * (len(block) / total)
-        count = total
-    # in the precision of the data, so that training and prediction shift by the same number
-    mean, std = (origin + mean).astype(X.dtype).astype(np.float64), np.sqrt(squares / count)
-    std[std <= 10 * np.finfo(np.float64).eps * abs(mean)] = 1.0  # a constant, but for rounding
+def _moments(name, array, given, data):
+    """(mean, standard deviation) of each column, float64, of an array and of what it was converted from."""
+    given = array if given is None else validation.numbers_of(name, arrays.host(name, given, "auto"))
+    array, given = array.reshape(len(array), -1), given.reshape(len(array), -1)
+    blocks = list(_blocks(data, max(1, _BLOCK // array.shape[1])))
+    count = sum(len(weights) for _, weights in blocks)
+    if count < 2:
+        raise must_be(name, "two rows or more to learn a standardisation from", described(f"{count} of weight above 0"))
+    wide = np.longdouble if given.dtype.kind in "iu" and given.dtype.itemsize == 8 else np.float64
+    origin = given[blocks[0][0]][0].astype(wide)  # sums of differences are exact where those of the rows would not be
+    mass, mean, squares, lost = 0.0, *np.zeros((3, array.shape[1]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for rows, weights in blocks:
+            block, weights = (given[rows] - origin).astype(np.float64), weights[:, np.newaxis]
+            # one pass (Chan, Golub and LeVeque 1983)
+            own = weights.sum()
+            block_mean = (weights * block).sum(axis=0) / own
+            shift, total = block_mean - mean, mass + own
+            squares += (weights * (block - block_mean) ** 2).sum(axis=0) + shift**2 * (mass * own / total)
+            mean += shift * (own / total)
+            mass = total
+            if given.dtype != array.dtype:
+                lost += (weights * (array[rows] - origin - block).astype(np.float64) ** 2).sum(axis=0)
+        std, lost = np.sqrt(squares / mass), np.sqrt(lost / mass)
+    # in the precision of the data, as training and prediction subtract it
+    mean = (origin + mean).astype(array.dtype).astype(np.float64)
+    constant = std <= (_NOISE if given.dtype.kind == "f" else 0.0) * abs(mean)
+    _check_deviation(name, array.dtype, mean, std, lost, constant)
+    std[constant] = 1.0
     return mean, std
+
+
+def _blocks(data, step):
+    """(rows, their weights, float64) of some rows of data at a time; those of weight 0 are left out."""
+    for start in range(0, len(data), step):
+        rows = slice(start, min(start + step, len(data))) if data.rows is None else data.rows[start : start + step]
+        if data.weights is None:
+            yield rows, np.ones(rows.stop - start if data.rows is None else len(rows))
+            continue
+        weights = data.weights[rows].astype(np.float64)
+        counts = np.flatnonzero(weights)
+        if len(counts):
+            yield (start + counts if data.rows is None else rows[counts]), weights[counts]
+
+
+def _check_deviation(name, dtype, mean, std, lost, constant):
+    """Refuse columns whose deviation is out of range in a dtype, or of which the conversion to it lost a share."""
+    limits = np.finfo(dtype)
+    wrong = ~constant & ((lost > _MOST_LOST * std) | ~(limits.tiny <= std) | ~(std <= limits.max))
+    if wrong.any():
+        column = int(np.argmax(wrong))
+        accepted = f"numbers whose differences {dtype} can hold (subtract an offset, or make the net of float64)"
+        values = f"a column {column} of numbers near {mean[column]:g} with a deviation of {std[column]:.3g}"
+        raise must_be(name, accepted, described(values))
 
 
 def scaled_targets(standardization, y):
     """Targets as the loss takes them: in the dtype and shape of y."""
     mean, std = standardization.target_mean, standardization.target_std
     return ((y.reshape(len(y), -1) - mean) / std).astype(y.dtype).reshape(y.shape)
-
-
-def folded(standardization, parameters, views):
-    """Parameters of a net that takes inputs, and gives outputs, as they are.
-
-    Parameters
-    ----------
-    standardization : Standardization
-        From `learn`.
-    parameters : array (p,)
-        Flat; copied.
-    views : callable
-        From flat parameters to the arrays (W, b) of each layer.
-
-    Returns
-    -------
-    array (p,)
-        W / std and b - W mean / std in the first layer, W target_std and b target_std + target_mean in the last.
-    """
-    result = parameters.copy()
-    arrays = views(result)
-    W, b = arrays[0]
-    weights = W / standardization.std
-    b[...] = b - weights @ standardization.mean
-    W[...] = weights
-    W, b = arrays[-1]
-    W *= standardization.target_std[:, np.newaxis]
-    b[...] = b * standardization.target_std + standardization.target_mean
-    return result

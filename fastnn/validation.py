@@ -70,6 +70,11 @@ def _numeric(name, value, accepted):
     return array
 
 
+def numbers_of(name, value):
+    """An array of numbers, in the dtype in which it was given."""
+    return _numeric(name, value, "an array of numbers")
+
+
 def _finite(name, array, given):
     """Refuse NaN and infinity, naming the first row and column; and numbers that overflow the net's dtype."""
     rows = max(1, _CHECKED_ROWS // max(1, array[:1].size))

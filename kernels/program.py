@@ -37,8 +37,6 @@ class Operation:
         Of its kind in the records of a program, from Op.OWN on.
     only_trains : bool
         Whether it is left out where nothing is trained.
-    folds : bool
-        Whether prediction leaves it out, because the parameters that it gets allow for it.
     activation : Activation or None
         What its outputs went through.
     alpha : float
@@ -48,7 +46,6 @@ class Operation:
     name: ClassVar[str]
     fields: ClassVar[Fields] = Fields("Own", "", Op.OWN)
     only_trains: ClassVar[bool] = False
-    folds: ClassVar[bool] = False
     activation: Activation | None = None
     alpha: float = 0.0
 
@@ -117,17 +114,17 @@ class Dropout(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Standardize(Operation):
-    """(x - shift) * scale, with one of each a feature, float64; the first operation of a program."""
+    """(x - shift) * scale + offset, with one of each a feature, float64: to standard scores, or back from them."""
 
     shift: NDArray[np.float64]
     scale: NDArray[np.float64]
+    offset: NDArray[np.float64]
     name = "standardize"
     fields = Fields("Standardize", "CONSTANTS", Op.OWN)
-    folds = True
 
     def constants(self, dtype: Any) -> NDArray[Any]:
-        """The shifts, then the scales."""
-        return np.concatenate([self.shift, self.scale]).astype(dtype)
+        """The shifts, then the scales, then the offsets."""
+        return np.concatenate([self.shift, self.scale, self.offset]).astype(dtype)
 
 
 KINDS: tuple[type[Operation], ...] = (Dense, Dropout, Standardize)
@@ -146,6 +143,8 @@ class Program:
         What its outputs are trained on.
     loss_param : float
         Parameter of the loss.
+    answer : sequence of Operation
+        What prediction ends with, after the others; without parameters.
 
     Attributes
     ----------
@@ -163,8 +162,15 @@ class Program:
         Whether the loss takes what goes into the last activation.
     """
 
-    def __init__(self, n_features: int, operations: Sequence[Operation], loss: Loss, loss_param: float = 0.0) -> None:
-        self.n_features, self.operations = n_features, tuple(operations)
+    def __init__(
+        self,
+        n_features: int,
+        operations: Sequence[Operation],
+        loss: Loss,
+        loss_param: float = 0.0,
+        answer: Sequence[Operation] = (),
+    ) -> None:
+        self.n_features, self.operations, self.answer = n_features, tuple(operations), tuple(answer)
         self.loss, self.loss_param = loss, loss_param
         last = self.operations[-1].activation
         self.logits = last is not None and loss.activation == last.name
@@ -229,15 +235,14 @@ class Program:
     @functools.cached_property
     def evaluating(self) -> "Program":
         """The net without what acts in training only; its parameters stand where they stood."""
-        return self._without(lambda operation: operation.only_trains)
+        kept = [operation for operation in self.operations if not operation.only_trains]
+        if len(kept) == len(self.operations):
+            return self
+        return Program(self.n_features, kept, self.loss, self.loss_param, self.answer)
 
     @functools.cached_property
     def predicting(self) -> "Program":
-        """The net as it answers, for parameters into which is folded what it leaves out."""
-        return self._without(lambda operation: operation.only_trains or operation.folds)
-
-    def _without(self, left_out):
-        kept = [operation for operation in self.operations if not left_out(operation)]
-        if len(kept) == len(self.operations):
-            return self
-        return Program(self.n_features, kept, self.loss, self.loss_param)
+        """The net as it answers; its parameters stand where they stood."""
+        if not self.answer:
+            return self.evaluating
+        return Program(self.n_features, self.evaluating.operations + self.answer, self.loss, self.loss_param)

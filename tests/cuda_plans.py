@@ -17,12 +17,12 @@ every_loop = pytest.mark.parametrize(
     "loop", ["block", "grid", pytest.param("graph", marks=pytest.mark.slow)], indirect=True
 )
 ADAM = dict(beta1=0.9, beta2=0.999, eps=1e-8, decoupled=0.0)
-SHIFT, SCALE = np.array([1.0, -1.0, 0.5]), np.array([2.0, 0.5, 1.5])
+SHIFT, SCALE, OFFSET = np.array([1.0, -1.0, 0.5]), np.array([2.0, 0.5, 1.5]), np.array([0.1, 0.0, -0.2])
 
 
 def net(widths, activations, loss, drops=None, standardize=False):
     """(program, flat parameters, the same as a list for the reference)."""
-    operations = [Standardize(SHIFT, SCALE)] if standardize else []
+    operations = [Standardize(SHIFT, SCALE, OFFSET)] if standardize else []
     weights = []
     for i, (n_in, n_out, name) in enumerate(zip(widths, widths[1:], activations, strict=False)):
         operations += [Dropout(drops[i], i)] if drops else []
@@ -50,7 +50,7 @@ def test_a_row_index_standardised_and_clipped(loop):  # noqa: F811
     program, parameters, weights = net((3, 5, 2), ("elu", "tanh"), "huber", standardize=True)
     X, y, rows = normal(1, 30, 3), normal(2, 30, 2), np.arange(29, 2, -2)
     optimizer = reference.Optimizer("adam", 0.05, clip_value=0.02, clip_norm=0.03)
-    twin, Z = reference.Net(("elu", "tanh"), "huber"), ((X - SHIFT) * SCALE)[rows]
+    twin, Z = reference.Net(("elu", "tanh"), "huber"), ((X - SHIFT) * SCALE + OFFSET)[rows]
     state = TrainingState(parameters, 3)
     for batch in (5, len(rows)):
         steps, losses = -(-len(rows) // batch), np.zeros(2)
@@ -72,7 +72,7 @@ def test_a_gradient_is_applied(loss, last, loop):  # noqa: F811
     X, y = normal(1, 18, 3), abs(normal(2, 18, 2))
     if loss == "cross_entropy":
         y /= y.sum(axis=1, keepdims=True)
-    twin, Z = reference.Net(("gelu", last), loss, l2=0.1), (X - SHIFT) * SCALE
+    twin, Z = reference.Net(("gelu", last), loss, l2=0.1), (X - SHIFT) * SCALE + OFFSET
     bare = reference.Net(("gelu", last), loss)
     right, right_dX = bare.gradients(weights, Z, y)
     plan, out = make_plan(program, parameters, 18, tables.INPUT_GRADIENT), np.full((18, 3), np.nan)

@@ -124,7 +124,7 @@ def program(features, *units, activations=("relu", "softmax"), loss="cross_entro
     def record(records, name):
         return formulas.named(records, name) if isinstance(name, str) else name
 
-    operations = [Standardize(np.zeros(features), np.ones(features))]
+    operations = [Standardize(*np.zeros((3, features)))]
     for layer, (width, name) in enumerate(zip(units, activations, strict=True)):
         operations += [Dropout(0.2, layer), Dense(width, record(formulas.ACTIVATIONS, name))]
     return Program(features, operations, record(formulas.LOSSES, loss))

@@ -6,10 +6,12 @@ import pickle
 import numpy as np
 import pytest
 from nets import data, flat
+from numba import njit
 from tolerance import assert_close
 
 import fastnn
 from fastnn import backends, plans, standardization
+from fastnn.data import Data
 
 LAYERS = {
     "few features": (5, lambda: [fastnn.Dense(7, "tanh"), fastnn.Dense(2)]),
@@ -155,6 +157,10 @@ def test_it_can_be_assigned_and_is_checked():
         fastnn.Sequential([fastnn.Dense(1)]).build(5).standardization = found
 
 
+def learn(X, weights=None, rows=None):
+    return standardization.learn(Data(X, np.zeros(len(X)), False, weights, rows), 1, False)
+
+
 def test_moments_are_those_of_numpy_and_stable():
     rng = np.random.default_rng(0)
     for X in (
@@ -162,12 +168,12 @@ def test_moments_are_those_of_numpy_and_stable():
         rng.normal(size=(5, 70_000)),
         1e8 + rng.normal(size=(30_001, 9)).cumsum(axis=0),
     ):
-        learned = standardization.learn(X, None, 1)
+        learned = learn(X)
         assert_close(learned.mean, X.mean(axis=0), "sum")
         np.testing.assert_allclose(learned.std, (X - X[0]).std(axis=0), rtol=1e-12)
     # the textbook's E[x^2] - E[x]^2 would be off by more than the variance here
     X = np.array([[1e9], [1e9 + 1], [1e9 + 2]])
-    assert standardization.learn(X, None, 1).std == pytest.approx(np.sqrt(2 / 3))
+    assert learn(X).std == pytest.approx(np.sqrt(2 / 3))
 
 
 def test_a_constant_feature_or_target_is_only_shifted():
@@ -222,7 +228,109 @@ def test_batches_and_steps_learn_from_the_first_one(dtype):
     nets[0].fit(cut, epochs=1, optimizer=fastnn.SGD(0.1))
     for rows in cut:
         nets[1].partial_fit(*rows, fastnn.SGD(0.1))
-    learned = standardization.learn(X[:50], y[:50], 2)
+    learned = standardization.learn(Data(X[:50], y[:50], False), 2, True)
     for net in nets:
         assert all(map(np.array_equal, net.standardization, learned))
     assert np.array_equal(nets[0].parameters, nets[1].parameters)
+
+
+def offset_table(m, dtype):
+    """Order numbers, a constant date, days, latitudes, and targets far from zero: float32 folded W mean into b."""
+    rng = np.random.default_rng(0)
+    order, day = 1_000_000 + rng.integers(-1, 2, m), 2_460_000 + rng.integers(0, 400, m)
+    X = np.column_stack([order, np.full(m, 20240117), day, 48.1 + 1e-4 * rng.normal(size=m), rng.normal(size=m)])
+    y = 3e4 + np.column_stack([order - 1e6, (day - 2_460_200) / 100]) @ [1.0, 2.0]
+    return X.astype(dtype), y.astype(dtype)
+
+
+def twin_outputs(net, X):
+    """The trained net in float64."""
+    learned, (W1, b1, W2, b2) = net.standardization, (array.astype(np.float64) for array in net.get_weights())
+    Z = (X.astype(np.float64) - learned.mean) / learned.std
+    return (np.tanh(Z @ W1.T + b1) @ W2.T + b2) * learned.target_std + learned.target_mean
+
+
+def test_predictions_are_those_of_the_net_that_was_trained_by_every_way_of_asking(tmp_path, dtype):
+    X, y = offset_table(300, dtype)
+    net = fastnn.Sequential([fastnn.Dense(16, "tanh"), fastnn.Dense(1)], dtype=dtype, standardize=True)
+    net.fit(X, y, epochs=300, batch_size=50, optimizer=fastnn.Adam(0.01))
+    assert net.evaluate(X, y)["r2"] > 0.98
+    net.save(tmp_path / "net")
+    frozen = net.freeze()
+    compiled = np.empty((300, 1), dtype)
+    run_compiled(frozen, X, compiled)
+    ways = {
+        "many rows": net.predict(X),
+        "few rows": np.concatenate([net.predict(X[i : i + 7]) for i in range(0, 300, 7)]),
+        "strided rows": net.predict(np.repeat(X, 2, axis=1)[:, ::2][:9]),
+        "two threads": net.predict(X, threads=2),
+        "apply": fastnn.apply(frozen, X),
+        "compiled": compiled,
+        "frozen and pickled": fastnn.apply(pickle.loads(pickle.dumps(frozen)), X),
+        "loaded": fastnn.load(tmp_path / "net").predict(X),
+        "pickled": pickle.loads(pickle.dumps(net)).predict(X),
+    }
+    expected = twin_outputs(net, X)
+    for way, outputs in ways.items():
+        # to the last digits of numbers near 30,000
+        np.testing.assert_allclose(outputs, expected[: len(outputs)], rtol=8 * np.finfo(dtype).eps, err_msg=way)
+    assert np.array_equal(ways["many rows"], ways["two threads"])
+
+
+@njit
+def run_compiled(net, X, out):
+    for i in range(len(X)):
+        fastnn.apply(net, X[i], out[i])
+
+
+SECONDS = 1_700_000_000 + np.arange(60.0)
+
+
+@pytest.mark.parametrize(
+    "X, y, given",
+    [
+        (SECONDS, SECONDS - SECONDS[0], r"X must be numbers .* near 1.7e\+09 with a deviation of 17.3"),
+        (np.arange(60) + 2**60, SECONDS - SECONDS[0], "X must be numbers .*a column 0 of numbers near 1.15292e"),
+        (
+            1e-40 * np.arange(60),
+            SECONDS - SECONDS[0],
+            "X must be numbers .* near 2.95e-39 with a deviation of 1.73e-39",
+        ),
+        (np.arange(60.0), 2e9 + np.linspace(-100, 100, 60), r"y must be numbers .* near 2e\+09 with a deviation of 58"),
+    ],
+)
+def test_differences_that_the_dtype_does_not_hold_are_refused(X, y, given):
+    net = fastnn.Sequential([fastnn.Dense(1)], standardize=True)
+    X = X[:, np.newaxis]
+    calls = lambda: net.fit(X, y), lambda: net.partial_fit(X, y), lambda: net.fit([(X, y)])  # noqa: E731
+    for call in calls:
+        with pytest.raises(ValueError, match=given):
+            call()
+        assert net.parameters is None and net.standardization is None
+    if X.dtype == np.float64:
+        wide = fastnn.Sequential([fastnn.Dense(1)], dtype="float64", standardize=True)
+        wide.fit(X, y, epochs=300, optimizer=fastnn.SGD(0.3))
+        assert wide.evaluate(X, y)["r2"] > 0.999
+
+
+def test_one_row_teaches_no_standardisation(dtype):
+    net = fastnn.Sequential([fastnn.Dense(1)], dtype=dtype, standardize=True)
+    for call in (lambda: net.partial_fit([[3.0, 4.0]], [1.0]), lambda: net.fit([([[3.0, 4.0]], [1.0])], epochs=1)):
+        with pytest.raises(ValueError, match="X must be two rows or more to learn a standardisation from; got 1 of"):
+            call()
+    assert net.parameters is None
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_a_row_counts_as_often_as_its_weight_says(chosen, dtype):
+    X, y = raw(90, 5, dtype)
+    times = np.random.default_rng(1).integers(0, 4, 90)
+    X[times == 0], y[times == 0] = 1e9, -1e9  # rows that do not count
+    rows = np.random.default_rng(2).permutation(90)[:60] if chosen else np.arange(90)
+    repeated = np.repeat(rows, times[rows])
+    nets = [fastnn.Sequential(LAYERS["few features"][1](), dtype=dtype, standardize=True) for _ in range(2)]
+    nets[0].fit(X, y, fastnn.SGD(0.1), epochs=3, sample_weight=times, rows=rows if chosen else None)
+    nets[1].fit(X[repeated], y[repeated], fastnn.SGD(0.1), epochs=3)
+    for ours, right in zip(nets[0].standardization, nets[1].standardization, strict=True):
+        np.testing.assert_allclose(ours, right, rtol=1e-6 if dtype == "float32" else 1e-12)
+    assert_close(nets[0].parameters, nets[1].parameters, "training", dtype)

@@ -207,7 +207,8 @@ def compile_all(dtype: DTypeLike) -> None:
         address_of_loss(loss, dtype)
     for activation in ACTIVATIONS:
         addresses_of(activation, dtype, slope_too=True)
-    operations = Standardize(np.zeros(1), np.ones(1)), Dropout(0.5, 0), Dense(1, ACTIVATIONS[LINEAR])
+    same = Standardize(np.zeros(1), np.ones(1), np.zeros(1))
+    operations = same, Dropout(0.5, 0), Dense(1, ACTIVATIONS[LINEAR])
     program, theta, X = Program(1, operations, LOSSES[MSE]), np.zeros(32, dtype), np.zeros((2, 1), dtype)
     for net, command in ((program, EVALUATE), (program.predicting, PREDICT)):
         plan = make_plan(net, theta, 2, command, 1)

@@ -27,11 +27,11 @@ class Linked:
     Attributes
     ----------
     table : array, int64
-        As `program.table`, read-only.
+        As `program.table`, then the constants of the operations, read-only.
     """
 
     def __init__(self, program: Program, dtype: np.dtype, purpose: int) -> None:
-        self.table, self._kept = program.table.copy(), []
+        self.table, self._kept = _with_constants(program, dtype), []
         for operation, record in zip(program.operations, _records(self.table), strict=True):
             self._kept.append(_link_record(record, dtype, operation, purpose))
         if purpose == Purpose.TRAIN:
@@ -99,6 +99,21 @@ def relink(table: np.ndarray, dtype: np.dtype) -> np.ndarray:
         _link_record(record, np.dtype(dtype), None, Purpose.FEW_ROWS)
     table.flags.writeable = False
     return table
+
+
+def _with_constants(program, dtype):
+    """A copy of a program's table, with the constants of its operations after it: a record says how far behind it."""
+    parts, end = [program.table.copy()], program.table.size
+    for i, operation in enumerate(program.operations):
+        constants = operation.constants(dtype)
+        if constants is not None:
+            record = int(program.table[Header.OPERATIONS_AT]) + i * Op.SIZE
+            parts[0][record + operation.fields.CONSTANTS] = end - record
+            cells = np.zeros(-(-constants.nbytes // 8), np.int64)
+            cells.view(dtype)[: constants.size] = constants
+            parts.append(cells)
+            end += cells.size
+    return np.concatenate(parts)
 
 
 def _records(table):

@@ -63,6 +63,16 @@ def pointer_at(typingctx, address, like):
 
 
 @intrinsic
+def retyped(typingctx, pointer, like):
+    """The place of a pointer, as one to elements of the type that `like` points to."""
+
+    def codegen(context, builder, sig, args):
+        return builder.bitcast(args[0], context.get_value_type(sig.return_type))
+
+    return like(pointer, like), codegen
+
+
+@intrinsic
 def integers_at(typingctx, address):
     """Pointer to the 64-bit integers at an integer address."""
 

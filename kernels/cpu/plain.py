@@ -72,6 +72,10 @@ def pointer_at(address, like):
     return Pointer(address, like.dtype)
 
 
+def retyped(pointer, like):
+    return Pointer(pointer.address, like.dtype, pointer.owner)
+
+
 def integers_at(address):
     return Pointer(address, np.dtype(np.int64))
 

@@ -1,44 +1,68 @@
-"""Standardisation of the samples, (x - shift) * scale: what training starts with; prediction has folded weights."""
+"""Standardisation, (x - shift) * scale + offset: of the samples before all else, of the outputs back to their units.
 
+Symbols: constants: the shifts of all features, then the scales, then the offsets; ld: elements from feature to feature
+of a block.
+"""
+
+from ..compiler import jit
 from ..options import EXACT
 from ..program import Standardize
-from ..tables import Buffer, Op, Run
+from ..tables import FROM_ROWS, Buffer, Op, Run
 from .block import Phase, buffer_at, samples_at
-from .memory import pointer_at
+from .memory import retyped
 from .simd import lanes, load_part, store_part
 from .units import unit
 
 _FIELDS = Standardize.fields
 
 
+@jit(EXACT)
+def _constants_of(op, like):
+    """The constants of an operation, which stand in the table of the program."""
+    return retyped(op + op[_FIELDS.CONSTANTS], like)
+
+
+@jit(EXACT)
+def _scale_row(features, constants, x, out):
+    """The features of one sample, along the lanes; out may be x."""
+    shift, scale, offset = constants, constants + features, constants + 2 * features
+    for j in range(0, features, lanes(x)):
+        left = features - j
+        value = (load_part(x + j, left) - load_part(shift + j, left)) * load_part(scale + j, left)
+        store_part(out + j, value + load_part(offset + j, left), left)
+
+
 @unit(EXACT, "iIRPPIiiIiPi")
 def standardize_block(phase, run, reals, theta, scratch, op, first, count, part, start, target, packed):
-    """Samples in place, or the gradient with respect to them; arguments as `block` says."""
-    features, shift = op[Op.N_IN], pointer_at(op[_FIELDS.CONSTANTS], theta)
-    scale = shift + features
-    if phase == Phase.FORWARD:
+    """A block, samples as rows in place, or the gradient with respect to it; arguments as `block` says."""
+    features, ld, constants = op[Op.N_IN], run[Run.LD], _constants_of(op, theta)
+    scale = constants + features
+    x, y = buffer_at(run, op[Op.INPUT]), buffer_at(run, op[Op.OUTPUT])
+    if phase == Phase.FORWARD and op[Op.FLAGS] & FROM_ROWS != 0:
         rows, stride = samples_at(run, theta, scratch, first)
         for s in range(count):
-            x = rows + s * stride
-            for j in range(0, features, lanes(x)):
-                left = features - j
-                value = (load_part(x + j, left) - load_part(shift + j, left)) * load_part(scale + j, left)
-                store_part(x + j, value, left)
+            _scale_row(features, constants, rows + s * stride, rows + s * stride)
+    elif phase == Phase.FORWARD:
+        offset, inputs, out = scale + features, scratch + x[Buffer.VALUE], scratch + y[Buffer.VALUE]
+        for j in range(features):
+            for s in range(0, count, lanes(inputs)):
+                left = count - s
+                value = (load_part(inputs + (j * ld + s), left) - constants[j]) * scale[j] + offset[j]
+                store_part(out + (j * ld + s), value, left)
     elif phase == Phase.BACKWARD:
-        ld = run[Run.LD]
-        incoming = scratch + buffer_at(run, op[Op.OUTPUT])[Buffer.DELTA]
-        outgoing = scratch + buffer_at(run, op[Op.INPUT])[Buffer.DELTA]
+        incoming, outgoing = scratch + y[Buffer.DELTA], scratch + x[Buffer.DELTA]
         for j in range(features):
             for s in range(0, count, lanes(incoming)):
                 left = count - s
                 store_part(outgoing + (j * ld + s), load_part(incoming + (j * ld + s), left) * scale[j], left)
 
 
-block, few_rows = standardize_block, None
+@unit(EXACT, "IRPiPiPI")
+def standardize_few_rows(op, alphas, theta, count, x, ld_x, out, failure):
+    """A few samples as rows."""
+    features, constants = op[Op.N_IN], _constants_of(op, theta)
+    for s in range(count):
+        _scale_row(features, constants, x + s * ld_x, out + s * features)
 
 
-def link(record, dtype, operation, purpose):
-    """Complete a record of a program for the CPU; gives the constants."""
-    constants = operation.constants(dtype)
-    record[_FIELDS.CONSTANTS] = constants.ctypes.data
-    return constants
+block, few_rows = standardize_block, standardize_few_rows

@@ -1,4 +1,4 @@
-"""Standardisation: out = (x - shift) * scale, with one of each a feature; backward: the gradient times scale.
+"""Standardisation: out = (x - shift) * scale + offset, one of each a feature; backward: the gradient times scale.
 
 In the loops buffers are (features, LD), in the graph (samples, features).
 """
@@ -24,9 +24,10 @@ def loop_of(real, structure):
         x, out, item = value_of(step, op[Op.INPUT]), value_of(step, op[Op.OUTPUT]), step.thread
         shifts = global_at(op[CONSTANTS], real)
         scales = shifts + op[Op.N_IN]
+        offsets = scales + op[Op.N_IN]
         while item < op[Op.N_IN] * padded_count(step):
             i, _, at = element_at(step, item)
-            out[at] = (x[at] - shifts[i]) * scales[i]
+            out[at] = (x[at] - shifts[i]) * scales[i] + offsets[i]
             item += step.threads
         return True
 
@@ -47,7 +48,7 @@ def loop_of(real, structure):
 
 @for_each_real
 def scaled_of(real, shifts):
-    """Out = (x - shift) * scale for rows of any strides, or without the shift."""
+    """Out = (x - shift) * scale + offset for rows of any strides, or the product alone."""
 
     @kernel(256)
     def scaled(m, n, constants, x, rs_x, cs_x, out, rs_out, cs_out):
@@ -55,8 +56,10 @@ def scaled_of(real, shifts):
         if i < m and j < n:
             value, numbers = global_at(x, real)[i * rs_x + j * cs_x], global_at(constants, real)
             if shifts:
-                value -= numbers[j]
-            global_at(out, real)[i * rs_out + j * cs_out] = value * numbers[n + j]
+                value = (value - numbers[j]) * numbers[n + j] + numbers[2 * n + j]
+            else:
+                value *= numbers[n + j]
+            global_at(out, real)[i * rs_out + j * cs_out] = value
 
     return scaled
 
