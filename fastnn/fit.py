@@ -433,7 +433,7 @@ class Run:
             made, finished = state.step - mark.step, state.epoch - mark.epoch
             history.steps, history.seconds = mark.steps + made, mark.seconds + self.seconds
             if mark.epochs + finished != history.epochs:
-                self._record_epochs(finished, made)
+                self._record_epochs(finished)
             history.epochs = mark.epochs + finished
             self.diverged = self.plan.diverged
         if self.diverged:
@@ -441,9 +441,10 @@ class Run:
             state.forget()
             state.epoch = mark.epoch
 
-    def _record_epochs(self, finished, made):
-        """Rates and times of epochs that ended among the `made` steps of a chunk."""
+    def _record_epochs(self, finished):
+        """Rates and times of the epochs that ended in a chunk."""
         mark, written = self.mark, self.history.buffers
+        made = finished * self.steps_per_epoch + self.state.position - mark.position  # those without weight, too
         ends = np.arange(1, finished + 1) * self.steps_per_epoch - mark.position
         these = slice(mark.epochs, mark.epochs + finished)
         written.rates[these] = self.rates[ends - 1]
@@ -507,14 +508,14 @@ class Stream(Run):
         self.batch, self.history.device = count, self.plan.device
 
     def _end_epoch(self):
-        self.unfinished = None
-        if not self.place:
+        self.unfinished, loss = None, self.state.mean_loss
+        if np.isnan(loss):
             given = described(f"none in epoch {self.history.epochs}")
-            raise must_be("X", "an iterable that gives batches in every epoch", given)
-        self.history.buffers.loss[self.history.epochs] = self.state.mean_loss
+            raise must_be("X", "an iterable that gives batches of a weight above 0 in every epoch", given)
+        self.history.buffers.loss[self.history.epochs] = loss
         self.state.end_epoch()
         self._record()
 
-    def _record_epochs(self, finished, made):
+    def _record_epochs(self, finished):
         at, written = self.mark.epochs, self.history.buffers
         written.rates[at], written.elapsed[at] = self.rates[0], self.history.seconds

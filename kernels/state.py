@@ -68,8 +68,9 @@ class TrainingState:
 
     @property
     def mean_loss(self) -> float:
-        """Mean loss of the steps of the epoch that has begun."""
-        return float(self.sums[Sums.LOSS] / self.sums[Sums.WEIGHT])
+        """Mean loss of the steps of the epoch that has begun, NaN before the first."""
+        weight = self.sums[Sums.WEIGHT]
+        return float(self.sums[Sums.LOSS] / weight) if weight else float("nan")
 
     def end_epoch(self) -> None:
         """Count an epoch whose end nobody but the caller knows: that of a stream of batches."""

@@ -89,11 +89,12 @@ def test_the_order_of_rows_and_the_masks_are_those_of_the_cpu(loop):
 
 
 @every_loop
-def test_standardised_clipped_and_not_fused(loop):
+@pytest.mark.parametrize("last", ["tanh", "linear"])
+def test_standardised_clipped_and_not_fused(last, loop):
     X, y = data(12, 4, 2, "mse")
 
     def make(device):
-        layers = [fastnn.Dense(5, "elu"), fastnn.Dense(2, "tanh")]
+        layers = [fastnn.Dense(5, "elu"), fastnn.Dense(2, last)]
         return fastnn.Sequential(layers, loss="huber", dtype="float64", device=device, standardize=True)
 
     def fit(net):
@@ -101,6 +102,29 @@ def test_standardised_clipped_and_not_fused(loop):
         return net.fit(3 * X + 1, y, optimizer=optimizer, epochs=2, batch_size=5, l2=0.1)
 
     assert_alike(make, fit, "float64")
+
+
+@every_loop
+def test_predictions_in_the_units_of_the_targets(loop):
+    X, y = data(20, 3, 2, "mse", "float64")
+    nets = [fastnn.Sequential([fastnn.Dense(2)], dtype="float64", device=d, standardize=True) for d in ("cpu", "cuda")]
+    for net in nets:
+        net.fit(1e5 + X, 40 + 3 * y, optimizer=fastnn.SGD(0.1), epochs=2)
+    assert_close(nets[1].predict(1e5 + X), nets[0].predict(1e5 + X), "training")
+
+
+@every_loop
+def test_a_batch_without_weight_is_no_step(loop):
+    X, y = data(15, 3, 1, "mse", "float64")
+    weights = np.ones(15)
+    weights[5:10] = 0.0
+    nets = [fastnn.Sequential([fastnn.Dense(1)], dtype="float64", device="cuda") for _ in range(2)]
+    settings = dict(optimizer=fastnn.Adam(0.1), epochs=2, batch_size=5, shuffle=False)
+    history = nets[0].fit(X, y, sample_weight=weights, **settings)
+    right = nets[1].fit(X, y, rows=np.flatnonzero(weights), **settings)
+    assert history.steps == right.steps == nets[0].state.step == 4
+    assert_close(nets[0].parameters, nets[1].parameters, "training")
+    assert_close(history.loss, right.loss, "training")
 
 
 @pytest.mark.parametrize("name", ["sgd, decay", "nesterov", "adamw"])

@@ -342,3 +342,17 @@ def test_what_a_fit_takes_and_gives_shows_its_values():
     assert f"loss={history.loss[-1]:.6g}" in repr(history)
     assert "learning_rate=Constant(rate=0.1)" in repr(fastnn.SGD(0.1))
     assert repr(fastnn.CosineDecay(0.1, 5)) == "CosineDecay(rate=0.1, epochs=5, floor=0)"
+
+
+@pytest.mark.parametrize("optimizer", [fastnn.SGD(0.1, momentum=0.9), fastnn.Adam(0.1)], ids=lambda one: one.rule)
+def test_a_batch_without_weight_is_no_step(optimizer, dtype):
+    X, y = data(30, 4, 1, "mse", dtype)
+    weights = np.ones(30)
+    weights[10:20] = 0.0
+    nets = [fastnn.Sequential([fastnn.Dense(3, "tanh"), fastnn.Dense(1)], dtype=dtype, seed=1) for _ in range(2)]
+    settings = dict(optimizer=optimizer, epochs=3, batch_size=10, shuffle=False)
+    history = nets[0].fit(X, y, sample_weight=weights, **settings)
+    right = nets[1].fit(X, y, rows=np.flatnonzero(weights), **settings)
+    assert history.steps == right.steps == nets[0].state.step == 6
+    assert np.array_equal(nets[0].parameters, nets[1].parameters)
+    assert np.array_equal(history.loss, right.loss)

@@ -338,7 +338,7 @@ def _step(run, reals, theta, rate):
     if run[Run.STOP] | run[Run.FAILURE] != 0:
         return False
     mass = reals[Real.BATCH_WEIGHT]
-    if mass > 0.0:  # a batch whose weights are all zero changes nothing
+    if mass > 0.0:  # a batch whose weights are all zero is no step
         loss = summed / mass
         if reals[Real.L2] != 0.0:
             loss += _penalty(run, reals, theta)
@@ -349,7 +349,7 @@ def _step(run, reals, theta, rate):
         _update(run, reals, theta, rate, state[State.STEP] + 1)
         sums[Sums.LOSS] += loss * mass
         sums[Sums.WEIGHT] += mass
-    state[State.STEP] += 1
+        state[State.STEP] += 1
     state[State.POSITION] = position + 1
     if first + count == rows and run[Run.OPEN_EPOCH] == 0:
         losses = pointer_at(run[Run.LOSSES], reals)

@@ -53,6 +53,7 @@ class Plan(base.Plan):
         self._mirrored = {"parameters": parameters}  # arrays of the host that the device has copies of
         self._device_is_newer = False
         self._program_table, self.records = None, None
+        self._weighted = 0  # rows of a weight above 0
         self.gradient = None
 
     def _place_of(self, name, array):
@@ -63,6 +64,12 @@ class Plan(base.Plan):
         self.to_host()
         self.structure = structure_of(self.program, self.command, rule.code)
         self._mirrored = {"parameters": self.parameters, **dict(zip(MOMENTS, self.state.moments, strict=False))}
+
+    def bind_data(self, X, y=None, weights=None, labels=False, rows=None, shuffle=False):
+        """Name the rows, as `kernels.plan.Plan.bind_data` says; X may be on the device."""
+        super().bind_data(X, y, weights, labels, rows, shuffle)
+        zeros = 0 if weights is None else np.count_nonzero((weights if rows is None else weights[rows]) == 0)
+        self._weighted = self["ROWS"] - zeros
 
     def bind_gradient(self, gradient):
         """Name the gradient of the next update.
@@ -78,7 +85,7 @@ class Plan(base.Plan):
         """Carry out the command; counters and losses then stand on the host."""
         if self.command & UPDATE and self["STEPS"]:
             with _interrupt_deferred():
-                self._execute()
+                self._execute_steps()
         else:
             self._execute()
 
@@ -131,6 +138,18 @@ class Plan(base.Plan):
         """Elements from row to row of X on the device."""
         return self["X_STRIDE"] if on_device(self.kept.get("X")) else self.program.n_features
 
+    def _execute_steps(self):
+        """All steps together; one by one where a batch may be without weight, which no update counts."""
+        rows, batch, rates = self["ROWS"], self["BATCH"], self.kept["RATES"]
+        if not self.command & LOSS or rows - self._weighted < (rows % batch or batch):
+            self._execute()
+            return
+        for i in range(len(rates)):
+            self.set(STEPS=1, RATES=rates[i : i + 1])
+            self._execute()
+            if self.diverged:
+                return
+
     def _execute(self):
         """`execute`, once it is settled what Ctrl-C does."""
         updates, has_rows = self.command & UPDATE, self.command & (LOSS | OUTPUT)
@@ -153,7 +172,7 @@ class Plan(base.Plan):
             self._device_is_newer = self._device_is_newer or steps > 0
             if made < steps or not self._finite():
                 self.set(STATUS=DIVERGED)
-            self.state.step += made
+            self.state.step += int(np.count_nonzero(masses[:made])) if has_rows else made
             if has_rows and made:
                 self._count(values[:made], masses[:made])
         else:

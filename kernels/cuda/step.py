@@ -397,7 +397,7 @@ def run_of(real, whole_grid, structure):
             if thread == 0:
                 out[2 * finished] = value
                 out[2 * finished + 1] = mass
-            changes = mass > zero  # a batch whose weights are all zero changes nothing
+            changes = mass > zero  # a batch whose weights are all zero is no step
             if updates and changes:
                 fine = value - value == zero
             if has_backward:
