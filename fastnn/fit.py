@@ -144,18 +144,19 @@ def fit(net, given, steps, watch):
         if saved is not None:
             saved.restore(net, steps.rule, history)
             batch = saved.facts["batch"]
-        plan = plans.make(net, backends.TRAIN, batch, steps.threads, arrays.on_gpu(rows.X))
-        if batches is None:
-            plans.bind(net, plan, rows, steps.shuffle and batch < len(rows))
-            run = Run(net, plan, steps, history, hooks, measures)
-        else:
-            run = Stream(net, plan, steps, history, hooks, measures, batches)
-        if saved is not None:
-            run.rate_scale, run.stopped = saved.facts["rate_scale"], saved.facts["stopped"]
-        run.call("begin")
-        if saved is not None:
-            saved.restore_callbacks(hooks)
-        run.train(bar)
+        with net.training():
+            plan = plans.make(net, backends.TRAIN, batch, steps.threads, arrays.on_gpu(rows.X))
+            if batches is None:
+                plans.bind(net, plan, rows, steps.shuffle and batch < len(rows))
+                run = Run(net, plan, steps, history, hooks, measures)
+            else:
+                run = Stream(net, plan, steps, history, hooks, measures, batches)
+            if saved is not None:
+                run.rate_scale, run.stopped = saved.facts["rate_scale"], saved.facts["stopped"]
+            run.call("begin")
+            if saved is not None:
+                saved.restore_callbacks(hooks)
+            run.train(bar)
     return history
 
 
@@ -164,7 +165,10 @@ def partial_fit(net, X, y, sample_weight, steps):
     rows = data.check(net, X, y, sample_weight)
     _prepare(net, rows, (X, y))
     history = History(1)
-    with plans.kept(net, backends.TRAIN, len(rows), steps.threads, arrays.on_gpu(rows.X)) as plan:
+    with (
+        net.training(),
+        plans.kept(net, backends.TRAIN, len(rows), steps.threads, arrays.on_gpu(rows.X)) as plan,
+    ):
         plans.bind(net, plan, rows)
         Run(net, plan, steps, history).train(progress.Silent())
     return float(history.loss[0])
@@ -173,7 +177,7 @@ def partial_fit(net, X, y, sample_weight, steps):
 def apply_gradient(net, gradient, steps):
     """Carry out `Sequential.apply_gradient`: one update from a checked gradient."""
     rates = steps.rates(np.zeros(1))
-    with plans.kept(net, backends.APPLY, 1, steps.threads) as plan:
+    with net.training(), plans.kept(net, backends.APPLY, 1, steps.threads) as plan:
         plan.bind_gradient(gradient.copy())  # which l2 and clipping change
         steps.bind(plan)
         plan.bind_steps(rates)
@@ -315,8 +319,6 @@ class Run:
 
     Attributes
     ----------
-    rate_scale : float
-        Factor on the learning rate from now on.
     stopped : bool
         Whether the fit is to end.
     """
@@ -324,7 +326,7 @@ class Run:
     def __init__(self, net, plan, steps, history, hooks=(), measures=None):
         self.net, self.plan, self.steps, self.history = net, plan, steps, history
         self.hooks, self.measures, self.moments = hooks, measures, None
-        self.state, self.epochs, self.rows, self.batch = net.state, steps.epochs, plan["ROWS"], plan["BATCH"]
+        self.state, self.rows, self.batch = net.state, plan["ROWS"], plan["BATCH"]
         self.rate_scale, self.stopped, self.diverged = 1.0, False, False
         self.by_epoch = bool(measures) or any(callbacks.overrides(hook, "epoch") for hook in hooks)
         self.rates, self.seconds = np.zeros(0), 0.0
@@ -332,6 +334,20 @@ class Run:
         self._bind_rule()
         self._mark()
         self._compile()
+
+    @property
+    def epochs(self):
+        """Epochs asked for."""
+        return self.steps.epochs
+
+    @property
+    def rate_scale(self):
+        """Factor on the learning rate from now on."""
+        return self._rate_scale
+
+    @rate_scale.setter
+    def rate_scale(self, factor):
+        self._rate_scale = validation.number("rate_scale", factor, low=0.0)
 
     @property
     def steps_per_epoch(self):

@@ -1,6 +1,9 @@
 """The net that a user builds, trains and predicts with."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+import copy
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Self, overload
 
 import numpy as np
@@ -101,12 +104,43 @@ class Sequential:
 
     def __getstate__(self):
         # a program holds addresses of this process, and is made again
-        return vars(self) | {"_program": self.n_features, "kept": {}}
+        state = vars(self) | {"_program": self.n_features, "kept": {}}
+        state.pop("_training", None)
+        return state
 
     def __setstate__(self, state):
         vars(self).update(state)
         if self._state is not None:
             self._program = self._make_program(self._program, self._standardization)
+
+    def __copy__(self):
+        return copy.deepcopy(self)  # two nets cannot share what training changes
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """The net while it is trained: nobody else trains it then, or changes what it is."""
+        self._check_idle()
+        mark = (os.getpid(),)
+        if vars(self).setdefault("_training", mark) is not mark:
+            self._check_idle()
+            self._training = mark
+        try:
+            self._own_state()
+            yield
+        finally:
+            vars(self).pop("_training", None)
+
+    def _check_idle(self):
+        """Refuse what cannot be done to a net that is being trained."""
+        mark = vars(self).get("_training")
+        if mark is not None and mark[0] == os.getpid():  # else a fork has a copy of a net that was
+            raise RuntimeError("the net is being trained: wait for the end of its fit, or take a copy.deepcopy of it")
+
+    def _own_state(self):
+        """The state, in memory of its own."""
+        if self.state.own():
+            self.kept = {}
+        return self.state
 
     @property
     def layers(self) -> list[Layer]:
@@ -164,8 +198,8 @@ class Sequential:
 
     @parameters.setter
     def parameters(self, values: ArrayLike) -> None:
-        parameters = self.state.parameters
-        parameters[...] = validation.numeric_array("parameters", values, parameters.shape, self.dtype)
+        values = validation.numeric_array("parameters", values, self.state.parameters.shape, self.dtype)
+        self._own_state().parameters[...] = values
 
     @property
     def parameter_slices(self) -> list[tuple[slice, ...]]:
@@ -193,6 +227,7 @@ class Sequential:
     def standardization(self, value: Standardization) -> None:
         if not self.standardize:
             raise must_be("standardization", "left alone in a net with standardize=False", value)
+        self._check_idle()
         learned = standardization.checked(value, self.program.n_features, self.outputs, self.dtype)
         self._program = self._make_program(self.program.n_features, learned)
         self._standardization, self.kept = learned, {}
@@ -220,6 +255,7 @@ class Sequential:
             The net itself.
         """
         n_features = validation.size("n_features", n_features)
+        self._check_idle()
         program = self._make_program(n_features, None)
         try:
             parameters = np.zeros(program.size, self.dtype)
@@ -262,9 +298,9 @@ class Sequential:
             validation.numeric_array(f"weights[{name}]", value, target.shape, self.dtype)
             for name, target, value in zip(names, targets, weights, strict=True)
         ]
-        for target, value in zip(targets, checked, strict=True):
+        self._own_state().forget()
+        for target, value in zip(self.arrays, checked, strict=True):
             target[...] = value
-        self.state.forget()
 
     def fit(
         self,

@@ -4,6 +4,8 @@ To add an optimizer, add its class here and to __all__: `rule` names a rule of `
 has the name of each of the rule's settings.
 """
 
+from typing import Any
+
 from . import backends
 from .errors import must_be
 from .schedules import Schedule, as_schedule
@@ -13,9 +15,14 @@ __all__ = ["SGD", "Adam", "AdamW", "RMSprop"]
 
 
 class Optimizer:
-    """An update rule, by its name in `rule`, with its settings as attributes."""
+    """An update rule, by its name in `rule`, with its settings as attributes, which cannot be changed."""
 
     rule: str
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self):
+            raise AttributeError(f"{name} of an optimizer cannot be changed: make a new {type(self).__name__}")
+        super().__setattr__(name, value)
 
     def __init__(
         self, learning_rate: float | Schedule, weight_decay: float, clip_norm: float | None, clip_value: float | None

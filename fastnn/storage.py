@@ -61,8 +61,7 @@ def restore(net, values):
     """Put arrays of a file into a net that has been built."""
     if "mean" in values:
         net.standardization = Standardization(**{name: values[name] for name in Standardization._fields})
-    for name, array in zip(net.array_names, net.arrays, strict=True):
-        array[...] = values[name]
+    net.set_weights([values[name] for name in net.array_names])
 
 
 def _plain(setting):

@@ -8,7 +8,7 @@ import numpy as np
 from .formulas import Rule
 from .program import Program
 from .state import TrainingState
-from .tables import BY_NORM, BY_VALUE, DIVERGED, Real, Run
+from .tables import BY_NORM, BY_VALUE, DIVERGED, LOSS, Real, Run
 
 _NUMBERS = (int, np.integer, np.bool_)
 
@@ -197,7 +197,16 @@ class Plan:
             Receives the mean loss of each epoch that ends.
         finished : int
             Place of the first of them.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many places.
         """
+        if len(rates) and self.command & LOSS and not self["OPEN_EPOCH"]:
+            ends, places = self.state.position + len(rates), 0 if losses is None else len(losses)
+            if not 0 <= finished <= places - ends // -(-self["ROWS"] // self["BATCH"]):
+                raise ValueError(f"finished must leave a place for each epoch that ends; got {finished} of {places}")
         self.set(STEPS=len(rates), RATES=rates, LOSSES=0 if losses is None else losses, FINISHED=finished)
 
     @property

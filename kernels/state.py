@@ -87,6 +87,18 @@ class TrainingState:
         """Let the optimizer start afresh."""
         self.rule, self.moments, self.step = None, (), 0
 
+    def own(self) -> bool:
+        """Copy what stands in memory of others, as after unpickling from a shared buffer; gives whether anything did.
+
+        A run needs it to have been called: it writes to these arrays.
+        """
+        arrays = self.parameters, *self.moments
+        if all(array.flags.owndata and array.flags.writeable for array in arrays):
+            return False
+        self.parameters, *moments = (array.copy() for array in arrays)
+        self.moments = tuple(moments)
+        return True
+
     def __getstate__(self) -> dict[str, Any]:
         # a rule is known by its name
         return vars(self) | {"rule": None if self.rule is None else self.rule.name}
@@ -95,5 +107,10 @@ class TrainingState:
         from .formulas import RULES, named
 
         vars(self).update(state)
+        # memory of others is only read until `own`, and read as what it is: no memory map, no odd address
+        self.parameters, *moments = (
+            np.require(array, requirements="CAE") for array in (self.parameters, *self.moments)
+        )
+        self.moments, self.table, self.sums = tuple(moments), self.table.copy(), self.sums.copy()
         if self.rule is not None:
             self.rule = named(RULES, self.rule)
