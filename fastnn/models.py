@@ -58,9 +58,11 @@ class Sequential:
     huber_delta : float
         Error from which huber grows linearly.
     standardize : bool
-        Scale features to mean 0 and standard deviation 1, by what the first fit finds in its training data; and so the
-        targets of a regression whose last layer is linear, so that losses are those of standardised targets. Kept in
-        `standardization`; predictions take and give numbers as they are.
+        Scale features to mean 0 and standard deviation 1, by what the first fit finds in its training data, each row as
+        often as its weight says; and so the targets of a regression whose last layer is linear, so that losses are
+        those of standardised targets. Kept in `standardization`; predictions take and give numbers as they are. Fewer
+        than two rows teach nothing and are refused, and so are columns whose differences are lost in the net's dtype,
+        such as the seconds of a minute, near 1.7e9, in float32.
     precision : str
         What a GPU may round the operands of the products of large nets to: "float32" for not at all; "tf32" (10 bits
         of mantissa) or "bf16" (7 bits), both summed in float32, for its tensor cores. Parameters, activations and all

@@ -149,7 +149,8 @@ def _blocks(data, step):
 def _check_deviation(name, dtype, mean, std, lost, constant):
     """Refuse columns whose deviation is out of range in a dtype, or of which the conversion to it lost a share."""
     limits = np.finfo(dtype)
-    wrong = ~constant & ((lost > _MOST_LOST * std) | ~(limits.tiny <= std) | ~(std <= limits.max))
+    least = limits.tiny / limits.eps  # the kernels take what is below `tiny` for zero
+    wrong = ~constant & ((lost > _MOST_LOST * std) | ~(least <= std) | ~(std <= limits.max))
     if wrong.any():
         column = int(np.argmax(wrong))
         accepted = f"numbers whose differences {dtype} can hold (subtract an offset, or make the net of float64)"

@@ -6,7 +6,7 @@ from ..annotations import Floats, Integers
 from ..compiler import jit
 from ..options import FAST
 from ..tables import Header, Op
-from .memory import address_of, call, hold, stack_integer
+from .memory import address_of, call, flush_denormals, hold, restore_float_control, stack_integer
 
 ROWS = 16  # that go through the net together
 
@@ -46,6 +46,7 @@ def apply_rows(table: Integers, alphas: Floats, theta: Floats, X: Floats, out: F
     size = X.itemsize
     rs_x, cs_x = X.strides[0] // size, X.strides[1] // size
     rs_out, cs_out = out.strides[0] // size, out.strides[1] // size
+    control = flush_denormals()
     for first in range(0, m, ROWS):
         count = min(ROWS, m - first)
         x, ld_x = address_of(X) + first * rs_x, rs_x
@@ -64,6 +65,7 @@ def apply_rows(table: Integers, alphas: Floats, theta: Floats, X: Floats, out: F
         for i in range(count):
             for j in range(outputs):
                 target[i * rs_out + j * cs_out] = x[i * outputs + j]
+    restore_float_control(control)
     result = failure[0]
     hold(space)
     return result

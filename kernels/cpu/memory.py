@@ -199,6 +199,66 @@ def yield_core(typingctx):
     return types.void(), codegen
 
 
+_FLUSH_X86 = 0x8040  # of MXCSR: results and operands
+_FLUSH_ARM = 1 << 24  # of FPCR
+
+
+def _float_control(builder):
+    """(read, write) of the register that controls the float arithmetic of this thread."""
+
+    def x86(name):
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{name}mxcsr")
+        return lambda place: builder.call(function, [builder.bitcast(place, pointer)])
+
+    def arm(name, result, *kinds):
+        kind = ir.FunctionType(result, kinds)
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.aarch64.{name}.fpcr")
+        return lambda *values: builder.call(function, values)
+
+    if not is_x86():
+        return arm("get", I64), arm("set", ir.VoidType(), I64)
+    place = cgutils.alloca_once(builder, ir.IntType(32))
+
+    def read():
+        x86("st")(place)
+        return builder.zext(builder.load(place), I64)
+
+    def write(value):
+        builder.store(builder.trunc(value, ir.IntType(32)), place)
+        x86("ld")(place)
+
+    return read, write
+
+
+@intrinsic
+def flush_denormals(typingctx):
+    """Let this thread take denormal numbers for zeros; gives what `restore_float_control` takes.
+
+    A processor may take 100 times as long for them, and Adam's moments of units that died decay into them.
+    """
+
+    def codegen(context, builder, sig, args):
+        read, write = _float_control(builder)
+        before = read()
+        write(builder.or_(before, ir.Constant(I64, _FLUSH_X86 if is_x86() else _FLUSH_ARM)))
+        return before
+
+    return types.int64(), codegen
+
+
+@intrinsic
+def restore_float_control(typingctx, control):
+    """Let this thread compute as it did before `flush_denormals`."""
+
+    def codegen(context, builder, sig, args):
+        _float_control(builder)[1](args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
 def _c_type(kind):
     """What a value of a type goes as to a kernel that is called by address."""
     if isinstance(kind, types.Integer | types.Boolean):

@@ -14,6 +14,7 @@ from .simd import lanes, load_part, store_part
 from .units import unit
 
 _FIELDS = Standardize.fields
+ROWS = 8  # that share the constants in registers
 
 
 @jit(EXACT)
@@ -23,13 +24,17 @@ def _constants_of(op, like):
 
 
 @jit(EXACT)
-def _scale_row(features, constants, x, out):
-    """The features of one sample, along the lanes; out may be x."""
-    shift, scale, offset = constants, constants + features, constants + 2 * features
-    for j in range(0, features, lanes(x)):
-        left = features - j
-        value = (load_part(x + j, left) - load_part(shift + j, left)) * load_part(scale + j, left)
-        store_part(out + j, value + load_part(offset + j, left), left)
+def _scale_rows(count, features, constants, x, ld_x, out, ld_out):
+    """Samples as rows, the features along the lanes; out may be x."""
+    for first in range(0, count, ROWS):
+        last = min(first + ROWS, count)
+        for j in range(0, features, lanes(x)):
+            left = features - j
+            shift, scale = load_part(constants + j, left), load_part(constants + (features + j), left)
+            offset = load_part(constants + (2 * features + j), left)
+            for s in range(first, last):
+                value = (load_part(x + (s * ld_x + j), left) - shift) * scale + offset
+                store_part(out + (s * ld_out + j), value, left)
 
 
 @unit(EXACT, "iIRPPIiiIiPi")
@@ -40,8 +45,7 @@ def standardize_block(phase, run, reals, theta, scratch, op, first, count, part,
     x, y = buffer_at(run, op[Op.INPUT]), buffer_at(run, op[Op.OUTPUT])
     if phase == Phase.FORWARD and op[Op.FLAGS] & FROM_ROWS != 0:
         rows, stride = samples_at(run, theta, scratch, first)
-        for s in range(count):
-            _scale_row(features, constants, rows + s * stride, rows + s * stride)
+        _scale_rows(count, features, constants, rows, stride, rows, stride)
     elif phase == Phase.FORWARD:
         offset, inputs, out = scale + features, scratch + x[Buffer.VALUE], scratch + y[Buffer.VALUE]
         for j in range(features):
@@ -60,9 +64,8 @@ def standardize_block(phase, run, reals, theta, scratch, op, first, count, part,
 @unit(EXACT, "IRPiPiPI")
 def standardize_few_rows(op, alphas, theta, count, x, ld_x, out, failure):
     """A few samples as rows."""
-    features, constants = op[Op.N_IN], _constants_of(op, theta)
-    for s in range(count):
-        _scale_row(features, constants, x + s * ld_x, out + s * features)
+    features = op[Op.N_IN]
+    _scale_rows(count, features, _constants_of(op, theta), x, ld_x, out, features)
 
 
 block, few_rows = standardize_block, standardize_few_rows

@@ -48,10 +48,12 @@ from .memory import (
     atomic_swap_if,
     call,
     call_real_checked,
+    flush_denormals,
     integers_at,
     pause,
     plain,
     pointer_at,
+    restore_float_control,
     yield_core,
 )
 from .rng import half_bits, permuted, stream_key
@@ -396,6 +398,29 @@ def _all_finite(count, theta):
     return total(bad) == 0.0
 
 
+@jit(EXACT)
+def _lead(t, r, p, size):
+    """The command of a run with `size` parameters."""
+    command = t[Run.COMMAND]
+    t[Run.STATUS], t[Run.FAILURE], t[Run.LOADED] = FINE, 0, 0
+    if command & UPDATE == 0:
+        r[Real.LAST_LOSS] = _rows_pass(t, r, p, plain(0), t[Run.ROWS]) / r[Real.BATCH_WEIGHT]
+        if command & BACKWARD != 0:
+            _all_parts(t, r, p, plain(COLLECT))
+    else:
+        rates, state = pointer_at(t[Run.RATES], r), integers_at(t[Run.STATE])
+        for i in range(t[Run.STEPS]):
+            if command & LOSS != 0:
+                if not _step(t, r, p, rates[i]):
+                    break
+            else:  # the gradient is there
+                _update(t, r, p, rates[i], state[State.STEP] + 1)
+                state[State.STEP] += 1
+        if not _all_finite(size, p):
+            t[Run.STATUS] = DIVERGED
+    atomic_store(t + Run.TASKS, NO_MORE)
+
+
 @jit(EXACT, public=True)
 def run(table: Integers, reals: Floats, theta: Floats, thread: int) -> None:
     """Carry out the command of a run, as its leader (thread 0) or as a helper.
@@ -412,24 +437,9 @@ def run(table: Integers, reals: Floats, theta: Floats, thread: int) -> None:
         0 for the leader, else the helper's number below Run.THREADS.
     """
     t, r, p = address_of(table), address_of(reals), address_of(theta)
+    control = flush_denormals()
     if thread > 0:
         _work(t, r, p, thread, plain(0))
-        return
-    command = t[Run.COMMAND]
-    t[Run.STATUS], t[Run.FAILURE], t[Run.LOADED] = FINE, 0, 0
-    if command & UPDATE == 0:
-        r[Real.LAST_LOSS] = _rows_pass(t, r, p, plain(0), t[Run.ROWS]) / r[Real.BATCH_WEIGHT]
-        if command & BACKWARD != 0:
-            _all_parts(t, r, p, plain(COLLECT))
     else:
-        rates, state = pointer_at(t[Run.RATES], r), integers_at(t[Run.STATE])
-        for i in range(t[Run.STEPS]):
-            if command & LOSS != 0:
-                if not _step(t, r, p, rates[i]):
-                    break
-            else:  # the gradient is there
-                _update(t, r, p, rates[i], state[State.STEP] + 1)
-                state[State.STEP] += 1
-        if not _all_finite(theta.size, p):
-            t[Run.STATUS] = DIVERGED
-    atomic_store(t + Run.TASKS, NO_MORE)
+        _lead(t, r, p, theta.size)
+    restore_float_control(control)
