@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import validation
+from . import files, validation
 from .errors import must_be, unknown_name
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Callback:
         Parameters
         ----------
         state : dict
-            What `state` gave.
+            What `state` gave; in a file of somebody else, anything that such a dict can hold.
         """
 
     def _check(self, directions):
@@ -112,6 +112,25 @@ def check(callbacks, directions):
         callback._check(directions)
 
 
+def check_states(callbacks, states, shape, dtype, epochs):
+    """Refuse what no callback of ours keeps; those of the user's own judge for themselves.
+
+    Parameters
+    ----------
+    callbacks : list of Callback
+        Those that keep something.
+    states : list of dict
+        What a file says of each.
+    shape, dtype : tuple, dtype
+        Of the net's parameters.
+    epochs : int
+        That the file has done.
+    """
+    for callback, state in zip(callbacks, states, strict=True):
+        if type(callback).state in (EarlyStopping.state, ReduceLROnPlateau.state):
+            callback._check_state(state, shape, dtype, epochs)
+
+
 def overrides(callback, name):
     """Whether a callback has a method of its own."""
     return getattr(type(callback), name) is not getattr(Callback, name)
@@ -137,6 +156,11 @@ class _Monitor(Callback):
     def begin(self, run):
         """Start afresh."""
         self.best, self.wait = -math.inf if self._greater else math.inf, 0
+
+    def _check_best(self, state):
+        if math.isnan(state["best"]):
+            raise must_be("best", "a number", state["best"])
+        validation.count("wait", state["wait"])
 
 
 class EarlyStopping(_Monitor):
@@ -239,6 +263,19 @@ class EarlyStopping(_Monitor):
         self.best, self.wait, self.best_epoch = state["best"], state["wait"], state["best_epoch"]
         self._weights = state.get("weights") if self.restore_best else None
 
+    def _check_state(self, state, shape, dtype, epochs):
+        kinds = {"best": float, "wait": int, "best_epoch": (int, type(None))}
+        if "weights" in state:
+            kinds["weights"] = np.ndarray
+        files.must_have("state of EarlyStopping", state, kinds)
+        self._check_best(state)
+        best_epoch = state["best_epoch"]
+        if best_epoch is not None and not 0 <= best_epoch < epochs:
+            raise must_be("best_epoch", "None or one of the epochs", best_epoch)
+        if "weights" in state:
+            files.must_be_array("weights", state["weights"], shape, dtype)
+            validation.numeric_array("weights", state["weights"], shape, dtype)
+
 
 class ReduceLROnPlateau(_Monitor):
     """Multiply the learning rate by a factor when a number has stopped to improve.
@@ -337,3 +374,8 @@ class ReduceLROnPlateau(_Monitor):
             What `state` gave.
         """
         self.best, self.wait, self.resting = state["best"], state["wait"], state["resting"]
+
+    def _check_state(self, state, shape, dtype, epochs):
+        files.must_have("state of ReduceLROnPlateau", state, {"best": float, "wait": int, "resting": int})
+        self._check_best(state)
+        validation.count("resting", state["resting"])

@@ -5,13 +5,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import callbacks, storage, validation
+from . import callbacks, files, storage, validation
 from .errors import described, must_be
 
 if TYPE_CHECKING:
     from .fit import Run
 
 _RECORDS = ("loss", "validation_loss", "learning_rate", "elapsed")
+_FACTS = {
+    "net": dict,
+    "fit": dict,
+    "metrics": list,
+    "callbacks": list,
+    **dict.fromkeys(("epoch", "step", "epochs", "steps", "batch", "format"), int),
+    **dict.fromkeys(("seconds", "rate_scale"), float),
+    "best_epoch": (int, type(None)),
+    "stopped": bool,
+}
 
 
 class Checkpoint(callbacks.Callback):
@@ -38,12 +48,12 @@ class Checkpoint(callbacks.Callback):
 
     last = True  # what the others decide after an epoch belongs into the file
 
-    def __init__(self, path: storage.PathLike, every: int = 1) -> None:
-        storage.library("Checkpoint")
-        self.path, self.every = storage.check_target("path", path), validation.size("every", every)
+    def __init__(self, path: files.PathLike, every: int = 1) -> None:
+        files.library("Checkpoint")
+        self.path, self.every = files.check_target("path", path), validation.size("every", every)
 
     def _check(self, directions):
-        storage.check_target("path", self.path)
+        files.check_target("path", self.path)
 
     def epoch(self, run: "Run") -> None:
         """Write the file, where it is time.
@@ -55,15 +65,15 @@ class Checkpoint(callbacks.Callback):
         """
         epochs = run.history.epochs
         if epochs % self.every == 0 or epochs == run.epochs or run.stopped:
-            storage.write(self.path, *_capture(run))
+            files.write(self.path, *_capture(run))
 
 
 def _capture(run):
-    """(facts, arrays) of a run at the end of an epoch."""
-    net, history, moments = run.net, run.history, run.net.state.moments
-    kept = storage.arrays(net) | {f"history {name}": getattr(history, name) for name in _RECORDS}
+    """(facts, arrays) of a run at the end of an epoch, copied."""
+    net, history = run.net, run.history
+    kept = {f"history {name}": getattr(history, name) for name in _RECORDS}
     kept |= {f"metric {name}": values for name, values in history.metrics.items()}
-    kept |= {f"state {i}": state for i, state in enumerate(moments) if state.any()}
+    kept |= {f"state {i}": moment for i, moment in enumerate(net.state.moments) if moment.any()}
     states = []
     for i, hook in enumerate(_with_state(run.hooks)):
         plain = {}
@@ -80,15 +90,16 @@ def _capture(run):
         "fit": identity(run.steps.optimizer, run.hooks, run.measures, run.rows, run.batch),
         "epochs": history.epochs,
         "steps": history.steps,
-        "seconds": history.seconds,
+        "seconds": float(history.seconds),
         "best_epoch": history.best_epoch,
         "batch": run.batch,
-        "rate_scale": run.rate_scale,
-        "stopped": run.stopped,
+        "rate_scale": float(run.rate_scale),
+        "stopped": bool(run.stopped),
         "metrics": list(history.metrics),
         "callbacks": states,
     }
-    return facts, kept
+    copies = {name: np.array(array, array.dtype.newbyteorder("="), order="C") for name, array in kept.items()}
+    return facts, storage.arrays(net) | copies
 
 
 def _with_state(hooks):
@@ -134,26 +145,66 @@ class Saved:
         Of the fit.
     n_features : int
         Its inputs.
+    steps : Steps
+        How its steps are made, and how many epochs are asked for, those of the file included.
+    hooks : list of Callback
+        Of the fit.
     fit : dict
         From `identity`.
-    epochs : int
-        Epochs asked for, those of the file included.
     """
 
-    def __init__(self, path, net, n_features, fit, epochs):
-        self.facts, self.arrays = storage.read("resume", path)
+    def __init__(self, path, net, n_features, steps, hooks, fit):
+        self.facts, self.arrays = files.read("resume", path)
         facts = self.facts
         if "fit" not in facts:
             raise must_be("resume", "a file of a Checkpoint", described(f"a net alone: {path}"))
+        with files.refusing("resume", path):
+            _check_facts(facts, fit)
         pairs = [*_differences(facts["net"], storage.describe(net, n_features))]
         pairs += [(f"the {name}", facts["fit"][name], fit[name]) for name in fit]
         for what, found, wanted in pairs:
             if found != wanted:
                 given = described(f"one where {what} is {found!r} and not {wanted!r}: {path}")
                 raise must_be("resume", "a checkpoint of this net and this fit", given)
-        if facts["epochs"] > epochs:
+        if facts["epochs"] > steps.epochs:
             accepted = f"at least the {facts['epochs']} that the checkpoint has done"
-            raise must_be("epochs", accepted, epochs)
+            raise must_be("epochs", accepted, steps.epochs)
+        with files.refusing("resume", path):
+            self.found = storage.suitable(self.arrays, net, n_features)
+            if net.standardize and self.found.learned is None:
+                raise must_be("mean", "an array, for a net with standardize=True", None)
+            self._check_arrays(net.dtype, steps.rule, fit["record"])
+            self.states = self._states()
+            callbacks.check_states(_with_state(hooks), self.states, (self.found.size,), net.dtype, facts["epochs"])
+
+    def _check_arrays(self, dtype, rule, record):
+        """Refuse arrays that are missing, unsuitable, or of nothing."""
+        arrays, epochs = self.arrays, self.facts["epochs"]
+        recorded = ["loss", "learning_rate", "elapsed", *(["validation_loss"] if "validation_loss" in record else [])]
+        lengths = {f"history {name}": epochs if name in recorded else 0 for name in _RECORDS}
+        lengths |= {f"metric {name}": epochs for name in self.facts["metrics"]}
+        for name, length in lengths.items():
+            files.must_be_array(name, arrays.get(name), (length,), np.float64)
+        moments = {f"state {i}" for i in range(len(rule.states))} & arrays.keys()
+        for name in moments:
+            files.must_be_array(name, arrays[name], (self.found.size,), dtype)
+            if np.isnan(arrays[name]).any():
+                raise must_be(name, "an array without NaN", arrays[name])
+        others = arrays.keys() - self.found.names - lengths.keys() - moments
+        others = [name for name in others if not name.startswith("callback ")]
+        if others:
+            raise must_be("arrays", "those of a checkpoint alone", described(f"others, too: {others}"))
+
+    def _states(self):
+        """What each callback kept."""
+        states = [dict(plain) for plain in self.facts["callbacks"]]
+        for key, array in self.arrays.items():
+            if key.startswith("callback "):
+                number, _, name = key.removeprefix("callback ").partition(" ")
+                if number not in map(str, range(len(states))):
+                    raise must_be(key, f"of one of the {len(states)} callbacks", array)
+                states[int(number)][name] = array
+        return states
 
     def restore(self, net, rule, history):
         """Bring a net that has been built, and a history, to where the file's stood.
@@ -168,7 +219,7 @@ class Saved:
             Of the fit.
         """
         facts, arrays, state, written = self.facts, self.arrays, net.state, history.buffers
-        storage.restore(net, arrays)
+        storage.restore(net, self.found)
         state.keep(rule)
         for i, moment in enumerate(state.moments):
             moment[...] = arrays.get(f"state {i}", 0.0)  # what is absent was zero
@@ -182,10 +233,31 @@ class Saved:
 
     def restore_callbacks(self, hooks):
         """Give callbacks that have begun what they knew."""
-        for i, (hook, plain) in enumerate(zip(_with_state(hooks), self.facts["callbacks"], strict=True)):
-            prefix = f"callback {i} "
-            own = {key.removeprefix(prefix): value for key, value in self.arrays.items() if key.startswith(prefix)}
-            hook.restore(plain | own)
+        for hook, state in zip(_with_state(hooks), self.states, strict=True):
+            hook.restore(state)
+
+
+def _check_facts(facts, fit):
+    """Refuse facts that no `_capture` gives."""
+    files.must_have("facts", facts, _FACTS)
+    storage.check_description(facts["net"])
+    files.must_have("fit", facts["fit"], dict.fromkeys(fit, files.SETTING))
+    for names in (facts["fit"]["callbacks"], facts["fit"]["record"], facts["metrics"]):
+        files.must_be_names("names", names)
+    if facts["metrics"] != [name for name in facts["fit"]["record"] if name not in ("loss", "validation_loss")]:
+        raise must_be("metrics", "those of the record", facts["metrics"])
+    if [type(state) for state in facts["callbacks"]] != [dict] * len(facts["fit"]["callbacks"]):
+        raise must_be("callbacks", "a dict for each", described("others"))
+    for name in ("epoch", "step", "steps"):
+        validation.counter(name, facts[name])
+    validation.size("epochs", facts["epochs"])
+    if facts["best_epoch"] is not None and not 0 <= facts["best_epoch"] < facts["epochs"]:
+        raise must_be("best_epoch", "None or one of the epochs", facts["best_epoch"])
+    validation.number("seconds", facts["seconds"], low=0.0)
+    validation.number("rate_scale", facts["rate_scale"], low=0.0)
+    batch, same = facts["batch"], facts["fit"]["batch_size"]
+    if validation.size("batch", batch) >= 1 << 31 or same not in (None, batch):
+        raise must_be("batch", "below 2**31, and batch_size where there is one", batch)
 
 
 def _differences(found, wanted):
@@ -202,6 +274,9 @@ def _differences(found, wanted):
 
 def at(path, *arguments):
     """The Saved of a file, or None where there is none yet."""
-    text = storage.check_target("resume", path)
-    storage.library("resume")
-    return Saved(text, *arguments) if os.path.exists(text) else None
+    files.library("resume")
+    text = files.as_text("resume", path)
+    if os.path.exists(text):
+        return Saved(text, *arguments)
+    files.check_target("resume", text)
+    return None

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import backends, storage
+from . import backends, files
 from ._version import __version__
 
 KINDS, DTYPES = ("step", "prediction"), ("float32", "float64")
@@ -176,7 +176,7 @@ def measure_devices(progress: bool = False) -> dict[str, Any]:
     found = {kind: {dtype: least_work(cases, kind, dtype) for dtype in DTYPES} for kind in KINDS}
     result = {"machine": machine, "thresholds": found, "cases": cases}
     folder.mkdir(parents=True, exist_ok=True)
-    storage.replace(_path(folder, machine), json.dumps(result, indent=1).encode())
+    files.replace(_path(folder, machine), json.dumps(result, indent=1).encode())
     _kept.cache_clear()
     if progress:
         print()

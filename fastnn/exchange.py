@@ -1,6 +1,6 @@
 """Nets in the ONNX format, for other programs to run (extra `onnx`)."""
 
-from . import backends, storage
+from . import backends, files
 from .errors import described, must_be
 
 _OPSET = 20  # the first with Gelu
@@ -16,7 +16,7 @@ def save(net, path):
         raise ImportError("to_onnx needs onnx: pip install 'fastnn[onnx]'") from None
     arrays, learned = net.program.views(net.state.parameters), net.standardization
     _must_be_expressible(net.layers)
-    path = storage.check_target("path", path)
+    path = files.check_target("path", path)
     nodes, weights, value, trained = [], [], "X", 0
 
     def add(operator, number, name):
@@ -48,7 +48,7 @@ def save(net, path):
     graph = helper.make_graph(nodes, "fastnn", [inputs], [outputs], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
     onnx.checker.check_model(model)
-    storage.replace(path, model.SerializeToString())
+    files.replace(path, model.SerializeToString())
 
 
 def _must_be_expressible(layers):

@@ -16,12 +16,12 @@ from .backends import Floats, Integers
 from .callbacks import Callback
 from .custom import Pair
 from .errors import NotBuiltError, described, must_be, unknown_name
+from .files import PathLike
 from .history import History
 from .inference import Frozen
 from .layers import Layer
 from .optimizers import Optimizer
 from .standardization import Standardization
-from .storage import PathLike
 
 Metrics = Sequence[str | Callable[[Any, Any], float]]
 _NOT_BUILT = "the net has no parameters yet: call build(n_features) or fit(X, y) first"
@@ -647,15 +647,15 @@ class Sequential:
         Parameters
         ----------
         path : path-like
-            In the safetensors format: arrays W1, b1, ..., and the layers as metadata. What stood there is replaced
-            when the new file is whole and on the disk.
+            In the safetensors format: arrays W1, b1, ..., and the layers as metadata. A file that stood there is
+            replaced when the new one is whole and on the disk; its permissions stay.
 
         Raises
         ------
         NotBuiltError
             Without parameters.
         TypeError, ValueError
-            For a path that cannot be written to, or a net with functions of your own.
+            For a path that cannot be written to, weights that are not finite, or a net with functions of your own.
         OSError
             Where writing fails; what stood there is left as it was.
         ImportError

@@ -1,23 +1,30 @@
-"""Nets in files of the safetensors format, written whole or not at all."""
+"""Nets in files: what is kept of one, and one that is made of it again."""
 
-import contextlib
-import hashlib
-import json
-import os
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .errors import described, must_be
+from . import backends, files, standardization, validation
+from .errors import described, must_be, unknown_name
+from .files import PathLike
 from .layers import KINDS
 from .standardization import Standardization
 
 if TYPE_CHECKING:
     from .models import Sequential
 
-PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-
-_FORMAT = 1
+_FACTS = {"net": dict, "epoch": int, "format": int}
+_NET = {
+    "class": str,
+    "n_features": int,
+    "layers": list,
+    "loss": (str, list),
+    "dtype": str,
+    "seed": int,
+    "huber_delta": float,
+    "standardize": bool,
+}
 
 
 def describe(net, n_features=None):
@@ -51,17 +58,83 @@ def describe(net, n_features=None):
     }
 
 
+def check_description(about):
+    """Refuse what no `describe` gives; the values are left to the constructors of layers and nets."""
+    files.must_have("net", about, _NET)
+    for name, known in (("class", ["LogisticRegression", "Sequential"]), ("dtype", ["float32", "float64"])):
+        if about[name] not in known:
+            raise unknown_name(name, about[name], known)
+    validation.size("n_features", about["n_features"])
+    for layer in about["layers"]:
+        files.must_have("layer", layer, {"kind": str}, others=True)
+        if layer["kind"] not in KINDS:
+            raise unknown_name("kind", layer["kind"], list(KINDS))
+        arguments = inspect.signature(KINDS[layer["kind"]]).parameters
+        files.must_have("layer", layer, dict.fromkeys(("kind", *arguments), files.SETTING))
+    for setting in (about["loss"], *(value for layer in about["layers"] for value in layer.values())):
+        if isinstance(setting, list):
+            files.must_be_names("functions", setting)
+
+
 def arrays(net):
-    """The arrays that a net's predictions depend on, by name."""
+    """Copies of the arrays that a net's predictions depend on, by name; another thread may train it meanwhile."""
     learned = {} if net.standardization is None else net.standardization._asdict()
-    return dict(zip(net.array_names, net.arrays, strict=True)) | learned
+    live = dict(zip(net.array_names, net.arrays, strict=True)) | learned
+    copies = {name: array.copy() for name, array in live.items()}
+    return {name: validation.numeric_array(name, copy, copy.shape, copy.dtype) for name, copy in copies.items()}
 
 
-def restore(net, values):
-    """Put arrays of a file into a net that has been built."""
-    if "mean" in values:
-        net.standardization = Standardization(**{name: values[name] for name in Standardization._fields})
-    net.set_weights([values[name] for name in net.array_names])
+class Restored(NamedTuple):
+    """What `restore` puts into a net.
+
+    Parameters
+    ----------
+    weights : dict
+        From the names of the net's arrays to arrays of its shapes and dtype, all finite.
+    learned : Standardization or None
+        None where it has learned none.
+    """
+
+    weights: dict[str, Any]
+    learned: Standardization | None
+
+    @property
+    def names(self):
+        """Names of the arrays that it is made of."""
+        return {*self.weights, *(() if self.learned is None else Standardization._fields)}
+
+    @property
+    def size(self):
+        """Elements of the flat parameters of the net."""
+        round_up, align = backends.operations.round_up, backends.operations.ALIGN
+        return sum(round_up(array.size, align) for array in self.weights.values())
+
+
+def suitable(values, net, n_features):
+    """A Restored of arrays of a file, for a net that need not be built; refuses missing and unsuitable ones."""
+    weights, width, number = {}, n_features, 0
+    names = iter(net.array_names)
+    for layer in net.layers:
+        for operation in layer.operations(number):
+            for (shape, _), name in zip(operation.parameters(width), names, strict=False):
+                files.must_be_array(name, values.get(name), shape, net.dtype)
+                weights[name] = validation.numeric_array(name, values[name], shape, net.dtype)
+            width = operation.outputs(width)
+        number += bool(layer.arrays)
+    if not (net.standardize and "mean" in values):
+        return Restored(weights, None)
+    for name in Standardization._fields:
+        size = net.outputs if name.startswith("target") else n_features
+        files.must_be_array(name, values.get(name), (size,), np.float64)
+    learned = Standardization(*(values[name] for name in Standardization._fields))
+    return Restored(weights, standardization.checked(learned, n_features, net.outputs, net.dtype))
+
+
+def restore(net, found):
+    """Put a Restored into its net, which has been built."""
+    if found.learned is not None:
+        net.standardization = found.learned
+    net.set_weights([found.weights[name] for name in net.array_names])
 
 
 def _plain(setting):
@@ -75,11 +148,13 @@ def save(net, path):
     """Write a net; see `Sequential.save`."""
     facts = {"net": describe(net), "epoch": net.state.epoch}
     _must_have_names(facts["net"])
-    write(check_target("path", path), facts, arrays(net))
+    files.write(files.check_target("path", path), facts, arrays(net))
 
 
 def load(path: PathLike) -> "Sequential":
     """A net from a file of `net.save` or of a Checkpoint (extra `checkpoint`).
+
+    A file may come from anybody: it runs no code, and all of it is checked before a net is made.
 
     Parameters
     ----------
@@ -101,25 +176,41 @@ def load(path: PathLike) -> "Sequential":
     ImportError
         Without safetensors.
     """
+    facts, values = files.read("path", path)
+    text = files.as_text("path", path)
+    with files.refusing("path", text):
+        files.must_have("facts", facts, _FACTS, others="fit" in facts)  # of a Checkpoint
+        about = facts["net"]
+        check_description(about)
+    _must_have_names(about)
+    with files.refusing("path", text):
+        net, epoch = _made(about), validation.counter("epoch", facts["epoch"])
+        found = suitable(values, net, about["n_features"])
+        others = values.keys() - found.names
+        if others and "fit" not in facts:
+            raise must_be("arrays", "those of the net alone", described(f"others, too: {', '.join(map(repr, others))}"))
+        net.build(about["n_features"])
+        restore(net, found)
+    net.state.epoch = epoch
+    return net
+
+
+def _made(about):
+    """The net of a description, not built."""
     from .logistic import LogisticRegression
     from .models import Sequential
 
-    facts, values = read("path", path)
-    about = facts["net"]
-    _must_have_names(about)
-    if about["class"] == "LogisticRegression":
-        classes = max(2, about["layers"][-1]["units"])
-        net = LogisticRegression(classes, dtype=about["dtype"], seed=about["seed"], standardize=about["standardize"])
+    layers = [
+        KINDS[layer["kind"]](**{name: value for name, value in layer.items() if name != "kind"})
+        for layer in about["layers"]
+    ]
+    settings = {name: about[name] for name in ("dtype", "seed", "standardize")}
+    if about["class"] == "Sequential":
+        net = Sequential(layers, loss=about["loss"], huber_delta=about["huber_delta"], **settings)
     else:
-        layers = [
-            KINDS[arguments["kind"]](**{name: value for name, value in arguments.items() if name != "kind"})
-            for arguments in about["layers"]
-        ]
-        others = {name: about[name] for name in ("loss", "dtype", "seed", "huber_delta", "standardize")}
-        net = Sequential(layers, **others)
-    net.build(about["n_features"])
-    restore(net, values)
-    net.state.epoch = facts["epoch"]
+        net = LogisticRegression(max([2, *(layer.units or 0 for layer in layers)]), **settings)
+    if describe(net, about["n_features"]) != about:
+        raise must_be("net", "a description in full", about)
     return net
 
 
@@ -129,115 +220,3 @@ def _must_have_names(about):
     if own:
         given = described(f"the functions {', '.join(own[0])}, which a file cannot hold")
         raise must_be("net", "of activations and losses that have names", given)
-
-
-def library(wanted_by):
-    """The package safetensors."""
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise ImportError(f"{wanted_by} needs safetensors: pip install 'fastnn[checkpoint]'") from None
-    return safetensors
-
-
-def check_target(name, path):
-    """A path, as str, at which a file can be written."""
-    accepted = "a path in a folder that exists and can be written to"
-    try:
-        text = os.fsdecode(path)
-    except TypeError:
-        raise must_be(name, accepted, path, TypeError) from None
-    folder = os.path.dirname(os.path.realpath(text))
-    if os.path.isdir(text) or not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
-        raise must_be(name, accepted, text)
-    return text
-
-
-def write(path, facts, arrays):
-    """Put facts and arrays into a file by `replace`.
-
-    Parameters
-    ----------
-    path : str
-        From `check_target`.
-    facts : dict
-        For JSON.
-    arrays : dict
-        From str to arrays.
-    """
-    safetensors = library("a file")
-    text = json.dumps(facts | {"format": _FORMAT})
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    data = safetensors.numpy.save(arrays, {"fastnn": text, "sha256": _digest(text, arrays)})
-    replace(path, data)
-
-
-def replace(path, data):
-    """Make `data` the content of the file at `path`, which is at any moment the old one or the new one, whole."""
-    path = os.path.realpath(path)  # a link stays one
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    if os.name != "nt":  # the new name must be on the disk, too
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def read(name, path):
-    """Facts and arrays of a file.
-
-    Parameters
-    ----------
-    name : str
-        The argument that gave the path.
-    path : path-like
-        The file.
-
-    Returns
-    -------
-    facts, arrays : dict
-        As they were written.
-    """
-    safetensors = library("a file")
-    try:
-        text = os.fsdecode(path)
-    except TypeError:
-        raise must_be(name, "a path", path, TypeError) from None
-    with open(text, "rb"):  # the errors of Python for what is not there or not ours to read
-        pass
-    whole = "a whole file that fastnn wrote"
-    try:
-        with safetensors.safe_open(text, framework="numpy") as file:
-            about = file.metadata() or {}
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError as error:
-        raise must_be(name, whole, described(f"a damaged one: {text} ({error})")) from None
-    if "fastnn" not in about:
-        raise must_be(name, whole, described(f"one of another program: {text}"))
-    if about.get("sha256") != _digest(about["fastnn"], arrays):
-        raise must_be(name, whole, described(f"a damaged one: {text}"))
-    facts = json.loads(about["fastnn"])
-    if facts["format"] != _FORMAT:
-        raise must_be(name, f"a file of format {_FORMAT}", described(f"format {facts['format']}: {text}"))
-    return facts, arrays
-
-
-def _digest(text, arrays):
-    """Fingerprint of a file's content."""
-    found = hashlib.sha256(text.encode())
-    for name in sorted(arrays):
-        found.update(f"{name} {arrays[name].dtype} {arrays[name].shape} ".encode())
-        found.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8))
-    return found.hexdigest()

@@ -28,6 +28,13 @@ def count(name, value):
     return int(value)
 
 
+def counter(name, value):
+    """An int that is not negative, and may grow further within 64 bits."""
+    if count(name, value) >= 1 << 53:
+        raise must_be(name, "a non-negative int below 2**53", value)
+    return int(value)
+
+
 def flag(name, value):
     """A bool."""
     if not isinstance(value, bool | np.bool_):
@@ -39,7 +46,11 @@ def number(name, value, low=None, above=None, below=None, accepted=None):
     """A finite float within bounds: low <= value, above < value, value < below."""
     kind = TypeError
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        kind, result = ValueError, float(value)
+        kind = ValueError
+        try:
+            result = float(value)
+        except OverflowError:  # an int beyond all floats
+            result = math.inf
         inside = (low is None or result >= low) and (above is None or result > above)
         if inside and (below is None or result < below) and math.isfinite(result):
             return result
