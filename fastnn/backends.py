@@ -7,7 +7,7 @@ import numpy as np
 
 from .errors import must_be
 from .kernels import annotations, cache, cpu, cuda, formulas, options, program, state, tables
-from .kernels.cpu import peak
+from .kernels.cpu import peak, vmath
 from .validation import size
 
 Floats = annotations.Floats
@@ -22,6 +22,8 @@ ACTIVATIONS, LOSSES, RULES = (
 )
 compile_all, COMPILED, cache_folder = cpu.compile_all, options.COMPILED, cache.cache_folder
 link, relink, has_own, apply_rows, failure_at = cpu.link, cpu.relink, cpu.has_own, cpu.apply_rows, cpu.failure_at
+formula_operations = formulas.operations_of
+ERF = vmath.DOUBLE.erf_near, vmath.DOUBLE.erf_far, vmath.ERF_JOIN, vmath.DOUBLE.erf_end  # of float64
 matmul, work_size, multiply_add = cpu.matmul, cpu.work_size, peak.multiply_add
 
 _threads = None

@@ -1,63 +1,182 @@
-"""Nets in the ONNX format, for other programs to run (extra `onnx`)."""
+"""Nets in the ONNX format, for other programs to run (extra `onnx`).
+
+An activation is the operator that its record names, or else its formula over these operators, all of which ONNX Runtime
+implements in both dtypes: arithmetic, comparisons, Where, Abs, Exp, Log, Sqrt, Tanh and Sigmoid; and Erf, in float32.
+"""
+
+import numpy as np
 
 from . import backends, files
 from .errors import described, must_be
 
-_OPSET = 20  # the first with Gelu
-_IR_VERSION = 9  # the first that goes with it
+_OPSET = 13  # of 2020; later ones only for activations that name a later operator
 
 
 def save(net, path):
     """Write a net; see `Sequential.to_onnx`."""
     try:
         import onnx
-        from onnx import helper, numpy_helper
+        from onnx import helper
     except ImportError:
         raise ImportError("to_onnx needs onnx: pip install 'fastnn[onnx]'") from None
-    arrays, learned = net.program.views(net.state.parameters), net.standardization
+    arrays, learned = iter(net.program.views(net.state.parameters)), net.standardization
     _must_be_expressible(net.layers)
     path = files.check_target("path", path)
-    nodes, weights, value, trained = [], [], "X", 0
-
-    def add(operator, number, name):
-        """A node that does something to each feature."""
-        nonlocal value
-        weights.append(numpy_helper.from_array(number.astype(net.dtype), name))
-        nodes.append(helper.make_node(operator, [value, name], [f"{name}.0"]))
-        value = nodes[-1].output[0]
-
+    graph, names, value = Graph(net.dtype), iter(net.array_names), "X"
     if learned is not None:
-        add("Sub", learned.mean, "mean")
-        add("Mul", 1 / learned.std, "scale")
-    for place, layer in enumerate(net.layers, 1):
-        names = []
-        if layer.arrays:
-            names = [f"{name}{trained + 1}" for name in layer.arrays]
-            weights += map(numpy_helper.from_array, arrays[trained], names)
-            trained += 1
-        for i, (operator, inputs, attributes) in enumerate(layer.onnx_nodes(value, names, f"{place}.")):
-            nodes.append(helper.make_node(operator, inputs, [f"{place}.{i}"], **attributes))
-        value = nodes[-1].output[0] if nodes else "X"
+        value = graph.add("Sub", value, graph.constant(learned.mean, "mean"))
+        value = graph.add("Mul", value, graph.constant(1 / learned.std, "scale"))
+    for layer in net.layers:
+        own = [graph.constant(array, next(names)) for array in next(arrays)] if layer.arrays else []
+        value = _activated(graph, layer.add_to_onnx(graph, value, own), layer)
     if learned is not None and net.scales_targets:
-        add("Mul", learned.target_std, "target_std")
-        add("Add", learned.target_mean, "target_mean")
-    nodes[-1].output[0] = "output"
+        value = graph.add("Mul", value, graph.constant(learned.target_std, "target_std"))
+        value = graph.add("Add", value, graph.constant(learned.target_mean, "target_mean"))
+    graph.nodes[-1].output[0] = "output"
     number = helper.np_dtype_to_tensor_dtype(net.dtype)
     inputs = helper.make_tensor_value_info("X", number, ["samples", net.n_features])
     outputs = helper.make_tensor_value_info("output", number, ["samples", net.outputs])
-    graph = helper.make_graph(nodes, "fastnn", [inputs], [outputs], weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
+    made = helper.make_graph(graph.nodes, "fastnn", [inputs], [outputs], graph.constants)
+    version = [helper.make_opsetid("", graph.opset())]
+    model = helper.make_model(made, opset_imports=version, ir_version=helper.find_min_ir_version_for(version))
     onnx.checker.check_model(model)
     files.replace(path, model.SerializeToString())
 
 
 def _must_be_expressible(layers):
-    """Refuse activations for which ONNX has no operators."""
-    accepted = "of activations that have names"
+    """Refuse functions of the user's own."""
     for layer in layers:
-        activation = layer.activation
-        if isinstance(activation, tuple):
-            names = ", ".join(function.__name__ for function in activation)
-            raise must_be("net", accepted, described(f"the functions {names}"))
-        if activation not in (None, "linear") and not backends.activation(activation).onnx:
-            raise must_be("net", "of activations that ONNX has operators for", activation)
+        if isinstance(layer.activation, tuple):
+            names = ", ".join(function.__name__ for function in layer.activation)
+            raise must_be("net", "of activations that have names", described(f"the functions {names}"))
+
+
+class Graph:
+    """Nodes and constants of a graph.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of the net.
+    """
+
+    def __init__(self, dtype):
+        self.dtype, self.nodes, self.constants = dtype, [], []
+
+    def add(self, operator, *inputs, **attributes):
+        """A node more, from the names of its inputs to that of its output."""
+        from onnx import helper
+
+        name = f"{len(self.nodes) + 1}.{operator}"
+        self.nodes.append(helper.make_node(operator, inputs, [name], **attributes))
+        return name
+
+    def constant(self, value, name=None):
+        """The name of an array, or of a number, in the net's dtype."""
+        from onnx import numpy_helper
+
+        name = name or f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value, self.dtype), name))
+        return name
+
+    def opset(self):
+        """The first version of ONNX that has all operators."""
+        from onnx import defs
+
+        versions = range(_OPSET, defs.onnx_opset_version() + 1)
+        return next(v for v in versions if all(defs.has(node.op_type, v) for node in self.nodes))
+
+
+def _activated(graph, value, layer):
+    """The name of the outputs of a layer, from that of what goes through its activation."""
+    if layer.activation in (None, "linear"):
+        return value
+    record = backends.activation(layer.activation)
+    # in float64 ONNX Runtime has no LeakyRelu, Elu and Softplus
+    if record.onnx and (graph.dtype == np.float32 or record.make is None):
+        return graph.add(record.onnx, value, **({} if layer.alpha is None else {"alpha": layer.alpha}))
+    formula, _ = record.make(_operations(graph))
+    return formula(layer.alpha, _Value(graph, value)).name
+
+
+class _Value:
+    """A result in a graph; what is computed with it becomes nodes."""
+
+    def __init__(self, graph, name):
+        self.graph, self.name = graph, name
+
+    def through(self, operator, *others):
+        """What an operator makes of it, and of other values or numbers."""
+        names = [one.name if isinstance(one, _Value) else self.graph.constant(one) for one in (self, *others)]
+        return _Value(self.graph, self.graph.add(operator, *names))
+
+    def __neg__(self):
+        return self.through("Neg")
+
+    def __add__(self, other):
+        return self.through("Add", other)
+
+    def __sub__(self, other):
+        return self.through("Sub", other)
+
+    def __rsub__(self, other):
+        return (-self).through("Add", other)
+
+    def __mul__(self, other):
+        return self.through("Mul", other)
+
+    def __truediv__(self, other):
+        return self.through("Div", other)
+
+    def __lt__(self, other):
+        return self.through("Less", other)
+
+    def __le__(self, other):
+        return self.through("LessOrEqual", other)
+
+    def __gt__(self, other):
+        return self.through("Greater", other)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+
+def _operations(graph):
+    """What formulas are written with (`formulas.operations_of`), as nodes of a graph."""
+    operators = "absolute Abs sqrt Sqrt exp Exp tanh Tanh sigmoid Sigmoid erf Erf".split()
+    functions = {
+        name: lambda z, operator=operator: z.through(operator)
+        for name, operator in zip(operators[::2], operators[1::2], strict=True)
+    }
+    functions |= dict(expm1=_expm1, log1p=_log1p, select=lambda condition, a, b: condition.through("Where", a, b))
+    if graph.dtype == np.float64:
+        functions["erf"] = _erf
+    return backends.formula_operations(real=float, like=lambda number, z: number, jit=None, **functions)
+
+
+def _expm1(z):
+    return (z * 0.5).through("Tanh") * (z.through("Exp") + 1.0)
+
+
+def _log1p(z):
+    total = z + 1.0
+    log = total.through("Log")
+    # what the sum has lost of z; where it is z itself, perhaps infinity, nothing
+    return total.through("Equal", z).through("Where", log, log + (z - (total - 1.0)) / total)
+
+
+def _erf(z):
+    """As `kernels.cpu.vmath.erf`: ONNX Runtime has none in float64."""
+    near, far, join, end = backends.ERF
+    size = z.through("Abs")
+    eighth = _polynomial((size > end).through("Where", end, size), far)
+    fourth = eighth * eighth * (eighth * eighth)
+    beyond = 1.0 - fourth * fourth
+    return (size < join).through("Where", z * _polynomial(z * z, near) + z, (z < 0.0).through("Where", -beyond, beyond))
+
+
+def _polynomial(z, coefficients):
+    """Of these coefficients, lowest power first."""
+    *others, result = coefficients
+    for coefficient in reversed(others):
+        result = z * result + coefficient
+    return result

@@ -65,24 +65,26 @@ class Layer:
             Source of randomness.
         """
 
-    def onnx_nodes(self, value: str, names: list[str], prefix: str) -> list[tuple[str, list[str], dict[str, Any]]]:
-        """Its nodes in ONNX, in order.
+    def add_to_onnx(self, graph: Any, value: str, names: list[str]) -> str:
+        """Its nodes in ONNX, up to the activation.
 
         Parameters
         ----------
+        graph : exchange.Graph
+            Receives them.
         value : str
             Name of its input.
         names : list of str
             Those of the arrays of its parameters, such as W1 and b1.
-        prefix : str
-            Of the names of results: node i gives f"{prefix}{i}". That of the last one is the output of the layer.
 
         Returns
         -------
-        list
-            (operator, inputs, attributes) of each.
+        str
+            Name of its output.
         """
-        return []
+        if self.arrays:
+            raise NotImplementedError(f"{type(self).__name__} has no nodes in ONNX")
+        return value
 
 
 class Dense(Layer):
@@ -172,28 +174,25 @@ class Dense(Layer):
         for array, name in zip(arrays, (self.kernel_initializer, self.bias_initializer), strict=True):
             array[...] = initialize(name, n_in, n_out, array.shape, rng)
 
-    def onnx_nodes(self, value: str, names: list[str], prefix: str) -> list[tuple[str, list[str], dict[str, Any]]]:
-        """Gemm, then the operators of the activation: the first takes z, each other one z and the result before it.
+    def add_to_onnx(self, graph: Any, value: str, names: list[str]) -> str:
+        """One node: Gemm.
 
         Parameters
         ----------
+        graph : exchange.Graph
+            Receives it.
         value : str
             Name of its input.
         names : list of str
             Those of W and b.
-        prefix : str
-            Of the names of results.
 
         Returns
         -------
-        list
-            (operator, inputs, attributes) of each.
+        str
+            Name of its output.
         """
-        nodes: list[tuple[str, list[str], dict[str, Any]]] = [("Gemm", [value, *names], {"transB": 1})]
-        z, alpha = f"{prefix}0", {} if self.alpha is None else {"alpha": self.alpha}
-        for i, (operator, attributes) in enumerate(backends.activation(self.activation).onnx):
-            nodes.append((operator, [z, f"{prefix}{i}"] if i else [z], attributes | alpha))
-        return nodes
+        name: str = graph.add("Gemm", value, *names, transB=1)
+        return name
 
     def __repr__(self) -> str:
         alpha = "" if self.alpha is None else f", alpha={self.alpha:g}"

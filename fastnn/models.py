@@ -670,7 +670,7 @@ class Sequential:
         ----------
         path : path-like
             The file. Its input "X" (samples, n_features) and its output "output" (samples, n_out) are in the net's
-            dtype; standardisation is part of it.
+            dtype; standardisation is part of it. Operators are those of version 13 (2020).
 
         Raises
         ------

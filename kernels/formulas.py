@@ -38,8 +38,8 @@ class Activation:
         Default start of the weights before it.
     outputs : tuple of float
         An interval inside its range, for trials of functions of the user's own.
-    onnx : tuple
-        Operators of ONNX and their attributes; the first takes z, each other one z and what the one before gave.
+    onnx : str or None
+        The operator of ONNX that computes it in float32. None: its formula is written with other operators.
     functions : tuple or None
         (f, df) of the user's own.
     """
@@ -51,7 +51,7 @@ class Activation:
     alpha: float | None = None
     initializer: str = "glorot_uniform"
     outputs: tuple[float, float] = (-4.0, 4.0)
-    onnx: tuple[tuple[str, dict[str, Any]], ...] = ()
+    onnx: str | None = None
     functions: Pair | None = None
 
 
@@ -232,7 +232,7 @@ def _linear(o):
     return linear, slope
 
 
-@_activation("sigmoid", outputs=(0.02, 0.98), onnx=(("Sigmoid", {}),))
+@_activation("sigmoid", outputs=(0.02, 0.98))
 def _sigmoid(o):
     one, sigmoid_of = o.one, o.sigmoid
 
@@ -245,7 +245,7 @@ def _sigmoid(o):
     return sigmoid, slope
 
 
-@_activation("tanh", outputs=(-0.98, 0.98), onnx=(("Tanh", {}),))
+@_activation("tanh", outputs=(-0.98, 0.98))
 def _tanh(o):
     one, tanh_of = o.one, o.tanh
 
@@ -258,7 +258,7 @@ def _tanh(o):
     return tanh, slope
 
 
-@_activation("relu", outputs=(0.02, 4.0), onnx=(("Relu", {}),), **_HE)
+@_activation("relu", outputs=(0.02, 4.0), onnx="Relu", **_HE)
 def _relu(o):
     zero, one, like, select = o.zero, o.one, o.like, o.select
 
@@ -271,7 +271,7 @@ def _relu(o):
     return relu, slope
 
 
-@_activation("leaky_relu", alpha=0.01, onnx=(("LeakyRelu", {}),), **_HE)
+@_activation("leaky_relu", alpha=0.01, onnx="LeakyRelu", **_HE)
 def _leaky_relu(o):
     zero, one, like, select = o.zero, o.one, o.like, o.select
 
@@ -284,7 +284,7 @@ def _leaky_relu(o):
     return leaky_relu, slope
 
 
-@_activation("elu", alpha=1.0, onnx=(("Elu", {}),), **_HE)
+@_activation("elu", alpha=1.0, onnx="Elu", **_HE)
 def _elu(o):
     zero, one, like, select, expm1 = o.zero, o.one, o.like, o.select, o.expm1
 
@@ -297,7 +297,7 @@ def _elu(o):
     return elu, slope
 
 
-@_activation("softplus", outputs=(0.02, 4.0), onnx=(("Softplus", {}),), **_HE)
+@_activation("softplus", outputs=(0.02, 4.0), onnx="Softplus", **_HE)
 def _softplus(o):
     zero, select, absolute, exp, expm1, log1p = o.zero, o.select, o.absolute, o.exp, o.expm1, o.log1p
 
@@ -310,7 +310,7 @@ def _softplus(o):
     return softplus, slope
 
 
-@_activation("silu", needs_input=True, onnx=(("Sigmoid", {}), ("Mul", {})), **_HE)
+@_activation("silu", needs_input=True, **_HE)
 def _silu(o):
     one, sigmoid = o.one, o.sigmoid
 
@@ -324,7 +324,7 @@ def _silu(o):
     return silu, slope
 
 
-@_activation("gelu", needs_input=True, onnx=(("Gelu", {"approximate": "none"}),), **_HE)
+@_activation("gelu", needs_input=True, **_HE)
 def _gelu(o):
     half, one, exp, erf = o.half, o.one, o.exp, o.erf
     root_half = o.real(0.7071067811865476)  # sqrt(1 / 2)
@@ -339,7 +339,7 @@ def _gelu(o):
     return gelu, slope
 
 
-@_activation("gelu_tanh", needs_input=True, onnx=(("Gelu", {"approximate": "tanh"}),), **_HE)
+@_activation("gelu_tanh", needs_input=True, **_HE)
 def _gelu_tanh(o):
     """0.5 z (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))): Hendrycks and Gimpel, 2016."""
     half, one, tanh = o.half, o.one, o.tanh
@@ -355,9 +355,7 @@ def _gelu_tanh(o):
     return gelu_tanh, slope
 
 
-ACTIVATIONS.append(
-    Activation("softmax", len(ACTIVATIONS), None, outputs=(0.02, 0.98), onnx=(("Softmax", {"axis": 1}),))
-)
+ACTIVATIONS.append(Activation("softmax", len(ACTIVATIONS), None, outputs=(0.02, 0.98), onnx="Softmax"))
 
 LINEAR, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTPLUS, SILU, GELU, GELU_TANH, SOFTMAX = range(11)
 

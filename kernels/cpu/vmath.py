@@ -90,7 +90,7 @@ _SINGLE = _Format(
     erf_near=coefficients.ERF_NEAR_SINGLE,
     erf_far=coefficients.ERF_FAR_SINGLE,
 )
-_DOUBLE = _Format(
+DOUBLE = _Format(
     mantissa=52,
     bias=1023,
     root_half=0x3FE6A09E667F3BCD,
@@ -108,7 +108,7 @@ _DOUBLE = _Format(
 def _both(define):
     """The function that `define` makes for each precision, as one."""
     single = define(_SINGLE)
-    function = by_dtype(single, define(_DOUBLE))
+    function = by_dtype(single, define(DOUBLE))
     function.__doc__ = getattr(single, "py_func", single).__doc__
     return function
 
