@@ -1,7 +1,7 @@
 """Nets in the ONNX format, for other programs to run (extra `onnx`).
 
-An activation is the operator that its record names, or else its formula over these operators, all of which ONNX Runtime
-implements in both dtypes: arithmetic, comparisons, Where, Abs, Exp, Log, Sqrt, Tanh and Sigmoid; and Erf, in float32.
+An activation is the operator that its record names, or else its formula over operators that ONNX Runtime implements in
+both dtypes: arithmetic, comparisons, Where, Abs, Exp, Log, Sqrt and Tanh; in float32 Sigmoid and Erf, too.
 """
 
 import numpy as np
@@ -128,6 +128,9 @@ class _Value:
     def __truediv__(self, other):
         return self.through("Div", other)
 
+    def __rtruediv__(self, other):
+        return _Value(self.graph, self.graph.constant(other)).through("Div", self)
+
     def __lt__(self, other):
         return self.through("Less", other)
 
@@ -149,7 +152,7 @@ def _operations(graph):
     }
     functions |= dict(expm1=_expm1, log1p=_log1p, select=lambda condition, a, b: condition.through("Where", a, b))
     if graph.dtype == np.float64:
-        functions["erf"] = _erf
+        functions |= dict(erf=_erf, sigmoid=_sigmoid)
     return backends.formula_operations(real=float, like=lambda number, z: number, jit=None, **functions)
 
 
@@ -162,6 +165,11 @@ def _log1p(z):
     log = total.through("Log")
     # what the sum has lost of z; where it is z itself, perhaps infinity, nothing
     return total.through("Equal", z).through("Where", log, log + (z - (total - 1.0)) / total)
+
+
+def _sigmoid(z):
+    """Without the operator, which ONNX Runtime 1.16 fuses with others into some that it lacks in float64."""
+    return 1.0 / ((-z).through("Exp") + 1.0)
 
 
 def _erf(z):

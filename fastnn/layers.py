@@ -175,12 +175,12 @@ class Dense(Layer):
             array[...] = initialize(name, n_in, n_out, array.shape, rng)
 
     def add_to_onnx(self, graph: Any, value: str, names: list[str]) -> str:
-        """One node: Gemm.
+        """The product and b.
 
         Parameters
         ----------
         graph : exchange.Graph
-            Receives it.
+            Receives them.
         value : str
             Name of its input.
         names : list of str
@@ -191,7 +191,12 @@ class Dense(Layer):
         str
             Name of its output.
         """
-        name: str = graph.add("Gemm", value, *names, transB=1)
+        W, b = names
+        name: str
+        if graph.dtype == "float64":  # where ONNX Runtime 1.16 fuses Gemm and Tanh into an operator that it lacks
+            name = graph.add("Add", graph.add("MatMul", value, graph.add("Transpose", W)), b)
+        else:
+            name = graph.add("Gemm", value, W, b, transB=1)
         return name
 
     def __repr__(self) -> str:
