@@ -133,6 +133,7 @@ def fit(net, given, steps, watch):
         raise must_be("metrics", "() where X gives batches and there are no validation_data", watch.metrics)
     batch = len(rows) if steps.batch_size is None else steps.batch_size
     measures = Measures(net, scores, held_out, rows, steps.threads)
+    rows = rows.weighted_by_class(net, given.class_weight)  # for training alone
     callbacks.check(hooks, measures.directions)
     saved = None
     if watch.resume is not None:
@@ -199,14 +200,15 @@ def _checked_rows(net, given, steps):
             raise must_be("epochs", "1 for an iterator, which can be passed over once only", steps.epochs)
         rows = batches.first
     else:
-        rows = data.check(net, given.X, given.y, given.sample_weight, given.class_weight, given.rows)
+        rows = data.check(net, given.X, given.y, given.sample_weight, given.rows)
     apart, share = given.validation_data, given.validation_split
     if apart is not None:
         if not isinstance(apart, list | tuple) or len(apart) not in (2, 3):
             raise must_be("validation_data", "None, (X, y) or (X, y, sample_weight)", apart, TypeError)
         if share is not None:
             raise must_be("validation_split", "None where validation_data are given", share)
-        held_out = data.check(net, *apart, prefix="validation ", features=rows.X.shape[1])
+        known = {"features": rows.X.shape[1], "columns": rows.columns}
+        held_out = data.check(net, *apart, prefix="validation ", **known)
     elif share is not None:
         # the layers draw from (seed, number of the layer)
         parts = data.split(rows, share, steps.shuffle, (net.seed, len(net.layers)))
@@ -232,6 +234,8 @@ def _prepare(net, rows):
     """Build the net for these rows, where that was not done, and let it learn their standardisation."""
     if net.parameters is None:
         net.build(rows.X.shape[1])
+    if net.feature_names is None:
+        net.feature_names = rows.columns
     if net.standardize and net.standardization is None:
         y = rows.y if net.scales_targets else None
         net.standardization = standardization.learn(np.asarray(rows.X), y, net.outputs, rows.rows)
@@ -271,7 +275,7 @@ class Measures:
         rows, written, found = self.rows, history.buffers, {}
         if self.scores:
             outputs = plans.host_outputs(self.net, rows, self.threads)
-            found = {score.name: score.compute(outputs, rows.targets, rows.counted_weights) for score in self.scores}
+            found = metrics.computed(self.scores, outputs, rows.targets, rows.counted_weights)
         if self.held_out is not None:
             self.plan = self.plan or plans.loss_plan(self.net, self.held_out, self.threads)
             written.validation.append(plans.loss_of(self.plan))
@@ -503,10 +507,12 @@ class Stream(Run):
 
     def _end_epoch(self):
         self.unfinished = None
-        if not self.place:
+        with np.errstate(invalid="ignore"):
+            loss = self.state.mean_loss
+        if np.isnan(loss):  # nothing by nothing: a loss that is not finite has ended the fit before
             given = described(f"none in epoch {self.history.epochs}")
-            raise must_be("X", "an iterable that gives batches in every epoch", given)
-        self.history.buffers.loss[self.history.epochs] = self.state.mean_loss
+            raise must_be("X", "an iterable that gives batches, not all of weight 0, in every epoch", given)
+        self.history.buffers.loss[self.history.epochs] = loss
         self.state.end_epoch()
         self._record()
 
