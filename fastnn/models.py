@@ -319,7 +319,8 @@ class Sequential:
         y : array-like (m,) or (m, k)
             Labels in [0, 1] for a sigmoid output, class indices or one-hot rows for softmax, numbers for the rest.
         optimizer : Optimizer, optional
-            Default Adam(). State is kept between fits as long as the kind of optimizer stays.
+            Default Adam(). State is kept between fits as long as the kind of optimizer stays; each begins with its
+            rate, or its schedule, anew, whatever ReduceLROnPlateau made of it before.
         epochs : int
             Passes over the data.
         batch_size : int or None

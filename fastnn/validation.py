@@ -159,7 +159,8 @@ def check_columns(name, columns, known):
     """Refuse columns whose names are not the `known` ones, in their order; their number is another matter."""
     if columns is None or known is None or columns == known or len(columns) != len(known):
         return
-    absent = [column for column in known if column not in set(columns)]
+    present = set(columns)
+    absent = [column for column in known if column not in present]
     one, other = next(pair for pair in zip(columns, known, strict=True) if pair[0] != pair[1])
     given = f"one without {absent[0]!r}" if absent else f"{one!r} in the place of {other!r}"
     raise must_be(name, "a table with the columns that the net was fitted with, in their order", described(given))
@@ -176,7 +177,7 @@ def _no_memory(name, error):
     return MemoryError(f"{name} does not fit into memory: {error}")
 
 
-def _finite(name, array, given, columns=None):
+def _finite(name, array, given, value=None):
     """Refuse NaN and infinity, naming the first row and column; and numbers that overflow the net's dtype."""
     rows = max(1, _CHECKED_ROWS // max(1, array[:1].size))
     for start in range(0, len(array), rows):
@@ -185,7 +186,7 @@ def _finite(name, array, given, columns=None):
             continue
         place = np.argwhere(~good)[0]
         place[0] += start
-        raise not_finite(name, given[tuple(place)], place, array.dtype, columns)
+        raise not_finite(name, given[tuple(place)], place, array.dtype, column_names(value))
 
 
 def not_finite(name, value, place, dtype, columns=None):
@@ -228,7 +229,7 @@ def matrix(name, value, dtype, n_features=None, finite=True):
     if given.dtype != dtype or given.strides[1] != given.itemsize or not rows_apart:
         array = _converted(name, given, dtype)
     if finite:
-        _finite(name, array, given, column_names(value))
+        _finite(name, array, given, value)
     return array
 
 

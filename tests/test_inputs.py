@@ -58,6 +58,14 @@ FORMS = {
     "pandas with other labels": lambda a: (
         pd.DataFrame(a, index=range(100, 100 + len(a))) if a.ndim == 2 else pd.Series(a, index=range(len(a))[::-1])
     ),
+    "pandas, nullable": lambda a: (
+        pd.DataFrame(a).convert_dtypes() if a.ndim == 2 else pd.Series(a, dtype=str(a.dtype).capitalize())
+    ),
+    "pandas, categories": lambda a: (
+        pd.DataFrame({str(i): pd.Categorical(a[:, i]) for i in range(a.shape[1])}) if a.ndim == 2 else pd.Categorical(a)
+    ),
+    "masked, nothing": np.ma.masked_invalid,
+    "record array": lambda a: a.view(np.recarray),
     "array-like": ArrayLike,
     "read-only": read_only,
     "F order": np.asfortranarray,
