@@ -8,6 +8,8 @@ import numpy as np
 from . import arrays, backends, validation
 from .errors import described, must_be, quoted
 
+_MOST_BATCHES = 10**7  # of a pass, beyond which its length is not believed: each has a learning rate in memory
+
 
 @dataclass(frozen=True)
 class Data:
@@ -178,9 +180,10 @@ class Batches:
     def __len__(self):
         """Batches of a pass as the iterable says, or 0 where it does not."""
         try:
-            return len(self._source)
-        except TypeError:
+            length = len(self._source)
+        except Exception:  # it has none, or fails at it
             return 0
+        return length if length <= _MOST_BATCHES else 0
 
     def __iter__(self):
         """A pass: the Data of each batch."""

@@ -93,7 +93,12 @@ def described(text):
 def unknown_name(name, given, known):
     """The error for a name outside a list, with the nearest known one."""
     listed = ", ".join(repr(k) for k in known)
+    return must_be(
+        name, f"one of {listed}", misspelt(given, known), ValueError if isinstance(given, str) else TypeError
+    )
+
+
+def misspelt(given, known):
+    """A description of a name outside a list, with the nearest known one."""
     near = difflib.get_close_matches(given[:100], known, n=1) if isinstance(given, str) else []
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    kind = ValueError if isinstance(given, str) else TypeError
-    return kind(f"{name} must be one of {listed}; got {quoted(given)}{hint}")
+    return described(quoted(given) + (f" (did you mean {near[0]!r}?)" if near else ""))

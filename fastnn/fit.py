@@ -70,11 +70,10 @@ class Steps:
 
     def rates(self, places):
         """The learning rates at places of this fit, in epochs."""
-        rates = np.asarray(self.optimizer.learning_rate.rates(places), np.float64)
-        if rates.shape != places.shape or not (np.isfinite(rates).all() and (rates >= 0).all()):
-            raise ValueError(
-                f"learning_rate must be a schedule of one finite non-negative rate for each place; got {rates!r}"
-            )
+        found = self.optimizer.learning_rate.rates(places)
+        rates = validation.numeric_array("learning_rate", found, places.shape, np.float64)
+        if (rates < 0).any():
+            raise must_be("learning_rate", "a schedule of one finite non-negative rate for each place", rates)
         return rates
 
     def bind(self, plan):

@@ -3,7 +3,6 @@
 A `kind` is that of a loss's targets, as `formulas.Loss` has it: "probabilities", "classes" or "numbers".
 """
 
-import difflib
 import functools
 import inspect
 import warnings
@@ -11,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import described, must_be
+from .errors import described, misspelt, must_be
 
 _RESERVED = ("loss", "validation_loss")  # what history and EarlyStopping call other things
 
@@ -116,10 +115,8 @@ def _named(name, kind):
         raise ImportError(f"the metric {name!r} needs scikit-learn: pip install 'fastnn[metrics]'") from None
     known = get_scorer_names()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
         where = "'accuracy', 'r2', a name of sklearn.metrics.get_scorer_names() or a function"
-        raise must_be("metrics", where, described(f"{name!r}{hint}"))
+        raise must_be("metrics", where, misspelt(name, known))
     scorer = get_scorer(name)
 
     def compute(outputs, y, weights):
@@ -145,7 +142,7 @@ def _function(function, kind):
         value = function(_read_only(truth(y, kind)), outputs[:, 0] if outputs.shape[1] == 1 else outputs, **keywords)
         try:
             return float(value)
-        except (TypeError, ValueError):
+        except Exception:  # what comes from the user may fail in any way
             raise must_be("metrics", f"functions that give a number, as {name} should", value, TypeError) from None
 
     return Metric(name, greater, compute, False)

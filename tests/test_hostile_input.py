@@ -167,6 +167,16 @@ def tensors():
     }
 
 
+class Given(fastnn.Schedule):
+    """A schedule that gives one thing always."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def rates(self, epochs):
+        return self.value
+
+
 def fit(net, **changes):
     arguments = dict(X=X, y=Y, epochs=1) | changes
     net.fit(**arguments)
@@ -186,6 +196,8 @@ ARGUMENTS |= {
     "fit one metric": ("metrics|the metric", lambda net, v: fit(net, metrics=[v])),
     "fit one callback": ("callbacks", lambda net, v: fit(net, callbacks=[v])),
     "fit class weight": (r"class_weight(\[0\])?", lambda net, v: fit(net, class_weight={0: v})),
+    "a schedule": ("learning_rate", lambda net, v: fit(net, optimizer=fastnn.SGD(Given(v)))),
+    "a score": ("metrics", lambda net, v: fit(net, optimizer=fastnn.SGD(0.0), metrics=[lambda *arguments: v])),
     "partial_fit X": ("X", lambda net, v: net.partial_fit(v, Y)),
     "partial_fit sample_weight": ("sample_weight", lambda net, v: net.partial_fit(X, Y, sample_weight=v)),
     "predict X": ("X", lambda net, v: net.predict(v)),
