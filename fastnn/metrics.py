@@ -3,6 +3,7 @@
 A `kind` is that of a loss's targets, as `formulas.Loss` has it: "probabilities", "classes" or "numbers".
 """
 
+import contextlib
 import functools
 import inspect
 import warnings
@@ -41,7 +42,7 @@ def accuracy(outputs, y, kind, weights=None):
 def r2(outputs, y, weights=None):
     """Weighted share of the variance of y that is explained, mean over the outputs; NaN for a constant y."""
     target = y.reshape(len(y), -1).astype(np.float64)
-    apart = target - target[0 if weights is None else np.argmax(weights > 0)]  # zeros where all that count are alike
+    apart = target - target[0]  # zeros where all are alike, which their differences from a rounded mean are not
     spread = np.average((apart - np.average(apart, axis=0, weights=weights)) ** 2, axis=0, weights=weights)
     error = np.average((target - outputs) ** 2, axis=0, weights=weights)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -140,10 +141,10 @@ def _function(function, kind):
     def compute(outputs, y, weights):
         keywords = {"sample_weight": weights} if takes_weights and weights is not None else {}
         value = function(_read_only(truth(y, kind)), outputs[:, 0] if outputs.shape[1] == 1 else outputs, **keywords)
-        try:
-            return float(value)
-        except Exception:  # what comes from the user may fail in any way
-            raise must_be("metrics", f"functions that give a number, as {name} should", value, TypeError) from None
+        with contextlib.suppress(Exception):  # what comes from the user may fail in any way
+            if not isinstance(value, str | bytes):  # "1_000" would be 1000
+                return float(value)
+        raise must_be("metrics", f"functions that give a number, as {name} should", value, TypeError)
 
     return Metric(name, greater, compute, False)
 
@@ -182,7 +183,9 @@ def _estimator(outputs, kind):
 
 
 def computed(metrics, outputs, y, weights):
-    """The values of Metrics by name; none of them can write to what others, or the training, read.
+    """The values of Metrics by name, on the rows whose weight is not 0.
+
+    No metric can write to what others, or the training, read.
 
     Parameters
     ----------
@@ -200,8 +203,16 @@ def computed(metrics, outputs, y, weights):
     dict
         From name to float.
     """
-    outputs, y, weights = (None if array is None else _read_only(array) for array in (outputs, y, weights))
+    outputs, y, weights = (None if array is None else _read_only(array) for array in _counted(outputs, y, weights))
     return {metric.name: metric.compute(outputs, y, weights) for metric in metrics}
+
+
+def _counted(outputs, y, weights):
+    """The rows whose weight is not 0."""
+    if weights is None or weights.all():
+        return outputs, y, weights
+    rows = weights > 0
+    return outputs[rows], y[rows], weights[rows]
 
 
 def _read_only(array):
@@ -229,6 +240,7 @@ def check(metrics, y, kind, n_outputs, weights):
     metrics = [metric for metric in metrics if metric.checked]
     if not metrics:
         return
+    _, y, weights = _counted(y, y, weights)
     right = truth(y, kind)
     if kind == "classes":
         outputs = np.zeros((len(right), n_outputs))

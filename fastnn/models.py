@@ -347,7 +347,7 @@ class Sequential:
             "accuracy", "r2", a name of `sklearn.metrics.get_scorer_names()` (extra `metrics`), or a function
             (y_true, outputs) that gives a number. It gets labels for a cross-entropy; one output comes as (m,); neither
             array can be written to. A function with a parameter sample_weight gets the weights by this name where there
-            are any; another one sees each row once, those of weight 0, too.
+            are any; another one sees each row once. Rows of weight 0 are left out.
         callbacks : sequence of Callback or callable
             A function is called after each epoch with (net, history); one that returns True ends the fit.
         progress : bool
