@@ -132,7 +132,7 @@ def fit(net, given, steps, watch):
         raise must_be("metrics", "() where X gives batches and there are no validation_data", watch.metrics)
     batch = len(rows) if steps.batch_size is None else steps.batch_size
     measures = Measures(net, scores, held_out, rows, steps.threads)
-    rows = rows.weighted_by_class(net, given.class_weight)  # for training alone
+    trained = rows.weighted_by_class(net, given.class_weight)
     callbacks.check(hooks, measures.directions)
     saved = None
     if watch.resume is not None:
@@ -146,7 +146,7 @@ def fit(net, given, steps, watch):
             batch = saved.facts["batch"]
         plan = plans.make(net, backends.TRAIN, batch, steps.threads, arrays.on_gpu(rows.X))
         if batches is None:
-            plans.bind(net, plan, rows, steps.shuffle and batch < len(rows))
+            plans.bind(net, plan, trained, steps.shuffle and batch < len(rows))
             run = Run(net, plan, steps, history, hooks, measures)
         else:
             run = Stream(net, plan, steps, history, hooks, measures, batches)
