@@ -339,7 +339,7 @@ class Sequential:
         validation_data : tuple, optional
             (X, y) or (X, y, sample_weight): their loss is recorded after each epoch.
         validation_split : float, optional
-            Share of the rows, above 0 and below 1, that is held out as validation data, with its weights: a random one
+            Share of the rows, above 0 and below 1, that is held out, with its sample weights, to validate: a random one
             that the seed chooses, or, with shuffle=False, the last rows. X is not copied, unless each step takes all
             the other rows of a random choice.
         metrics : sequence of str or callable

@@ -11,6 +11,7 @@ import pytest
 from nets import data, pair
 
 import fastnn
+from fastnn import errors
 
 
 class Broken:
@@ -65,7 +66,7 @@ VALUES = {
     "-10**5000": -(10**5000),
     "2**63": 1 << 63,
     "2**70": 1 << 70,
-    "2**40": 1 << 40,
+    "2**46": 1 << 46,  # as the size of an array beyond the addresses of a process
     "2**62": 1 << 62,
     "list of 10**400": [10**400] * 40,
     "nan": float("nan"),
@@ -266,6 +267,30 @@ def sides(values, argument):
 @pytest.mark.parametrize("argument", ARGUMENTS)
 def test_each_value_is_used_or_refused_by_name(argument):
     assert not sides(VALUES, argument)
+
+
+@pytest.mark.parametrize("name", [*VALUES, "a long text", "long bytes", "a large array", "named by another"])
+def test_errors_quote_in_short(name):
+    more = {
+        "a long text": "x" * 10_000_000,
+        "long bytes": bytes(10_000_000),
+        "a large array": np.ones((1000, 1000)),
+        "named by another": Liar(range(100_000)),
+    }
+    assert 0 < len(errors.quoted((VALUES | more)[name])) <= 200
+
+
+@pytest.mark.parametrize("kind", [list, tuple, Liar])
+def test_errors_read_the_beginning_of_what_they_quote(kind):
+    read = []
+
+    class Counted:
+        def __repr__(self):
+            read.append(self)
+            return "counted"
+
+    assert errors.quoted(kind(Counted() for _ in range(10_000))).startswith(("[counted, ", "(counted, "))
+    assert len(read) < 100
 
 
 @pytest.mark.parametrize("make", [frames, tensors])
