@@ -8,7 +8,7 @@ import numpy as np
 from . import arrays, backends, validation
 from .errors import described, must_be, quoted
 
-_MOST_BATCHES = 10**7  # of a pass, beyond which its length is not believed: each has a learning rate in memory
+_MOST_BATCHES = 10**7  # a pass that claims more has no known length: the rates of a whole pass stand in memory
 
 
 @dataclass(frozen=True)

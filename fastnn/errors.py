@@ -92,10 +92,8 @@ def described(text):
 
 def unknown_name(name, given, known):
     """The error for a name outside a list, with the nearest known one."""
-    listed = ", ".join(repr(k) for k in known)
-    return must_be(
-        name, f"one of {listed}", misspelt(given, known), ValueError if isinstance(given, str) else TypeError
-    )
+    listed, kind = ", ".join(repr(k) for k in known), ValueError if isinstance(given, str) else TypeError
+    return must_be(name, f"one of {listed}", misspelt(given, known), kind)
 
 
 def misspelt(given, known):

@@ -42,7 +42,7 @@ def accuracy(outputs, y, kind, weights=None):
 def r2(outputs, y, weights=None):
     """Weighted share of the variance of y that is explained, mean over the outputs; NaN for a constant y."""
     target = y.reshape(len(y), -1).astype(np.float64)
-    apart = target - target[0]  # zeros where all are alike, which their differences from a rounded mean are not
+    apart = target - target[0]  # exact zeros for a constant, whose mean is rounded
     spread = np.average((apart - np.average(apart, axis=0, weights=weights)) ** 2, axis=0, weights=weights)
     error = np.average((target - outputs) ** 2, axis=0, weights=weights)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -311,11 +311,13 @@ class Sequential:
             it is in the net's dtype with consecutive columns, a memory-mapped file, too. Text, dates, complex numbers,
             None, NA and masked entries are refused, and so are NaN and infinity. The names of the columns of a table,
             such as a DataFrame, are kept in `feature_names`: all methods refuse tables with others, or with these in
-            another order. Without y, and if it has
-            neither `shape` nor `__array__`: an iterable of (X, y) or (X, y, sample_weight), such as a DataLoader of
-            torch, each one step in the order in which they come; batch_size, shuffle, weights, rows and
-            validation_split must then be left out. An iterator that can be passed over only once takes epochs=1. With
-            standardize=True the net learns from the first batch. A batch whose weights are all zero is passed over.
+            another order.
+
+            Without y, and if it has neither `shape` nor `__array__`: an iterable of (X, y) or (X, y, sample_weight),
+            such as a DataLoader of torch, each one step in the order in which they come; batch_size, shuffle, weights,
+            rows and validation_split must then be left out. An iterator that can be passed over only once takes
+            epochs=1. With standardize=True the net learns from the first batch. A batch whose weights are all zero is
+            passed over.
         y : array-like (m,) or (m, k)
             Labels in [0, 1] for a sigmoid output, class indices or one-hot rows for softmax, numbers for the rest.
         optimizer : Optimizer, optional

@@ -324,6 +324,7 @@ def _check_mass(name, accepted, weights, rows):
         raise must_be(name, accepted, described(f"a sum of {mass:g}" if mass else "zeros only"))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows has no finite sum
 def class_weights(value, y, labels, outputs, dtype, rows=None, weights=None):
     """Weights (m,) by class, times `weights`, in a dtype.
 
@@ -352,8 +353,7 @@ def class_weights(value, y, labels, outputs, dtype, rows=None, weights=None):
             table[label] = number(f"class_weight[{label}]", weight, low=0.0)
     else:
         raise must_be("class_weight", accepted, value, TypeError)
-    with np.errstate(over="ignore"):
-        array = (table[classes] * weights).astype(dtype)
+    array = (table[classes] * weights).astype(dtype)
     _check_mass("class_weight", f"weights that, times sample_weight, are finite{_mass(dtype)}", array, rows)
     return array
 
@@ -377,5 +377,5 @@ def names(name, value, count):
     if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
         raise must_be(name, accepted, value, TypeError)
     if len(value) != count:
-        raise must_be(name, accepted, described(f"{len(value)}"))
+        raise must_be(name, accepted, described(f"{len(value)} names"))
     return tuple(value)
