@@ -103,6 +103,8 @@ def check(net, X, y, sample_weight=None, rows=None, prefix="", features=None, co
     y, labels = validation.targets(of_y, y, net.dtype, len(X), backends.loss(net.loss).targets, net.outputs)
     rows = validation.row_numbers(f"{prefix}rows", rows, len(X))
     weights = validation.sample_weights(of_weights, weights, net.dtype, len(X), rows, may_be_zero)
+    # whoever shares an array may give it another shape, but not our view of it
+    X, y, weights = (array.view() if type(array) is np.ndarray else array for array in (X, y, weights))
     return Data(X, y, labels, weights, rows, names)
 
 

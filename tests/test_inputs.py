@@ -4,6 +4,7 @@ import copy
 import pickle
 import re
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -205,6 +206,26 @@ def test_labels_and_rows_are_read_before_a_callback_can_change_them(dtype):
         settings = dict(epochs=4, batch_size=7, callbacks=[spoil], metrics=["accuracy"])
         history = net.fit(X, labels, rows=rows, validation_data=apart, **settings)
         found.append((net.parameters.tobytes(), history.validation_loss.tolist(), history.metrics["accuracy"].tolist()))
+    assert found[0] == found[1]
+
+
+def test_a_callback_may_give_the_callers_arrays_another_shape(dtype):
+    X, y = data(k=1, loss="mse", dtype=dtype)
+    found = []
+    for shape in (None, (-1, 1)):
+        given = [array.copy() for array in (X, y, X, y)]
+
+        class Reshape(fastnn.Callback):
+            def begin(self, run, given=given, shape=shape):
+                for array in given if shape else ():
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")
+                        array.shape = shape
+
+        net, _, _ = pair((5, 4, 1), ("tanh", "linear"), "mse", dtype=dtype)
+        settings = dict(epochs=3, batch_size=7, callbacks=[Reshape()], metrics=["r2"])
+        history = net.fit(*given[:2], validation_data=given[2:], **settings)
+        found.append((net.parameters.tobytes(), history.validation_loss.tolist(), history.metrics["r2"].tolist()))
     assert found[0] == found[1]
 
 
