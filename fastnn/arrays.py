@@ -16,11 +16,23 @@ AnyArray = ArrayLike | DeviceArray
 
 def on_gpu(value):
     """Whether an array stands in the memory of a GPU, as it says itself: nothing is imported to find out."""
-    return type(value) is not np.ndarray and getattr(value, "__cuda_array_interface__", None) is not None
+    if type(value) is np.ndarray:
+        return False
+    try:
+        return getattr(value, "__cuda_array_interface__", None) is not None
+    except Exception:  # as of a tensor that records gradients; what it is becomes clear when it is read
+        return False
 
 
-def matrix(name, value, dtype, n_features, device, finite=True):
-    """`validation.matrix`, and for an array of the GPU what plans take there; copied only where it must be."""
+def matrix(name, value, dtype, n_features, device, columns=None, finite=True):
+    """`validation.matrix`, and for an array of the GPU what plans take there; copied only where it must be.
+
+    A table must have the `columns`, where there are any.
+    """
+    if type(value) is np.ndarray:
+        return validation.matrix(name, value, dtype, n_features, finite)
+    if columns is not None:
+        validation.check_columns(name, validation.column_names(value), columns)
     if not on_gpu(value):
         return validation.matrix(name, value, dtype, n_features, finite)
     _must_suit(name, value, device)

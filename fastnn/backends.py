@@ -55,13 +55,13 @@ def activation_curve(name, z):
 
 def check_device(device):
     """Refuse what is not built."""
-    if device not in ("cpu", "cuda", "auto"):
+    if not isinstance(device, str) or device not in ("cpu", "cuda", "auto"):
         raise must_be("device", "'cpu', 'cuda' or 'auto'", device)
 
 
 def check_precision(precision, device, dtype):
     """Refuse what no device computes with."""
-    if precision not in cuda.PRECISIONS:
+    if not isinstance(precision, str) or precision not in cuda.PRECISIONS:
         raise must_be("precision", "'float32', 'tf32' or 'bf16'", precision)
     if precision != "float32" and (device == "cpu" or dtype != np.float32):
         raise must_be("precision", f"'float32' for a net of {dtype} with device={device!r}", precision)

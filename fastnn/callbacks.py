@@ -281,7 +281,7 @@ class ReduceLROnPlateau(_Monitor):
     """Multiply the learning rate by a factor when a number has stopped to improve.
 
     The rules are those of torch.optim.lr_scheduler.ReduceLROnPlateau with a relative threshold, so the rate also falls
-    on top of a schedule.
+    on top of a schedule. It falls for the rest of this fit: the next one begins with the optimizer's rate again.
 
     Parameters
     ----------

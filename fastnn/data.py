@@ -1,12 +1,14 @@
 """The rows of a fit or an evaluation: checked once, here, then only read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from . import arrays, backends, validation
-from .errors import described, must_be
+from .errors import described, must_be, quoted
+
+_MOST_BATCHES = 10**7  # a pass that claims more has no known length: the rates of a whole pass stand in memory
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Data:
         Weights in the net's dtype.
     rows : array (r,) of int64 or None
         Numbers of the rows that count, in their order; None for all.
+    columns : tuple of str or None
+        Names of the features, where X came as a table that has them.
     """
 
     X: Any
@@ -32,6 +36,7 @@ class Data:
     labels: bool
     weights: Any = None
     rows: Any = None
+    columns: Any = None
 
     def __len__(self):
         return len(self.X if self.rows is None else self.rows)
@@ -50,43 +55,57 @@ class Data:
         """The rows at the places `part`, a slice or an array of int64, of those that count; X is shared."""
         if isinstance(part, slice) and self.rows is None:
             weights = None if self.weights is None else self.weights[part]
-            return Data(self.X[part], self.y[part], self.labels, weights)
-        return Data(self.X, self.y, self.labels, self.weights, part if self.rows is None else self.rows[part])
+            return replace(self, X=self.X[part], y=self.y[part], weights=weights)
+        return replace(self, rows=part if self.rows is None else self.rows[part])
 
     def copied(self):
         """The rows that count, side by side."""
-        return self if self.rows is None else Data(self.X[self.rows], self.targets, self.labels, self.counted_weights)
+        if self.rows is None:
+            return self
+        return replace(self, X=self.X[self.rows], y=self.targets, weights=self.counted_weights, rows=None)
+
+    def weighted_by_class(self, net, class_weight):
+        """For training, with the weights of their classes, as `fit` takes them."""
+        if class_weight is None:
+            return self
+        facts = self.y, self.labels, net.outputs, net.dtype, self.rows, self.weights
+        return replace(self, weights=validation.class_weights(class_weight, *facts))
 
 
-def check(net, X, y, sample_weight=None, class_weight=None, rows=None, prefix="", features=None):
+def check(net, X, y, sample_weight=None, rows=None, prefix="", features=None, columns=None, may_be_zero=False):
     """The Data of what a user passes.
 
     Parameters
     ----------
     net : Sequential
         Which they must suit.
-    X, y, sample_weight, class_weight, rows
+    X, y, sample_weight, rows
         As `fit` takes them.
     prefix : str
         Before the names of the arguments in errors.
     features : int, optional
         Columns of X, where the net is not built.
+    columns : tuple of str, optional
+        Their names, where the net has none yet.
+    may_be_zero : bool
+        Whether all weights may be zero.
 
     Returns
     -------
     Data
         X where it was, if it can be read there; the others on the host.
     """
-    X = arrays.matrix(f"{prefix}X", X, net.dtype, features or net.n_features, net.device)
-    names = f"{prefix}y", f"{prefix}sample_weight"
-    y, weights = (arrays.host(*each, net.device) for each in zip(names, (y, sample_weight), strict=True))
-    y, labels = validation.targets(names[0], y, net.dtype, len(X), backends.loss(net.loss).targets, net.outputs)
+    names = None if type(X) is np.ndarray else validation.column_names(X)
+    known = features or net.n_features, net.device, columns or net.feature_names
+    X = arrays.matrix(f"{prefix}X", X, net.dtype, *known)
+    of_y, of_weights = f"{prefix}y", f"{prefix}sample_weight"
+    y, weights = arrays.host(of_y, y, net.device), arrays.host(of_weights, sample_weight, net.device)
+    y, labels = validation.targets(of_y, y, net.dtype, len(X), backends.loss(net.loss).targets, net.outputs)
     rows = validation.row_numbers(f"{prefix}rows", rows, len(X))
-    weights = validation.sample_weights(names[1], weights, net.dtype, len(X), rows)
-    by_class = validation.class_weights(class_weight, y, labels, net.outputs, rows)
-    if by_class is not None:
-        weights = (by_class if weights is None else weights * by_class).astype(net.dtype)
-    return Data(X, y, labels, weights, rows)
+    weights = validation.sample_weights(of_weights, weights, net.dtype, len(X), rows, may_be_zero)
+    # whoever shares an array may give it another shape, but not our view of it
+    X, y, weights = (array.view() if type(array) is np.ndarray else array for array in (X, y, weights))
+    return Data(X, y, labels, weights, rows, names)
 
 
 def split(data, share, shuffle, seed):
@@ -126,7 +145,7 @@ def split(data, share, shuffle, seed):
 
 def come_in_batches(X, y):
     """Whether X is to be passed over, batch by batch: without y, and if it neither is an array nor becomes one."""
-    return y is None and not (hasattr(X, "shape") or hasattr(X, "__array__"))
+    return y is None and not (validation.has(X, "shape") or validation.has(X, "__array__"))
 
 
 class Batches:
@@ -151,9 +170,9 @@ class Batches:
 
     def __init__(self, net, source):
         accepted = "an array, with y, or an iterable of batches (X, y) or (X, y, sample_weight)"
-        if not hasattr(source, "__iter__") or isinstance(source, str | bytes | dict):
+        if not validation.has(source, "__iter__") or isinstance(source, str | bytes | dict):
             raise must_be("X", accepted, described(f"a {type(source).__name__}"), TypeError)
-        self._net, self._source, self._features = net, source, None
+        self._net, self._source, self._known = net, source, {}
         self._first_pass = iter(source)
         self.once = self._first_pass is source
         first = next(self._first_pass, None)
@@ -161,14 +180,15 @@ class Batches:
             raise must_be("X", "an iterable of at least one batch", described("one that is empty"))
         self.first = self._checked(first, 0)
         self.given = first[:2]
-        self._features = self.first.X.shape[1]
+        self._known = {"features": self.first.X.shape[1], "columns": self.first.columns}
 
     def __len__(self):
         """Batches of a pass as the iterable says, or 0 where it does not."""
         try:
-            return len(self._source)
-        except TypeError:
+            length = len(self._source)
+        except Exception:  # it has none, or fails at it
             return 0
+        return length if length <= _MOST_BATCHES else 0
 
     def __iter__(self):
         """A pass: the Data of each batch."""
@@ -185,8 +205,9 @@ class Batches:
     def _checked(self, batch, number):
         name = f"batch {number}"
         if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
-            shape = f" of shape {tuple(batch.shape)}" if hasattr(batch, "shape") else ""
+            shape = f" of shape {quoted(batch.shape)}" if validation.has(batch, "shape") else ""
             size = f" of {len(batch)}" if isinstance(batch, list | tuple) else ""
             kind = described(f"a {type(batch).__name__}{size}{shape}")
             raise must_be(name, "(X, y) or (X, y, sample_weight)", kind, TypeError)
-        return check(self._net, *batch, prefix=f"{name}: ", features=self._features)
+        learns = self._net.standardize and self._net.standardization is None  # from the first batch
+        return check(self._net, *batch, prefix=f"{name}: ", may_be_zero=not learns, **self._known)

@@ -1,6 +1,7 @@
 """The errors of fastnn that Python has no name for, and the wording that all errors share."""
 
 import difflib
+import reprlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,24 +39,64 @@ class NotBuiltError(RuntimeError):
     """A net was used before its number of inputs was known."""
 
 
+class _Quotation(reprlib.Repr):
+    """A repr that neither fails nor grows with what is quoted."""
+
+    def __init__(self):
+        super().__init__()
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = self.maxarray = 20
+        self.maxstring, self.maxlevel = 150, 4
+
+    def repr1(self, x, level):
+        for kind in (list, tuple, dict, set, frozenset, str, bytes, int):
+            if type(x).__repr__ is kind.__repr__:  # a subclass, too
+                return getattr(self, f"repr_{kind.__name__}")(x, level)
+        return self.repr_instance(x, level)
+
+    def repr_int(self, x, level):
+        # more than 4300 digits are an error of Python
+        return repr(x) if x.bit_length() <= 128 else f"an int of {x.bit_length():,} bits"
+
+    def repr_bytes(self, x, level):
+        return repr(bytes(x[: self.maxstring]))
+
+    def repr_instance(self, x, level):
+        return repr(x)
+
+
+_quotation = _Quotation()
+
+
+class _Description(str):
+    """What `must_be` is to quote as it stands."""
+
+
+def quoted(value):
+    """The repr of a value, for an error: short, and a description where there is none."""
+    try:
+        text = _quotation.repr(value)
+    except Exception:  # the value's own repr failed
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
 def must_be(name, accepted, given, error=ValueError):
     """The error for an argument: its name, what is accepted, and what was given."""
-    text = given if isinstance(given, str) and given.startswith("\0") else repr(given)
-    text = text.lstrip("\0")
-    if len(text) > 200:
-        text = text[:197] + "..."
-    return error(f"{name} must be {accepted}; got {text}")
+    return error(f"{name} must be {accepted}; got {given if isinstance(given, _Description) else quoted(given)}")
 
 
 def described(text):
     """A description of what was given, for `must_be` to quote as it stands."""
-    return "\0" + text
+    return _Description(text if len(text) <= 200 else text[:197] + "...")
 
 
 def unknown_name(name, given, known):
     """The error for a name outside a list, with the nearest known one."""
-    listed = ", ".join(repr(k) for k in known)
-    near = difflib.get_close_matches(str(given), known, n=1) if isinstance(given, str) else []
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    kind = ValueError if isinstance(given, str) else TypeError
-    return kind(f"{name} must be one of {listed}; got {given!r}{hint}")
+    listed, kind = ", ".join(repr(k) for k in known), ValueError if isinstance(given, str) else TypeError
+    return must_be(name, f"one of {listed}", misspelt(given, known), kind)
+
+
+def misspelt(given, known):
+    """A description of a name outside a list, with the nearest known one."""
+    near = difflib.get_close_matches(given[:100], known, n=1) if isinstance(given, str) else []
+    return described(quoted(given) + (f" (did you mean {near[0]!r}?)" if near else ""))

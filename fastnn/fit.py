@@ -70,11 +70,10 @@ class Steps:
 
     def rates(self, places):
         """The learning rates at places of this fit, in epochs."""
-        rates = np.asarray(self.optimizer.learning_rate.rates(places), np.float64)
-        if rates.shape != places.shape or not (np.isfinite(rates).all() and (rates >= 0).all()):
-            raise ValueError(
-                f"learning_rate must be a schedule of one finite non-negative rate for each place; got {rates!r}"
-            )
+        found = self.optimizer.learning_rate.rates(places)
+        rates = validation.numeric_array("learning_rate", found, places.shape, np.float64)
+        if (rates < 0).any():
+            raise must_be("learning_rate", "a schedule of one finite non-negative rate for each place", rates)
         return rates
 
     def bind(self, plan):
@@ -133,6 +132,7 @@ def fit(net, given, steps, watch):
         raise must_be("metrics", "() where X gives batches and there are no validation_data", watch.metrics)
     batch = len(rows) if steps.batch_size is None else steps.batch_size
     measures = Measures(net, scores, held_out, rows, steps.threads)
+    trained = rows.weighted_by_class(net, given.class_weight)
     callbacks.check(hooks, measures.directions)
     saved = None
     if watch.resume is not None:
@@ -147,7 +147,7 @@ def fit(net, given, steps, watch):
         with net.training():
             plan = plans.make(net, backends.TRAIN, batch, steps.threads, arrays.on_gpu(rows.X))
             if batches is None:
-                plans.bind(net, plan, rows, steps.shuffle and batch < len(rows))
+                plans.bind(net, plan, trained, steps.shuffle and batch < len(rows))
                 run = Run(net, plan, steps, history, hooks, measures)
             else:
                 run = Stream(net, plan, steps, history, hooks, measures, batches)
@@ -203,14 +203,15 @@ def _checked_rows(net, given, steps):
             raise must_be("epochs", "1 for an iterator, which can be passed over once only", steps.epochs)
         rows = batches.first
     else:
-        rows = data.check(net, given.X, given.y, given.sample_weight, given.class_weight, given.rows)
+        rows = data.check(net, given.X, given.y, given.sample_weight, given.rows)
     apart, share = given.validation_data, given.validation_split
     if apart is not None:
         if not isinstance(apart, list | tuple) or len(apart) not in (2, 3):
             raise must_be("validation_data", "None, (X, y) or (X, y, sample_weight)", apart, TypeError)
         if share is not None:
             raise must_be("validation_split", "None where validation_data are given", share)
-        held_out = data.check(net, *apart, prefix="validation ", features=rows.X.shape[1])
+        known = {"features": rows.X.shape[1], "columns": rows.columns}
+        held_out = data.check(net, *apart, prefix="validation ", **known)
     elif share is not None:
         # the layers draw from (seed, number of the layer)
         parts = data.split(rows, share, steps.shuffle, (net.seed, len(net.layers)))
@@ -242,6 +243,8 @@ def _prepare(net, rows, given):
         learned = standardization.learn(rows, net.outputs, net.scales_targets, given)
     if net.parameters is None:
         net.build(rows.X.shape[1])
+    if net.feature_names is None:
+        net.feature_names = rows.columns
     if learned is not None:
         net.standardization = learned
 
@@ -280,7 +283,7 @@ class Measures:
         rows, written, found = self.rows, history.buffers, {}
         if self.scores:
             outputs = plans.host_outputs(self.net, rows, self.threads)
-            found = {score.name: score.compute(outputs, rows.targets, rows.counted_weights) for score in self.scores}
+            found = metrics.computed(self.scores, outputs, rows.targets, rows.counted_weights)
         if self.held_out is not None:
             self.plan = self.plan or plans.loss_plan(self.net, self.held_out, self.threads)
             written.validation.append(plans.loss_of(self.plan))
@@ -525,9 +528,9 @@ class Stream(Run):
 
     def _end_epoch(self):
         self.unfinished, loss = None, self.state.mean_loss
-        if np.isnan(loss):
+        if np.isnan(loss):  # a loss that is not finite has ended the fit before
             given = described(f"none in epoch {self.history.epochs}")
-            raise must_be("X", "an iterable that gives batches of a weight above 0 in every epoch", given)
+            raise must_be("X", "an iterable that gives batches, not all of weight 0, in every epoch", given)
         self.history.buffers.loss[self.history.epochs] = loss
         self.state.end_epoch()
         self._record()

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import plot
+from .errors import must_be
 
 if TYPE_CHECKING:
     import pandas
@@ -23,7 +24,10 @@ class Buffers:
 
     def __init__(self, epochs: int) -> None:
         # zeros take memory when they are written to: many epochs may be asked for and few done
-        self.loss, self.elapsed, self.rates = (np.zeros(epochs) for _ in range(3))
+        try:
+            self.loss, self.elapsed, self.rates = (np.zeros(epochs) for _ in range(3))
+        except (MemoryError, ValueError):  # which of them depends on the size
+            raise must_be("epochs", "a number whose record memory holds", epochs, MemoryError) from None
         self.validation: list[float] = []
         self.metrics: dict[str, list[float]] = {}
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from . import backends, custom
 from .custom import Pair
-from .errors import must_be, unknown_name
+from .errors import must_be
 from .initializers import NAMES, initialize
-from .validation import number, size
+from .validation import choice, number, size
 
 __all__ = ["Dense", "Dropout"]
 
@@ -130,8 +130,8 @@ class Dense(Layer):
         units = size("units", units)
         if isinstance(activation, tuple):
             custom.check_activation(activation)
-        elif activation not in list(backends.ACTIVATIONS):
-            raise unknown_name("activation", activation, list(backends.ACTIVATIONS))
+        else:
+            choice("activation", activation, list(backends.ACTIVATIONS))
         record = backends.activation(activation)
         if alpha is not None and record.alpha is None:
             raise must_be("alpha", f"None for activation {activation!r}", alpha)
@@ -140,8 +140,7 @@ class Dense(Layer):
         if kernel_initializer is None:
             kernel_initializer = record.initializer
         for name, value in (("kernel_initializer", kernel_initializer), ("bias_initializer", bias_initializer)):
-            if value not in NAMES:
-                raise unknown_name(name, value, NAMES)
+            choice(name, value, NAMES)
         initializers = {"kernel_initializer": kernel_initializer, "bias_initializer": bias_initializer}
         vars(self).update(units=units, activation=activation, alpha=alpha, **initializers)
 

@@ -3,14 +3,15 @@
 A `kind` is that of a loss's targets, as `formulas.Loss` has it: "probabilities", "classes" or "numbers".
 """
 
-import difflib
+import contextlib
 import functools
+import inspect
 import warnings
 from typing import NamedTuple
 
 import numpy as np
 
-from .errors import described, must_be
+from .errors import described, misspelt, must_be
 
 _RESERVED = ("loss", "validation_loss")  # what history and EarlyStopping call other things
 
@@ -33,16 +34,16 @@ def truth(y, kind):
 
 
 def accuracy(outputs, y, kind, weights=None):
-    """Weighted share of right labels; y as the loss takes it: (m,) or (m, k)."""
-    right = labels(outputs, kind) == truth(y, kind)
-    return float(np.average(right.reshape(len(right), -1).mean(axis=1), weights=weights))
+    """Weighted share of the rows whose labels are all right; y as the loss takes it: (m,) or (m, k)."""
+    right = (labels(outputs, kind) == truth(y, kind)).reshape(len(y), -1).all(axis=1)
+    return float(np.average(right & ~np.isnan(outputs).any(axis=1), weights=weights))
 
 
 def r2(outputs, y, weights=None):
     """Weighted share of the variance of y that is explained, mean over the outputs; NaN for a constant y."""
     target = y.reshape(len(y), -1).astype(np.float64)
-    mean = np.average(target, axis=0, weights=weights)
-    spread = np.average((target - mean) ** 2, axis=0, weights=weights)
+    apart = target - target[0]  # exact zeros for a constant, whose mean is rounded
+    spread = np.average((apart - np.average(apart, axis=0, weights=weights)) ** 2, axis=0, weights=weights)
     error = np.average((target - outputs) ** 2, axis=0, weights=weights)
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.mean(np.where(spread > 0, 1 - error / spread, np.nan)))
@@ -115,10 +116,8 @@ def _named(name, kind):
         raise ImportError(f"the metric {name!r} needs scikit-learn: pip install 'fastnn[metrics]'") from None
     known = get_scorer_names()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
         where = "'accuracy', 'r2', a name of sklearn.metrics.get_scorer_names() or a function"
-        raise must_be("metrics", where, described(f"{name!r}{hint}"))
+        raise must_be("metrics", where, misspelt(name, known))
     scorer = get_scorer(name)
 
     def compute(outputs, y, weights):
@@ -129,16 +128,25 @@ def _named(name, kind):
 
 
 def _function(function, kind):
-    name = getattr(function, "__name__", type(function).__name__)
+    name = getattr(function, "__name__", None)
+    name = name if isinstance(name, str) else type(function).__name__
+    greater = getattr(function, "greater_is_better", None)
+    if not (greater is None or isinstance(greater, bool | np.bool_)):
+        raise must_be("metrics", "functions whose greater_is_better is True, False or None", greater, TypeError)
+    try:
+        takes_weights = "sample_weight" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # of one that was not written in Python
+        takes_weights = False
 
     def compute(outputs, y, weights):
-        value = function(truth(y, kind), outputs[:, 0] if outputs.shape[1] == 1 else outputs)
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            raise must_be("metrics", f"functions that give a number, as {name} should", value, TypeError) from None
+        keywords = {"sample_weight": weights} if takes_weights and weights is not None else {}
+        value = function(_read_only(truth(y, kind)), outputs[:, 0] if outputs.shape[1] == 1 else outputs, **keywords)
+        with contextlib.suppress(Exception):  # what comes from the user may fail in any way
+            if not isinstance(value, str | bytes):  # "1_000" would be 1000
+                return float(value)
+        raise must_be("metrics", f"functions that give a number, as {name} should", value, TypeError)
 
-    return Metric(name, getattr(function, "greater_is_better", None), compute, False)
+    return Metric(name, greater, compute, False)
 
 
 @functools.cache
@@ -174,6 +182,45 @@ def _estimator(outputs, kind):
     return regressor(outputs) if kind == "numbers" else classifier(outputs, kind)
 
 
+def computed(metrics, outputs, y, weights):
+    """The values of Metrics by name, on the rows whose weight is not 0.
+
+    No metric can write to what others, or the training, read.
+
+    Parameters
+    ----------
+    metrics : list of Metric
+        From `resolve`.
+    outputs : array (m, k)
+        Of the net.
+    y : array (m,) or (m, k)
+        Targets as the loss takes them.
+    weights : array (m,) or None
+        Weights of the samples.
+
+    Returns
+    -------
+    dict
+        From name to float.
+    """
+    outputs, y, weights = (None if array is None else _read_only(array) for array in _counted(outputs, y, weights))
+    return {metric.name: metric.compute(outputs, y, weights) for metric in metrics}
+
+
+def _counted(outputs, y, weights):
+    """The rows whose weight is not 0."""
+    if weights is None or weights.all():
+        return outputs, y, weights
+    rows = weights > 0
+    return outputs[rows], y[rows], weights[rows]
+
+
+def _read_only(array):
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def check(metrics, y, kind, n_outputs, weights):
     """Refuse scores that these targets do not suit, by a try on outputs that are right.
 
@@ -190,19 +237,23 @@ def check(metrics, y, kind, n_outputs, weights):
     weights : array (m,) or None
         Weights of the samples.
     """
+    metrics = [metric for metric in metrics if metric.checked]
+    if not metrics:
+        return
+    _, y, weights = _counted(y, y, weights)
     right = truth(y, kind)
     if kind == "classes":
-        outputs = np.eye(n_outputs)[right]
+        outputs = np.zeros((len(right), n_outputs))
+        outputs[np.arange(len(right)), right] = 1.0
     else:
         outputs = right.reshape(len(y), -1).astype(np.float64)
     if kind == "numbers":
         outputs = abs(outputs) + 1.0  # some scores take positive numbers alone
     for metric in metrics:
-        if metric.checked:
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    metric.compute(outputs, y, weights)
-            except Exception as error:
-                given = described(f"{metric.name!r}: {error}")
-                raise must_be("metrics", "scores that suit the net and its targets", given) from error
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                metric.compute(outputs, y, weights)
+        except Exception as error:
+            given = described(f"{metric.name!r}: {error}")
+            raise must_be("metrics", "scores that suit the net and its targets", given) from error

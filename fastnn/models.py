@@ -15,7 +15,7 @@ from .arrays import AnyArray, DeviceArray
 from .backends import Floats, Integers
 from .callbacks import Callback
 from .custom import Pair
-from .errors import NotBuiltError, described, must_be, unknown_name
+from .errors import NotBuiltError, described, must_be
 from .files import PathLike
 from .history import History
 from .inference import Frozen
@@ -90,13 +90,13 @@ class Sequential:
         self._layers = _checked_layers(layers)
         self.loss = _checked_loss(loss, self._layers[-1])
         self.dtype = _checked_dtype(dtype)
-        self.seed = _checked_seed(seed)
+        self.seed = validation.count("seed", seed)
         self.huber_delta = validation.number("huber_delta", huber_delta, above=0.0)
         self.standardize = validation.flag("standardize", standardize)
         backends.check_device(device)
         backends.check_precision(precision, device, self.dtype)
         self.precision, self._device = precision, device
-        self._state = self._program = self._standardization = None
+        self._state = self._program = self._standardization = self._feature_names = None
         self.kept: dict[Any, Any] = {}  # what was made for the program, for later calls
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -164,6 +164,19 @@ class Sequential:
     def n_features(self) -> int | None:
         """Number of inputs, None before `build`."""
         return None if self._program is None else self._program.n_features
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """Names of the columns of the table that it was first trained on; None where there were none.
+
+        A table whose columns have other names, or another order, is refused from then on; arrays, which have no names,
+        are taken as they are. Pickles and copies keep the names, files do not; they can be assigned to.
+        """
+        return self._feature_names
+
+    @feature_names.setter
+    def feature_names(self, value: Sequence[str] | None) -> None:
+        self._feature_names = validation.names("feature_names", value, self.program.n_features)
 
     @property
     def outputs(self) -> int:
@@ -258,17 +271,17 @@ class Sequential:
         """
         n_features = validation.size("n_features", n_features)
         self._check_idle()
-        program = self._make_program(n_features, None)
+        needed = "parameters of a size beyond 64 bits"
         try:
+            program = self._make_program(n_features, None)
+            needed = f"{program.size:,} parameters, {program.size * self.dtype.itemsize:,} bytes"
             parameters = np.zeros(program.size, self.dtype)
-        except MemoryError:
-            raise MemoryError(
-                f"no memory for {program.size:,} parameters, {program.size * self.dtype.itemsize:,} bytes"
-            ) from None
+        except (MemoryError, OverflowError, ValueError):  # which of them depends on the size
+            raise MemoryError(f"n_features and units are too large: no memory for {needed}") from None
         trained = [layer for layer in self._layers if layer.arrays]
         for i, (layer, views) in enumerate(zip(trained, program.views(parameters), strict=True)):
             layer.initialize(views, np.random.default_rng((self.seed, i)))
-        self._program, self._standardization = program, None
+        self._program, self._standardization, self._feature_names = program, None, None
         self._state, self.kept = backends.TrainingState(parameters, self.seed), {}
         return self
 
@@ -330,15 +343,21 @@ class Sequential:
         ----------
         X : array-like (m, n_features), or iterable of batches
             Samples. Anything NumPy can read, or an array on the GPU, as y and weights may be, too; used in place where
-            it is in the net's dtype with consecutive columns, a memory-mapped file, too. Without y, and if it has
-            neither `shape` nor `__array__`: an iterable of (X, y) or (X, y, sample_weight), such as a DataLoader of
-            torch, each one step in the order in which they come; batch_size, shuffle, weights, rows and
-            validation_split must then be left out. An iterator that can be passed over only once takes epochs=1. With
-            standardize=True the net learns from the first batch.
+            it is in the net's dtype with consecutive columns, a memory-mapped file, too. Text, dates, complex numbers,
+            None, NA and masked entries are refused, and so are NaN and infinity. The names of the columns of a table,
+            such as a DataFrame, are kept in `feature_names`: all methods refuse tables with others, or with these in
+            another order.
+
+            Without y, and if it has neither `shape` nor `__array__`: an iterable of (X, y) or (X, y, sample_weight),
+            such as a DataLoader of torch, each one step in the order in which they come; batch_size, shuffle, weights,
+            rows and validation_split must then be left out. An iterator that can be passed over only once takes
+            epochs=1. With standardize=True the net learns from the first batch. A batch whose weights are all zero is
+            passed over.
         y : array-like (m,) or (m, k)
             Labels in [0, 1] for a sigmoid output, class indices or one-hot rows for softmax, numbers for the rest.
         optimizer : Optimizer, optional
-            Default Adam(). State is kept between fits as long as the kind of optimizer stays.
+            Default Adam(). State is kept between fits as long as the kind of optimizer stays; each begins with its
+            rate, or its schedule, anew, whatever ReduceLROnPlateau made of it before.
         epochs : int
             Passes over the data.
         batch_size : int or None
@@ -346,21 +365,26 @@ class Sequential:
         shuffle : bool
             Visit the rows in a new order each epoch, a function of the seed and the epoch alone.
         sample_weight : array-like (m,), optional
-            The loss of a batch is sum(w l) / sum(w).
+            Not negative and not all zero. The loss of a batch is sum(w l) / sum(w): a row of weight 2 counts as two
+            rows, one of weight 0 as none, in scores, too.
         class_weight : dict or "balanced", optional
-            Weight of each class, times sample_weight; "balanced" is m / (classes * count).
+            Weight of each class, times sample_weight, in the training loss alone: neither validation data nor metrics
+            know of it. "balanced" is m / (classes * count), m and count the weights of all rows that are trained on and
+            of those of the class.
         l2 : float
             Adds l2 / 2 * sum(W^2) over all weights, not biases, to the loss.
         validation_data : tuple, optional
             (X, y) or (X, y, sample_weight): their loss is recorded after each epoch.
         validation_split : float, optional
-            Share of the rows, above 0 and below 1, that is held out as validation data, with its weights: a random one
+            Share of the rows, above 0 and below 1, that is held out, with its sample weights, to validate: a random one
             that the seed chooses, or, with shuffle=False, the last rows. X is not copied, unless each step takes all
             the other rows of a random choice.
         metrics : sequence of str or callable
             Scores recorded after each epoch, on the validation data where there are any, else on the training data:
             "accuracy", "r2", a name of `sklearn.metrics.get_scorer_names()` (extra `metrics`), or a function
-            (y_true, outputs) that gives a number. It gets labels for a cross-entropy; one output comes as (m,).
+            (y_true, outputs) that gives a number. It gets labels for a cross-entropy; one output comes as (m,); neither
+            array can be written to. A function with a parameter sample_weight gets the weights by this name where there
+            are any; another one sees each row once. Rows of weight 0 are left out.
         callbacks : sequence of Callback or callable
             A function is called after each epoch with (net, history); one that returns True ends the fit.
         progress : bool
@@ -405,7 +429,8 @@ class Sequential:
     ) -> float:
         """One step with these rows as its batch, from the current weights and optimizer state on.
 
-        Working memory is kept for the next call with as many rows.
+        Working memory is kept for the next call with as many rows. A net with standardize=True learns from the rows of
+        the first call, so that these should be many.
 
         Parameters
         ----------
@@ -446,7 +471,7 @@ class Sequential:
         Parameters
         ----------
         X : array-like (m, n_features)
-            Samples; NaN and infinity travel through.
+            Samples; NaN and infinity travel through. Masked entries, None and NA are refused, as by `fit`.
         threads : int, optional
             Threads that may take part.
 
@@ -455,7 +480,7 @@ class Sequential:
         array (m, n_out)
             In the net's dtype; for an X on a GPU it is there, too, and of the same kind.
         """
-        X = arrays.matrix("X", X, self.dtype, self.program.n_features, self.device, finite=False)
+        X = arrays.matrix("X", X, self.dtype, self.program.n_features, self.device, self._feature_names, False)
         threads = backends.thread_count("threads", threads)
         return plans.outputs(self, X, backends.empty_result(X, self.outputs), threads)
 
@@ -478,14 +503,18 @@ class Sequential:
         Raises
         ------
         ValueError
-            For a net whose loss is not a cross-entropy.
+            For a net whose loss is not a cross-entropy, and for a row whose outputs are NaN.
         """
         kind = backends.loss(self.loss).targets
         if kind == "numbers":
             raise must_be("loss", "a cross-entropy for predict_labels", self.loss)
-        X = arrays.matrix("X", X, self.dtype, self.program.n_features, self.device, finite=False)
+        X = arrays.matrix("X", X, self.dtype, self.program.n_features, self.device, self._feature_names, False)
         out, threads = np.empty((len(X), self.outputs), self.dtype), backends.thread_count("threads", threads)
-        return scores.labels(plans.outputs(self, X, out, threads), kind)
+        without = np.isnan(plans.outputs(self, X, out, threads)).any(axis=1)
+        if without.any():
+            given = described(f"row {int(without.argmax())}, whose outputs are NaN")
+            raise must_be("X", "rows that the net gives numbers for", given)
+        return scores.labels(out, kind)
 
     def evaluate(
         self,
@@ -516,8 +545,8 @@ class Sequential:
         Returns
         -------
         dict
-            "loss" (without l2), and "accuracy" for cross-entropies (share of right labels), else "r2" (share of the
-            variance explained, mean over outputs; NaN for constant targets); then the metrics.
+            "loss" (without l2), and "accuracy" for cross-entropies (share of the rows whose labels are all right), else
+            "r2" (share of the variance explained, mean over outputs; NaN for constant targets); then the metrics.
         """
         features, kind = self.program.n_features, backends.loss(self.loss).targets
         wanted = scores.resolve(["r2" if kind == "numbers" else "accuracy"], kind) + scores.resolve(metrics, kind)
@@ -526,7 +555,7 @@ class Sequential:
         y, weights = these.targets, these.counted_weights
         scores.check(wanted, y, kind, self.outputs, weights)
         outputs = plans.host_outputs(self, these, threads)
-        found = {score.name: score.compute(outputs, y, weights) for score in wanted}
+        found = scores.computed(wanted, outputs, y, weights)
         with plans.kept(self, backends.EVALUATE, len(these), threads, arrays.on_gpu(these.X)) as plan:
             plans.bind(self, plan, these)
             return {"loss": plans.loss_of(plan)} | found
@@ -737,8 +766,8 @@ def _checked_loss(loss, last):
         loss = next((record.name for record in backends.LOSSES.values() if record.activation == activation), "mse")
     if isinstance(loss, tuple):
         custom.check_loss(loss, activation)
-    elif loss not in list(backends.LOSSES):
-        raise unknown_name("loss", loss, list(backends.LOSSES))
+    else:
+        validation.choice("loss", loss, list(backends.LOSSES))
     needed, by_row = backends.loss(loss).activation, backends.by_row(backends.activation(activation))
     if (needed or by_row) and needed != activation:
         pairs = [f"{name!r} with {one.activation}" for name, one in backends.LOSSES.items() if one.activation]
@@ -752,17 +781,8 @@ def _checked_loss(loss, last):
 def _checked_dtype(dtype):
     try:
         found = None if dtype is None else np.dtype(dtype)
-    except TypeError:
+    except Exception:  # NumPy raises many
         found = None
     if found not in (np.float32, np.float64) or not found.isnative:
         raise must_be("dtype", "'float32' or 'float64'", dtype)
     return found
-
-
-def _checked_seed(seed):
-    accepted = "a non-negative int below 2**63"
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise must_be("seed", accepted, seed, TypeError)
-    if not 0 <= seed < 1 << 63:
-        raise must_be("seed", accepted, seed)
-    return int(seed)

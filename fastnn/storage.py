@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import backends, files, standardization, validation
-from .errors import described, must_be, unknown_name
+from .errors import described, must_be
 from .files import PathLike
 from .layers import KINDS
 from .standardization import Standardization
@@ -61,14 +61,12 @@ def describe(net, n_features=None):
 def check_description(about):
     """Refuse what no `describe` gives; the values are left to the constructors of layers and nets."""
     files.must_have("net", about, _NET)
-    for name, known in (("class", ["LogisticRegression", "Sequential"]), ("dtype", ["float32", "float64"])):
-        if about[name] not in known:
-            raise unknown_name(name, about[name], known)
+    validation.choice("class", about["class"], ["LogisticRegression", "Sequential"])
+    validation.choice("dtype", about["dtype"], ["float32", "float64"])
     validation.size("n_features", about["n_features"])
     for layer in about["layers"]:
         files.must_have("layer", layer, {"kind": str}, others=True)
-        if layer["kind"] not in KINDS:
-            raise unknown_name("kind", layer["kind"], list(KINDS))
+        validation.choice("kind", layer["kind"], list(KINDS))
         arguments = inspect.signature(KINDS[layer["kind"]]).parameters
         files.must_have("layer", layer, dict.fromkeys(("kind", *arguments), files.SETTING))
     for setting in (about["loss"], *(value for layer in about["layers"] for value in layer.values())):

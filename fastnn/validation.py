@@ -1,30 +1,36 @@
 """Turns what users pass into what the kernels promise to get, or says what is wrong with it."""
 
+import contextlib
+import decimal
 import math
 import numbers
 
 import numpy as np
 
-from .errors import described, must_be
+from .errors import described, must_be, quoted, unknown_name
 
 _CHECKED_ROWS = 1 << 16  # elements checked at a time, so that a check of large data needs little memory
 
 
+_LIMIT = 1 << 63  # numbers of things are int64 to the kernels
+
+
 def size(name, value):
     """A positive int."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise must_be(name, "a positive int", value, TypeError)
-    if value < 1:
-        raise must_be(name, "a positive int", value)
-    return int(value)
+    return _integer(name, value, 1, "a positive int")
 
 
 def count(name, value):
     """An int that is not negative."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise must_be(name, "a non-negative int", value, TypeError)
-    if value < 0:
-        raise must_be(name, "a non-negative int", value)
+    return _integer(name, value, 0, "a non-negative int")
+
+
+def _integer(name, value, low, accepted):
+    # NumPy counts a time span among the integers
+    if isinstance(value, bool | np.timedelta64) or not isinstance(value, numbers.Integral):
+        raise must_be(name, accepted, value, TypeError)
+    if not low <= value < _LIMIT:
+        raise must_be(name, accepted if value < low else f"{accepted} below 2**63", value)
     return int(value)
 
 
@@ -33,6 +39,13 @@ def counter(name, value):
     if count(name, value) >= 1 << 53:
         raise must_be(name, "a non-negative int below 2**53", value)
     return int(value)
+
+
+def choice(name, value, known):
+    """One of some names."""
+    if not isinstance(value, str) or value not in known:
+        raise unknown_name(name, value, known)
+    return value
 
 
 def flag(name, value):
@@ -45,12 +58,12 @@ def flag(name, value):
 def number(name, value, low=None, above=None, below=None, accepted=None):
     """A finite float within bounds: low <= value, above < value, value < below."""
     kind = TypeError
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    if isinstance(value, numbers.Real) and not isinstance(value, bool | np.timedelta64):
         kind = ValueError
         try:
             result = float(value)
-        except OverflowError:  # an int beyond all floats
-            result = math.inf
+        except Exception:  # an int that no float can hold, or a number of the user's own that fails
+            result = math.nan
         inside = (low is None or result >= low) and (above is None or result > above)
         if inside and (below is None or result < below) and math.isfinite(result):
             return result
@@ -62,23 +75,17 @@ def number(name, value, low=None, above=None, below=None, accepted=None):
 
 
 def _numeric(name, value, accepted):
-    if hasattr(value, "to_numpy"):  # pandas: mixed columns become one dtype
-        value = value.to_numpy()
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise must_be(name, accepted, described("rows of different lengths")) from None
+    """The array of real numbers that a value is: text, dates, complex numbers and what is missing are none."""
+    array = value if type(value) is np.ndarray else _array(name, value, accepted)
+    if array.ndim and array.dtype.kind in "biuf":
+        return array
     if array.ndim == 0:
-        given = described(f"a {type(value).__name__}") if array.dtype == object and value is not None else value
+        given = _kind_of(value) if array.dtype == object and value is not None else value
         raise must_be(name, accepted, given, TypeError)
-    if array.dtype == object:
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError):
-            raise must_be(name, accepted, described("an array of objects"), TypeError) from None
-    if array.dtype.kind not in "biuf":
-        raise must_be(name, accepted, described(f"an array of dtype {array.dtype}"), TypeError)
-    return array
+    if array.dtype == object and all(map(_is_number, set(map(type, array.flat)))):
+        with contextlib.suppress(Exception):  # an int may be too large
+            return array.astype(np.float64)
+    raise _no_numbers(name, accepted, value, array)
 
 
 def numbers_of(name, value):
@@ -86,7 +93,103 @@ def numbers_of(name, value):
     return _numeric(name, value, "an array of numbers")
 
 
-def _finite(name, array, given):
+def _no_numbers(name, accepted, value, array):
+    """The error for an array with an element that is no number; it tells the first one, where that is known."""
+    objects = array if array.dtype == object or has(value, "shape") else np.asarray(value, object)
+    for i, element in enumerate(objects.flat if objects.dtype == object else ()):
+        number = _is_number(type(element))
+        if not (number and _fits(element)):
+            where = _where(np.unravel_index(i, objects.shape), column_names(value))
+            given = described(f"{quoted(element)} ({type(element).__name__}) at {where}")
+            return must_be(name, accepted, given, ValueError if number else TypeError)
+    return must_be(name, accepted, described(f"an array of dtype {array.dtype}"), TypeError)
+
+
+def _array(name, value, accepted):
+    """What NumPy makes of a value that is no array of its own."""
+    try:
+        place = _first_masked(value)
+        array = None if place else np.asarray(value.to_numpy() if has(value, "to_numpy") else value)
+    except MemoryError as error:
+        raise _no_memory(name, error) from None
+    except Exception as error:  # whatever a library or the user's own class raises
+        uneven = "inhomogeneous" in quoted(error)
+        given = "rows of different lengths" if uneven else f"{_kind_of(value)} that is none: {quoted(error)}"
+        raise must_be(name, accepted, described(given), ValueError if uneven else TypeError) from None
+    if place:
+        raise must_be(name, accepted, described(f"a masked entry at {_where(place)}"))
+    return array
+
+
+def _kind_of(value):
+    hint = " (toarray() gives an array)" if has(value, "toarray") else ""
+    return described(f"a {type(value).__name__}{hint}")
+
+
+def has(value, attribute):
+    """hasattr, for objects that may raise anything."""
+    try:
+        return hasattr(value, attribute)
+    except Exception:
+        return False
+
+
+def _is_number(kind):
+    return issubclass(kind, numbers.Real | np.bool_ | decimal.Decimal) and not issubclass(kind, np.timedelta64)
+
+
+def _fits(number):
+    try:
+        float(number)
+    except Exception:
+        return False
+    return True
+
+
+def _first_masked(value):
+    """Place of the first masked entry of a masked array or of a list of them, else None."""
+    if isinstance(value, np.ma.MaskedArray):
+        return next(map(tuple, np.argwhere(np.ma.getmaskarray(value))), None)
+    if isinstance(value, list | tuple):
+        for i, part in enumerate(value):
+            place = _first_masked(part) if isinstance(part, np.ma.MaskedArray) else None
+            if place is not None:
+                return i, *place
+    return None
+
+
+def column_names(value):
+    """The names of a table's columns, a tuple of str; None where it has others, or none."""
+    try:
+        names = tuple(value.columns)
+    except Exception:  # no table
+        return None
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def check_columns(name, columns, known):
+    """Refuse columns whose names are not the `known` ones, in their order; their number is another matter."""
+    if columns is None or known is None or columns == known or len(columns) != len(known):
+        return
+    present = set(columns)
+    absent = [column for column in known if column not in present]
+    one, other = next(pair for pair in zip(columns, known, strict=True) if pair[0] != pair[1])
+    given = f"one without {absent[0]!r}" if absent else f"{one!r} in the place of {other!r}"
+    raise must_be(name, "a table with the columns that the net was fitted with, in their order", described(given))
+
+
+def _where(place, columns=None):
+    """A place in an array, in words."""
+    row, *column = map(int, place)
+    names = [repr(columns[i]) if columns and i < len(columns) else i for i in column[:1]] + column[1:]
+    return f"row {row}" + "".join(f", column {one}" for one in names)
+
+
+def _no_memory(name, error):
+    return MemoryError(f"{name} does not fit into memory: {error}")
+
+
+def _finite(name, array, given, value=None):
     """Refuse NaN and infinity, naming the first row and column; and numbers that overflow the net's dtype."""
     rows = max(1, _CHECKED_ROWS // max(1, array[:1].size))
     for start in range(0, len(array), rows):
@@ -95,19 +198,21 @@ def _finite(name, array, given):
             continue
         place = np.argwhere(~good)[0]
         place[0] += start
-        raise not_finite(name, given[tuple(place)], place, array.dtype)
+        raise not_finite(name, given[tuple(place)], place, array.dtype, column_names(value))
 
 
-def not_finite(name, value, place, dtype):
+def not_finite(name, value, place, dtype, columns=None):
     """The error for a number at (row,) or (row, column) that is NaN, infinite, or so in the net's dtype."""
-    where = f"row {place[0]}" + (f", column {place[1]}" if len(place) > 1 else "")
     accepted = f"within the range of {dtype}" if np.isfinite(value) else "finite"
-    return must_be(name, accepted, described(f"{value} at {where}"))
+    return must_be(name, accepted, described(f"{value} at {_where(place, columns)}"))
 
 
-def _converted(array, dtype):
+def _converted(name, array, dtype, copy=False):
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.ascontiguousarray(array, dtype)
+        try:
+            return np.array(array, dtype, order="C") if copy else np.ascontiguousarray(array, dtype)
+        except MemoryError as error:
+            raise _no_memory(name, error) from None
 
 
 _MATRIX = "a 2-D array of numbers (samples x features)"
@@ -134,9 +239,9 @@ def matrix(name, value, dtype, n_features=None, finite=True):
     check_shape(name, given.shape, n_features)
     rows_apart = given.strides[0] % given.itemsize == 0 and given.strides[0] >= given.shape[1] * given.itemsize
     if given.dtype != dtype or given.strides[1] != given.itemsize or not rows_apart:
-        array = _converted(given, dtype)
+        array = _converted(name, given, dtype)
     if finite:
-        _finite(name, array, given)
+        _finite(name, array, given, value)
     return array
 
 
@@ -160,10 +265,11 @@ def targets(name, value, dtype, rows, kind, outputs):
     labels = kind == "classes" and given.ndim == 1
     if given.ndim > 2 or not (columns == outputs or labels):
         raise must_be(name, accepted, described(f"an array of shape {given.shape}"))
-    array = _converted(given, dtype)
+    # labels are places in memory to compiled code: nobody else may change them
+    array = _converted(name, given, dtype, copy=labels)
     _finite(name, array, given)
     if labels:
-        wrong = (array < 0) | (array >= outputs) | (array != np.floor(array))
+        wrong = (array < 0) | (array >= outputs) | (array != np.floor(array)) | (array != given)
     elif kind != "numbers":
         wrong = (array < 0) | (array > 1)
     else:
@@ -188,7 +294,9 @@ def row_numbers(name, value, rows):
     if given.ndim != 1 or not len(given):
         raise must_be(name, accepted, described(f"an array of shape {given.shape}"))
     if given.dtype.kind not in "iu":
-        raise must_be(name, accepted, described(f"an array of dtype {given.dtype}"), TypeError)
+        hint = "; np.flatnonzero gives the numbers" if given.dtype.kind == "b" else ""
+        raise must_be(name, accepted, described(f"an array of dtype {given.dtype}{hint}"), TypeError)
+    given = _converted(name, given, given.dtype, copy=True)  # places in memory to compiled code, too
     outside = (given < 0) | (given >= rows)
     if outside.any():
         place = int(np.argmax(outside))
@@ -196,44 +304,59 @@ def row_numbers(name, value, rows):
     return np.ascontiguousarray(given, np.int64)
 
 
-def sample_weights(name, value, dtype, count, rows=None):
-    """Weights (count,), not negative, not all zero in `rows` (None: everywhere); None stays None."""
+def sample_weights(name, value, dtype, count, rows=None, may_be_zero=False):
+    """Weights (count,), not negative, with a sum above zero in `rows` (None: everywhere); None stays None."""
     if value is None:
         return None
-    accepted = "None or non-negative finite numbers of shape (m,), not all zero"
+    accepted = f"None or non-negative finite numbers of shape (m,){_mass(dtype)}"
     given = _numeric(name, value, accepted)
     if given.ndim != 1:
         raise must_be(name, accepted, described(f"an array of shape {given.shape}"))
     _same_length(name, given, count)
-    array = _converted(given, dtype)
+    array = _converted(name, given, dtype)
     _finite(name, array, given)
     if (array < 0).any():
         row = int(np.argmax(array < 0))
         raise must_be(name, accepted, described(f"{given[row]} at row {row}"))
-    if not (array if rows is None else array[rows]).any():
-        raise must_be(name, accepted, described("zeros only"))
+    if not (may_be_zero and not array.any()):
+        _check_mass(name, accepted, array, rows)
     return array
 
 
-def class_weights(value, y, labels, outputs, rows=None):
-    """Weight of each sample by its class, float64, or None; "balanced" counts the classes of `rows` (None: of all)."""
-    if value is None:
-        return None
+def _mass(dtype):
+    return f", whose sum is positive and within the range of {dtype}"
+
+
+def _check_mass(name, accepted, weights, rows):
+    """Refuse weights by whose sum nothing can be divided."""
+    with np.errstate(over="ignore"):
+        mass = (weights if rows is None else weights[rows]).sum(dtype=np.float64)
+    limits = np.finfo(weights.dtype)
+    if not limits.tiny <= mass <= limits.max:
+        raise must_be(name, accepted, described(f"a sum of {mass:g}" if mass else "zeros only"))
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what overflows has no finite sum
+def class_weights(value, y, labels, outputs, dtype, rows=None, weights=None):
+    """Weights (m,) by class, times `weights`, in a dtype.
+
+    "balanced" counts the classes of `rows` (None: of all) by `weights`: a row of weight 2 is two rows.
+    """
     accepted = "None, 'balanced' or a dict from class to non-negative weight, with class labels as y"
     single = labels or (y.ndim == 1 and bool(np.isin(y, (0, 1)).all()))
     one_hot = (
         not labels and y.ndim == 2 and outputs > 1 and bool((y.sum(axis=1) == 1).all() and np.isin(y, (0, 1)).all())
     )
     if not (single or one_hot):
-        raise must_be("class_weight", accepted, described(f"{value!r} for targets that are not classes"))
+        raise must_be("class_weight", accepted, described(f"{quoted(value)} for targets that are not classes"))
     classes = (y if single else y.argmax(axis=1)).astype(np.int64)
-    count = max(outputs, 2)
+    count, these = max(outputs, 2), slice(None) if rows is None else rows
+    weights = np.ones(len(y)) if weights is None else weights.astype(np.float64)
     if isinstance(value, str):
         if value != "balanced":
             raise must_be("class_weight", accepted, value)
-        counted = classes if rows is None else classes[rows]
-        counts = np.bincount(counted, minlength=count)
-        table = len(counted) / (np.count_nonzero(counts) * np.maximum(counts, 1.0))
+        counts = np.bincount(classes[these], weights[these], count)
+        table = counts.sum() / np.count_nonzero(counts) / np.where(counts > 0, counts, np.inf)
     elif isinstance(value, dict):
         table = np.ones(count)
         for label, weight in value.items():
@@ -242,7 +365,9 @@ def class_weights(value, y, labels, outputs, rows=None):
             table[label] = number(f"class_weight[{label}]", weight, low=0.0)
     else:
         raise must_be("class_weight", accepted, value, TypeError)
-    return table[classes]
+    array = (table[classes] * weights).astype(dtype)
+    _check_mass("class_weight", f"weights that, times sample_weight, are finite{_mass(dtype)}", array, rows)
+    return array
 
 
 def numeric_array(name, value, shape, dtype):
@@ -251,6 +376,18 @@ def numeric_array(name, value, shape, dtype):
     given = _numeric(name, value, accepted)
     if given.shape != shape:
         raise must_be(name, accepted, described(f"shape {given.shape}"))
-    array = _converted(given, dtype)
+    array = _converted(name, given, dtype)
     _finite(name, array, given)
     return array
+
+
+def names(name, value, count):
+    """Names of `count` columns, a tuple of str; None stays None."""
+    if value is None:
+        return None
+    accepted = f"None or a sequence of {count} str"
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+        raise must_be(name, accepted, value, TypeError)
+    if len(value) != count:
+        raise must_be(name, accepted, described(f"{len(value)} names"))
+    return tuple(value)

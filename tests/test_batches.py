@@ -288,6 +288,19 @@ def test_a_bad_batch_later_on_leaves_a_completed_step():
     assert np.array_equal(net.parameters, again.parameters)
 
 
+@pytest.mark.parametrize("length", [0, -1, 1, 10**12, 2.5, "many"])
+def test_an_iterable_that_lies_about_its_length_is_passed_over_to_its_end(length):
+    class Lying(Endless):
+        def __len__(self):
+            return length
+
+    found = []
+    for source in (Lying(cut(X, Y, 10)), cut(X, Y, 10)):
+        net, _, _ = pair()
+        found.append((net.fit(source, epochs=2).steps, net.parameters.tobytes()))
+    assert found[0] == found[1]
+
+
 class Once:
     """Says that it can be passed over, but can only once."""
 

@@ -1,7 +1,10 @@
 """What a caller may hand in: every form of good data gives one result, and bad input says what was wrong."""
 
+import copy
+import pickle
 import re
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -56,6 +59,14 @@ FORMS = {
     "pandas with other labels": lambda a: (
         pd.DataFrame(a, index=range(100, 100 + len(a))) if a.ndim == 2 else pd.Series(a, index=range(len(a))[::-1])
     ),
+    "pandas, nullable": lambda a: (
+        pd.DataFrame(a).convert_dtypes() if a.ndim == 2 else pd.Series(a, dtype=str(a.dtype).capitalize())
+    ),
+    "pandas, categories": lambda a: (
+        pd.DataFrame({str(i): pd.Categorical(a[:, i]) for i in range(a.shape[1])}) if a.ndim == 2 else pd.Categorical(a)
+    ),
+    "masked, nothing": np.ma.masked_invalid,
+    "record array": lambda a: a.view(np.recarray),
     "array-like": ArrayLike,
     "read-only": read_only,
     "F order": np.asfortranarray,
@@ -157,6 +168,155 @@ def test_predict_lets_nan_through_in_its_row_only(dtype):
     found = net.predict(X)
     assert np.isnan(found[3]).all()
     assert np.array_equal(np.delete(found, 3, axis=0), np.delete(clean, 3, axis=0))
+
+
+def test_a_row_that_has_no_outputs_has_no_label():
+    X, _ = data()
+    for k, last, loss in ((3, "softmax", "cross_entropy"), (1, "sigmoid", "binary_cross_entropy")):
+        net, _, _ = pair((5, 4, k), ("tanh", last), loss)
+        assert len(net.predict_labels(spoiled(X, np.inf))) == 40  # of which tanh makes a number
+        for rows in (X, np.tile(X, (10, 1))):
+            rows = rows.copy()
+            rows[7, 2] = np.nan
+            with pytest.raises(ValueError, match="^X must be .+; got row 7, whose outputs are NaN"):
+                net.predict_labels(rows)
+
+
+def test_a_masked_array_without_a_masked_entry_is_an_array():
+    X, y = whole_numbers()
+    assert np.array_equal(results(np.ma.array(X), np.ma.array(y, mask=False), None), results(X, y, None))
+    gap = np.ma.array(X)
+    gap[3, 1] = np.ma.masked
+    with pytest.raises(ValueError, match="^X must be .+; got a masked entry at row 3, column 1"):
+        built().predict(gap)
+
+
+def test_labels_and_rows_are_read_before_a_callback_can_change_them(dtype):
+    X, y = data(dtype=dtype)
+    found = []
+    for spoils in (False, True):
+        labels, rows = y.astype(dtype), np.arange(0, 40, 2)
+        apart = X, y.astype(dtype)
+
+        def spoil(net, history, arrays=(labels, rows, apart[1]), spoils=spoils):
+            for array in arrays if spoils else ():
+                array[...] = 1 << 40
+
+        net, _, _ = pair(dtype=dtype)
+        settings = dict(epochs=4, batch_size=7, callbacks=[spoil], metrics=["accuracy"])
+        history = net.fit(X, labels, rows=rows, validation_data=apart, **settings)
+        found.append((net.parameters.tobytes(), history.validation_loss.tolist(), history.metrics["accuracy"].tolist()))
+    assert found[0] == found[1]
+
+
+def test_a_callback_may_give_the_callers_arrays_another_shape(dtype):
+    X, y = data(k=1, loss="mse", dtype=dtype)
+    found = []
+    for shape in (None, (-1, 1)):
+        given = [array.copy() for array in (X, y, X, y)]
+
+        class Reshape(fastnn.Callback):
+            def begin(self, run, given=given, shape=shape):
+                for array in given if shape else ():
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")
+                        array.shape = shape
+
+        net, _, _ = pair((5, 4, 1), ("tanh", "linear"), "mse", dtype=dtype)
+        settings = dict(epochs=3, batch_size=7, callbacks=[Reshape()], metrics=["r2"])
+        history = net.fit(*given[:2], validation_data=given[2:], **settings)
+        found.append((net.parameters.tobytes(), history.validation_loss.tolist(), history.metrics["r2"].tolist()))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("label", [(1 << 24) + 1, 2.0 + 1e-9])
+def test_labels_that_float32_cannot_tell_apart_are_refused(label):
+    net = fastnn.Sequential([fastnn.Dense(1 << 25, "softmax")])
+    with pytest.raises(ValueError, match=f"^y must be class indices .+; got {label} at row 1"):
+        net.fit(X[:2], np.array([0, label]), epochs=1)
+    assert net.parameters is None
+
+
+# tables: their columns have names ---------------------------------------------------------------------------
+
+
+class Table:
+    """A table of another library."""
+
+    def __init__(self, array, columns):
+        self.array, self.columns = array, list(columns)
+
+    def to_numpy(self):
+        return self.array
+
+
+TABLES = {"pandas": lambda array, columns: pd.DataFrame(array, columns=list(columns)), "another": Table}
+USES = {
+    "fit": lambda net, X, y: net.fit(X, y, epochs=1),
+    "batches": lambda net, X, y: net.fit([(X, y)], epochs=1),
+    "validation_data": lambda net, X, y: net.fit(data()[0], y, epochs=1, validation_data=(X, y)),
+    "partial_fit": lambda net, X, y: net.partial_fit(X, y),
+    "predict": lambda net, X, y: net.predict(X),
+    "one row": lambda net, X, y: net.predict(X[:1] if isinstance(X, pd.DataFrame) else X),
+    "predict_labels": lambda net, X, y: net.predict_labels(X),
+    "evaluate": lambda net, X, y: net.evaluate(X, y),
+    "loss_and_gradient": lambda net, X, y: net.loss_and_gradient(X, y),
+    "input_gradient": lambda net, X, y: net.input_gradient(X, y),
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_must_have_the_columns_that_the_net_was_trained_on(table):
+    X, y = data()
+    make, net = TABLES[table], fastnn.Sequential([fastnn.Dense(3, "softmax")])
+    assert net.feature_names is None
+    net.fit(make(X, "abcde"), y, epochs=1)
+    assert net.feature_names == tuple("abcde")
+    nets = net, copy.deepcopy(net), pickle.loads(pickle.dumps(net))
+    for one in nets:
+        for use in USES.values():
+            use(one, make(X, "abcde"), y)
+            use(one, X, y)
+            use(one, pd.DataFrame(X), y)
+    for use in USES.values():
+        for columns, given in (("abdce", "'d' in the place of 'c'"), ("abxde", "one without 'c'")):
+            with pytest.raises(ValueError, match=rf"^(batch 0: |validation )?X must be .+ in their order; got {given}"):
+                use(nets[2], make(X, columns), y)
+    with pytest.raises(ValueError, match="^X must be an array of 5 features"):
+        net.predict(make(X[:, :4], "abcd"))
+
+
+def test_names_are_known_within_a_first_fit_and_forgotten_with_the_weights():
+    X, y = data()
+    one, other = (pd.DataFrame(X, columns=list(names)) for names in ("abcde", "edcba"))
+    net = fastnn.Sequential([fastnn.Dense(3, "softmax")])
+    for given, settings in (((one, y), dict(validation_data=(other, y))), (([(one, y), (other, y)],), {})):
+        net = fastnn.Sequential([fastnn.Dense(3, "softmax")])
+        with pytest.raises(ValueError, match="X must be .+; got 'e' in the place of 'a'"):
+            net.fit(*given, epochs=1, **settings)
+    net = fastnn.Sequential([fastnn.Dense(3, "softmax")])
+    net.fit(one, y, epochs=1, validation_split=0.2)
+    assert net.feature_names == tuple("abcde")
+    assert net.build(5).feature_names is None
+    net.fit(X, y, epochs=1)
+    net.feature_names = list("edcba")
+    net.predict(other)
+    with pytest.raises(ValueError, match="^X must be"):
+        net.predict(one)
+    for names, error in ((["a"], ValueError), (list(range(5)), TypeError), ("abcde", TypeError)):
+        with pytest.raises(error, match="^feature_names must be None or a sequence of 5 str; got "):
+            net.feature_names = names
+
+
+def test_an_error_names_the_column_of_a_table():
+    for bad in (None, "red", pd.NA, pd.Timestamp("2020-01-01")):
+        frame = pd.DataFrame(data()[0], columns=list("abcde")).astype(object)
+        frame.iloc[7, 3] = bad
+        with pytest.raises(TypeError, match=r"^X must be .+; got .+ \(\w+\) at row 7, column 'd'"):
+            built().predict(frame)
+    frame = pd.DataFrame(spoiled(X, np.nan), columns=list("abcde"))
+    with pytest.raises(ValueError, match="^X must be finite; got nan at row 20, column 'c'"):
+        fit(X=frame)
 
 
 # bad input: (call, error, argument named, what the message shows of the value) -----------------------------

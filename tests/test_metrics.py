@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -53,6 +54,7 @@ def several_classes(y, p, w):
 def several_labels(y, p, w):
     m, chosen = sklearn_metrics, (p > 0.5).astype(int)
     return {
+        "accuracy": m.accuracy_score(y, chosen, sample_weight=w),
         "f1_weighted": m.f1_score(y, chosen, average="weighted", sample_weight=w),
         "f1_micro": m.f1_score(y, chosen, average="micro", sample_weight=w),
         "jaccard_macro": m.jaccard_score(y, chosen, average="macro", sample_weight=w),
@@ -120,11 +122,59 @@ def test_fit_records_what_evaluate_gives_after_each_epoch(held_out):
         assert history.validation_loss.tolist() == [scores["loss"] for scores in seen]
 
 
-def test_class_weights_count_in_scores_on_training_data():
+def test_functions_that_take_weights_get_them():
     net, X, y = fitted("binary_cross_entropy", 1)
-    history = net.fit(X, y, epochs=1, class_weight={0: 3.0, 1: 1.0}, metrics=["f1"])
-    w = np.where(y[:, 0] > 0, 1.0, 3.0)
-    assert history.metrics["f1"].tolist() == [net.evaluate(X, y, w, metrics=["f1"])["f1"]]
+    w = np.linspace(0.0, 2.0, 60)
+
+    def labelled(y_true, outputs, sample_weight=None):
+        return sklearn_metrics.f1_score(y_true, outputs > 0.5, sample_weight=sample_weight)
+
+    def plain(y_true, outputs):
+        return len(y_true)
+
+    for weights in (None, w):
+        found = net.evaluate(X, y, weights, metrics=[labelled, plain, "f1"])
+        assert found["labelled"] == found["f1"]
+        assert found["plain"] == (60 if weights is None else 59)
+
+
+@pytest.mark.parametrize("loss, k", [("binary_cross_entropy", 1), ("cross_entropy", 3), ("mse", 2)])
+def test_a_score_cannot_change_what_is_trained_on(loss, k):
+    def spoil(y_true, outputs, sample_weight):
+        for array in (y_true, outputs, sample_weight):
+            with pytest.raises(ValueError, match="read-only"):
+                array[...] = 0
+        return 0.0
+
+    net, X, y = fitted(loss, k)
+    w = np.linspace(1.0, 2.0, 60)
+    kept = y.copy(), w.copy()
+    net.fit(X, y, epochs=2, sample_weight=w, metrics=[spoil])
+    net.evaluate(X, y, w, metrics=[spoil])
+    assert np.array_equal(y, kept[0]) and np.array_equal(w, kept[1])
+
+
+@pytest.mark.parametrize("value", [0.1, 1e9 + 0.1, -3.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_r2_of_constant_targets_is_nan(value, weighted, dtype):
+    net, X, _ = fitted("mse", 1, dtype=dtype)
+    y, w = np.full(60, value), None
+    if weighted:
+        y[:2], w = 7.0, np.r_[0.0, 0.0, np.linspace(0.1, 2.0, 58)]
+    assert np.isnan(net.evaluate(X, y, w)["r2"])
+    y[-1] *= 2.0
+    assert np.isfinite(net.evaluate(X, y, w)["r2"])
+
+
+def test_many_classes_and_few_rows_need_little_memory():
+    X, y = data(20)
+    net = fastnn.Sequential([fastnn.Dense(20_000, "softmax")]).build(5)
+    net.evaluate(X, y)  # compiles
+    tracemalloc.start()
+    net.evaluate(X, 6000 * y, metrics=["f1_macro"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50 << 20  # an identity matrix would be 3.2 GB
 
 
 def test_functions_get_labels_and_outputs():

@@ -134,7 +134,7 @@ BAD = [
     ([], ValueError, r"an array of shape \(0,\)"),
     ([0.0, 1.0], TypeError, "an array of dtype float64"),
     (np.ones(90, bool), TypeError, "an array of dtype bool"),
-    (["a"], TypeError, "an array of dtype <U1"),
+    (["a"], TypeError, r"'a' \(str\) at row 0"),
     (3, TypeError, "3"),
     ([0, 90], ValueError, "90 at place 1"),
     ([-1], ValueError, "-1 at place 0"),

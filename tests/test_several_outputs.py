@@ -52,7 +52,7 @@ def test_several_labels():
     assert history.metrics["accuracy"].max() > 0.9
     chosen = net.predict_labels(X)
     assert chosen.shape == y.shape
-    assert net.evaluate(X, y)["accuracy"] == pytest.approx((chosen == y).mean())
+    assert net.evaluate(X, y)["accuracy"] == pytest.approx((chosen == y).all(axis=1).mean())
     with pytest.raises(ValueError, match="class_weight must be .+ class labels"):
         net.fit(X, y, class_weight="balanced")
 

@@ -48,7 +48,7 @@ def test_it_is_the_fit_on_the_parts_with_their_weights():
     apart, _, _ = pair()
     settings = dict(epochs=4, batch_size=7, shuffle=False)
     one = split.fit(X, y, validation_split=0.25, sample_weight=w, class_weight=class_weight, **settings)
-    held_out = (X[45:], y[45:], by_class[45:])
+    held_out = (X[45:], y[45:], w[45:])
     other = apart.fit(X[:45], y[:45], sample_weight=by_class[:45], validation_data=held_out, **settings)
     assert np.array_equal(split.parameters, apart.parameters)
     assert np.array_equal(one.loss, other.loss)
