@@ -17,6 +17,7 @@ _FACTS = {
     "fit": dict,
     "metrics": list,
     "callbacks": list,
+    "feature_names": (list, type(None)),
     **dict.fromkeys(("epoch", "step", "epochs", "steps", "batch", "format"), int),
     **dict.fromkeys(("seconds", "rate_scale"), float),
     "best_epoch": (int, type(None)),
@@ -85,6 +86,7 @@ def _capture(run):
         states.append(plain)
     facts = {
         "net": storage.describe(net),
+        "feature_names": net.feature_names,
         "epoch": net.state.epoch,
         "step": net.state.step,
         "fit": identity(run.steps.optimizer, run.hooks, run.measures, run.rows, run.batch),
@@ -143,8 +145,8 @@ class Saved:
         The file.
     net : Sequential
         Of the fit.
-    n_features : int
-        Its inputs.
+    rows : Data
+        That it is trained on.
     steps : Steps
         How its steps are made, and how many epochs are asked for, those of the file included.
     hooks : list of Callback
@@ -153,15 +155,17 @@ class Saved:
         From `identity`.
     """
 
-    def __init__(self, path, net, n_features, steps, hooks, fit):
+    def __init__(self, path, net, rows, steps, hooks, fit):
         self.facts, self.arrays = files.read("resume", path)
-        facts = self.facts
+        facts, n_features = self.facts, rows.X.shape[1]
         if "fit" not in facts:
             raise must_be("resume", "a file of a Checkpoint", described(f"a net alone: {path}"))
         with files.refusing("resume", path):
             _check_facts(facts, fit)
         pairs = [*_differences(facts["net"], storage.describe(net, n_features))]
         pairs += [(f"the {name}", facts["fit"][name], fit[name]) for name in fit]
+        if facts["feature_names"] and rows.columns:
+            pairs.append(("the feature_names", facts["feature_names"], list(rows.columns)))
         for what, found, wanted in pairs:
             if found != wanted:
                 given = described(f"one where {what} is {found!r} and not {wanted!r}: {path}")
@@ -170,7 +174,7 @@ class Saved:
             accepted = f"at least the {facts['epochs']} that the checkpoint has done"
             raise must_be("epochs", accepted, steps.epochs)
         with files.refusing("resume", path):
-            self.found = storage.suitable(self.arrays, net, n_features)
+            self.found = storage.suitable(facts, self.arrays, net, n_features)
             if net.standardize and self.found.learned is None:
                 raise must_be("mean", "an array, for a net with standardize=True", None)
             self._check_arrays(net.dtype, steps.rule, fit["record"])
@@ -190,7 +194,7 @@ class Saved:
             files.must_be_array(name, arrays[name], (self.found.size,), dtype)
             if np.isnan(arrays[name]).any():
                 raise must_be(name, "an array without NaN", arrays[name])
-        others = arrays.keys() - self.found.names - lengths.keys() - moments
+        others = arrays.keys() - self.found.arrays - lengths.keys() - moments
         others = [name for name in others if not name.startswith("callback ")]
         if others:
             raise must_be("arrays", "those of a checkpoint alone", described(f"others, too: {others}"))
@@ -242,7 +246,7 @@ def _check_facts(facts, fit):
     files.must_have("facts", facts, _FACTS)
     storage.check_description(facts["net"])
     files.must_have("fit", facts["fit"], dict.fromkeys(fit, files.SETTING))
-    for names in (facts["fit"]["callbacks"], facts["fit"]["record"], facts["metrics"]):
+    for names in (facts["feature_names"] or [], facts["fit"]["callbacks"], facts["fit"]["record"], facts["metrics"]):
         files.must_be_names("names", names)
     if facts["metrics"] != [name for name in facts["fit"]["record"] if name not in ("loss", "validation_loss")]:
         raise must_be("metrics", "those of the record", facts["metrics"])

@@ -137,7 +137,7 @@ def fit(net, given, steps, watch):
     saved = None
     if watch.resume is not None:
         identity = checkpoint.identity(steps.optimizer, hooks, measures, len(rows) if batches is None else None, batch)
-        saved = checkpoint.at(watch.resume, net, rows.X.shape[1], steps, hooks, identity)
+        saved = checkpoint.at(watch.resume, net, rows, steps, hooks, identity)
     history = History(steps.epochs)
     with progress.make(watch.progress, steps.epochs) as bar:
         _prepare(net, rows, (given.X, given.y) if batches is None else batches.given)

@@ -170,7 +170,7 @@ class Sequential:
         """Names of the columns of the table that it was first trained on; None where there were none.
 
         A table whose columns have other names, or another order, is refused from then on; arrays, which have no names,
-        are taken as they are. Pickles and copies keep the names, files do not; they can be assigned to.
+        are taken as they are. Pickles, copies and files keep the names; they can be assigned to.
         """
         return self._feature_names
 

@@ -14,7 +14,7 @@ from .standardization import Standardization
 if TYPE_CHECKING:
     from .models import Sequential
 
-_FACTS = {"net": dict, "epoch": int, "format": int}
+_FACTS = {"net": dict, "feature_names": (list, type(None)), "epoch": int, "format": int}
 _NET = {
     "class": str,
     "n_features": int,
@@ -87,17 +87,20 @@ class Restored(NamedTuple):
 
     Parameters
     ----------
+    names : tuple of str or None
+        Of the features.
     weights : dict
         From the names of the net's arrays to arrays of its shapes and dtype, all finite.
     learned : Standardization or None
         None where it has learned none.
     """
 
+    names: tuple[str, ...] | None
     weights: dict[str, Any]
     learned: Standardization | None
 
     @property
-    def names(self):
+    def arrays(self):
         """Names of the arrays that it is made of."""
         return {*self.weights, *(() if self.learned is None else Standardization._fields)}
 
@@ -108,8 +111,9 @@ class Restored(NamedTuple):
         return sum(round_up(array.size, align) for array in self.weights.values())
 
 
-def suitable(values, net, n_features):
-    """A Restored of arrays of a file, for a net that need not be built; refuses missing and unsuitable ones."""
+def suitable(facts, values, net, n_features):
+    """A Restored of a file, for a net that need not be built; refuses missing and unsuitable arrays."""
+    columns = validation.names("feature_names", facts["feature_names"], n_features)
     weights, width, number = {}, n_features, 0
     names = iter(net.array_names)
     for layer in net.layers:
@@ -120,16 +124,18 @@ def suitable(values, net, n_features):
             width = operation.outputs(width)
         number += bool(layer.arrays)
     if not (net.standardize and "mean" in values):
-        return Restored(weights, None)
+        return Restored(columns, weights, None)
     for name in Standardization._fields:
         size = net.outputs if name.startswith("target") else n_features
         files.must_be_array(name, values.get(name), (size,), np.float64)
     learned = Standardization(*(values[name] for name in Standardization._fields))
-    return Restored(weights, standardization.checked(learned, n_features, net.outputs, net.dtype))
+    return Restored(columns, weights, standardization.checked(learned, n_features, net.outputs, net.dtype))
 
 
 def restore(net, found):
     """Put a Restored into its net, which has been built."""
+    if found.names is not None:
+        net.feature_names = found.names
     if found.learned is not None:
         net.standardization = found.learned
     net.set_weights([found.weights[name] for name in net.array_names])
@@ -144,7 +150,7 @@ def _plain(setting):
 
 def save(net, path):
     """Write a net; see `Sequential.save`."""
-    facts = {"net": describe(net), "epoch": net.state.epoch}
+    facts = {"net": describe(net), "feature_names": net.feature_names, "epoch": net.state.epoch}
     _must_have_names(facts["net"])
     files.write(files.check_target("path", path), facts, arrays(net))
 
@@ -183,8 +189,8 @@ def load(path: PathLike) -> "Sequential":
     _must_have_names(about)
     with files.refusing("path", text):
         net, epoch = _made(about), validation.counter("epoch", facts["epoch"])
-        found = suitable(values, net, about["n_features"])
-        others = values.keys() - found.names
+        found = suitable(facts, values, net, about["n_features"])
+        others = values.keys() - found.arrays
         if others and "fit" not in facts:
             raise must_be("arrays", "those of the net alone", described(f"others, too: {', '.join(map(repr, others))}"))
         net.build(about["n_features"])

@@ -62,7 +62,13 @@ ANY = [  # what load and resume refuse alike
     ("standardised", put("net dtype", "(1,2"), "dtype must be one of"),
     ("standardised", put("net", None), "must be a dict with net"),
     ("standardised", put("epoch", -20_000_000), "epoch must be a non-negative int"),
-    ("standardised", put("epoch", 1 << 64), "epoch must be a non-negative int below 2**53"),
+    ("standardised", put("epoch", 1 << 60), "epoch must be a non-negative int below 2**53"),
+    (
+        "standardised",
+        put("feature_names", ["a", "b"]),
+        "feature_names must be None or a sequence of 5 str",
+    ),
+    ("standardised", put("feature_names", [[1]] * 5), "names must be"),
     ("standardised", put("format", None), "facts must be a dict with format"),
     ("standardised", put("format", 0), "fingerprint"),
     (
@@ -88,13 +94,14 @@ ANY = [  # what load and resume refuse alike
 ]
 NET = [
     ("standardised", put("net n_features", 10**8), "W1 must be an array of float64 (6, 100000000)"),
-    ("standardised", put("net layers 0 units", 10**30), "W1 must be"),
+    ("standardised", put("net layers 0 units", 10**18), "W1 must be"),
+    ("standardised", put("net layers 0 units", 10**30), "units must be"),
     ("standardised", put("net layers 0 units", True), "units must be a positive int; got True"),
     ("standardised", put("net layers", []), "layers must be a list of"),
     ("standardised", put("net seed", -1), "seed must be"),
     ("watched net", array("extra", lambda none: np.zeros(3)), "arrays must be those of the net alone; got others, too"),
     ("watched net", array("mean", lambda none: np.zeros(5)), "arrays must be those of the net alone; got others, too"),
-    ("watched net", put("more", 3), "facts must be a dict with net, epoch, format alone"),
+    ("watched net", put("more", 3), "facts must be a dict with net, feature_names, epoch, format alone"),
     ("batches net", put("net layers 0 kernel_initializer", "he_normal"), "net must be a description in full"),
 ]
 RESUMED = [

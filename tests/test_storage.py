@@ -54,6 +54,24 @@ def test_a_saved_net_predicts_the_same_bits_and_goes_on(make, dtype, tmp_path):
     assert [vars(layer) for layer in again.layers] == [vars(layer) for layer in net.layers]
 
 
+def test_the_names_of_columns_are_kept(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    table, y = pandas.DataFrame(X, columns=list("abcde")), data(60)[1]
+    net, other = pair()[0], pair()[0]
+    net.fit(table, y, epochs=2, callbacks=[fastnn.Checkpoint(tmp_path / "run")])
+    net.save(tmp_path / "net")
+    for name in ("run", "net"):
+        again = fastnn.load(tmp_path / name)
+        assert again.feature_names == tuple("abcde")
+        with pytest.raises(ValueError, match="X must be"):
+            again.predict(table[list("edcba")])
+    with pytest.raises(ValueError, match=r"the feature_names is \['a', .* and not \['e', "):
+        other.fit(table[list("edcba")], y, epochs=3, resume=tmp_path / "run")
+    assert other.feature_names is None
+    other.fit(X, y, epochs=3, resume=tmp_path / "run")
+    assert other.feature_names == tuple("abcde")
+
+
 @njit
 def double(z):
     return 2.0 * z
