@@ -14,7 +14,7 @@ from .errors import described, must_be
 PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 FORMAT = 1
-LARGEST_HEADER = 100_000_000  # bytes, as of safetensors itself
+LARGEST_HEADER = 1 << 24  # bytes; as objects of Python they take up to forty times as much
 SPARSE_BYTES, SPARSE_SHARE = 1 << 26, 10_000  # a larger file that has more bytes for each one of data is a hole
 SETTING = (str, int, float, bool, list, type(None))  # kinds of values of a setting in JSON
 _WHOLE = "a whole file that fastnn wrote"
@@ -81,7 +81,12 @@ def write(path, facts, arrays):
     """
     safetensors = library("a file")
     text = json.dumps(facts | {"format": FORMAT})
-    replace(path, safetensors.numpy.save(arrays, {"fastnn": text, "sha256": fingerprint(text, arrays)}))
+    data = safetensors.numpy.save(arrays, {"fastnn": text, "sha256": fingerprint(text, arrays)})
+    length = int.from_bytes(data[:8], "little")
+    if length > LARGEST_HEADER:
+        accepted = f"of at most {LARGEST_HEADER:,} bytes (callbacks keep large things as arrays)"
+        raise must_be("all but the arrays of a file", accepted, described(f"{length:,} bytes"))
+    replace(path, data)
 
 
 def replace(path, data):

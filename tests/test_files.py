@@ -134,6 +134,16 @@ def test_what_says_nothing_is_refused_before_it_is_read(size, tmp_path):
         fastnn.load(tmp_path / "zeros")
 
 
+def test_a_callback_that_keeps_too_much_text_is_refused(tmp_path):
+    class Keep(fastnn.Callback):
+        def state(self):
+            return {"text": "x" * (1 << 24)}
+
+    with pytest.raises(ValueError, match="^all but the arrays of a file must be of at most 16,777,216 bytes"):
+        pair()[0].fit(X, Y, epochs=1, callbacks=[Keep(), fastnn.Checkpoint(tmp_path / "run")])
+    assert not os.listdir(tmp_path)
+
+
 # in a process of its own: a fault would end it
 
 BESIDE = """
