@@ -269,12 +269,20 @@ def test_predictions_are_those_of_the_net_that_was_trained_by_every_way_of_askin
         "frozen and pickled": fastnn.apply(pickle.loads(pickle.dumps(frozen)), X),
         "loaded": fastnn.load(tmp_path / "net").predict(X),
         "pickled": pickle.loads(pickle.dumps(net)).predict(X),
+        "ONNX": in_onnx(net, tmp_path / "net.onnx", X),
     }
     expected = twin_outputs(net, X)
     for way, outputs in ways.items():
         # to the last digits of numbers near 30,000
         np.testing.assert_allclose(outputs, expected[: len(outputs)], rtol=8 * np.finfo(dtype).eps, err_msg=way)
     assert np.array_equal(ways["many rows"], ways["two threads"])
+
+
+def in_onnx(net, path, X):
+    from onnx.reference import ReferenceEvaluator
+
+    net.to_onnx(path)
+    return ReferenceEvaluator(str(path)).run(None, {"X": X})[0]
 
 
 @njit
