@@ -7,7 +7,7 @@ import numpy as np
 
 from .errors import must_be
 from .kernels import annotations, cache, cpu, cuda, formulas, options, program, state, tables
-from .kernels.cpu import peak, vmath
+from .kernels.cpu import apply, own, peak, vmath
 from .validation import size
 
 Floats = annotations.Floats
@@ -15,16 +15,19 @@ Integers = annotations.Integers
 DeviceArray = annotations.DeviceArray
 TRAIN, EVALUATE, GRADIENT, APPLY = tables.TRAIN, tables.EVALUATE, tables.GRADIENT, tables.APPLY
 INPUT_GRADIENT, PREDICT = tables.INPUT_GRADIENT, tables.PREDICT
-FEATURES, OUTPUTS = tables.Header.FEATURES, tables.Header.OUTPUTS
+Header, FEW_ROWS_MARK, APPLY_ROWS = tables.Header, tables.FEW_ROWS_MARK, apply.ROWS
 operations, Program, TrainingState = program, program.Program, state.TrainingState
 ACTIVATIONS, LOSSES, RULES = (
     {record.name: record for record in records} for records in (formulas.ACTIVATIONS, formulas.LOSSES, formulas.RULES)
 )
 compile_all, COMPILED, cache_folder = cpu.compile_all, options.COMPILED, cache.cache_folder
-link, relink, has_own, apply_rows, failure_at = cpu.link, cpu.relink, cpu.has_own, cpu.apply_rows, cpu.failure_at
+link, relink, has_own, dtype_of, failure_at = cpu.link, cpu.relink, cpu.has_own, cpu.dtype_of, own.failure_at
 formula_operations = formulas.operations_of
 ERF = vmath.DOUBLE.erf_near, vmath.DOUBLE.erf_far, vmath.ERF_JOIN, vmath.DOUBLE.erf_end  # of float64
-matmul, work_size, multiply_add = cpu.matmul, cpu.work_size, peak.multiply_add
+# without the checks of a contract: the callers have checked
+apply_rows, matmul = cpu.apply_rows.kernel, cpu.matmul.kernel
+UNFIT = own.UNFIT
+work_size, multiply_add = cpu.work_size, peak.multiply_add
 
 _threads = None
 

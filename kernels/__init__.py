@@ -8,8 +8,13 @@ and with the same arguments, on a GPU. Everything above them only decides which 
 - Outputs are the caller's, come last, and are never read before they are written. `work` is scratch of
   `work_size(m, n, k)` elements; an empty one picks a slower path without it.
 - A kernel allocates nothing (but `apply_rows`, which takes a few rows of working space from the heap), opens no
-  parallel region, and owns its edge sizes. It raises nothing and checks nothing: shapes are the caller's promise. NaN
-  and infinity travel through. A code that no activation or loss has gives NaN.
+  parallel region, and owns its edge sizes. NaN and infinity travel through. A code that no activation or loss has gives
+  NaN.
+- An output shares memory with another array of the call only where its docstring says that it may be that array.
+- Called from Python, a kernel raises TypeError or ValueError, with the name of the argument, for what it would read or
+  write elsewhere. In an @njit function wrong dtypes, numbers of dimensions and read-only outputs are a TypingError;
+  shapes are checked with boundscheck=True, else they are the caller's promise.
+- Elements stand at multiples of their size, which those of a field of a packed record do not: ValueError.
 - Z may be A itself, but for activations whose derivative is not a function of their output (silu, gelu, gelu_tanh).
 - `param` is alpha (leaky_relu, elu) or delta (huber). Codes are the integers below.
 - Every CPU kernel can be called from Python and from the user's own @njit function. A user's own function cached on

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numba import njit
 
+from . import contract
 from .cache import DiskCache
 from .options import COMPILED
 
@@ -27,8 +28,9 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 def jit(math: frozenset[str], public: bool = False, by_address: bool = False) -> Callable[[Kernel], Kernel]:
     """Decorator for a kernel compiled with the fastmath set `math`.
 
-    An inner kernel (the default) is linked into what calls it. A public one can also be called from Python, one by
-    address from compiled code that does not know it (`cpu.units`); both are kept in the disk cache.
+    An inner kernel (the default) is linked into what calls it. A public one can also be called from Python, behind the
+    checks of its contract if it has one, one by address from compiled code that does not know it (`cpu.units`); both
+    are kept in the disk cache.
     """
 
     def decorate(function):
@@ -47,7 +49,7 @@ def jit(math: frozenset[str], public: bool = False, by_address: bool = False) ->
         )(function)
         if alone and DiskCache is not None and hasattr(dispatcher, "_cache"):
             dispatcher._cache = DiskCache(function)
-        return dispatcher
+        return contract.public(function, dispatcher) if public else dispatcher
 
     return decorate
 
@@ -96,7 +98,7 @@ def _in_plain_python(function, public):
                 return function(*args, **keywords)
 
     kernel.py_func = function
-    return kernel
+    return contract.public(function, kernel) if public else kernel
 
 
 def _set_linkage(module, old, new):

@@ -45,7 +45,8 @@ class Fields(ModuleType):
 
 
 # The program: its header, then a record for each operation and one for each parameter range.
-Header = Fields("Header", "OPERATIONS RANGES FEATURES OUTPUTS PARAMETERS OPERATIONS_AT RANGES_AT LOSS")
+Header = Fields("Header", "OPERATIONS RANGES FEATURES OUTPUTS PARAMETERS OPERATIONS_AT RANGES_AT LOSS FEW_ROWS LENGTH")
+FEW_ROWS_MARK = 0x66617374_6E6E0000  # plus the bytes of an element: marks what is linked for `apply_rows`
 # An operation: which kind, its number in the program, the buffers that it reads and fills, their features, its
 # parameter ranges; on a CPU the addresses of its compiled functions. From OWN on the fields are those of its kind.
 Op = Fields("Op", "KIND NUMBER BLOCK FEW_ROWS INPUT OUTPUT N_IN N_OUT RANGE RANGES FLAGS 11:OWN 17:END")

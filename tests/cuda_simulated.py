@@ -12,11 +12,12 @@ import pytest
 import reference
 from arrays import Placed, aligned, blank, normal
 from test_house_rules import documented
+from test_kernel_contract import example, refuse_all
 from test_losses import DELTA, KINDS, code_of, name_of, problem
 from tolerance import assert_close
 
 from fastnn import kernels
-from fastnn.kernels import cpu, cuda
+from fastnn.kernels import contract, cpu, cuda
 from fastnn.kernels.cuda import launch, losses, toolchain
 
 products = importlib.import_module("fastnn.kernels.cuda.matmul")  # whose name in the package is a function
@@ -201,18 +202,20 @@ def test_nan_and_infinity_travel_through():
     assert np.isnan(out[0]).all() and np.isfinite(out[1]).all()
 
 
-def test_what_is_no_device_array_is_refused():
-    Z = np.zeros((2, 3))
-    with pytest.raises(TypeError, match="Z must be a device array .*; got list"):
-        cuda.activation_forward(kernels.RELU, 0.0, [[1.0]], Z)
-    with pytest.raises(TypeError, match="Z must have dtype float32 or float64; got int64"):
-        cuda.activation_forward(kernels.RELU, 0.0, Z.astype(int), Z)
-    with pytest.raises(TypeError, match="A must have dtype float64; got float32"):
-        cuda.activation_forward(kernels.RELU, 0.0, Z, Z.astype(np.float32))
-    with pytest.raises(ValueError, match=r"Z must have 2 dimensions; got shape \(3,\)"):
-        cuda.activation_forward(kernels.RELU, 0.0, Z[0], Z)
+@pytest.mark.parametrize("name", sorted(set(contract.CONTRACTS) & set(cuda.__all__)))
+def test_kernels_refuse_with_the_words_of_the_cpu(name):
+    more = {"result": np.ones(losses.RESULT)} if name.startswith("loss_") else {}
+    refuse_all(getattr(cuda, name), **more)
+    with pytest.raises(TypeError, match="must be a device array .*; got list"):
+        getattr(cuda, name)(**example(getattr(cuda, name)) | more | {next(iter(contract.CONTRACTS[name])): [1.0]})
+
+
+def test_the_result_of_a_loss_is_checked():
+    Z, result = np.zeros((2, 3)), np.zeros(losses.RESULT)
     with pytest.raises(ValueError, match="result must have 258 consecutive elements"):
-        cuda.loss_forward(kernels.MSE, 0.0, Z, Z, None, Z[0])
+        cuda.loss_forward(kernels.MSE, 0.0, Z, Z, None, np.zeros(3))
+    with pytest.raises(TypeError, match="result must be an array of float64"):
+        cuda.loss_forward(kernels.MSE, 0.0, Z, Z, None, result.astype("f4"))
 
 
 def test_public_names_are_documented():

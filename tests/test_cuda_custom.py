@@ -52,9 +52,12 @@ def squared_slope(prediction, target):
     return 2 * (prediction - target)
 
 
+UNTYPED = object()
+
+
 @njit
-def with_numbers_of_its_own(z):
-    return z * np.random.rand()
+def with_an_object(z):
+    return z * UNTYPED
 
 
 GATE, SOFTSIGN, SQUARED = (gate, gate_slope), (softsign, softsign_slope), (squared, squared_slope)
@@ -107,11 +110,11 @@ def test_what_cannot_be_compiled_is_told_with_its_name_and_the_reason():
     with cuda_offline.pretended((9, 0)):
         from fastnn.kernels.cuda.own import activation_of, loss_of
 
-        accepted = "must be functions that numba-cuda compiles on a GPU; got with_numbers_of_its_own: "
-        with pytest.raises(ValueError, match=f"^activation {accepted}(?s:.*)rand"):
-            activation_of("float32", (with_numbers_of_its_own, gate_slope))
+        accepted = "must be functions that numba-cuda compiles on a GPU; got with_an_object: "
+        with pytest.raises(ValueError, match=f"^activation {accepted}(?s:.*)UNTYPED"):
+            activation_of("float32", (with_an_object, gate_slope))
         with pytest.raises(ValueError, match=f"^loss {accepted}"):
-            loss_of("float64", (squared, with_numbers_of_its_own))
+            loss_of("float64", (squared, with_an_object))
 
 
 def test_kernels_with_functions_of_the_user_are_kept_in_no_file(folder):  # noqa: F811
@@ -123,3 +126,32 @@ def test_kernels_with_functions_of_the_user_are_kept_in_no_file(folder):  # noqa
     assert not folder.exists()
     assert made(lambda: forward_of("float32", 0), 9).compiled
     assert folder.exists()
+
+
+@njit
+def with_a_check(z):
+    assert z == z
+    return z
+
+
+@njit
+def clipped(z):
+    return with_a_check(z) if z > 0 else z
+
+
+@njit
+def divided(z):
+    return ONE / (z - z) + math.log(-abs(z))
+
+
+def test_what_raises_is_refused_with_its_name():
+    """On a GPU an exception ends one thread's work, of which nobody hears."""
+    with cuda_offline.pretended((9, 0)):
+        from fastnn.kernels.cuda.own import activation_of, loss_of
+
+        accepted = "must be functions that raise nothing on a GPU; got"
+        with pytest.raises(ValueError, match=f"^activation {accepted} clipped: with_a_check has a raise or an assert"):
+            activation_of("float32", (clipped, gate_slope))
+        with pytest.raises(ValueError, match=f"^loss {accepted} with_a_check: with_a_check has"):
+            loss_of("float64", (squared, with_a_check))
+        assert activation_of("float32", (divided, gate_slope))  # infinity and NaN, and no exception

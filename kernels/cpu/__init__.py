@@ -6,10 +6,9 @@ from .apply import apply_rows
 from .dense import dense_backward, dense_forward
 from .driver import compile_all, make_plan
 from .dropout import dropout
-from .link import has_own, link, relink
+from .link import dtype_of, has_own, link, relink
 from .losses import loss_backward, loss_forward
 from .matmul import matmul, work_size
-from .own import failure_at
 from .updates import adam_update, momentum_update, rmsprop_update, sgd_update
 
 __all__ = [
@@ -21,7 +20,7 @@ __all__ = [
     "dense_backward",
     "dense_forward",
     "dropout",
-    "failure_at",
+    "dtype_of",
     "has_own",
     "link",
     "loss_backward",

@@ -150,7 +150,7 @@ def activate_slope_any(code, param, rows, columns, da, rs_da, cs_da, z, rs_z, cs
 def softmax(outputs, samples, z, fs_z, ss_z, a, fs_a, ss_a):
     """A = softmax(Z) over the outputs, samples along the lanes; strides are (output, sample)."""
     width = lanes(z)
-    for s in range(0, samples, width):
+    for s in range(0, samples if outputs > 0 else 0, width):
         left = samples - s
         p, q = z + s * ss_z, a + s * ss_a
         peak = load_strided(p, ss_z, left)
@@ -171,7 +171,7 @@ def softmax(outputs, samples, z, fs_z, ss_z, a, fs_a, ss_a):
 def softmax_slope(outputs, samples, da, fs_da, ss_da, a, fs_a, ss_a, dz, fs_dz, ss_dz):
     """dZ = A * (dA - sum(dA * A)) over the outputs of each sample; dZ may be dA."""
     width = lanes(a)
-    for s in range(0, samples, width):
+    for s in range(0, samples if outputs > 0 else 0, width):
         left = samples - s
         mean = like(0.0, load_strided(a + s * ss_a, ss_a, left))
         for j in range(outputs):

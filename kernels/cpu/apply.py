@@ -5,10 +5,21 @@ import numpy as np
 from ..annotations import Floats, Integers
 from ..compiler import jit
 from ..options import FAST
-from ..tables import Header, Op
+from ..tables import FEW_ROWS_MARK, Header, Op
 from .memory import address_of, call, flush_denormals, hold, restore_float_control, stack_integer
+from .own import UNFIT
 
 ROWS = 16  # that go through the net together
+
+
+@jit(FAST)
+def _fit(program, size, alphas, theta, item, X, out):
+    """Whether a table is one of `link`'s, and all arrays are of the sizes that it names."""
+    if size < Header.SIZE or program[Header.FEW_ROWS] != FEW_ROWS_MARK + item:
+        return False
+    whole = size == program[Header.LENGTH] and theta == program[Header.PARAMETERS]
+    whole = whole and alphas == program[Header.OPERATIONS]
+    return whole and X[1] == program[Header.FEATURES] and out[1] == program[Header.OUTPUTS] and X[0] == out[0]
 
 
 @jit(FAST, public=True)
@@ -33,10 +44,12 @@ def apply_rows(table: Integers, alphas: Floats, theta: Floats, X: Floats, out: F
     Returns
     -------
     int
-        0, or what `failure_at` makes an exception of that a function of the user's own raised.
+        0, or what `own.failure_at` makes an exception of: that which a function of the user's own raised, or UNFIT.
     """
     m, features = X.shape
     program, outputs, widest = address_of(table), out.shape[1], features
+    if not _fit(program, table.size, alphas.size, theta.size, theta.itemsize, X.shape, out.shape):
+        return UNFIT
     operations, first_op = program[Header.OPERATIONS], program + program[Header.OPERATIONS_AT]
     for i in range(operations):
         widest = max(widest, first_op[i * Op.SIZE + Op.N_OUT])

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..formulas import OWN
 from ..program import KINDS, Dense, Program
-from ..tables import Header, Op
+from ..tables import FEW_ROWS_MARK, Header, Op
 from .block import Purpose
 from .losses import address_of_loss
 
@@ -36,6 +36,8 @@ class Linked:
             self._kept.append(_link_record(record, dtype, operation, purpose))
         if purpose == Purpose.TRAIN:
             self.table[Header.LOSS] = address_of_loss(program.loss, dtype)
+        elif purpose == Purpose.FEW_ROWS:
+            self.table[[Header.FEW_ROWS, Header.LENGTH]] = FEW_ROWS_MARK + dtype.itemsize, self.table.size
         self.table.flags.writeable = False
 
 
@@ -77,6 +79,30 @@ def has_own(table: np.ndarray) -> bool:
         Then another process can do nothing with it.
     """
     return any(record[Dense.fields.ACTIVATION] == OWN for record in _records(table) if KINDS[record[Op.KIND]] is Dense)
+
+
+def dtype_of(table: np.ndarray) -> np.dtype | None:
+    """The dtype that a table is linked for `apply_rows` in.
+
+    Parameters
+    ----------
+    table : object
+        From `link`, or not.
+
+    Returns
+    -------
+    dtype or None
+        float32 or float64; None for what is no such table, or a part of one.
+    """
+    if type(table) is not np.ndarray or table.dtype != np.int64 or table.ndim != 1 or table.size < Header.SIZE:
+        return None
+    if not (table.flags.c_contiguous and table.flags.aligned):
+        return None
+    dtype = _LINKED_IN.get(int(table[Header.FEW_ROWS]))
+    return dtype if table.size == table[Header.LENGTH] else None
+
+
+_LINKED_IN = {FEW_ROWS_MARK + np.dtype(real).itemsize: np.dtype(real) for real in (np.float32, np.float64)}
 
 
 def relink(table: np.ndarray, dtype: np.dtype) -> np.ndarray:

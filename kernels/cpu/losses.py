@@ -95,7 +95,7 @@ def _cross_entropy(outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss
     width = lanes(z)
     numbers = lane_numbers(z)
     result = 0.0
-    for s in range(0, samples, width):
+    for s in range(0, samples if outputs > 0 else 0, width):
         left = samples - s
         weight = _weights(numbers, left, w + s * ss_w, ss_w)
         p, t, d = z + s * ss_z, y + s * ss_y, dz + s * ss_dz

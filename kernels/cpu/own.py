@@ -13,6 +13,8 @@ from numba import from_dtype, types
 
 from ..compiler import address_of_loop
 
+UNFIT = 1  # in the place of an address: arrays that do not belong together
+
 
 class _Raised(ctypes.Structure):
     """What Numba leaves of an exception: a pickle of (class, arguments, place in the source)."""
@@ -26,13 +28,15 @@ def failure_at(address: int) -> BaseException:
     Parameters
     ----------
     address : int
-        What a checked call of `memory.py` left.
+        What a checked call of `memory.py` left, or UNFIT.
 
     Returns
     -------
     BaseException
         As it was raised, or a RuntimeError where its arguments are not known.
     """
+    if address == UNFIT:
+        return ValueError("table must be one that link gives, with arrays of the sizes that it names; got others")
     raised = _Raised.from_address(address)
     try:
         kind, arguments, _ = pickle.loads(ctypes.string_at(raised.pickle, raised.size))

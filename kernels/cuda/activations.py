@@ -5,7 +5,7 @@ Z, A, dA and dZ are (m, n), any strides; rs and cs are the steps from row to row
 
 from ..annotations import DeviceArray, Stream
 from ..formulas import SOFTMAX
-from .launch import operand, place, plane, run
+from .launch import checked, operand, place, plane, run
 from .own import activation_of, codes_of
 from .primitives import exp, global_at, opaque, warp_max, warp_sum
 from .toolchain import cuda, device, for_each_real, kernel
@@ -138,6 +138,7 @@ def warps(rows):
     return max(1, -(-rows // WARPS)), 32 * WARPS
 
 
+@checked()
 def activation_forward(code: int, param: float, Z: DeviceArray, A: DeviceArray, stream: Stream = 0) -> None:
     """A = g(Z).
 
@@ -164,6 +165,7 @@ def activation_forward(code: int, param: float, Z: DeviceArray, A: DeviceArray, 
         run(forward_of(real, code), shape, stream, real(param), *z.shape, *arguments)
 
 
+@checked()
 def activation_backward(
     code: int, param: float, dA: DeviceArray, Z: DeviceArray, A: DeviceArray, dZ: DeviceArray, stream: Stream = 0
 ) -> None:

@@ -18,7 +18,7 @@ from .activations import (
     softmax_slope_of,
     warps,
 )
-from .launch import operand, plane, run
+from .launch import checked, operand, plane, run
 from .loop_tiles import tiles_of
 from .matmul import NO_OPERAND, PLAIN, Side, multiply, side, space
 from .phases import Phases, delta_of, element_at, has_input_gradient, padded_count, pre_of, value_of
@@ -211,6 +211,7 @@ def queue_backward(step, op):
         step.multiply((count, n_in, n_out), delta, W, step.deltas[op.number])
 
 
+@checked()
 def dense_forward(
     X: DeviceArray,
     W: DeviceArray,
@@ -269,6 +270,7 @@ def dense_forward(
         activation_forward(SOFTMAX, param, A, A, stream)
 
 
+@checked()
 def input_gradient(
     dZ: DeviceArray,
     W: DeviceArray,
@@ -312,6 +314,7 @@ def input_gradient(
     multiply(real, stream, sizes, left, right, out, epilogue, z, a, precision=precision)
 
 
+@checked()
 def weight_gradient(
     dZ: DeviceArray,
     X: DeviceArray,
@@ -349,6 +352,7 @@ def weight_gradient(
     multiply(real, stream, sizes, a, b, to, sums=added, work=scratch, precision=precision)
 
 
+@checked()
 def dense_backward(
     dA: DeviceArray,
     Z: DeviceArray,

@@ -11,7 +11,7 @@ from ..annotations import DeviceArray, Stream
 from ..program import Dropout
 from ..randomness import CHANCE_BITS, DROPOUT, make_masks
 from ..tables import INPUT_BACKWARD, Op, Run, State
-from .launch import operand, place, plane, run
+from .launch import checked, operand, place, plane, run
 from .phases import Phases, delta_of, element_at, has_input_gradient, padded_count, value_of
 from .primitives import global_at
 from .rng import first_of, layer_key, stream_key
@@ -113,6 +113,7 @@ def dropout_of(real):
     return drop
 
 
+@checked()
 def dropout(
     rate: float, seed: int, epoch: int, layer: int, first: int, A: DeviceArray, out: DeviceArray, stream: Stream = 0
 ) -> None:

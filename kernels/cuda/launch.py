@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..contract import ON_ITS_SIZE, Contract
 from .toolchain import SIMULATED, captured, check, cuda, device
 
 THREADS = 256  # of a block, where a kernel has no shape of its own (an estimate)
@@ -50,11 +51,7 @@ def operand(name, array, dimensions, dtype=None):
     TypeError, ValueError
         If it is not what it must be.
     """
-    facts = getattr(array, "__cuda_array_interface__", None)
-    if facts is None and SIMULATED:
-        facts = getattr(array, "__array_interface__", None)
-    if facts is None:
-        raise TypeError(f"{name} must be a device array (CuPy, PyTorch or Numba); got {type(array).__name__}")
+    facts = _interface(name, array)
     kind, shape = np.dtype(facts["typestr"]), tuple(facts["shape"])
     accepted = (np.float32, np.float64) if dtype is None else (dtype,)
     if kind not in accepted:
@@ -65,7 +62,43 @@ def operand(name, array, dimensions, dtype=None):
     strides = facts.get("strides")
     if strides is None:
         strides = np.cumprod([kind.itemsize, *shape[:0:-1]])[::-1]
+    if any(step % kind.itemsize for step in strides):
+        raise ValueError(f"{name} must be {ON_ITS_SIZE}; got one between them")
     return Operand(int(facts["data"][0] or 0), shape, tuple(int(s) // kind.itemsize for s in strides), kind)
+
+
+def _interface(name, array):
+    """The CUDA array interface of a device array; in the simulator NumPy's serves."""
+    facts = getattr(array, "__cuda_array_interface__", None)
+    if facts is None and SIMULATED:
+        facts = getattr(array, "__array_interface__", None)
+    if facts is None:
+        raise TypeError(f"{name} must be a device array (CuPy, PyTorch or Numba); got {type(array).__name__}")
+    return facts
+
+
+def checked(**more):
+    """Decorator of a public kernel: it gets what its contract accepts.
+
+    Parameters
+    ----------
+    **more : contract.Operand
+        Operands that its twin on the CPU does without.
+    """
+
+    def facts(name, rule, array):
+        return None if array is None and rule.otherwise and rule.where is None else _interface(name, array)
+
+    def decorate(function):
+        contract = Contract(function, **more)
+
+        @functools.wraps(function)
+        def kernel(*arguments, **keywords):
+            return function(*contract.checked(arguments, keywords, facts))
+
+        return kernel
+
+    return decorate
 
 
 def line(elements):

@@ -9,8 +9,9 @@ the blocks.
 """
 
 from ..annotations import DeviceArray, Stream
+from ..contract import writes
 from ..formulas import CROSS_ENTROPY
-from .launch import operand, run
+from .launch import checked, operand, run
 from .own import loss_of
 from .primitives import exp, global_at, lane_of, log, shared_memory, warp_sum
 from .toolchain import cuda, device, for_each_real, kernel
@@ -233,6 +234,7 @@ def _queue(code, param, Z, y, w, dZ, result, stream):
     queue_loss(real, stream, code, real(param), *shape, *sides, out.address)
 
 
+@checked(result=writes("result", consecutive=True))
 def loss_forward(
     code: int,
     param: float,
@@ -264,6 +266,7 @@ def loss_forward(
     _queue(code, param, Z, y, w, None, result, stream)
 
 
+@checked(result=writes("result", consecutive=True))
 def loss_backward(
     code: int,
     param: float,

@@ -10,7 +10,7 @@ import numpy as np
 from ..annotations import DeviceArray, Stream
 from ..formulas import LINEAR
 from . import PRECISIONS
-from .launch import MOST_BLOCKS, operand, place, plane, run
+from .launch import MOST_BLOCKS, checked, operand, place, plane, run
 from .primitives import global_at
 from .skinny import FEW, columns_of, rows_of
 from .skinny import THREADS as SKINNY_THREADS
@@ -189,6 +189,7 @@ def _tiles(real, stream, sizes, a, b, c, epilogue, extra_1, extra_2, sums, parts
     run(chosen, shape, stream, *arguments, precision=precision)
 
 
+@checked()
 def matmul(
     A: DeviceArray,
     B: DeviceArray,

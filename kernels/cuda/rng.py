@@ -5,7 +5,7 @@ import numpy as np
 from .. import randomness
 from ..annotations import DeviceArray, Stream
 from ..tables import Run, State
-from .launch import line, operand, run
+from .launch import checked, line, operand, run
 from .primitives import global_at
 from .toolchain import cuda, device, kernel
 
@@ -60,6 +60,7 @@ def _permutation(seed, epoch, rows, out, by):
         p[i * by] = permuted(key, i, rows, left, right)
 
 
+@checked()
 def permutation(seed: int, epoch: int, out: DeviceArray, stream: Stream = 0) -> None:
     """Write the order in which the training loop visits the rows in an epoch.
 

@@ -10,7 +10,7 @@ from ..annotations import DeviceArray, Stream
 from ..formulas import ADAM, MOMENTUM, NESTEROV, RMSPROP, RULES, SGD
 from ..tables import NUMBERS
 from .formulas import formulas_of, found
-from .launch import line, operand, run
+from .launch import checked, line, operand, run
 from .primitives import global_at, load4, store4
 from .toolchain import cuda, for_each_real, kernel
 
@@ -99,6 +99,7 @@ def _update(code, theta, vectors, stream, rate, decay, *settings, step=1):
     run(update_of(real, code, aligned), line(-(-size // 4)), stream, size, *places, real(decay), *map(real, numbers))
 
 
+@checked()
 def sgd_update(theta: DeviceArray, grad: DeviceArray, rate: float, decay: float, stream: Stream = 0) -> None:
     """Gradient descent, in place: theta -= rate * (grad + decay * theta).
 
@@ -118,6 +119,7 @@ def sgd_update(theta: DeviceArray, grad: DeviceArray, rate: float, decay: float,
     _update(SGD, theta, {"grad": grad}, stream, rate, decay)
 
 
+@checked()
 def momentum_update(
     theta: DeviceArray,
     grad: DeviceArray,
@@ -153,6 +155,7 @@ def momentum_update(
     _update(code, theta, {"grad": grad, "velocity": velocity}, stream, rate, decay, momentum)
 
 
+@checked()
 def rmsprop_update(
     theta: DeviceArray,
     grad: DeviceArray,
@@ -192,6 +195,7 @@ def rmsprop_update(
     _update(RMSPROP, theta, vectors, stream, rate, decay, rho, eps, momentum)
 
 
+@checked()
 def adam_update(
     theta: DeviceArray,
     grad: DeviceArray,
