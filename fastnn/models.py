@@ -411,6 +411,10 @@ class Sequential:
             For an argument that is not accepted; the net is then as it was.
         DivergedError
             If the loss or a parameter is not finite.
+        RuntimeError
+            While another fit trains the net, as this one does when its callbacks, metrics and batches are called: to
+            train, to `build` and to assign `standardization` are then refused. It may be asked, copied and saved, and
+            get other weights from a callback.
         KeyboardInterrupt
             On Ctrl-C, after the current chunk of steps; the net is at a completed step and can be used.
         """
