@@ -143,7 +143,7 @@ def test_cache_files_have_the_modes_that_the_user_gives_to_new_files(tmp_path):
 
 @POSIX
 def test_a_full_cache(tmp_path):
-    mount = 'mount -t tmpfs -o size=4k none "$0" && exec "$@"'
+    mount = 'mount -t tmpfs -o size=4k,mode=700 none "$0" && exec "$@"'
     for options in ("-m", "-rm"):  # the mount is seen by, and goes with, the process alone
         prefix = ["unshare", options, "sh", "-c", mount, str(tmp_path)]
         if works(*prefix, "true"):
