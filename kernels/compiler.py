@@ -10,6 +10,7 @@ from numba import njit
 
 from .cache import DiskCache
 from .options import COMPILED
+from .threads import stop_if_interrupted, uninterrupted
 
 try:
     from llvmlite import binding as llvm
@@ -47,6 +48,9 @@ def jit(math: frozenset[str], public: bool = False, by_address: bool = False) ->
         )(function)
         if alone and DiskCache is not None and hasattr(dispatcher, "_cache"):
             dispatcher._cache = DiskCache(function)
+        if public:
+            compile_for = dispatcher.compile
+            dispatcher.compile = lambda signature: uninterrupted(lambda: compile_for(signature))
         return dispatcher
 
     return decorate
@@ -80,9 +84,13 @@ def address_of_loop(function: Callable[..., Any], signature: Any) -> int:
 
 def address_of_kernel(dispatcher: Any, signature: Any) -> int:
     """Address of a compiled function, made for a signature or loaded from the cache, by Numba's calling convention."""
-    dispatcher.compile(signature)
-    result = dispatcher.overloads[signature.args]
-    return int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+
+    def compiled():
+        dispatcher.compile(signature)
+        result = dispatcher.overloads[signature.args]
+        return int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+
+    return uninterrupted(compiled)
 
 
 def _in_plain_python(function, public):
@@ -181,6 +189,10 @@ if JITCodeLibrary is not None:
             library = _InnerLibrary(targetctx.codegen(), "fastnn_inner")
             library.reassociates = "reassoc" in flags.fastmath.flags
             super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
+
+        def compile_extra(self, func):
+            stop_if_interrupted()
+            return super().compile_extra(func)
 
         def define_pipelines(self):
             pipelines = super().define_pipelines()
