@@ -66,7 +66,11 @@ def frozen(net):
         table, view = backends.link(program, net.dtype).table, net.state.parameters.view()
         view.flags.writeable = False
         found = kept["frozen"] = Frozen(table, program.alphas, view)
-    return found if net.standardization is None else found._replace(parameters=folded_parameters(net))
+    if net.standardization is None:
+        return found
+    folded = folded_parameters(net)
+    folded.flags.writeable = False  # or Numba would compile for another type
+    return found._replace(parameters=folded)
 
 
 def run(net, X, out):

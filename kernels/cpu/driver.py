@@ -190,4 +190,5 @@ def compile_all(dtype: DTypeLike) -> None:
         plan.bind_data(X, X)
         plan.bind_output(np.empty_like(X))
         plan.execute()
+    theta.flags.writeable = False  # as that of every frozen net
     apply_rows(link(program.predicting, dtype).table, program.predicting.alphas, theta, X, np.empty_like(X))
