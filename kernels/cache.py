@@ -54,7 +54,7 @@ SETTINGS = (
     "LLVM_REFPRUNE_FLAGS",
 )
 ABANDONED_SECONDS = 3600.0  # after which nobody is still writing a file
-_UNFINISHED = re.compile(r".+-[0-9a-f]{32}-[0-9a-f]{16}\.tmp")
+_UNFINISHED = re.compile(r".+-[0-9a-f]{16,32}-[0-9a-f]{16}\.tmp")
 
 
 def cache_folder():

@@ -155,7 +155,10 @@ def uninterrupted(function: Callable[[], Any]) -> Any:
 
     def compiling():
         _here.stopped = stopped
-        return function()
+        try:
+            return function()
+        finally:
+            del _here.stopped
 
     return apart(compiling, stop=stopped.set)
 

@@ -279,3 +279,23 @@ def test_control_c_does_not_end_the_wait_for_a_thread_that_is_near_its_end():
     assert threads.apart(lambda: "result") == "result"
     with pytest.raises(ZeroDivisionError):
         threads.apart(lambda: 1 / 0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT to be sent there")
+@pytest.mark.parametrize("can_start", [True, False])
+def test_control_c_ends_one_compilation_and_no_later_one(can_start, monkeypatch):
+    def no_thread(*_):
+        raise RuntimeError("can't start new thread")
+
+    def job():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        threads.stop_if_interrupted()
+
+    if not can_start:
+        monkeypatch.setattr(threads._thread, "start_new_thread", no_thread)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            threads.uninterrupted(job)
+        threads.stop_if_interrupted()
+        threads.uninterrupted(threads.stop_if_interrupted)
