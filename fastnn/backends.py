@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from .errors import must_be
-from .kernels import annotations, cache, cpu, cuda, formulas, options, ownership, program, state, tables
+from .kernels import annotations, cache, cpu, cuda, formulas, options, ownership, program, state, tables, threads
 from .kernels.cpu import peak
 from .validation import size
 
@@ -21,7 +21,7 @@ ACTIVATIONS, LOSSES, RULES = (
     {record.name: record for record in records} for records in (formulas.ACTIVATIONS, formulas.LOSSES, formulas.RULES)
 )
 compile_all, COMPILED, cache_folder = cpu.compile_all, options.COMPILED, cache.cache_folder
-read_own, write_own = ownership.read_own, ownership.write_own
+read_own, write_own, uninterrupted = ownership.read_own, ownership.write_own, threads.uninterrupted
 link, relink, has_own, apply_rows, failure_at = cpu.link, cpu.relink, cpu.has_own, cpu.apply_rows, cpu.failure_at
 matmul, work_size, multiply_add = cpu.matmul, cpu.work_size, peak.multiply_add
 
