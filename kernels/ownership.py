@@ -40,11 +40,11 @@ def own_folder(folder: Path) -> Path:
             status = os.lstat(place)
         except OSError:  # not there
             continue
-        # in a folder such as /tmp others cannot rename what is ours
-        if place == folder or not status.st_mode & stat.S_ISVTX:
-            _check(place, status)
-        elif not _is_own(status.st_uid):
+        if not _is_own(status.st_uid):
             raise UntrustedError(f"{place} belongs to another user")
+        # in a folder such as /tmp others cannot rename what is ours
+        if _others_write(status) and (place == folder or not status.st_mode & stat.S_ISVTX):
+            raise UntrustedError(f"others can write to {place}")
     return folder
 
 
@@ -59,12 +59,12 @@ def read_own(path: Path) -> bytes | None:
     Returns
     -------
     bytes or None
-        None for what is no file, or a larger one than any that is written here.
+        None for what is no file, a larger one than any that is written here, or one that others can change.
 
     Raises
     ------
     UntrustedError
-        Where others can change the file or its folder.
+        Where others can change the folder.
     OSError
         Where it cannot be read.
     """
@@ -73,8 +73,9 @@ def read_own(path: Path) -> bytes | None:
     handle = os.open(place, functools.reduce(int.__or__, (getattr(os, flag, 0) for flag in flags), os.O_RDONLY))
     try:
         status = os.fstat(handle)
-        _check(place, status)
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+            return None
+        if not _is_own(status.st_uid) or _others_write(status):
             return None
         with open(handle, "rb", closefd=False) as file:
             return file.read(LARGEST)
@@ -116,17 +117,15 @@ def _make(folder):
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def _check(place, status):
-    """Refuse what others can write to."""
-    if not _is_own(status.st_uid):
-        raise UntrustedError(f"{place} belongs to another user")
-    group, others = status.st_mode & stat.S_IWGRP, status.st_mode & stat.S_IWOTH
-    if hasattr(os, "geteuid") and (others or group and not _is_own_group(status.st_gid, os.geteuid())):
-        raise UntrustedError(f"others can write to {place}")
-
-
 def _is_own(user):
     return not hasattr(os, "geteuid") or user in (0, os.geteuid())
+
+
+def _others_write(status):
+    if not hasattr(os, "geteuid"):
+        return False
+    by_group = status.st_mode & stat.S_IWGRP and not _is_own_group(status.st_gid, os.geteuid())
+    return bool(by_group or status.st_mode & stat.S_IWOTH)
 
 
 @functools.cache
