@@ -78,17 +78,20 @@ class Job:
             self._running.acquire(timeout=LOOK_SECONDS)
 
 
-def finish(jobs: Sequence[Job]) -> None:
+def finish(jobs: Sequence[Job], stop: Callable[[], None]) -> None:
     """Call off the jobs that have not begun, and wait for the others; then raise what signals raised meanwhile.
 
     Parameters
     ----------
     jobs : sequence of Job
         Started or not.
+    stop : callable
+        Called before, maybe more than once: to bring their end about soon.
     """
     interrupt, waiting = None, True
     while waiting:
         try:
+            stop()
             for job in jobs:
                 job.finish()
             waiting = False
@@ -121,8 +124,7 @@ def apart(function: Callable[[], Any], stop: Callable[[], None] = lambda: None) 
             job.run()
         job.wait()
     except BaseException:
-        stop()
-        finish([job])
+        finish([job], stop)
         raise
     if job.failure is not None:
         raise job.failure

@@ -118,8 +118,7 @@ class Plan(_plan.Plan):
                 pass  # no more threads in this process: those that there are do the work
             run(*arguments, 0)
         finally:
-            self.table[Run.TASKS] = NO_MORE
-            finish(helpers)
+            finish(helpers, stop=partial(self.set, TASKS=NO_MORE))
         if self["FAILURE"]:
             raise failure_at(self["FAILURE"])
         for helper in helpers:
