@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from .errors import must_be
-from .kernels import annotations, cache, cpu, cuda, formulas, options, program, state, tables
+from .kernels import annotations, cache, cpu, cuda, formulas, options, ownership, program, state, tables, threads
 from .kernels.cpu import apply, own, peak, vmath
 from .validation import size
 
@@ -21,6 +21,7 @@ ACTIVATIONS, LOSSES, RULES = (
     {record.name: record for record in records} for records in (formulas.ACTIVATIONS, formulas.LOSSES, formulas.RULES)
 )
 compile_all, COMPILED, cache_folder = cpu.compile_all, options.COMPILED, cache.cache_folder
+read_own, write_own, uninterrupted = ownership.read_own, ownership.write_own, threads.uninterrupted
 link, relink, has_own, dtype_of, failure_at = cpu.link, cpu.relink, cpu.has_own, cpu.dtype_of, own.failure_at
 formula_operations = formulas.operations_of
 ERF = vmath.DOUBLE.erf_near, vmath.DOUBLE.erf_far, vmath.ERF_JOIN, vmath.DOUBLE.erf_end  # of float64
@@ -148,5 +149,5 @@ def cpu_facts():
         ("fused multiply-add", "yes" if options.has_fma() else "no"),
         ("register tile", f"{options.tile_rows()[0]} x {options.VECTORS}"),
         ("threads", f"{get_num_threads()} of {os.cpu_count()} cores"),
-        ("kernel cache", str(cache_folder() or "none: no home folder")),
+        ("kernel cache", cache.described_folder()),
     ]

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import backends, files
+from . import backends
 from ._version import __version__
 
 KINDS, DTYPES = ("step", "prediction"), ("float32", "float64")
@@ -109,7 +109,7 @@ def _kept(folder):
     if machine is None:
         return None, missing
     try:
-        content = json.loads(_path(folder, machine).read_text(encoding="utf-8"))
+        content = json.loads(backends.read_own(_path(folder, machine)))
         found = {kind: {dtype: content["thresholds"][kind][dtype] for dtype in DTYPES} for kind in KINDS}
         suits = content["machine"] == machine
     except (OSError, ValueError, KeyError, TypeError):
@@ -175,8 +175,7 @@ def measure_devices(progress: bool = False) -> dict[str, Any]:
                         print(_line(case), flush=True)
     found = {kind: {dtype: least_work(cases, kind, dtype) for dtype in DTYPES} for kind in KINDS}
     result = {"machine": machine, "thresholds": found, "cases": cases}
-    folder.mkdir(parents=True, exist_ok=True)
-    files.replace(_path(folder, machine), json.dumps(result, indent=1).encode())
+    backends.write_own(_path(folder, machine), json.dumps(result, indent=1).encode())
     _kept.cache_clear()
     if progress:
         print()

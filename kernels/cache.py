@@ -1,18 +1,24 @@
 """The disk cache of compiled kernels: one file each, written by atomic rename.
 
-A file holds pickles: whoever can write to the folder can run code, so it must be the user's own.
+A file holds pickles: who can write it can run code. So it is read only where `ownership.py` finds that nobody else can;
+any other folder is as good as none.
 """
 
+import contextlib
+import functools
 import hashlib
 import os
 import pickle
-import secrets
+import re
 import sys
+import time
+import warnings
 from pathlib import Path
 
 import numba
 
 from .options import EXACT, FAST, target
+from .ownership import UntrustedError, own_folder, read_own, write_own
 
 try:
     from numba.core.caching import _Cache
@@ -33,19 +39,46 @@ def _sources_hash():
 SOURCES = _sources_hash()
 
 
+# Numba's settings that change the code that it makes
+SETTINGS = (
+    "OPT",
+    "LOOP_VECTORIZE",
+    "SLP_VECTORIZE",
+    "ENABLE_AVX",
+    "DISABLE_INTEL_SVML",
+    "DEBUGINFO_DEFAULT",
+    "EXTEND_VARIABLE_LIFETIMES",
+    "BOUNDSCHECK",
+    "DEBUG_NRT",
+    "LLVM_REFPRUNE_PASS",
+    "LLVM_REFPRUNE_FLAGS",
+)
+ABANDONED_SECONDS = 3600.0  # after which nobody is still writing a file
+_UNFINISHED = re.compile(r".+-[0-9a-f]{16,32}-[0-9a-f]{16}\.tmp")
+
+
 def cache_folder():
     """Folder of compiled kernels: FASTNN_CACHE_DIR, else the user's cache folder, None for a user without a home."""
-    chosen = os.environ.get("FASTNN_CACHE_DIR")
-    if chosen:
-        return Path(chosen).expanduser()
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or "~"
     elif sys.platform == "darwin":
         base = "~/Library/Caches"
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = os.path.expanduser(os.path.join(base, "fastnn"))
+    folder = os.path.expanduser(os.environ.get("FASTNN_CACHE_DIR") or os.path.join(base, "fastnn"))
     return None if folder.startswith("~") else Path(folder)
+
+
+def described_folder():
+    """The folder, or why there is none, for people."""
+    folder = cache_folder()
+    if folder is None:
+        return "none: no home folder"
+    try:
+        own_folder(folder)
+    except UntrustedError as error:
+        return f"none: {error}"
+    return str(folder)
 
 
 def cache_file(name, *key):
@@ -53,34 +86,53 @@ def cache_file(name, *key):
     folder = cache_folder()
     if folder is None or SOURCES is None:
         return None
-    digest = hashlib.sha256(repr((name, *key, SOURCES, sys.version)).encode())
+    settings = [repr(getattr(numba.config, setting, None)) for setting in SETTINGS]  # OPT "max" equals 3
+    digest = hashlib.sha256(repr((name, *key, settings, SOURCES, sys.version)).encode())
     return folder / f"{name.rpartition('.')[2]}-{digest.hexdigest()[:32]}.fnc"
 
 
-def read_cache(path):
-    """What `write_cache` put there; None if it cannot be read or is damaged."""
+def read_cache(path, rebuild):
+    """What `rebuild` makes of what was pickled for `write_cache`; None if it is not there, damaged, or not to trust."""
     try:
-        content = b"" if path is None else path.read_bytes()
-    except OSError:
-        return None
-    digest, payload = content[:32], content[32:]
-    return payload if hashlib.sha256(payload).digest() == digest else None
+        content = None if path is None else read_own(path)
+        if content is None or hashlib.sha256(content[32:]).digest() != content[:32]:
+            return None
+        return rebuild(pickle.loads(memoryview(content)[32:]))
+    except UntrustedError as error:
+        _warn(str(error))
+    except Exception:
+        pass  # compiled anew
+    return None
+
+
+@functools.cache
+def _warn(reason):
+    """Tell once why every start compiles."""
+    warnings.warn(
+        f"compiled kernels are neither read nor kept, because {reason}: "
+        "set FASTNN_CACHE_DIR to a folder that only you can write to",
+        stacklevel=2,
+    )
 
 
 def write_cache(path, payload):
-    """Keep bytes, by atomic rename; a full disk or a read-only folder is no error."""
+    """Keep pickles; a full disk or a read-only folder is no error."""
     if path is None:
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.stem}-{secrets.token_hex(8)}.tmp")
-        try:
-            temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_own(path, hashlib.sha256(payload).digest() + payload)
+        _remove_abandoned(path.parent)
     except OSError:
         return
+
+
+def _remove_abandoned(folder):
+    """Remove what processes that were killed had begun to write."""
+    for path in folder.glob("*.tmp"):
+        if _UNFINISHED.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                    path.unlink()
 
 
 DiskCache = None
@@ -109,8 +161,7 @@ if _Cache is not None:
         def load_overload(self, sig, target_context):
             """The compiled function for `sig`, or None."""
             target_context.refresh()
-            payload = read_cache(self._path(sig))
-            return None if payload is None else CompileResult._rebuild(target_context, *pickle.loads(payload))
+            return read_cache(self._path(sig), lambda parts: CompileResult._rebuild(target_context, *parts))
 
         def save_overload(self, sig, data):
             """Keep a compiled function."""

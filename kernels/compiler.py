@@ -2,6 +2,8 @@
 
 import functools
 import gc
+import itertools
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +13,7 @@ from numba import njit
 from . import contract
 from .cache import DiskCache
 from .options import COMPILED
+from .threads import stop_if_interrupted, uninterrupted
 
 try:
     from llvmlite import binding as llvm
@@ -49,17 +52,22 @@ def jit(math: frozenset[str], public: bool = False, by_address: bool = False) ->
         )(function)
         if alone and DiskCache is not None and hasattr(dispatcher, "_cache"):
             dispatcher._cache = DiskCache(function)
-        return contract.public(function, dispatcher) if public else dispatcher
+        if not public:
+            return dispatcher
+        compile_for = dispatcher.compile
+        dispatcher.compile = lambda signature: uninterrupted(lambda: compile_for(signature))
+        return contract.public(function, dispatcher)
 
     return decorate
 
 
-_functions: dict[int, Any] = {}  # by address: kept alive, and what plain Python calls
+_numbers = itertools.count(1)
+_functions: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # by number, in plain Python
 
 
 def address_in_plain_python(function: Callable[..., Any]) -> int:
-    """A number that stands for `function` where nothing is compiled."""
-    address = len(_functions) + 1
+    """A number that stands for `function`, as long as somebody keeps it, where nothing is compiled."""
+    address = next(_numbers)
     _functions[address] = function
     return address
 
@@ -69,22 +77,41 @@ def function_at(address: int) -> Callable[..., Any]:
     return _functions[int(address)]
 
 
-def address_of_loop(function: Callable[..., Any], signature: Any) -> int:
-    """Address of a loop around functions of the user's own, compiled for a signature and kept in no cache."""
-    if not COMPILED:
-        return address_in_plain_python(function)
-    options = dict(no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    dispatcher = njit(error_model="numpy", nogil=True, **options)(function)
-    address = address_of_kernel(dispatcher, signature)
-    _functions[address] = dispatcher
-    return address
+class Loop:
+    """A loop around functions of the user's own, compiled for a signature and kept in no cache.
+
+    Parameters
+    ----------
+    function : callable
+        In Python, without defaults.
+    signature : Numba signature
+        Its arguments and its result.
+
+    Attributes
+    ----------
+    address : int
+        Valid as long as this object lives, in this process and its forks.
+    """
+
+    def __init__(self, function: Callable[..., Any], signature: Any) -> None:
+        self._kept = function
+        if not COMPILED:
+            self.address = address_in_plain_python(function)
+            return
+        options = dict(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+        self._kept = njit(error_model="numpy", nogil=True, **options)(function)
+        self.address = address_of_kernel(self._kept, signature)
 
 
 def address_of_kernel(dispatcher: Any, signature: Any) -> int:
     """Address of a compiled function, made for a signature or loaded from the cache, by Numba's calling convention."""
-    dispatcher.compile(signature)
-    result = dispatcher.overloads[signature.args]
-    return int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+
+    def compiled():
+        dispatcher.compile(signature)
+        result = dispatcher.overloads[signature.args]
+        return int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+
+    return uninterrupted(compiled)
 
 
 def _in_plain_python(function, public):
@@ -183,6 +210,10 @@ if JITCodeLibrary is not None:
             library = _InnerLibrary(targetctx.codegen(), "fastnn_inner")
             library.reassociates = "reassoc" in flags.fastmath.flags
             super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
+
+        def compile_extra(self, func):
+            stop_if_interrupted()
+            return super().compile_extra(func)
 
         def define_pipelines(self):
             pipelines = super().define_pipelines()

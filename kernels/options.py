@@ -7,6 +7,8 @@ import functools
 
 import numba
 
+from .threads import uninterrupted
+
 # Products and reductions may be reordered; elementary functions, losses and finite checks may only be contracted:
 # reassoc turns the error of a range reduction from 1.5e-8 into 2.4e-7. Never nnan or ninf: divergence must be seen.
 FAST = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
@@ -26,7 +28,7 @@ def target():
     """(triple, cpu name, feature string) that Numba compiles for."""
     from numba.core.registry import cpu_target
 
-    return cpu_target.target_context.codegen().magic_tuple()
+    return uninterrupted(lambda: cpu_target.target_context.codegen().magic_tuple())
 
 
 @functools.cache

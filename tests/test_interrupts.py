@@ -218,9 +218,10 @@ for _ in range({times}):
         net.fit(X, y, fastnn.SGD(0.565), epochs=1_000_000)
     except tuple(ends) as error:
         ends[type(error)] += 1
-    while press.thread.is_alive():
+    while True:
         try:
             press.thread.join()
+            break
         except KeyboardInterrupt:
             pass
     assert np.isfinite(net.parameters).all()
@@ -305,10 +306,7 @@ def test_no_memory_is_told_with_what_was_asked_for_and_how_much():
         assert re.fullmatch(pattern, line)
 
 
-# Numba's first compilation loads its own functions, which Ctrl-C can leave half done for the rest of the process
 COMPILING = """
-from numba import njit
-njit(lambda array: array.itemsize)(np.zeros(1))
 press = presser()
 try:
     press({seconds})
@@ -338,6 +336,97 @@ def test_control_c_while_compiling(job, seconds, tmp_path):
     # what was compiled, but not yet written when Ctrl-C came, is compiled once more by the next process, and kept
     python(f"import jobs; jobs.{job}()", FASTNN_CACHE_DIR=tmp_path)
     assert python(f"import jobs; print(jobs.{job}())", FASTNN_CACHE_DIR=tmp_path) == "0\n"
+
+
+# at the start of the compilation with each of some numbers: of a kernel, or of one that becomes part of it
+PRESSED = """
+from numba.core import event
+
+class Presser(event.Listener):
+    started = ended = 0
+    def on_start(self, event):
+        self.started += 1
+        if self.started == at:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)  # for the handler to run
+    def on_end(self, event):
+        self.ended += 1
+
+for at in {numbers}:
+    presser = Presser()
+    with event.install_listener("numba:compile", presser):
+        try:
+            jobs.{job}()
+            print("done")
+        except KeyboardInterrupt:
+            assert presser.started - at <= 1, presser.started  # the next one within it notices
+        assert presser.ended == presser.started
+jobs.{job}()
+assert jobs.{job}() == 0
+print("right")
+"""
+
+
+@pytest.mark.parametrize("job, numbers", [
+    ("update", [1, 1, 2, 3]), pytest.param("train", [1, 2, *range(3, 60, 5)], marks=pytest.mark.slow),
+])  # fmt: skip
+def test_a_compilation_that_control_c_ends_leaves_nothing_broken(job, numbers, tmp_path):
+    code = PRELUDE + PRESSED.format(job=job, numbers=numbers)
+    assert python(code, FASTNN_CACHE_DIR=tmp_path).endswith("right\n")
+    assert python(f"import jobs; print(jobs.{job}())", FASTNN_CACHE_DIR=tmp_path) == "0\n"
+
+
+# a registry that was being read would never be read to its end
+LOADING = """
+from numba.core.base import BaseContext
+insert, calls = BaseContext.insert_func_defn, []
+
+def press(context, definitions):
+    calls.append(1)
+    if len(calls) == 500:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)  # for the handler to run
+    insert(context, definitions)
+
+BaseContext.insert_func_defn = press
+try:
+    jobs.update()
+except KeyboardInterrupt:
+    jobs.update()
+    print("right")
+"""
+
+
+def test_control_c_while_numba_loads_its_own_functions(tmp_path):
+    assert python(PRELUDE + LOADING, FASTNN_CACHE_DIR=tmp_path) == "right\n"
+
+
+# Ctrl-C comes into the first fit of a machine
+FIRST_FIT = """
+rng = np.random.RandomState(0)
+X = rng.standard_normal((40, 3))
+
+def first():
+    net = fastnn.Sequential([fastnn.Dense(1)], dtype="float64")
+    net.fit(X, X[:, 0], epochs=3)
+    return net.predict(X[:1])
+
+press = presser()
+try:
+    press({seconds})
+    first()
+    press.thread.join()
+except KeyboardInterrupt:
+    print("interrupted")
+assert np.isfinite(first()).all()
+print("right")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [round(0.17 * i, 2) for i in range(40)])
+def test_after_control_c_in_the_first_fit_of_a_machine_the_next_one_works(seconds, tmp_path):
+    assert python(PRELUDE + FIRST_FIT.format(seconds=seconds), FASTNN_CACHE_DIR=tmp_path).endswith("right\n")
 
 
 WHILE_EMITTING = """

@@ -1,9 +1,15 @@
-"""Memory that compiled code takes for itself lives as long as pointers into it."""
+"""Memory that compiled code takes for itself, and code, live as long as pointers into them."""
 
 import ast
+import gc
+import weakref
 from pathlib import Path
 
+import numpy as np
+from numba import njit
 from subprocesses import python
+
+import fastnn
 
 KERNELS = Path(__file__).parents[1] / "kernels" / "cpu"
 
@@ -46,6 +52,28 @@ def test_working_space_of_a_prediction_outlives_it():
 
 def test_threads_do_not_share_working_space():
     assert python(THREADS, MALLOC_ARENA_MAX="1") == "0\n"
+
+
+def test_functions_of_the_users_own_go_with_the_last_that_has_their_addresses():
+    scale, X = np.float32(3.0), np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
+    scaled, slope = njit(lambda z: scale * z), njit(lambda z: scale)
+    layers = [fastnn.Dense(4, (scaled, slope)), fastnn.Dense(1)]
+    loss = njit(lambda prediction, y: scale * (prediction - y) ** 2), njit(lambda p, y: 2.0 * scale * (p - y))
+    net = fastnn.Sequential(layers, loss=loss)
+    net.fit(X, X[:, 0], epochs=1, threads=1)
+    right, alive = net.predict(X[:2]), [weakref.ref(f) for f in (scaled, slope)]
+    in_loss, frozen = weakref.ref(loss[0]), net.freeze()
+    del net, layers, loss, scaled, slope
+    gc.collect()
+    assert in_loss() is None  # which prediction does without
+    assert np.array_equal(fastnn.apply(frozen, X[:2]), right)
+    part = frozen.table[3:]
+    del frozen
+    gc.collect()
+    assert None not in [f() for f in alive]
+    del part
+    gc.collect()
+    assert [f() for f in alive] == [None, None]
 
 
 def allocations(function):

@@ -100,7 +100,8 @@ allocate(3)
 assert rtsys.get_allocation_stats().alloc == before.alloc + 1
 for threads in (1, 2):
     few, many = counts(2, threads), counts(20, threads)
-    assert few == many, (few, many)
+    late = 3 * 3 * (threads - 1)  # of helpers that come too late to begin: three arrays in each of three chunks
+    assert all(abs(one - other) <= late for one, other in zip(few, many, strict=True)), (few, many)
     assert few[0] == few[1] and few[2] == few[3], few
 print("right")
 """

@@ -1,10 +1,19 @@
 """Many threads in Python and below it, forks and spawned workers: no crash, no hang, the same bits."""
 
 import os
+import signal
+import threading
+import time
 
 import jobs
+import numpy as np
 import pytest
+from nets import data, pair
 from subprocesses import python
+
+import fastnn
+from fastnn.kernels import threads
+from fastnn.kernels.cpu import driver
 
 FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 # The layer is Numba's, for the user's own parallel functions; fastnn uses none, and must get along with each.
@@ -170,3 +179,123 @@ print("right")
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="a limit on addresses that only Linux keeps")
 def test_where_no_thread_can_start_the_leader_does_all():
     assert python(NO_MORE_THREADS) == "right\n"
+
+
+@pytest.mark.parametrize("long_step", [0.2, 0.0])
+def test_threads_that_die_before_they_begin_are_not_waited_for(long_step, monkeypatch):
+    right = jobs.trained()
+    monkeypatch.setattr(fastnn.plans, "LONG_STEP_SECONDS", long_step)
+    monkeypatch.setattr(threads, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(threads._thread, "start_new_thread", lambda *_: None)
+    assert jobs.trained() == right
+
+
+LIMITED = """
+import resource, warnings
+import jobs
+
+right, ends = jobs.trained(), []
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+for long_step in (0.2, 0.0):
+    jobs.plans.LONG_STEP_SECONDS = long_step
+    for more in range({first}, 40_000_000, {step}):  # around one and two stacks of threads
+        resource.setrlimit(resource.RLIMIT_AS, (used + more, -1))
+        try:
+            ends.append(jobs.trained() == right)
+        except MemoryError:
+            pass
+    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+assert all(ends) and jobs.trained() == right
+print("right")
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="a limit on addresses that only Linux keeps")
+@pytest.mark.parametrize("step", [2_000_000, pytest.param(50_000, marks=pytest.mark.slow)])
+def test_two_threads_under_a_limit_of_memory_end(step):
+    assert python(LIMITED.format(first=0, step=step)) == "right\n"
+
+
+def fit():
+    X, y = data(1500, 20)
+    net, _, _ = pair((20, 33, 3), ("tanh", "softmax"))
+    net.fit(X, y, epochs=2, batch_size=1024, threads=2)
+    return net
+
+
+def test_what_a_helper_raises_is_raised(monkeypatch):
+    right, run, began = fit(), driver.run, threading.Event()
+
+    def raising(*arguments):
+        if arguments[-1] > 0:
+            began.set()
+            raise MemoryError("no memory for a helper")
+        began.wait()
+        run(*arguments)
+
+    monkeypatch.setattr(driver, "run", raising)
+    with pytest.raises(MemoryError, match="no memory for a helper"):
+        fit()
+    monkeypatch.setattr(driver, "run", run)
+    assert np.array_equal(fit().parameters, right.parameters)
+
+
+def test_control_c_while_helpers_start_leaves_none_behind(monkeypatch):
+    running, run, start = [], driver.run, threads.Job.start
+
+    def watched(*arguments):
+        running.append(1)
+        run(*arguments)
+        running.append(-1)
+
+    def started(job):
+        start(job)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(driver, "run", watched)
+    monkeypatch.setattr(driver.Job, "start", started)
+    with pytest.raises(KeyboardInterrupt):
+        fit()
+    assert sum(running) == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT to be sent there")
+def test_control_c_does_not_end_the_wait_for_a_thread_that_is_near_its_end():
+    steps = []
+
+    def job():
+        for step in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.02)
+            steps.append(step)
+        return "result"
+
+    for stop in (lambda: None, lambda: steps.append("stop")):
+        steps.clear()
+        with pytest.raises(KeyboardInterrupt):
+            threads.apart(job, stop)
+        assert [step for step in steps if step != "stop"] == [0, 1, 2]
+    assert "stop" in steps
+    assert threads.apart(lambda: "result") == "result"
+    with pytest.raises(ZeroDivisionError):
+        threads.apart(lambda: 1 / 0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT to be sent there")
+@pytest.mark.parametrize("can_start", [True, False])
+def test_control_c_ends_one_compilation_and_no_later_one(can_start, monkeypatch):
+    def no_thread(*_):
+        raise RuntimeError("can't start new thread")
+
+    def job():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        threads.stop_if_interrupted()
+
+    if not can_start:
+        monkeypatch.setattr(threads._thread, "start_new_thread", no_thread)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            threads.uninterrupted(job)
+        threads.stop_if_interrupted()
+        threads.uninterrupted(threads.stop_if_interrupted)

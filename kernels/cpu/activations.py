@@ -10,7 +10,7 @@ from ..formulas import ACTIVATIONS, LINEAR, SOFTMAX
 from ..options import EXACT
 from .formulas import vector_formula
 from .memory import address_of
-from .own import activation_addresses
+from .own import activation_loops
 from .simd import lanes, like, load_part, load_strided, select, store_part, store_strided
 from .tile import tile_spill, tile_zeros
 from .units import unit
@@ -192,17 +192,18 @@ _units[SOFTMAX] = _activate_unit("softmax", _softmax), None
 
 
 def addresses_of(activation, dtype, slope_too):
-    """(address of A = g(Z), address of delta *= g'(Z)) of an activation's record; 0 where there is nothing to do.
+    """(address of A = g(Z), address of delta *= g'(Z), what must live as long); 0 where there is nothing to do.
 
     The first takes (alpha, outputs, samples, z, fs_z, ss_z, a, fs_a, ss_a), strides by feature and by sample, one of
     them 1; the second (alpha, outputs, samples, delta, z, a, ld), samples consecutive and features ld apart.
     """
     if activation.functions is not None:
-        return activation_addresses(activation.functions, dtype)
+        loops = activation_loops(activation.functions, dtype)
+        return *(loop.address for loop in loops), loops
     if activation.code == LINEAR:
-        return 0, 0
+        return 0, 0, None
     activate, slope = _units[activation.code]
-    return activate.address(dtype), slope.address(dtype) if slope_too and slope is not None else 0
+    return activate.address(dtype), slope.address(dtype) if slope_too and slope is not None else 0, None
 
 
 @jit(EXACT, public=True)

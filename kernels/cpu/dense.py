@@ -155,17 +155,22 @@ block, few_rows = dense_block, dense_few_rows
 
 
 def link(record, dtype, operation, purpose):
-    """Complete a record of a program for the CPU, of a library's activation where `operation` is None."""
+    """Complete a record of a program for the CPU, of a library's activation where `operation` is None.
+
+    Gives what must live as long as the addresses in it.
+    """
+    kept = None
     n_in, n_out, flags = record[Op.N_IN], record[Op.N_OUT], record[Op.FLAGS]
     if purpose != Purpose.TRAIN or flags & LOGITS == 0:
         code = record[_FIELDS.ACTIVATION]
         activation = ACTIVATIONS[code] if operation is None else operation.activation
-        record[_FIELDS.ACTIVATE], slope = addresses_of(activation, dtype, purpose == Purpose.TRAIN)
-        record[_FIELDS.SLOPE] = slope
+        activate, slope, kept = addresses_of(activation, dtype, purpose == Purpose.TRAIN)
+        record[_FIELDS.ACTIVATE], record[_FIELDS.SLOPE] = activate, slope
     width = lanes_of(8 * dtype.itemsize)
     by_rows = flags & FROM_ROWS != 0 and takes_rows(n_in, n_out, width)
     if purpose == Purpose.FEW_ROWS or by_rows or n_in <= 2 * width:
         record[_FIELDS.PRODUCT_ROWS] = product_rows_unit.address(dtype)
+    return kept
 
 
 @jit(FAST, public=True)

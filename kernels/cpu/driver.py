@@ -4,9 +4,7 @@ No pool outlives a call, so there is nothing that a fork could break or that two
 A helper that comes late, or never, only means that the leader does more tasks itself.
 """
 
-import _thread
-import threading
-from typing import Any
+from functools import partial
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -18,6 +16,7 @@ from ..options import VECTORS, lanes
 from ..program import Dense, Dropout, Program, Standardize
 from ..state import TrainingState
 from ..tables import BACKWARD, EVALUATE, LOSS, OUTPUT, PREDICT, Run
+from ..threads import Job, apart, finish
 from .activations import addresses_of
 from .apply import apply_rows
 from .block import Purpose
@@ -27,8 +26,6 @@ from .own import failure_at
 from .schedule import schedule_of
 from .step import NO_MORE, run
 from .updates import addresses_of_rule
-
-LOOK_SECONDS = 0.1  # on Windows Ctrl-C does not end a wait without a limit
 
 
 class Plan(_plan.Plan):
@@ -112,51 +109,29 @@ class Plan(_plan.Plan):
         """Carry out the command; results then stand in the tables."""
         arguments = self.table, self.reals, self.parameters
         self.set(TASKS=0)
-        helpers = []
+        helpers = [Job(partial(run, *arguments, thread)) for thread in range(1, self.threads)]
         try:
             try:
-                for thread in range(1, self.threads):
-                    helpers.append(_start_helper(arguments, thread))
-            except RuntimeError:
+                for helper in helpers:
+                    helper.start()
+            except (RuntimeError, MemoryError):
                 pass  # no more threads in this process: those that there are do the work
             run(*arguments, 0)
         finally:
-            self.set(TASKS=NO_MORE)
-            for ended in helpers:
-                ended.acquire()
+            finish(helpers, stop=partial(self.set, TASKS=NO_MORE))
         if self["FAILURE"]:
             raise failure_at(self["FAILURE"])
+        for helper in helpers:
+            if helper.failure is not None:
+                raise helper.failure
 
     def execute_interruptibly(self) -> None:
         """`execute` for long steps: Ctrl-C stops it before its next block, with no update begun."""
-        start, ended, failure = _thread.allocate_lock(), threading.Event(), []
-
-        def lead():
-            if start.acquire(blocking=False):  # else it was called off before it began
-                try:
-                    self.execute()
-                except BaseException as error:
-                    failure.append(error)
-                finally:
-                    ended.set()
-
         self.set(STOP=0)
         try:
-            try:
-                _thread.start_new_thread(lead, ())
-            except RuntimeError:  # no more threads in this process
-                lead()
-            while not ended.wait(LOOK_SECONDS):
-                pass
-        except BaseException:
-            self.set(STOP=1)
-            if not start.acquire(blocking=False):
-                _outwait(ended)
-            raise
+            apart(self.execute, stop=partial(self.set, STOP=1))
         finally:
             self.set(STOP=0)
-        if failure:
-            raise failure[0]
 
 
 def make_plan(
@@ -215,28 +190,5 @@ def compile_all(dtype: DTypeLike) -> None:
         plan.bind_data(X, X)
         plan.bind_output(np.empty_like(X))
         plan.execute()
+    theta.flags.writeable = False  # as that of every frozen net
     apply_rows(link(program.predicting, dtype).table, program.predicting.alphas, theta, X, np.empty_like(X))
-
-
-def _outwait(event: threading.Event) -> None:
-    """Wait for an event that is near, however often Ctrl-C is pressed meanwhile."""
-    while not event.is_set():
-        try:
-            event.wait(LOOK_SECONDS)
-        except KeyboardInterrupt:
-            continue
-
-
-def _start_helper(arguments: Any, thread: int) -> Any:
-    """A thread that helps; gives a lock that is free when it has ended."""
-    ended = _thread.allocate_lock()
-    ended.acquire()
-
-    def help_out():
-        try:
-            run(*arguments, thread)
-        finally:
-            ended.release()
-
-    _thread.start_new_thread(help_out, ())
-    return ended

@@ -12,6 +12,14 @@ from .block import Purpose
 from .losses import address_of_loss
 
 
+class _Memory(bytearray):
+    """Memory of a table, and what must live as long."""
+
+    def __init__(self, content):
+        super().__init__(content)
+        self.kept = []
+
+
 class Linked:
     """A program for this process, its forks, and one dtype.
 
@@ -27,15 +35,18 @@ class Linked:
     Attributes
     ----------
     table : array, int64
-        As `program.table`, then the constants of the operations, read-only.
+        As `program.table`, then the constants of the operations, read-only. It and its views, wherever they go, keep
+        alive what its addresses lead to.
     """
 
     def __init__(self, program: Program, dtype: np.dtype, purpose: int) -> None:
-        self.table, self._kept = _with_constants(program, dtype), []
+        memory = _Memory(_with_constants(program, dtype).tobytes())
+        self.table = np.frombuffer(memory, np.int64)
         for operation, record in zip(program.operations, _records(self.table), strict=True):
-            self._kept.append(_link_record(record, dtype, operation, purpose))
+            memory.kept.append(_link_record(record, dtype, operation, purpose))
         if purpose == Purpose.TRAIN:
-            self.table[Header.LOSS] = address_of_loss(program.loss, dtype)
+            self.table[Header.LOSS], loops = address_of_loss(program.loss, dtype)
+            memory.kept.append(loops)
         elif purpose == Purpose.FEW_ROWS:
             self.table[[Header.FEW_ROWS, Header.LENGTH]] = FEW_ROWS_MARK + dtype.itemsize, self.table.size
         self.table.flags.writeable = False

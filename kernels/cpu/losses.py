@@ -13,7 +13,7 @@ from ..formulas import CROSS_ENTROPY, LOSSES
 from ..options import EXACT
 from .formulas import OPERATIONS, vector_formula
 from .memory import address_of
-from .own import loss_address
+from .own import loss_loops
 from .simd import fma, lane_numbers, lanes, like, load_strided, select, store_strided, total
 from .units import unit
 from .vmath import exp, log, log1p
@@ -206,13 +206,17 @@ for _record in LOSSES:
 
 
 def address_of_loss(loss, dtype):
-    """Address of the sum of w * loss over the samples, as float64; where scale is not 0 it writes scale * w * dloss/dz.
+    """(address, what must live as long as it): of the sum of w * loss over the samples, as float64.
 
+    Where scale is not 0 it writes scale * w * dloss/dz.
     It takes (param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss_w, scale, dz, fs_dz, ss_dz), strides
     by output and by sample. `labels`: y holds one class index a sample instead of one target an output. `ss_w` 0 means
     that every weight is 1. Lanes past the last sample are neither read nor written.
     """
-    return _units[loss.code].address(dtype) if loss.functions is None else loss_address(loss.functions, dtype)
+    if loss.functions is None:
+        return _units[loss.code].address(dtype), None
+    loops = loss_loops(loss.functions, dtype)
+    return loops[0].address, loops
 
 
 @jit(EXACT)

@@ -1,17 +1,17 @@
 """The user's own activations and losses: loops around their scalar functions, called by address like units.
 
-They are compiled when a program first needs them, once for each dtype and process, and kept in no cache. What they
-raise ends the run, which raises it again.
+They are compiled when a program first needs them, once for each dtype, live as long as a linked program that has their
+addresses, and are kept in no cache. What they raise ends the run, which raises it again.
 """
 
 import ctypes
-import functools
 import pickle
+import weakref
 
 import numpy as np
 from numba import from_dtype, types
 
-from ..compiler import address_of_loop
+from ..compiler import Loop
 
 UNFIT = 1  # in the place of an address: arrays that do not belong together
 
@@ -45,9 +45,25 @@ def failure_at(address: int) -> BaseException:
         return RuntimeError("a function of the user's own raised an exception in compiled code")
 
 
-@functools.cache
-def activation_addresses(functions, dtype):
-    """Addresses of the loops of a pair (f, df), as `activations.units_of` has them.
+class _Loops(list):
+    """The loops of a pair for a dtype, and so the pair itself."""
+
+
+_made: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # all that live, by the identity of their pair
+
+
+def _loops(make, functions, dtype):
+    """What `make` makes of a pair, once for each dtype."""
+    key = make, *map(id, functions), dtype
+    found = _made.get(key)
+    if found is None:
+        i, p = types.intp, types.CPointer(from_dtype(np.dtype(dtype)))
+        found = _made[key] = _Loops(Loop(function, signature) for function, signature in make(*functions, i, p))
+    return found
+
+
+def activation_loops(functions, dtype):
+    """The loops of a pair (f, df), whose addresses are those of `activations.addresses_of`.
 
     Parameters
     ----------
@@ -58,12 +74,13 @@ def activation_addresses(functions, dtype):
 
     Returns
     -------
-    tuple of int
-        Valid in this process and its forks.
+    list of Loop
+        For A = g(Z) and for delta *= g'(Z).
     """
-    f, df = functions
-    i, p = types.intp, types.CPointer(from_dtype(np.dtype(dtype)))
+    return _loops(_activation, functions, dtype)
 
+
+def _activation(f, df, i, p):
     def activate(alpha, outputs, samples, z, fs_z, ss_z, a, fs_a, ss_a):
         for o in range(outputs):
             for s in range(samples):
@@ -74,15 +91,12 @@ def activation_addresses(functions, dtype):
             for s in range(samples):
                 delta[o * ld + s] *= df(z[o * ld + s])
 
-    return (
-        address_of_loop(activate, types.void(types.float64, i, i, p, i, i, p, i, i)),
-        address_of_loop(slope, types.void(types.float64, i, i, p, p, p, i)),
-    )
+    yield activate, types.void(types.float64, i, i, p, i, i, p, i, i)
+    yield slope, types.void(types.float64, i, i, p, p, p, i)
 
 
-@functools.cache
-def loss_address(functions, dtype):
-    """Address of the loop of a pair (f, df), with the arguments of `losses.LOSS_ARGUMENTS`.
+def loss_loops(functions, dtype):
+    """The loop of a pair (f, df), with the arguments of `losses.address_of_loss`.
 
     Parameters
     ----------
@@ -93,11 +107,14 @@ def loss_address(functions, dtype):
 
     Returns
     -------
-    int
-        Valid in this process and its forks.
+    list of Loop
+        One.
     """
-    f, df = functions
-    i, p, real = types.intp, types.CPointer(from_dtype(np.dtype(dtype))), types.float64
+    return _loops(_loss, functions, dtype)
+
+
+def _loss(f, df, i, p):
+    real = types.float64
 
     def summed(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, labels, w, ss_w, scale, dz, fs_dz, ss_dz):
         mean = 1.0 / outputs
@@ -113,4 +130,4 @@ def loss_address(functions, dtype):
             result += each * mean * weight
         return result
 
-    return address_of_loop(summed, real(real, i, i, p, i, i, p, i, i, i, p, i, real, p, i, i))
+    yield summed, real(real, i, i, p, i, i, p, i, i, i, p, i, real, p, i, i)

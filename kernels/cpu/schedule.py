@@ -5,8 +5,6 @@ Where a threshold is an estimate it says so; what was measured was measured on a
 core in float32) unless it says otherwise.
 """
 
-import functools
-
 import numpy as np
 
 from ..program import Dense, Program, round_up
@@ -23,6 +21,7 @@ MAX_SHARDS = 16  # partial gradients, so threads that can share a step
 SHARD_FLOPS = 1 << 20  # work below which a shard of its own costs more than it saves: a phase costs about 1 us
 BLOCK_BYTES = 1 << 19  # a block of samples and its activations stay in a second-level cache of 1 MB
 MAX_BLOCK = 512  # samples
+MOST_KEPT = 16  # schedules of a program
 
 
 class Schedule:
@@ -151,7 +150,12 @@ class Schedule:
         self.buffers, self.scratch = np.array(buffers, np.int64), end
 
 
-@functools.lru_cache(64)
 def schedule_of(program: Program, rows: int, itemsize: int, width: int, step: int, backward: bool) -> Schedule:
     """The Schedule for these arguments, made once while it is in use: a small fit or partial_fit has no time for it."""
-    return Schedule(program, rows, itemsize, width, step, backward)
+    made, key = program.__dict__.setdefault("schedules", {}), (rows, itemsize, width, step, backward)
+    schedule = made.get(key)
+    if schedule is None:
+        if len(made) >= MOST_KEPT:
+            made.clear()
+        schedule = made[key] = Schedule(program, *key)
+    return schedule

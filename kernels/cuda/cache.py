@@ -55,8 +55,7 @@ class KernelCache:
 
     def load_overload(self, sig, target_context):
         """The compiled kernel for `sig` on the current GPU, or None."""
-        payload = read_cache(self._path(sig))
-        return None if payload is None else _Kernel._rebuild(**pickle.loads(payload))
+        return read_cache(self._path(sig), lambda states: _Kernel._rebuild(**states))
 
     def save_overload(self, sig, kernel):
         """Keep a compiled kernel."""
