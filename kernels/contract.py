@@ -7,6 +7,7 @@ when it is compiled; at run time only strides that types do not show, and shapes
 
 import functools
 import inspect
+import itertools
 import math
 import numbers
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from numba import config, types
 from numba.core.errors import TypingError
 from numba.core.targetconfig import ConfigStack
 from numba.extending import overload
+from numpy.typing import NDArray
 
 from .annotations import DeviceArray, Floats, Integers
 from .formulas import CROSS_ENTROPY
@@ -138,64 +140,81 @@ def _text(dims):
     return f"({', '.join(map(str, dims))}{',' * (len(dims) == 1)})"
 
 
-class Place(NamedTuple):
-    """Where an operand stands in memory: address, shape, strides in bytes, bytes of an element."""
+class HostPlace:
+    """Where an array of NumPy stands in memory: what a contract looks at.
 
-    address: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    size: int
+    Parameters
+    ----------
+    array : array
+        Of NumPy.
+    """
 
-    @classmethod
-    def of(cls, facts: dict[str, Any], size: int) -> "Place":
-        """From the array interface of NumPy or of CUDA."""
-        shape, strides = tuple(facts["shape"]), facts.get("strides")
-        if strides is None:
-            strides = tuple(size * math.prod(shape[i + 1 :]) for i in range(len(shape)))
-        return cls(int(facts["data"][0] or 0), shape, tuple(strides), size)
+    def __init__(self, array: NDArray[Any]) -> None:
+        flags = array.flags
+        self.array, self.kind, self.shape, self.strides = array, array.dtype.str, array.shape, array.strides
+        self.writable, self.on_its_size, self.consecutive = flags.writeable, flags.aligned, flags.c_contiguous
 
-    @property
-    def steps(self) -> list[tuple[int, int]]:
-        """(stride, length) along the axes that have more than one element."""
-        return [(step, length) for step, length in zip(self.strides, self.shape, strict=True) if length > 1]
-
-    @property
-    def bounds(self) -> tuple[int, int]:
-        """Addresses of its first byte and behind its last."""
-        if 0 in self.shape:
-            return self.address, self.address
-        reach = [step * (length - 1) for step, length in self.steps]
-        low = self.address + sum(r for r in reach if r < 0)
-        return low, self.address + sum(r for r in reach if r > 0) + self.size
-
-    @property
-    def on_its_size(self) -> bool:
-        """Whether every element stands at a multiple of its size."""
-        return 0 in self.shape or not (self.address % self.size or any(step % self.size for step, _ in self.steps))
-
-    @property
-    def repeats(self) -> bool:
-        """Whether two elements of a matrix or a vector share memory."""
-        if 0 in self.shape or not self.steps:
-            return False
-        (a, m), (b, n) = (*self.steps, (0, 1))[:2]
-        common = math.gcd(a, b)  # steps b / common along the first axis are a / common along the second
-        return common == 0 or (abs(b) // common < m and abs(a) // common < n)
-
-    def overlaps(self, other: "Place") -> bool:
+    def overlaps(self, other: "HostPlace") -> bool:
         """Whether they share memory."""
-        (low, high), (other_low, other_high) = self.bounds, other.bounds
-        if low == high or other_low == other_high or high <= other_low or other_high <= low:
-            return False
+        return np.may_share_memory(self.array, other.array) and np.shares_memory(self.array, other.array)
+
+    def equals(self, other: "HostPlace") -> bool:
+        """Whether they are the same elements in the same order."""
+        here, there = (place.array.__array_interface__["data"][0] for place in (self, other))
+        return (here, self.shape, self.strides) == (there, other.shape, other.strides)
+
+
+class DevicePlace:
+    """Where an array of a GPU stands in its memory.
+
+    Parameters
+    ----------
+    facts : dict
+        The CUDA array interface.
+    """
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.address, self.writable = int(facts["data"][0] or 0), not facts["data"][1]
+        self.kind, self.shape = facts["typestr"], tuple(facts["shape"])
+        size = np.dtype(self.kind).itemsize or 1
+        packed = tuple(size * math.prod(self.shape[i + 1 :]) for i in range(len(self.shape)))
+        self.strides = tuple(facts.get("strides") or packed)
+        steps = _steps(self)
+        self.consecutive = steps == [step for step in zip(packed, self.shape, strict=True) if step[1] > 1]
+        self.on_its_size = not steps or not any(number % size for number in (self.address, *dict(steps)))
+
+    def overlaps(self, other: "DevicePlace") -> bool:
+        """Whether they share memory."""
         return np.shares_memory(*(np.asarray(_Interface(place)) for place in (self, other)))
+
+    def equals(self, other: "DevicePlace") -> bool:
+        """Whether they are the same elements in the same order."""
+        return (self.address, self.shape, self.strides) == (other.address, other.shape, other.strides)
 
 
 class _Interface:
-    """Memory that NumPy looks at the place of, and not into."""
+    """An array that NumPy is asked the place of, and does not look into."""
 
     def __init__(self, place):
-        kind = {"typestr": f"|V{place.size}", "data": (place.address, True), "version": 3}
-        self.__array_interface__ = kind | {"shape": place.shape, "strides": place.strides}
+        kind = {"typestr": place.kind, "shape": place.shape, "strides": place.strides, "version": 3}
+        self.__array_interface__ = kind | {"data": (place.address, True)}
+
+
+def _steps(place):
+    """(stride, length) of the axes that have more than one element; none of an empty array."""
+    if 0 in place.shape:
+        return []
+    return [step for step in zip(place.strides, place.shape, strict=True) if step[1] > 1]
+
+
+def _repeats(place):
+    """Whether two elements of a matrix or a vector share memory."""
+    steps = _steps(place)
+    if place.consecutive or not steps:
+        return False
+    (a, m), (b, n) = (*steps, (0, 1))[:2]
+    common = math.gcd(a, b)  # steps b / common along the first axis are a / common along the second
+    return common == 0 or (abs(b) // common < m and abs(a) // common < n)
 
 
 class Contract:
@@ -210,15 +229,16 @@ class Contract:
     """
 
     def __init__(self, function: Callable[..., Any], **more: Operand) -> None:
-        operands = CONTRACTS[function.__name__] | more
+        self.operands = CONTRACTS[function.__name__] | more
+        pairs = itertools.combinations(self.operands, 2)
+        self.apart = [pair for pair in pairs if any(self.operands[name].written for name in pair)]
         self.signature = inspect.signature(function)
-        self.rules = [
-            (name, operands.get(name, parameter.annotation)) for name, parameter in self.signature.parameters.items()
-        ]
+        parameters = self.signature.parameters.items()
+        self.rules = [(name, self.operands.get(name, parameter.annotation)) for name, parameter in parameters]
         if any(rule in (Floats, Integers, DeviceArray, DeviceArray | None) for _, rule in self.rules):
             raise TypeError(f"each array of {function.__name__} needs an operand in its contract")
 
-    def checked(self, arguments: tuple[Any, ...], keywords: dict[str, Any], facts: Callable[..., Any]) -> list[Any]:
+    def checked(self, arguments: tuple[Any, ...], keywords: dict[str, Any], placed: Callable[..., Any]) -> list[Any]:
         """The arguments as the kernel takes them.
 
         Parameters
@@ -227,9 +247,9 @@ class Contract:
             Of the call.
         keywords : dict
             Of the call.
-        facts : callable
-            From the name of an operand, its rule and what was given to its array interface, or None where there is
-            none and none is needed.
+        placed : callable
+            From the name of an operand, its rule and what was given to its place, or None where there is none and none
+            is needed.
 
         Returns
         -------
@@ -248,11 +268,11 @@ class Contract:
         values, lengths, real, places = {}, {}, None, {}
         for (name, rule), value in zip(self.rules, arguments, strict=True):
             if isinstance(rule, Operand):
-                given = facts(name, rule, value)
-                if given is not None:
+                place = placed(name, rule, value)
+                if place is not None:
                     kinds = (np.dtype(rule.dtype).str,) if rule.dtype else (real,) if real else REALS
-                    places[name] = _place(name, rule, given, kinds, lengths, values)
-                    real = real if rule.dtype else given["typestr"]
+                    _check_place(name, rule, place, kinds, lengths, values)
+                    places[name], real = place, real if rule.dtype else place.kind
             elif rule in (int, float, bool):
                 value = _number(name, rule, value)
             values[name] = value
@@ -260,13 +280,11 @@ class Contract:
         return list(values.values())
 
     def _check_overlap(self, places):
-        rules = dict(self.rules)
-        for name, place in places.items():
-            for other, its_place in places.items() if rules[name].written else ():
-                same = place == its_place and other in rules[name].may_be
-                if other != name and not same and place.overlaps(its_place):
-                    accepted = f"an array that shares no memory with {other}"
-                    raise ValueError(f"{name} must be {accepted}; got one that does")
+        for name, other in self.apart:
+            if name in places and other in places and places[name].overlaps(places[other]):
+                same = other in self.operands[name].may_be or name in self.operands[other].may_be
+                if not (same and places[name].equals(places[other])):
+                    raise ValueError(f"{name} must be an array that shares no memory with {other}; got one that does")
 
     def check_types(self, given: tuple[types.Type, ...]) -> None:
         """Raise TypingError for types that compiled code may not pass."""
@@ -321,6 +339,8 @@ def _equal(places, dims, known):
 
 
 def _number(name, kind, value):
+    if type(value) is kind and kind is not int:
+        return value
     accepted = {int: numbers.Integral, float: numbers.Real, bool: (bool, np.bool_)}[kind]
     if not isinstance(value, accepted) or (kind is not bool and isinstance(value, bool)):
         raise TypeError(f"{name} must be {_NUMBERS[kind]}; got {value!r}")
@@ -333,43 +353,42 @@ def _number(name, kind, value):
     return number
 
 
-def _place(name, rule, facts, kinds, lengths, values):
-    """The Place of an operand that fits; its lengths join those that are known."""
-    kind, shape = facts["typestr"], tuple(facts["shape"])
-    known = [lengths.get(dim, dim if not dim.isdigit() else int(dim)) for dim in rule.dims]
-    if kind not in kinds:
+def _check_place(name, rule, place, kinds, lengths, values):
+    """Refuse an operand that does not fit; the lengths of one that does join those that are known."""
+    known = [lengths.get(dim, dim) for dim in rule.dims]
+    if place.kind not in kinds:
         names = " or ".join(np.dtype(each).name for each in kinds)
-        raise TypeError(f"{name} must be an array of {names} of shape {_text(known)}; got one of {np.dtype(kind)}")
-    fits = _fits(shape, known)
-    if not fits and rule.otherwise and (rule.where is None or values[rule.where[0]] == rule.where[1]):
-        fits = _fits(shape, [lengths.get(dim, dim if not dim.isdigit() else int(dim)) for dim in rule.otherwise])
-    else:
-        lengths.update(zip(rule.dims, shape, strict=False))
+        raise TypeError(
+            f"{name} must be an array of {names} of shape {_text(known)}; got one of {np.dtype(place.kind)}"
+        )
+    fits = _fits(place.shape, known)
+    if fits:
+        lengths.update(zip(rule.dims, place.shape, strict=True))
+    elif rule.otherwise and (rule.where is None or values[rule.where[0]] == rule.where[1]):
+        fits = _fits(place.shape, [int(dim) if dim.isdigit() else lengths.get(dim, dim) for dim in rule.otherwise])
     if not fits:
         other = f" or {_text(rule.otherwise)}" if rule.otherwise and rule.where is None else ""
-        raise ValueError(f"{name} must be an array of shape {_text(known)}{other}; got shape {shape}")
-    place = Place.of(facts, int(kind[2:]))
+        raise ValueError(f"{name} must be an array of shape {_text(known)}{other}; got shape {place.shape}")
     if not place.on_its_size:
         raise ValueError(f"{name} must be {ON_ITS_SIZE}; got one between them")
-    if rule.consecutive and any(step != place.size for step, _ in place.steps):
+    if rule.consecutive and not place.consecutive:
         raise ValueError(f"{name} must be {_CONSECUTIVE}; got strides {place.strides}")
-    if rule.written and facts["data"][1]:
+    if rule.written and not place.writable:
         raise ValueError(f"{name} must be an array that can be written to; got a read-only one")
-    if rule.written and place.repeats:
+    if rule.written and _repeats(place):
         raise ValueError(f"{name} must be an array without repeated elements; got strides {place.strides}")
-    return place
 
 
 def _fits(shape, known):
-    return len(shape) == len(known) and all(
-        isinstance(dim, str) or dim == length for dim, length in zip(known, shape, strict=True)
-    )
+    if len(shape) != len(known):
+        return False
+    return all(type(dim) is str or dim == length for dim, length in zip(known, shape, strict=True))
 
 
-def _host_facts(name, rule, array):
+def _on_host(name, rule, array):
     if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} must be a NumPy array; got {type(array).__name__}")
-    return array.__array_interface__
+    return HostPlace(array)
 
 
 def public(function: Callable[..., Any], kernel: Callable[..., Any]) -> Callable[..., Any]:
@@ -393,7 +412,7 @@ def public(function: Callable[..., Any], kernel: Callable[..., Any]) -> Callable
 
     @functools.wraps(function)
     def checked(*arguments, **keywords):
-        return kernel(*contract.checked(arguments, keywords, _host_facts))
+        return kernel(*contract.checked(arguments, keywords, _on_host))
 
     checked.kernel, checked.py_func = kernel, function
     if COMPILED:

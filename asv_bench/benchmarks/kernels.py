@@ -36,6 +36,11 @@ class Matmul(Timed):
         self.ready(1)
 
 
+def unchecked(*functions):
+    """The kernels alone, without the checks of a call from Python, in commits that have these."""
+    return [getattr(function, "kernel", function) for function in functions]
+
+
 class Dense(Timed):
     """A layer with relu."""
 
@@ -46,7 +51,7 @@ class Dense(Timed):
         from fastnn.kernels import RELU
         from fastnn.kernels.cpu import dense_backward, dense_forward, work_size
 
-        m, n_in, n_out = LAYERS[layer]
+        (dense_forward, dense_backward), (m, n_in, n_out) = unchecked(dense_forward, dense_backward), LAYERS[layer]
         X, W, b, dA = normal(m, n_in), normal(n_out, n_in), normal(n_out), normal(m, n_out)
         work, A, dX, dW, db = (
             np.empty(shape, np.float32) for shape in (work_size(m, n_in, n_out), dA.shape, X.shape, W.shape, b.shape)
@@ -82,6 +87,7 @@ class Activation(Timed):
         code = getattr(kernels, activation.upper(), None)
         if code is None:
             raise NotImplementedError(f"this commit has no {activation}")
+        activation_forward, activation_backward = unchecked(activation_forward, activation_backward)
         Z, dA = normal(ROWS, COLUMNS), normal(ROWS, COLUMNS)
         A, dZ = np.empty_like(Z), np.empty_like(Z)
 
@@ -111,20 +117,23 @@ class Update(Timed):
     def make(self, rule):
         from fastnn.kernels import cpu
 
+        sgd, momentum, rmsprop, adam = unchecked(
+            cpu.sgd_update, cpu.momentum_update, cpu.rmsprop_update, cpu.adam_update
+        )
         theta, grad = normal(PARAMETERS), normal(PARAMETERS)
         first, second = np.zeros_like(theta), np.zeros_like(theta)
         rate = 1e-6  # the parameters stay what they are, however often it runs
 
-        def adam(decoupled):
-            cpu.adam_update(theta, grad, first, second, rate, 0.9, 0.999, 1e-8, 0.0, decoupled, 10)
+        def decayed(share):
+            adam(theta, grad, first, second, rate, 0.9, 0.999, 1e-8, 0.0, share, 10)
 
         update = {
-            "sgd": lambda: cpu.sgd_update(theta, grad, rate, 0.0),
-            "momentum": lambda: cpu.momentum_update(theta, grad, first, rate, 0.9, False, 0.0),
-            "nesterov": lambda: cpu.momentum_update(theta, grad, first, rate, 0.9, True, 0.0),
-            "rmsprop": lambda: cpu.rmsprop_update(theta, grad, second, first, rate, 0.99, 1e-8, 0.0, 0.0),
-            "adam": lambda: adam(0.0),
-            "adamw": lambda: adam(0.01),
+            "sgd": lambda: sgd(theta, grad, rate, 0.0),
+            "momentum": lambda: momentum(theta, grad, first, rate, 0.9, False, 0.0),
+            "nesterov": lambda: momentum(theta, grad, first, rate, 0.9, True, 0.0),
+            "rmsprop": lambda: rmsprop(theta, grad, second, first, rate, 0.99, 1e-8, 0.0, 0.0),
+            "adam": lambda: decayed(0.0),
+            "adamw": lambda: decayed(0.01),
         }[rule]
         update()
         return update

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..contract import ON_ITS_SIZE, Contract
+from ..contract import ON_ITS_SIZE, Contract, DevicePlace
 from .toolchain import SIMULATED, captured, check, cuda, device
 
 THREADS = 256  # of a block, where a kernel has no shape of its own (an estimate)
@@ -86,15 +86,16 @@ def checked(**more):
         Operands that its twin on the CPU does without.
     """
 
-    def facts(name, rule, array):
-        return None if array is None and rule.otherwise and rule.where is None else _interface(name, array)
+    def placed(name, rule, array):
+        left_out = array is None and rule.otherwise and rule.where is None
+        return None if left_out else DevicePlace(_interface(name, array))
 
     def decorate(function):
         contract = Contract(function, **more)
 
         @functools.wraps(function)
         def kernel(*arguments, **keywords):
-            return function(*contract.checked(arguments, keywords, facts))
+            return function(*contract.checked(arguments, keywords, placed))
 
         return kernel
 
