@@ -7,7 +7,7 @@ from .callbacks import Callback, EarlyStopping, ReduceLROnPlateau
 from .checkpoint import Checkpoint
 from .devices import measure_devices
 from .environment import show_versions, warmup
-from .errors import DivergedError, NotBuiltError
+from .errors import BusyError, DivergedError, NotBuiltError
 from .history import History
 from .inference import Frozen, apply
 from .layers import *  # noqa: F403  (so that a new kind of layer costs no edit here; the same for optimizers)
@@ -19,6 +19,7 @@ from .standardization import Standardization
 from .storage import load
 
 __all__ = [
+    "BusyError",
     "Callback",
     "Checkpoint",
     "Constant",

@@ -39,6 +39,10 @@ class NotBuiltError(RuntimeError):
     """A net was used before its number of inputs was known."""
 
 
+class BusyError(RuntimeError):
+    """A net is being trained, and was to be trained by another, or to become another net."""
+
+
 class _Quotation(reprlib.Repr):
     """A repr that neither fails nor grows with what is quoted."""
 

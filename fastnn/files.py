@@ -38,9 +38,12 @@ def library(wanted_by):
 def as_text(name, path):
     """A path, as str."""
     try:
-        return os.fsdecode(path)
+        text = os.fsdecode(path)
     except TypeError:
         raise must_be(name, "a path", path, TypeError) from None
+    if "\0" in text:
+        raise must_be(name, "a path without null characters", text)
+    return text
 
 
 def check_target(name, path):

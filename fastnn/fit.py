@@ -327,7 +327,7 @@ class Run:
     """
 
     def __init__(self, net, plan, steps, history, hooks=(), measures=None):
-        self.net, self.plan, self.steps, self.history = net, plan, steps, history
+        self._net, self.plan, self.steps, self._history = net, plan, steps, history
         self.hooks, self.measures, self.moments = hooks, measures, None
         self.state, self.rows, self.batch = net.state, plan["ROWS"], plan["BATCH"]
         self.rate_scale, self.stopped, self.diverged = 1.0, False, False
@@ -337,6 +337,16 @@ class Run:
         self._bind_rule()
         self._mark()
         self._compile()
+
+    @property
+    def net(self):
+        """The net."""
+        return self._net
+
+    @property
+    def history(self):
+        """The record."""
+        return self._history
 
     @property
     def epochs(self):

@@ -15,7 +15,7 @@ from .arrays import AnyArray, DeviceArray
 from .backends import Floats, Integers
 from .callbacks import Callback
 from .custom import Pair
-from .errors import NotBuiltError, described, must_be
+from .errors import BusyError, NotBuiltError, described, must_be
 from .files import PathLike
 from .history import History
 from .inference import Frozen
@@ -136,7 +136,7 @@ class Sequential:
         """Refuse what cannot be done to a net that is being trained."""
         mark = vars(self).get("_training")
         if mark is not None and mark[0] == os.getpid():  # else a fork has a copy of a net that was
-            raise RuntimeError("the net is being trained: wait for the end of its fit, or take a copy.deepcopy of it")
+            raise BusyError("the net is being trained: wait for the end of its fit, or take a copy.deepcopy of it")
 
     def _own_state(self):
         """The state, in memory of its own."""
@@ -411,7 +411,7 @@ class Sequential:
             For an argument that is not accepted; the net is then as it was.
         DivergedError
             If the loss or a parameter is not finite.
-        RuntimeError
+        BusyError
             While another fit trains the net, as this one does when its callbacks, metrics and batches are called: to
             train, to `build` and to assign `standardization` are then refused. It may be asked, copied and saved, and
             get other weights from a callback.

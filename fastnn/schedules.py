@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .validation import number, size
+from .errors import must_be
+from .validation import number, numbers_of, size
 
 
 class Schedule:
@@ -22,7 +23,7 @@ class Schedule:
         array of float64
             One rate for each.
         """
-        return self._rates(np.floor(epochs))
+        return self._rates(np.floor(_places(epochs)))
 
     def __repr__(self) -> str:
         settings = (f"{k}={v if isinstance(v, Schedule) else f'{v:g}'}" for k, v in vars(self).items())
@@ -137,10 +138,18 @@ class WarmUp(Schedule):
         array of float64
             One rate for each.
         """
-        epochs = np.asarray(epochs, np.float64)
+        epochs = _places(epochs)
         end = np.asarray(self.rate.rates(np.full(1, float(self.epochs))))[0]
         line = self.start + (end - self.start) * (epochs / self.epochs)
         return np.where(epochs < self.epochs, line, self.rate.rates(epochs))
+
+
+def _places(epochs):
+    """Places in a fit, float64."""
+    places = numbers_of("epochs", epochs).astype(np.float64)
+    if not (places >= 0).all():
+        raise must_be("epochs", "an array of non-negative numbers", epochs)
+    return places
 
 
 def as_schedule(rate, name="learning_rate"):

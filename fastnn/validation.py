@@ -210,7 +210,9 @@ def not_finite(name, value, place, dtype, columns=None):
 def _converted(name, array, dtype, copy=False):
     with np.errstate(over="ignore", invalid="ignore"):
         try:
-            return np.array(array, dtype, order="C") if copy else np.ascontiguousarray(array, dtype)
+            if copy:
+                return np.array(array, dtype, order="C")
+            return np.require(array, dtype, ("C", "ALIGNED", "ENSUREARRAY"))
         except MemoryError as error:
             raise _no_memory(name, error) from None
 
@@ -233,12 +235,12 @@ def check_shape(name, shape, n_features):
 def matrix(name, value, dtype, n_features=None, finite=True):
     """A (m, n) array of samples in the net's dtype, with consecutive columns; copied only where it must be."""
     if type(value) is np.ndarray and not finite and value.dtype == dtype and value.flags.c_contiguous:
-        if value.ndim == 2 and value.shape[1] == n_features and len(value):
+        if value.ndim == 2 and value.shape[1] == n_features and len(value) and value.flags.aligned:
             return value  # one row at a time is worth a short way
     array = given = _numeric(name, value, _MATRIX)
     check_shape(name, given.shape, n_features)
     rows_apart = given.strides[0] % given.itemsize == 0 and given.strides[0] >= given.shape[1] * given.itemsize
-    if given.dtype != dtype or given.strides[1] != given.itemsize or not rows_apart:
+    if given.dtype != dtype or given.strides[1] != given.itemsize or not (rows_apart and given.flags.aligned):
         array = _converted(name, given, dtype)
     if finite:
         _finite(name, array, given, value)

@@ -121,7 +121,7 @@ def test_an_unbuilt_net_says_so(method):
     net = fastnn.Sequential([fastnn.Dense(3, "softmax")])
     X, y = data()
     arguments = {"get_weights": (), "predict": (X,), "predict_labels": (X,)}.get(method, (X, y))
-    assert issubclass(fastnn.NotBuiltError, RuntimeError)
+    assert issubclass(fastnn.NotBuiltError, RuntimeError) and issubclass(fastnn.BusyError, RuntimeError)
     with pytest.raises(fastnn.NotBuiltError, match="build|fit"):
         getattr(net, method)(*arguments)
 

@@ -161,3 +161,10 @@ def test_a_plateau_lowers_what_a_schedule_gives():
     history = net.fit(*data(), fastnn.SGD(schedule), epochs=8, callbacks=[never_better])
     share = [1, 1, 1, 0.1, 0.1, 0.01, 0.01, 1e-3]
     np.testing.assert_allclose(history.learning_rate, share * schedule.rates(np.arange(8)))
+
+
+@pytest.mark.parametrize("places", [-1.0, [-1.0], ["one"], [1j], None, [[1.0, 2.0], [3.0]], [np.nan]])
+@pytest.mark.parametrize("schedule", [fastnn.InverseTimeDecay(0.1, 0.5), fastnn.WarmUp(0.1, 2)], ids=str)
+def test_places_that_are_none_are_refused(schedule, places):
+    with pytest.raises((TypeError, ValueError), match="epochs must be an array of"):
+        schedule.rates(places)
