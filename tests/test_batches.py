@@ -362,7 +362,7 @@ with open("/proc/self/statm") as file:
 limit = used + {spare}  # the mapping is in it already: no room for a copy of a part worth naming
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 try:
-    np.ones(size // 2, np.uint8)
+    np.ones(size, np.uint8)
     raise SystemExit("the limit does not hold")
 except MemoryError:
     pass

@@ -177,13 +177,13 @@ def test_a_batch_without_weight_does_not_end_the_run():
 def test_class_weight_multiplies_the_weight_of_the_sample(class_weight, weighted):
     net, twin, weights = pair()
     X, y = data()
+    w = np.linspace(0.5, 1.5, len(X)) if weighted else None
     if class_weight == "balanced":
-        counts = np.bincount(y, minlength=3)
+        counts = np.bincount(y, w, 3)
         assert len(set(counts)) > 1
-        factor = (len(y) / (3 * counts))[y]
+        factor = (counts.sum() / (3 * counts))[y]
     else:
         factor = np.array([0.5, 2.0, 1.25])[y]
-    w = np.linspace(0.5, 1.5, len(X)) if weighted else None
     total = factor if w is None else factor * w
     right, losses = twin.train(weights, X, y, reference.Optimizer("sgd", 0.1), 5, w=total)
     history = net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=5, class_weight=class_weight, sample_weight=w)

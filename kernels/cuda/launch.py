@@ -5,16 +5,19 @@ Arrays of CuPy, PyTorch and Numba say where they stand by `__cuda_array_interfac
 
 import functools
 import warnings
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from ..contract import ON_ITS_SIZE, Contract, DevicePlace
+from ..contract import Operand as Rule
 from .toolchain import SIMULATED, captured, check, cuda, device
 
 THREADS = 256  # of a block, where a kernel has no shape of its own (an estimate)
 MOST_BLOCKS = 65_535  # along y and z, a limit of CUDA; along x 2^31 - 1
 TOGETHER = 16  # rounds of a recording in one graph, whose launch costs some microseconds (an estimate)
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 TENSOR_CORES = 8, 0  # compute capability from which on they multiply tf32 and bfloat16
 
 
@@ -77,7 +80,7 @@ def _interface(name, array):
     return facts
 
 
-def checked(**more):
+def checked(**more: Rule) -> Callable[[Kernel], Kernel]:
     """Decorator of a public kernel: it gets what its contract accepts.
 
     Parameters
