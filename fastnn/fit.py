@@ -72,7 +72,7 @@ class Steps:
         """The learning rates at places of this fit, in epochs."""
         found = self.optimizer.learning_rate.rates(places)
         rates = validation.numeric_array("learning_rate", found, places.shape, np.float64)
-        if (rates < 0).any():
+        if rates.size and rates.min() < 0:
             raise must_be("learning_rate", "a schedule of one finite non-negative rate for each place", rates)
         return rates
 

@@ -17,6 +17,7 @@ _INPUTS, _OUTPUTS = backends.Header.FEATURES, backends.Header.OUTPUTS
 _OPERATIONS, _PARAMETERS = backends.Header.OPERATIONS, backends.Header.PARAMETERS
 _REALS, _UNFIT = (types.float32, types.float64), backends.UNFIT
 _TOGETHER = backends.APPLY_ROWS  # rows that are read before their outputs are written
+_FLOAT64 = np.dtype(np.float64)
 FEW_ROWS = 16  # up to which prediction without a plan is faster
 
 
@@ -125,6 +126,8 @@ def apply(net: Frozen, x: ArrayLike, out: Floats | None = None) -> Floats:
 
 
 def _is_vector(x):
+    if type(x) is np.ndarray:
+        return x.ndim == 1
     try:
         return np.ndim(x) == 1
     except Exception:  # such as rows of different lengths, about which `validation` says more
@@ -136,11 +139,16 @@ def _check_frozen(net):
     dtype = backends.dtype_of(net.table) if isinstance(net, Frozen) else None
     if dtype is None:
         raise must_be("net", "what net.freeze() gives", net, TypeError)
-    for name, real, size in ("alphas", np.dtype(np.float64), _OPERATIONS), ("parameters", dtype, _PARAMETERS):
-        array, shape = getattr(net, name), (int(net.table[size]),)
-        fits = type(array) is np.ndarray and array.dtype == real and array.shape == shape
-        if not fits or not (array.flags.c_contiguous and array.flags.aligned):
-            raise must_be(f"net.{name}", f"a contiguous array of {real} of shape {shape}", array)
+    table, alphas, parameters = net
+    if not _is_flat(alphas, _FLOAT64, table[_OPERATIONS]):
+        raise must_be("net.alphas", f"a contiguous array of float64 of shape ({table[_OPERATIONS]},)", alphas)
+    if not _is_flat(parameters, dtype, table[_PARAMETERS]):
+        raise must_be("net.parameters", f"a contiguous array of {dtype} of shape ({table[_PARAMETERS]},)", parameters)
+
+
+def _is_flat(array, dtype, size):
+    fits = type(array) is np.ndarray and array.dtype == dtype and array.ndim == 1 and len(array) == size
+    return fits and array.flags.c_contiguous and array.flags.aligned
 
 
 @register_jitable

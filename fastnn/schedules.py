@@ -146,8 +146,8 @@ class WarmUp(Schedule):
 
 def _places(epochs):
     """Places in a fit, float64."""
-    places = numbers_of("epochs", epochs).astype(np.float64)
-    if not (places >= 0).all():
+    places = numbers_of("epochs", epochs).astype(np.float64, copy=False)
+    if places.size and not places.min() >= 0:
         raise must_be("epochs", "an array of non-negative numbers", epochs)
     return places
 

@@ -208,6 +208,9 @@ def not_finite(name, value, place, dtype, columns=None):
 
 
 def _converted(name, array, dtype, copy=False):
+    flags = array.flags
+    if not copy and type(array) is np.ndarray and array.dtype == dtype and flags.c_contiguous and flags.aligned:
+        return array  # a step of a few rows is worth a short way
     with np.errstate(over="ignore", invalid="ignore"):
         try:
             if copy:

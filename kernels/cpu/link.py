@@ -105,7 +105,7 @@ def dtype_of(table: np.ndarray) -> np.dtype | None:
     dtype or None
         float32 or float64; None for what is no such table, or a part of one.
     """
-    if type(table) is not np.ndarray or table.dtype != np.int64 or table.ndim != 1 or table.size < Header.SIZE:
+    if type(table) is not np.ndarray or table.dtype != _INT64 or table.ndim != 1 or len(table) < Header.SIZE:
         return None
     if not (table.flags.c_contiguous and table.flags.aligned):
         return None
@@ -113,6 +113,7 @@ def dtype_of(table: np.ndarray) -> np.dtype | None:
     return dtype if table.size == table[Header.LENGTH] else None
 
 
+_INT64 = np.dtype(np.int64)
 _LINKED_IN = {FEW_ROWS_MARK + np.dtype(real).itemsize: np.dtype(real) for real in (np.float32, np.float64)}
 
 
