@@ -211,7 +211,7 @@ print("right")
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="a limit on addresses that only Linux keeps")
-@pytest.mark.parametrize("step", [2_000_000, pytest.param(50_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [2_000_000, pytest.param(400_000, marks=pytest.mark.slow)])
 def test_two_threads_under_a_limit_of_memory_end(step):
     assert python(LIMITED.format(first=0, step=step)) == "right\n"
 
