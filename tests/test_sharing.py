@@ -163,7 +163,7 @@ def test_what_a_run_shows_is_checked():
         (lambda run: setattr(run, "rate_scale", np.ones(3)), TypeError, "rate_scale must be a finite float >= 0"),
         (lambda run: setattr(run, "epochs", 10**6), AttributeError, "epochs"),
         (lambda run: setattr(run, "net", None), AttributeError, "net"),
-        (lambda run: setattr(run.history, "epochs", -5), ValueError, "finished must leave a place"),
+        (lambda run: setattr(run.history, "epochs", -5), ValueError, "epochs must be an array of non-negative numbers"),
         (lambda run: setattr(run.history.buffers, "loss", np.zeros(0)), ValueError, "finished must leave a place"),
         (lambda run: setattr(run.history.buffers, "loss", None), ValueError, "finished must leave a place"),
     ):
