@@ -105,15 +105,16 @@ def _moments(name, array, given, data):
     """(mean, standard deviation) of each column, float64, of an array and of what it was converted from."""
     given = array if given is None else validation.numbers_of(name, arrays.host(name, given, "auto"))
     array, given = array.reshape(len(array), -1), given.reshape(len(array), -1)
-    blocks = list(_blocks(data, max(1, _BLOCK // array.shape[1])))
-    count = sum(len(weights) for _, weights in blocks)
+    step, weights = max(1, _BLOCK // array.shape[1]), data.counted_weights
+    count = len(data) if weights is None else np.count_nonzero(weights)
     if count < 2:
         raise must_be(name, "two rows or more to learn a standardisation from", described(f"{count} of weight above 0"))
     wide = np.longdouble if given.dtype.kind in "iu" and given.dtype.itemsize == 8 else np.float64
-    origin = given[blocks[0][0]][0].astype(wide)  # sums of differences are exact where those of the rows would not be
+    first, _ = next(_blocks(data, step))
+    origin = given[first][0].astype(wide)  # sums of differences are exact where those of the rows would not be
     mass, mean, squares, lost = 0.0, *np.zeros((3, array.shape[1]))
     with np.errstate(over="ignore", invalid="ignore"):
-        for rows, weights in blocks:
+        for rows, weights in _blocks(data, step):
             block, weights = (given[rows] - origin).astype(np.float64), weights[:, np.newaxis]
             # one pass (Chan, Golub and LeVeque 1983)
             own = weights.sum()
