@@ -7,6 +7,7 @@ numba-cuda does on a device, and counts registers, memory and instructions.
     python tests/cuda_offline.py            # the table of all kernels, for sm_80 and sm_90
 """
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -25,10 +26,12 @@ CAPABILITIES = ((8, 0), (9, 0))
 
 
 class Nowhere:
-    """A device array that has no memory."""
+    """A device array that has no memory, at an address of its own."""
 
-    def __init__(self, *shape, dtype="float32", strides=None, address=1 << 20):
-        kind = np.dtype(dtype)
+    _addresses = itertools.count(1 << 30, 1 << 30)
+
+    def __init__(self, *shape, dtype="float32", strides=None, address=None):
+        kind, address = np.dtype(dtype), address or next(self._addresses)
         self.shape, self.dtype = shape, kind
         self.__cuda_array_interface__ = {
             "shape": shape,

@@ -31,9 +31,9 @@ def activation(name):
     def call(dtype):
         from fastnn.kernels import cuda
 
-        (Z,) = _arrays(dtype, (500, 12))
+        Z, dA = _arrays(dtype, (500, 12), (500, 12))
         cuda.activation_forward(getattr(kernels, name), 0.1, Z, Z)
-        cuda.activation_backward(getattr(kernels, name), 0.1, Z, Z, Z, Z)
+        cuda.activation_backward(getattr(kernels, name), 0.1, dA, Z, Z, dA)
 
     return call
 
@@ -44,8 +44,8 @@ def loss(name):
     def call(dtype):
         from fastnn.kernels import cuda
 
-        Z, w, result = _arrays(dtype, (500, 12), (500,), (300,))
-        cuda.loss_backward(getattr(kernels, name), 1.0, Z, Z, w, Z, result)
+        Z, w, dZ, result = _arrays(dtype, (500, 12), (500,), (500, 12), (300,))
+        cuda.loss_backward(getattr(kernels, name), 1.0, Z, Z, w, dZ, result)
 
     return call
 
@@ -56,8 +56,8 @@ def update(name, states, *settings):
     def call(dtype):
         from fastnn.kernels import cuda
 
-        (vector,) = _arrays(dtype, (500,))
-        getattr(cuda, name)(*[vector] * (2 + states), *settings)
+        vectors = _arrays(dtype, *[(500,)] * (2 + states))
+        getattr(cuda, name)(*vectors, *settings)
 
     return call
 
@@ -69,11 +69,11 @@ def layer(m, n_in, n_out, name, activation="RELU", **precision):
         from fastnn.kernels import cuda
 
         code = getattr(kernels, activation)
-        X, W, b, A = _arrays(dtype, (m, n_in), (n_out, n_in), (n_out,), (m, n_out))
+        X, W, b, A, dX = _arrays(dtype, (m, n_in), (n_out, n_in), (n_out,), (m, n_out), (m, n_in))
         if name == "dense_forward":
             cuda.dense_forward(X, W, b, code, 0.0, None, A, A, **precision)
         elif name == "input_gradient":
-            cuda.input_gradient(A, W, code, 0.0, X, X, X, **precision)
+            cuda.input_gradient(A, W, code, 0.0, X, X, dX, **precision)
         else:
             (work,) = _arrays(dtype, (max(1, cuda.work_size(m, n_in, n_out)),))
             cuda.weight_gradient(A, X, work, W, b, **precision)
@@ -87,8 +87,8 @@ def product(strides, other=None, **precision):
     def call(dtype):
         from fastnn.kernels import cuda
 
-        A, B = (Nowhere(2048, 2048, dtype=dtype, strides=each) for each in (strides, other or strides))
-        cuda.matmul(A, B, None, A, **precision)
+        A, B, out = (Nowhere(2048, 2048, dtype=dtype, strides=each) for each in (strides, other or strides, strides))
+        cuda.matmul(A, B, None, out, **precision)
 
     return call
 

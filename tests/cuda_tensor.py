@@ -148,12 +148,12 @@ def test_few_rows_or_columns_stay_in_float32(precision):
 
 
 def test_what_is_no_precision_is_refused():
-    Z = np.zeros((9, 9))
+    Z, out = np.zeros((9, 9)), np.zeros((9, 9))
     for given in ("float16", None):
         with pytest.raises(ValueError, match=f"precision must be 'float32', 'tf32' or 'bf16'; got {given!r}"):
-            cuda.matmul(Z, Z, None, Z, precision=given)
+            cuda.matmul(Z, Z, None, out, precision=given)
     with pytest.raises(ValueError, match="precision must be 'float32' for float64 arrays; got 'tf32'"):
-        cuda.matmul(Z, Z, None, Z, precision="tf32")
+        cuda.matmul(Z, Z, None, out, precision="tf32")
 
 
 def test_an_older_gpu_is_refused(precision):
