@@ -49,7 +49,8 @@ class Frozen(NamedTuple):
 
 
 def _unpickled(table, alphas, parameters):
-    """A Frozen of another process, with the addresses of this one."""
+    """A Frozen of another process, with the addresses of this one; memory of others is read, if it can be as it is."""
+    table, alphas, parameters = (np.require(array, requirements="CAE") for array in (table, alphas, parameters))
     for array in (alphas, parameters):
         array.flags.writeable = False
     return Frozen(backends.relink(table, parameters.dtype), alphas, parameters)

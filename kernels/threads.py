@@ -16,7 +16,7 @@ except ImportError:  # a private name of Numba: without it signals may interrupt
     global_compiler_lock = None
 
 LOOK_SECONDS = 0.1  # on Windows Ctrl-C does not end a wait without a limit
-LATE_LOOKS = 20  # after which a thread that has not begun is not waited for
+LATE_LOOKS = 20  # after which a thread that has not begun is not waited for (an estimate)
 
 
 class Job:

