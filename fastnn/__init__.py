@@ -3,6 +3,7 @@
 from . import layers, optimizers, plot
 from ._version import __version__
 from .backends import get_num_threads, set_num_threads
+from .candidates import Range
 from .callbacks import Callback, EarlyStopping, ReduceLROnPlateau
 from .checkpoint import Checkpoint
 from .devices import measure_devices
@@ -17,6 +18,8 @@ from .optimizers import *  # noqa: F403
 from .schedules import Constant, CosineDecay, InverseTimeDecay, Schedule, StepDecay, WarmUp
 from .standardization import Standardization
 from .storage import load
+from .sweep import Sweep
+from .sweep_result import SweepResult, Trial
 
 __all__ = [
     "BusyError",
@@ -31,11 +34,15 @@ __all__ = [
     "InverseTimeDecay",
     "LogisticRegression",
     "NotBuiltError",
+    "Range",
     "ReduceLROnPlateau",
     "Schedule",
     "Sequential",
     "Standardization",
     "StepDecay",
+    "Sweep",
+    "SweepResult",
+    "Trial",
     "WarmUp",
     "__version__",
     "apply",

@@ -7,7 +7,7 @@ import numpy as np
 
 from .errors import must_be
 from .kernels import annotations, cache, cpu, cuda, formulas, options, ownership, program, state, tables, threads
-from .kernels.cpu import apply, own, peak, vmath
+from .kernels.cpu import apply, own, peak, sweep, vmath
 from .validation import size
 
 Floats = annotations.Floats
@@ -16,6 +16,7 @@ DeviceArray = annotations.DeviceArray
 TRAIN, EVALUATE, GRADIENT, APPLY = tables.TRAIN, tables.EVALUATE, tables.GRADIENT, tables.APPLY
 INPUT_GRADIENT, PREDICT = tables.INPUT_GRADIENT, tables.PREDICT
 Header, FEW_ROWS_MARK, APPLY_ROWS = tables.Header, tables.FEW_ROWS_MARK, apply.ROWS
+Sweep, SweepTask = sweep.Sweep, sweep.Task
 operations, Program, TrainingState = program, program.Program, state.TrainingState
 ACTIVATIONS, LOSSES, RULES = (
     {record.name: record for record in records} for records in (formulas.ACTIVATIONS, formulas.LOSSES, formulas.RULES)

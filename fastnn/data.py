@@ -137,10 +137,14 @@ def split(data, share, shuffle, seed):
         chosen = np.zeros(rows, bool)
         chosen[np.random.default_rng(seed).permutation(rows)[:held]] = True
         parts = np.flatnonzero(~chosen), np.flatnonzero(chosen)
-    weights = data.counted_weights
-    if weights is not None and not all(weights[part].any() for part in parts):
-        raise must_be("sample_weight", "not all zero in either part", described(f"a validation_split of {share} so"))
+    check_weights(data.counted_weights, parts, f"a validation_split of {share}")
     return parts
+
+
+def check_weights(weights, parts, source):
+    """Refuse parts of the rows that have no weight; `source`: where the parts come from, for the error."""
+    if weights is not None and not all(weights[part].any() for part in parts):
+        raise must_be("sample_weight", "not all zero in either part", described(f"{source} so"))
 
 
 def come_in_batches(X, y):

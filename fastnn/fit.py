@@ -206,12 +206,9 @@ def _checked_rows(net, given, steps):
         rows = data.check(net, given.X, given.y, given.sample_weight, given.rows)
     apart, share = given.validation_data, given.validation_split
     if apart is not None:
-        if not isinstance(apart, list | tuple) or len(apart) not in (2, 3):
-            raise must_be("validation_data", "None, (X, y) or (X, y, sample_weight)", apart, TypeError)
         if share is not None:
             raise must_be("validation_split", "None where validation_data are given", share)
-        known = {"features": rows.X.shape[1], "columns": rows.columns}
-        held_out = data.check(net, *apart, prefix="validation ", **known)
+        held_out = data_apart(net, apart, rows)
     elif share is not None:
         # the layers draw from (seed, number of the layer)
         parts = data.split(rows, share, steps.shuffle, (net.seed, len(net.layers)))
@@ -221,6 +218,14 @@ def _checked_rows(net, given, steps):
     if steps.batch_size is not None and steps.batch_size > len(rows):
         raise must_be("batch_size", f"at most the {len(rows)} samples, or None for all", steps.batch_size)
     return batches, rows, held_out
+
+
+def data_apart(net, given, rows):
+    """The Data of `validation_data`, beside `rows` to train on."""
+    if not isinstance(given, list | tuple) or len(given) not in (2, 3):
+        raise must_be("validation_data", "None, (X, y) or (X, y, sample_weight)", given, TypeError)
+    known = {"features": rows.X.shape[1], "columns": rows.columns}
+    return data.check(net, *given, prefix="validation ", **known)
 
 
 def _must_suit_batches(given, steps):

@@ -6,6 +6,8 @@ To add a kind of layer, add its class here and to KINDS, and its operation to `k
 import inspect
 from typing import Any, ClassVar
 
+import numpy as np
+
 from . import backends, custom
 from .custom import Pair
 from .errors import must_be
@@ -242,6 +244,15 @@ class Dropout(Layer):
 
     def __repr__(self) -> str:
         return f"Dropout({self.rate:g})"
+
+
+def starting_values(layers, program, seed, dtype):
+    """The parameters (program.size,) that a net of these layers starts with: a function of the seed alone."""
+    parameters = np.zeros(program.size, dtype)
+    trained = [layer for layer in layers if layer.arrays]
+    for i, (layer, views) in enumerate(zip(trained, program.views(parameters), strict=True)):
+        layer.initialize(views, np.random.default_rng((seed, i)))
+    return parameters
 
 
 KINDS: dict[str, type[Layer]] = {kind.__name__: kind for kind in (Dense, Dropout)}

@@ -19,7 +19,7 @@ from .errors import BusyError, NotBuiltError, described, must_be
 from .files import PathLike
 from .history import History
 from .inference import Frozen
-from .layers import Layer
+from .layers import Layer, starting_values
 from .optimizers import Optimizer
 from .standardization import Standardization
 
@@ -275,12 +275,9 @@ class Sequential:
         try:
             program = self._make_program(n_features, None)
             needed = f"{program.size:,} parameters, {program.size * self.dtype.itemsize:,} bytes"
-            parameters = np.zeros(program.size, self.dtype)
+            parameters = starting_values(self._layers, program, self.seed, self.dtype)
         except (MemoryError, OverflowError, ValueError):  # which of them depends on the size
             raise MemoryError(f"n_features and units are too large: no memory for {needed}") from None
-        trained = [layer for layer in self._layers if layer.arrays]
-        for i, (layer, views) in enumerate(zip(trained, program.views(parameters), strict=True)):
-            layer.initialize(views, np.random.default_rng((self.seed, i)))
         self._program, self._standardization, self._feature_names = program, None, None
         self._state, self.kept = backends.TrainingState(parameters, self.seed), {}
         return self

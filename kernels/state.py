@@ -87,6 +87,11 @@ class TrainingState:
         """Let the optimizer start afresh."""
         self.rule, self.moments, self.step = None, (), 0
 
+    def copy_from(self, other: "TrainingState") -> None:
+        """Go on where another state of the same program stands."""
+        self.parameters[...], self.table[...], self.sums[...] = other.parameters, other.table, other.sums
+        self.rule, self.moments = other.rule, tuple(moment.copy() for moment in other.moments)
+
     def own(self) -> bool:
         """Copy what stands in memory of others, as after unpickling from a shared buffer; gives whether anything did.
 

@@ -35,6 +35,8 @@ class Fields(ModuleType):
         place = start
         for field in names.split():
             at, _, field = field.rpartition(":")
+            if field == "SIZE":
+                raise ValueError(f"a field of the table {name} cannot be called SIZE, which is that of the table")
             place = int(at) if at else place
             setattr(self, field, place)
             place += 1
@@ -65,7 +67,7 @@ Run = Fields(
     24:PHASE COMMAND THREADS PROGRAM STATE SUMS
     ROWS BATCH X X_STRIDE Y Y_COLUMNS LABELS WEIGHTS ROW_INDEX SHUFFLE OPEN_EPOCH GATHERS KEEPS_ROWS LOADED SEEN
     FIRST COUNT KEY DROPOUT_KEY LEFT_BITS RIGHT_BITS
-    STEPS FINISHED RATES LOSSES OUT OUT_STRIDE
+    ENTRY STEPS FINISHED RATES RATES_STRIDE LOSSES OUT OUT_STRIDE
     UPDATE PREPARE FIRST_MOMENT SECOND_MOMENT CLIPS GRADIENTS
     BLOCK LD SHARDS SHARDS_NOW BY_PARTS BY_ROWS PARTS PARTS_AT
     SCRATCH SCRATCH_SIZE PART_BUFFER PART_BUFFER_SIZE SHARD_LOSSES SQUARES ROWS_AT TARGETS_AT WEIGHTS_AT BUFFERS_AT

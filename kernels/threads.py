@@ -37,6 +37,7 @@ class Job:
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function, self._owner, self._over, self._running = function, {}, False, _thread.allocate_lock()
+        self._looks = 0
         self._running.acquire()
         self.result: Any = None
         self.failure: BaseException | None = None
@@ -64,13 +65,18 @@ class Job:
                 self._over = True
                 self._running.release()
 
+    def look(self) -> bool:
+        """Wait for at most LOOK_SECONDS; whether it is done, by this thread if no other begins in good time."""
+        if not self._over and not self._running.acquire(timeout=LOOK_SECONDS):
+            self._looks += 1
+            if self._looks >= LATE_LOOKS:
+                self.run()
+        return self._over
+
     def wait(self) -> None:
         """Wait until it is done, by this thread if no other begins; Ctrl-C ends the wait."""
-        looks = 0
-        while not self._over and not self._running.acquire(timeout=LOOK_SECONDS):
-            looks += 1
-            if looks >= LATE_LOOKS:
-                self.run()
+        while not self.look():
+            pass
 
     def finish(self) -> None:
         """Call it off if it has not begun, else wait for its end."""

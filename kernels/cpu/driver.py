@@ -24,7 +24,7 @@ from .link import link
 from .losses import address_of_loss
 from .own import failure_at
 from .schedule import schedule_of
-from .step import NO_MORE, run
+from .step import NO_MORE, entry, run
 from .updates import addresses_of_rule
 
 
@@ -46,6 +46,7 @@ class Plan(_plan.Plan):
         self.set(
             THREADS=self.threads,
             PROGRAM=self._linked.table,
+            ENTRY=entry.address(self.dtype),
             BLOCK=schedule.block,
             LD=schedule.ld,
             SHARDS=schedule.shards,

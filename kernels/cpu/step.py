@@ -1,7 +1,7 @@
 """The compiled loop: many steps of gather, forward, loss, backward and update in one call.
 
-`run` is its only entry. It reads everything from the tables of a run, allocates nothing, and is called by one leading
-thread and any number of helpers. A batch is cut into shards, each into blocks of samples that go through the net
+`entry` reads everything from the tables of a run, allocates nothing, and is called by one leading thread and any number
+of helpers: from Python through `run`, by its address from `sweep.py`. A batch is cut into shards, each into blocks of samples that go through the net
 together; the parameters are cut into parts. The work of a phase is cut by its shape alone, whoever is free takes the
 next task, and sums are combined in a fixed order, so the same bits come out on any number of threads.
 
@@ -58,6 +58,7 @@ from .memory import (
 )
 from .rng import half_bits, permuted, stream_key
 from .simd import lanes, load_part, splat, store_part, total
+from .units import unit
 
 # What a task does: a shard of the batch; of a part of the parameters the gradient, the update, or both in one visit
 SHARD, COLLECT, UPDATE_PART, COLLECT_AND_UPDATE = 0, 1, 2, 3
@@ -408,17 +409,26 @@ def _lead(t, r, p, size):
         if command & BACKWARD != 0:
             _all_parts(t, r, p, plain(COLLECT))
     else:
-        rates, state = pointer_at(t[Run.RATES], r), integers_at(t[Run.STATE])
+        rates, stride, state = pointer_at(t[Run.RATES], r), t[Run.RATES_STRIDE], integers_at(t[Run.STATE])
         for i in range(t[Run.STEPS]):
             if command & LOSS != 0:
-                if not _step(t, r, p, rates[i]):
+                if not _step(t, r, p, rates[i * stride]):
                     break
             else:  # the gradient is there
-                _update(t, r, p, rates[i], state[State.STEP] + 1)
+                _update(t, r, p, rates[i * stride], state[State.STEP] + 1)
                 state[State.STEP] += 1
         if not _all_finite(size, p):
             t[Run.STATUS] = DIVERGED
     atomic_store(t + Run.TASKS, NO_MORE)
+
+
+@unit(EXACT, "IRPii")
+def entry(t, r, p, size, thread):
+    """The part of one thread in the command of a run: its leader's, or a helper's. Whoever calls it flushes denormals."""
+    if thread > 0:
+        _work(t, r, p, thread, plain(0))
+    else:
+        _lead(t, r, p, size)
 
 
 @jit(EXACT, public=True)
@@ -436,10 +446,6 @@ def run(table: Integers, reals: Floats, theta: Floats, thread: int) -> None:
     thread : int
         0 for the leader, else the helper's number below Run.THREADS.
     """
-    t, r, p = address_of(table), address_of(reals), address_of(theta)
-    control = flush_denormals()
-    if thread > 0:
-        _work(t, r, p, thread, plain(0))
-    else:
-        _lead(t, r, p, theta.size)
+    t, control = address_of(table), flush_denormals()
+    call(t[Run.ENTRY], (t, address_of(reals), address_of(theta), theta.size, thread))
     restore_float_control(control)

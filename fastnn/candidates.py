@@ -1,0 +1,272 @@
+"""What a sweep tries: values by name, and the nets that they make."""
+
+import inspect
+import itertools
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import validation
+from .errors import described, must_be, quoted, unknown_name
+from .layers import Layer
+from .optimizers import Adam, Optimizer
+
+# What a sweep takes beside the parameters of its layers, with the value where none is given
+OWN = {"optimizer": None, "batch_size": None, "l2": 0.0, "seed": 0}
+_MOST = 10**6  # candidates: each takes some memory for as long as the sweep lasts
+_TRIES = 100  # draws for each candidate that was not drawn before
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers between two limits, for a sweep that takes a sample.
+
+    Parameters
+    ----------
+    low, high : int or float
+        The limits, both among the values; two ints give ints.
+    log : bool
+        Whether all orders of magnitude are equally likely; low must then be above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that is not accepted.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        validation.flag("log", self.log)
+        low = validation.number("low", self.low, **({"above": 0.0} if self.log else {}))
+        validation.number("high", self.high, above=low)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the values are ints."""
+        return all(isinstance(limit, numbers.Integral) for limit in (self.low, self.high))
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        """One of the numbers.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Source of randomness.
+
+        Returns
+        -------
+        int or float
+            Between the limits.
+        """
+        low, high = float(self.low), float(self.high)
+        if self.whole:
+            low, high = low - 0.5, high + 0.5
+        value = float(np.exp(rng.uniform(np.log(low), np.log(high)))) if self.log else float(rng.uniform(low, high))
+        limited = min(max(value, self.low), self.high)
+        return round(limited) if self.whole else limited
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One choice of values, and what it stands for.
+
+    Parameters
+    ----------
+    values : dict
+        By name, as the user names them.
+    net : Sequential
+        With its layers, not built; the same object for all candidates whose layers are made of the same values.
+    optimizer : Optimizer
+        How it is trained.
+    batch_size : int or None
+        Samples a step.
+    l2 : float
+        Strength of the l2 term.
+    seed : int
+        Of the net.
+    """
+
+    values: Mapping[str, Any]
+    net: Any
+    optimizer: Optimizer
+    batch_size: int | None
+    l2: float
+    seed: int
+
+    def shown(self) -> str:
+        """Its values, for errors."""
+        return _shown(self.values)
+
+
+class Space:
+    """All that a sweep may try.
+
+    Parameters
+    ----------
+    layers : callable or sequence of Layer
+        Gives the layers of a net from values by name.
+    values : dict
+        From name to one value, a sequence of values, a distribution, or a function of other values.
+    make : callable
+        Gives a net of layers.
+    """
+
+    def __init__(
+        self, layers: Callable[..., Any] | Sequence[Layer], values: dict[str, Any], make: Callable[..., Any]
+    ) -> None:
+        self._layers, self._make = layers, make
+        self._made: dict[Any, Any] = {}
+        accepted = "a function that gives the layers of a net, or a list of them"
+        if isinstance(layers, type) or not (callable(layers) or isinstance(layers, list | tuple)):
+            raise must_be("layers", accepted, layers, TypeError)
+        self._needs = {"layers": _parameters("layers", layers) if callable(layers) else {}}
+        self._functions = {name: values[name] for name in OWN if callable(values.get(name))}
+        for name, function in self._functions.items():
+            self._needs[name] = _parameters(name, function)
+        self._choices = self._checked(values)
+
+    def _checked(self, values):
+        """From the name of each free value to its choices."""
+        wanted: dict[str, Any] = {}
+        for needs in self._needs.values():
+            for name, has_default in needs.items():
+                wanted[name] = wanted.get(name, True) and has_default
+        for name in values:
+            if name not in wanted and name not in OWN:
+                raise unknown_name("a value of the sweep", name, [*wanted, *OWN])
+        for name, has_default in wanted.items():
+            if name not in values and name not in OWN and not has_default:
+                raise must_be(name, "given, as a function of the sweep needs it", described("nothing"), TypeError)
+        return {name: _choices(name, value) for name, value in values.items() if name not in self._functions}
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """From name to a list of values or a distribution."""
+        return self._choices
+
+    def all(self) -> list[Candidate]:
+        """Every combination, the last name changing fastest."""
+        for name, choices in self._choices.items():
+            if not isinstance(choices, list):
+                raise must_be("sample", f"a number of candidates, since {name} is a distribution", None)
+        count = np.prod([float(len(choices)) for choices in self._choices.values()])
+        if count > _MOST:
+            raise must_be("sample", f"at most {_MOST:,} candidates", described(f"None for {count:,.0f} of them"))
+        combinations = itertools.product(*self._choices.values())
+        return [self.candidate(dict(zip(self._choices, values, strict=True))) for values in combinations]
+
+    def sample(self, count: int, rng: np.random.Generator) -> list[Candidate]:
+        """Random combinations, no two the same as far as there are enough."""
+        found: dict[Any, Candidate] = {}
+        for _ in range(_TRIES * count):
+            drawn = {name: _drawn(choices, rng) for name, choices in self._choices.items()}
+            key = tuple(place for place, _ in drawn.values())
+            if key not in found:
+                found[key] = self.candidate({name: value for name, (_, value) in drawn.items()})
+            if len(found) == count:
+                break
+        return list(found.values())
+
+    def candidate(self, values: dict[str, Any]) -> Candidate:
+        """The candidate of these values.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where they make no net; the message says which values.
+        """
+        try:
+            own = {name: self._made_of(name, values) if name in self._functions else value for name, value in OWN.items()}
+            own |= {name: values[name] for name in OWN if name in values}
+            return Candidate(values, self._net_of(values), **_settings(**own))
+        except Exception as error:
+            kind = type(error) if type(error) in (TypeError, ValueError) else ValueError
+            raise kind(f"candidate {_shown(values)}: {error}") from error
+
+    def _net_of(self, values):
+        if not callable(self._layers):
+            return self._once((), lambda: self._layers)
+        given = {name: values[name] for name in self._needs["layers"] if name in values}
+        key = tuple((name, _identity(value)) for name, value in given.items())
+        return self._once(key, lambda: self._layers(**given))
+
+    def _once(self, key, make):
+        if key not in self._made:
+            self._made[key] = self._make(make())
+        return self._made[key]
+
+    def _made_of(self, name, values):
+        return self._functions[name](**{need: values[need] for need in self._needs[name] if need in values})
+
+
+def _parameters(name, function):
+    """From the name of each parameter of a function to whether it has a default."""
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        raise must_be(name, "a function whose parameters have names", function, TypeError) from None
+    for one in found:
+        if one.kind not in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
+            raise must_be(name, f"a function whose parameters have names, not {one}", function, TypeError)
+    return {one.name: one.default is not one.empty for one in found}
+
+
+def _choices(name, value):
+    """A list of values, or a distribution."""
+    if isinstance(value, Range) or validation.has(value, "rvs"):
+        return value
+    if isinstance(value, np.ndarray):
+        if value.ndim != 1:
+            raise must_be(name, "a 1-D sequence of values", described(f"an array of shape {value.shape}"))
+        value = value.tolist()
+    if not isinstance(value, list | tuple | range):
+        return [value]
+    if not len(value):
+        raise must_be(name, "at least one value", value)
+    return list(value)
+
+
+def _drawn(choices, rng):
+    """(what tells a value from others, the value)."""
+    if isinstance(choices, list):
+        place = int(rng.integers(len(choices)))
+        return place, choices[place]
+    value = choices.draw(rng) if isinstance(choices, Range) else choices.rvs(random_state=int(rng.integers(1 << 31)))
+    value = value.item() if validation.has(value, "item") else value
+    return value, value
+
+
+def _identity(value):
+    """What stands for a value in a key."""
+    try:
+        hash(value)
+        return type(value), value
+    except TypeError:
+        return id(value)
+
+
+def _settings(optimizer, batch_size, l2, seed):
+    optimizer = Adam() if optimizer is None else optimizer
+    if not isinstance(optimizer, Optimizer):
+        raise must_be("optimizer", "a fastnn optimizer such as fastnn.Adam()", optimizer, TypeError)
+    return {
+        "optimizer": optimizer,
+        "batch_size": None if batch_size is None else validation.size("batch_size", batch_size),
+        "l2": validation.number("l2", l2, low=0.0),
+        "seed": validation.count("seed", seed),
+    }
+
+
+def _shown(values):
+    return f"({', '.join(f'{name}={_short(value)}' for name, value in values.items())})"
+
+
+def _short(value):
+    text = quoted(value)
+    return text if len(text) <= 40 else text[:37] + "..."
