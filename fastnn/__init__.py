@@ -3,8 +3,8 @@
 from . import layers, optimizers, plot
 from ._version import __version__
 from .backends import get_num_threads, set_num_threads
-from .candidates import Range
 from .callbacks import Callback, EarlyStopping, ReduceLROnPlateau
+from .candidates import Range
 from .checkpoint import Checkpoint
 from .devices import measure_devices
 from .environment import show_versions, warmup

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from . import validation
+from . import fit, validation
 from .errors import described, must_be, quoted, unknown_name
 from .layers import Layer
-from .optimizers import Adam, Optimizer
 
 # What a sweep takes beside the parameters of its layers, with the value where none is given
 OWN = {"optimizer": None, "batch_size": None, "l2": 0.0, "seed": 0}
@@ -82,21 +81,15 @@ class Candidate:
         By name, as the user names them.
     net : Sequential
         With its layers, not built; the same object for all candidates whose layers are made of the same values.
-    optimizer : Optimizer
-        How it is trained.
-    batch_size : int or None
-        Samples a step.
-    l2 : float
-        Strength of the l2 term.
+    steps : fit.Steps
+        Optimizer, batch size and l2.
     seed : int
         Of the net.
     """
 
     values: Mapping[str, Any]
     net: Any
-    optimizer: Optimizer
-    batch_size: int | None
-    l2: float
+    steps: fit.Steps
     seed: int
 
     def shown(self) -> str:
@@ -150,6 +143,12 @@ class Space:
         """From name to a list of values or a distribution."""
         return self._choices
 
+    def first(self) -> Candidate:
+        """The candidate of the first value of each name, for checks of the data."""
+        rng = np.random.default_rng(0)
+        choices = self._choices.items()
+        return self.candidate({name: c[0] if isinstance(c, list) else _drawn(c, rng)[1] for name, c in choices})
+
     def all(self) -> list[Candidate]:
         """Every combination, the last name changing fastest."""
         for name, choices in self._choices.items():
@@ -182,9 +181,10 @@ class Space:
             Where they make no net; the message says which values.
         """
         try:
-            own = {name: self._made_of(name, values) if name in self._functions else value for name, value in OWN.items()}
-            own |= {name: values[name] for name in OWN if name in values}
-            return Candidate(values, self._net_of(values), **_settings(**own))
+            own = OWN | {name: values[name] for name in OWN if name in values}
+            own |= {name: self._made_of(name, values) for name in self._functions}
+            steps = fit.Steps(own["optimizer"], batch_size=own["batch_size"], l2=own["l2"], threads=1)
+            return Candidate(values, self._net_of(values), steps, validation.count("seed", own["seed"]))
         except Exception as error:
             kind = type(error) if type(error) in (TypeError, ValueError) else ValueError
             raise kind(f"candidate {_shown(values)}: {error}") from error
@@ -249,18 +249,6 @@ def _identity(value):
         return type(value), value
     except TypeError:
         return id(value)
-
-
-def _settings(optimizer, batch_size, l2, seed):
-    optimizer = Adam() if optimizer is None else optimizer
-    if not isinstance(optimizer, Optimizer):
-        raise must_be("optimizer", "a fastnn optimizer such as fastnn.Adam()", optimizer, TypeError)
-    return {
-        "optimizer": optimizer,
-        "batch_size": None if batch_size is None else validation.size("batch_size", batch_size),
-        "l2": validation.number("l2", l2, low=0.0),
-        "seed": validation.count("seed", seed),
-    }
 
 
 def _shown(values):

@@ -7,7 +7,9 @@ import numpy as np
 from . import data, validation
 from .errors import described, must_be
 
-_ACCEPTED = "an int of at least 2, a splitter of scikit-learn, or an iterable of pairs (rows to train on, rows held out)"
+_ACCEPTED = (
+    "an int of at least 2, a splitter of scikit-learn, or an iterable of pairs (rows to train on, rows held out)"
+)
 
 
 def make(cv, rows, X, y, kind, shuffle, seed):
@@ -41,7 +43,7 @@ def make(cv, rows, X, y, kind, shuffle, seed):
         order = np.random.default_rng(seed).permutation(len(rows)) if shuffle else np.arange(len(rows))
         held = _by_number(count, order, labels)
         found = [(np.flatnonzero(held != fold), np.flatnonzero(held == fold)) for fold in range(count)]
-    elif validation.has(cv, "split"):
+    elif validation.has(cv, "split") and not isinstance(cv, str | bytes):
         found = list(cv.split(X, y))
     elif validation.has(cv, "__iter__") and not isinstance(cv, str | bytes | dict):
         found = list(cv)

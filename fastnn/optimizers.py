@@ -4,11 +4,12 @@ To add an optimizer, add its class here and to __all__: `rule` names a rule of `
 has the name of each of the rule's settings.
 """
 
+import inspect
 from typing import Any
 
 from . import backends
 from .errors import must_be
-from .schedules import Schedule, as_schedule
+from .schedules import Constant, Schedule, as_schedule
 from .validation import number
 
 __all__ = ["SGD", "Adam", "AdamW", "RMSprop"]
@@ -42,8 +43,13 @@ class Optimizer:
         return {name: getattr(self, name) for name in backends.RULES[self.rule].settings}
 
     def __repr__(self) -> str:
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in given.items())})"
+        rate = self.learning_rate
+        shown = [f"{rate.rate:g}" if type(rate) is Constant else repr(rate)]
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            value = getattr(self, name)
+            if name != "learning_rate" and value != parameter.default:
+                shown.append(f"{name}={value:g}" if type(value) is float else f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 class SGD(Optimizer):

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from .history import History
     from .models import Sequential
+    from .sweep_result import SweepResult
 
-__all__ = ["activations", "decision_boundary", "history", "metrics", "weights"]
+__all__ = ["activations", "decision_boundary", "history", "metrics", "sweep", "weights"]
 
 # Okabe and Ito's colours, told apart by colour-blind readers: jfly.uni-koeln.de/color
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
@@ -138,6 +139,82 @@ def _logarithmic(ax):
     ax.yaxis.set_major_locator(LogLocator(subs=next(subs for most, subs in LABELLED if ratio <= most)))
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def sweep(result: "SweepResult", by: str = "learning_rate", ax: "Axes | None" = None, log: bool = True) -> "Axes":
+    """The training loss of every net of a sweep by epoch, in a colour for each value of one name.
+
+    Parameters
+    ----------
+    result : SweepResult
+        What `Sweep.fit` gave.
+    by : str
+        Name of a value, or "learning_rate".
+    ax : matplotlib Axes, optional
+        Receives the curves; by default a new figure is made.
+    log : bool
+        Logarithmic losses, where all are positive.
+
+    Returns
+    -------
+    matplotlib Axes
+        With the curves; those of nets that diverged are dashed and end in a cross.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    TypeError, ValueError
+        For an argument that is not accepted, and for a result without a trained net.
+    """
+    log = validation.flag("log", log)
+    groups: dict[str, list[Any]] = {}
+    for trial in result.trials:
+        if trial.rounds:
+            groups.setdefault(_value_text(trial.value(by)), []).append(trial)
+    if not groups:
+        raise must_be("result", "one with a net that was trained", described("none"))
+    names, ax, lowest = sorted(groups, key=_by_number), _own(ax), math.inf
+    colours = COLOURS[:-1] if len(names) < len(COLOURS) else _shades(len(names))
+    for colour, name in zip(colours, names, strict=False):
+        label, nets = name, [(trial, losses) for trial in groups[name] for losses in trial.losses]
+        diverged = sum(trial.diverged for trial in groups[name])
+        label += f" ({diverged} of {len(groups[name])} diverged)" if diverged else ""
+        for trial, losses in nets:
+            style = {"color": colour, "alpha": max(0.15, min(1.0, 3 / len(nets)) ** 0.5), "label": label}
+            label = None
+            _curve(ax, losses, linestyle="--" if trial.diverged else "-", linewidth=1.2, **style)
+            shown = losses[np.abs(losses) < HUGE]
+            lowest = min(lowest, shown.min()) if len(shown) else lowest
+            if trial.diverged:
+                at = max(len(shown) - 1, 0)
+                ax.plot([at], [shown[at] if len(shown) else math.nan], "x", color=colour)
+    if log and 0 < lowest < math.inf:
+        _logarithmic(ax)
+    _finish_epochs(ax, "training loss")
+    legend = ax.legend(title=by.replace("_", " "), loc="best", frameon=False, ncols=1 + (len(names) > 8))
+    for line in legend.get_lines():
+        line.set_alpha(1.0)
+    return ax
+
+
+def _shades(count):
+    """Colours for values in an order."""
+    import matplotlib
+
+    return [matplotlib.colormaps["viridis"](i / (count - 1)) for i in range(count)]
+
+
+def _value_text(value):
+    """A value of a sweep as a legend shows it."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _by_number(text):
+    try:
+        return 0, float(text), text
+    except ValueError:
+        return 1, 0.0, text
 
 
 def metrics(record: "History", ax: "Axes | None" = None) -> "Axes":

@@ -8,7 +8,6 @@ rounds      of a halving: who goes on               `Search._search`
 result      scores, curves, the nets that are kept  `sweep_result.SweepResult`
 """
 
-import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +16,10 @@ import numpy as np
 
 from . import backends, data, fit, folds, metrics, plans, proposals, standardization, validation
 from .callbacks import EarlyStopping
-from .errors import DivergedError, described, must_be
-from .history import History
+from .errors import must_be
 from .layers import starting_values
 from .schedules import Constant
-from .sweep_result import SweepResult, Trial
+from .sweep_result import SweepResult, Trial, headline, ranked
 
 _WAVE_NETS, _WAVE_BYTES = 512, 1 << 28  # of the nets that are made at a time, and of their arrays
 _MOST_DRAWN = 1 << 25  # bytes of starting values that are kept for nets that begin alike
@@ -164,18 +162,18 @@ class Field:
         )
         if stops is not None:
             task.patience, task.min_delta, task.restores_best = stops.patience, stops.min_delta, stops.restore_best
-        fit.Steps(candidate.optimizer, l2=candidate.l2, threads=1).bind(task)
+        candidate.steps.bind(task)
         return task
 
     def _plans_of(self, candidate, fold):
         """(net, plan to train, plan for the loss, plan for outputs), shared by candidates that differ in numbers."""
-        key = id(candidate.net), fold, candidate.batch_size
+        key = id(candidate.net), fold, candidate.steps.batch_size
         if key not in self._plans:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
             part, net = self.folds[fold], self._net_of(candidate, fold)
-            rows, batch = part.trained, candidate.batch_size or len(part.trained)
-            if batch == len(rows) and rows.rows is not None:  # each step takes all: to gather them costs more than a copy
+            rows, batch = part.trained, candidate.steps.batch_size or len(part.trained)
+            if batch == len(rows) and rows.rows is not None:  # each step takes all: a copy costs less
                 part.side_by_side = rows = part.side_by_side or rows.copied()
             plan = plans.make(net, backends.TRAIN, batch, 1)
             plans.bind(net, plan, rows, self._steps.shuffle and batch < len(rows))
@@ -205,16 +203,15 @@ class Field:
 
     def rates(self, candidate, first, epochs, rows):
         """The learning rates of some epochs from `first` on, each once a step; one where it is always the same."""
-        optimizer = candidate.optimizer
+        optimizer = candidate.steps.optimizer
         if type(optimizer.learning_rate) is Constant:
             return np.array([optimizer.learning_rate.rate])
-        each = -(-rows // (candidate.batch_size or rows))
+        each = -(-rows // (candidate.steps.batch_size or rows))
         key = id(optimizer), each, first, epochs
         if key not in self._rates:
             if len(self._rates) >= _MOST_PLANS:
                 self._rates.clear()
-            steps = fit.Steps(optimizer, threads=1)
-            self._rates[key] = optimizer, steps.rates((first * each + np.arange(epochs * each)) / each)
+            self._rates[key] = optimizer, candidate.steps.rates((first * each + np.arange(epochs * each)) / each)
         return self._rates[key][1]
 
 
@@ -239,7 +236,8 @@ class Search:
 
     def __init__(self, space, make, given, steps, judging, asking):
         self._steps, self._judging, self._asking, self._begin = steps, judging, asking, time.perf_counter()
-        self._net = space.sample(1, np.random.default_rng(asking.seed))[0].net
+        self._candidates, self._tasks, self._works, self._done = [], {}, 0, 0
+        self._net = space.first().net
         self._field = field = Field(given, steps, judging, make, self._net, asking.seed)
         name = ("r2" if field.kind == "numbers" else "accuracy") if judging.score is None else judging.score
         own = [] if name == "loss" else [name]
@@ -261,50 +259,52 @@ class Search:
             if one != other:
                 raise must_be(f"candidate {candidate.shown()}: {name}", f"{other!r}, as of another candidate", one)
         rows = len(self._field)
-        if candidate.batch_size is not None and candidate.batch_size > rows:
+        if candidate.steps.batch_size is not None and candidate.steps.batch_size > rows:
             name = f"candidate {candidate.shown()}: batch_size"
-            raise must_be(name, f"at most the {rows} rows to train on, or None", candidate.batch_size)
-        fit.Steps(candidate.optimizer, threads=1).rates(np.zeros(1))
+            raise must_be(name, f"at most the {rows} rows to train on, or None", candidate.steps.batch_size)
+        candidate.steps.rates(np.zeros(1))
 
     def run(self, bar):
         """Train and judge all candidates; what is known so far stands in `result` however it ends."""
+        result = self.result
         try:
             for candidates in self._proposals:
-                trials = [Trial(candidate, len(self._field.folds)) for candidate in candidates]
-                self.result.add(trials)
+                trials = [Trial(number, candidate) for number, candidate in enumerate(candidates, len(result.trials))]
+                result.trials += trials
+                self._candidates += candidates
                 try:
                     self._rounds(trials, bar)
                 finally:
                     self._proposals.tell(trials)
-                if self.result.stopped:
+                if result.stopped:
                     break
         finally:
-            self.result.seconds = time.perf_counter() - self._begin
-            self.result.finish(lambda trial: self._nets(trial))
-        if not math.isfinite(self.result.best.score):
-            raise DivergedError(0, None, History(0))
+            result.seconds = time.perf_counter() - self._begin
+            for number, tasks in self._tasks.items():
+                trial = result.trials[number]
+                if trial.rounds and not trial.diverged and _done(tasks):
+                    trial.nets, trial.outputs = self._nets(number, tasks), [task.out for task in tasks]
+            self._tasks.clear()
 
     def _rounds(self, trials, bar):
         """All rounds of some candidates."""
-        epochs, factor, alive = self._steps.epochs, self._asking.halving, trials
-        goals = [epochs]
+        factor, alive, goals = self._asking.halving, trials, [self._steps.epochs]
         while factor and len(goals) < _ROUNDS and goals[0] >= factor and len(trials) >= factor ** len(goals):
             goals.insert(0, -(-goals[0] // factor))
-        self._works = self._done = 0
         for goal in goals:
-            last = goal == epochs
+            last = goal == self._steps.epochs
             keep = self._asking.keep if last else max(1, len(alive) // factor)
-            self._train(alive, goal, last, keep, bar)
+            self._train(alive, goal, keep, bar)
             if self.result.stopped:
                 break
-            alive = self.result.best_of(alive, keep)
+            alive = ranked(alive, self.result.greater)[:keep]
 
-    def _train(self, trials, goal, last, keep, bar):
+    def _train(self, trials, goal, keep, bar):
         """Train candidates up to an epoch, judge them, and keep the best."""
         running, ahead = None, self._steps.threads > 1
         self._works += len(trials) * len(self._field.folds)
         try:
-            for wave in self._waves(trials, goal, last):  # made while the one before it is trained
+            for wave in self._waves(trials, goal):  # made while the one before it is trained
                 if running is not None:
                     self._finish(running, bar)
                 finished, running = running, self._started(wave)
@@ -322,27 +322,27 @@ class Search:
             if running is not None:
                 running[1].stop()
                 running[1].finish()
-                self._score([trial for trial in running[0] if trial.done])
+                self._score([trial for trial in running[0] if _done(self._tasks[trial.number])])
             raise
         if running is not None:
             self._judge(running[0], trials, keep)
+        bar.update(self._done, self._works, headline(self.result))
 
-    def _waves(self, trials, goal, last):
+    def _waves(self, trials, goal):
         """Lists of candidates, with tasks for what they are to do next."""
-        wave, nets, size = [], 0, 0
+        wave, nets, size, epochs, folds = [], 0, 0, self._steps.epochs, self._field.folds
         for trial in trials:
-            if trial.ended:
-                continue
-            for fold, task in enumerate(trial.tasks):
-                if task is None:
-                    task = trial.tasks[fold] = self._field.task(trial.candidate, fold, self._steps.epochs)
+            candidate = self._candidates[trial.number]
+            if trial.number not in self._tasks:
+                made = [self._field.task(candidate, fold, epochs) for fold in range(len(folds))]
+                self._tasks[trial.number] = made
+            for fold, task in zip(folds, self._tasks[trial.number], strict=True):
                 if not task.ended:
-                    rows = len(self._field.folds[fold].trained)
-                    rates = self._field.rates(trial.candidate, task.epochs, goal - task.epochs, rows)
-                    task.bind_epochs(goal - task.epochs, rates, last)
+                    rates = self._field.rates(candidate, task.epochs, goal - task.epochs, len(fold.trained))
+                    task.bind_epochs(goal - task.epochs, rates, goal == epochs)
                 size += task.nbytes
             wave.append(trial)
-            nets += len(trial.tasks)
+            nets += len(folds)
             if nets >= _WAVE_NETS or size >= _WAVE_BYTES:
                 yield wave
                 wave, nets, size = [], 0, 0
@@ -350,55 +350,63 @@ class Search:
             yield wave
 
     def _started(self, wave):
-        sweep = backends.Sweep([task for trial in wave for task in trial.tasks if not task.ended], self._steps.threads)
+        tasks = [task for trial in wave for task in self._tasks[trial.number] if not task.ended]
+        sweep = backends.Sweep(tasks, self._steps.threads)
         sweep.start()
         return wave, sweep
 
     def _finish(self, running, bar):
         """Wait until a wave is trained."""
-        while not running[1].wait():
-            bar.update(self._done + running[1].done, self._works, self.result.headline)
-        running[1].finish()
-        running[1].check()
-        self._done += sum(len(trial.tasks) for trial in running[0])
-        bar.update(self._done, self._works, self.result.headline)
+        wave, sweep = running
+        while not sweep.wait():
+            bar.update(self._done + sweep.done, self._works, headline(self.result))
+        sweep.finish()
+        sweep.check()
+        self._done += len(wave) * len(self._field.folds)
 
     def _judge(self, wave, trials, keep):
         """Score the candidates of a wave, and let go of the nets that are not among the best so far."""
         self._score(wave)
-        judged = [trial for trial in trials if trial.judged]
-        best = set(map(id, self.result.best_of(judged, keep)))
-        for trial in judged:
-            if id(trial) not in best:
-                trial.release()
+        best = {trial.number for trial in ranked(trials, self.result.greater)[:keep]}
+        for trial in trials:
+            if trial.rounds and trial.number not in best:
+                self._tasks.pop(trial.number, None)
         for callback in self._judging.callbacks:
             if callback(self.result):
                 self.result.stopped = True
 
     def _score(self, wave):
-        names = [score.name for score in self._scores]
+        """Record how candidates did in a round."""
         for trial in wave:
-            values = []
-            for fold, task in zip(self._field.folds, trial.tasks, strict=True):
+            tasks, values = self._tasks[trial.number], []
+            for fold, task in zip(self._field.folds, tasks, strict=True):
                 found = {"loss": task.validation_loss}
                 if not task.diverged:
                     held = fold.held
                     found |= metrics.computed(self._scores, task.out, held.targets, held.counted_weights)
                 values.append(found)
-            trial.record(values, names, self.result.score)
+            names = ["loss", *(score.name for score in self._scores)]
+            trial.scores = {name: np.array([found.get(name, np.nan) for found in values]) for name in names}
+            trial.score, trial.rounds = float(np.mean(trial.scores[self.result.score])), trial.rounds + 1
+            trial.epochs = max(task.epochs for task in tasks)
+            trial.diverged = any(task.diverged for task in tasks)
+            trial.losses = [task.losses[: task.epochs].copy() for task in tasks]
+            if self._judging.by_epoch:
+                trial.validation_losses = [task.validation[: task.epochs].copy() for task in tasks]
+            trial.best_epochs = [task.best_epoch for task in tasks]
 
-    def _nets(self, trial):
+    def _nets(self, number, tasks):
         """The nets of a candidate, one for each fold."""
         nets = []
-        for fold, task in enumerate(trial.tasks):
-            net = self._field.net(trial.candidate, fold)
+        for fold, task in enumerate(tasks):
+            net = self._field.net(self._candidates[number], fold)
             net.state.copy_from(task.state)
             nets.append(net)
         return nets
 
     def refit(self, trial):
         """The net of a candidate, trained on all rows."""
-        candidate, given, stops = trial.candidate, self._field.given, self._judging.early_stopping
+        candidate, given, stops = self._candidates[trial.number], self._field.given, self._judging.early_stopping
         epochs = self._steps.epochs
         if stops is not None:
             best = [epoch + 1 if epoch is not None else epochs for epoch in trial.best_epochs]
@@ -407,16 +415,21 @@ class Search:
         net.fit(
             given.X,
             given.y,
-            optimizer=candidate.optimizer,
+            optimizer=candidate.steps.optimizer,
             epochs=epochs,
-            batch_size=candidate.batch_size,
+            batch_size=candidate.steps.batch_size,
             shuffle=self._steps.shuffle,
             sample_weight=given.sample_weight,
             class_weight=given.class_weight,
-            l2=candidate.l2,
+            l2=candidate.steps.l2,
             threads=self._steps.threads,
         )
         return net
+
+
+def _done(tasks):
+    """Whether nets have done what they were to do next."""
+    return all(task.done for task in tasks)
 
 
 def _others(wanted, own):

@@ -14,7 +14,7 @@ from .custom import Pair
 from .layers import Layer
 from .models import Sequential
 from .search import Asking, Judging, Search
-from .sweep_result import SweepResult
+from .sweep_result import SweepResult, headline
 
 
 class Sweep:
@@ -151,7 +151,7 @@ class Sweep:
         TypeError, ValueError
             For an argument that is not accepted, or a candidate that is no net, before anything is trained.
         DivergedError
-            If all candidates diverged; if the refit did.
+            If the refit diverged. A candidate that diverges is marked in the result, and the others go on.
         KeyboardInterrupt
             On Ctrl-C; `result` then has what was judged by then.
         """
@@ -165,6 +165,6 @@ class Sweep:
             search = Search(self._space, self._make, given, steps, judging, asking)
             self.result = search.result
             search.run(bar)
-        if cv is not None if refit is None else refit:
+        if (cv is not None if refit is None else refit) and headline(self.result):
             self.result.net = search.refit(self.result.best)
         return self.result

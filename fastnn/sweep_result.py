@@ -23,15 +23,17 @@ class Trial:
 
     Parameters
     ----------
+    number : int
+        Place among the candidates, as they were tried.
     candidate : Candidate
         What was tried.
-    folds : int
-        How often it is trained.
 
     Attributes
     ----------
     values : dict
         Its values, by name.
+    learning_rate : float
+        That of its optimizer; NaN where it is a schedule.
     score : float
         Mean over the folds; NaN where it diverged or was not judged.
     scores : dict
@@ -47,60 +49,25 @@ class Trial:
         Epochs that were done, the most of a fold.
     diverged : bool
         Whether the loss or a parameter was not finite in some fold.
-    judged : bool
-        Whether it was trained to the end of a round.
     rounds : int
-        Rounds that it took part in.
+        Rounds of a halving that it was trained in to the end, 1 without halving; 0 where the sweep was ended before.
     nets : list of Sequential
         One for each fold, for the best candidates; of the others, empty.
+    outputs : list of array (held out, n_out)
+        Those of its nets for the held-out rows.
     """
 
-    def __init__(self, candidate: Candidate, folds: int) -> None:
-        self.candidate, self.values = candidate, dict(candidate.values)
-        self.tasks: list[Any] = [None] * folds
+    def __init__(self, number: int, candidate: Candidate) -> None:
+        self.number, self.values = number, dict(candidate.values)
+        self.learning_rate = _rate(candidate.steps.optimizer.learning_rate)
         self.score, self.scores = math.nan, {}
         self.losses: list[NDArray[np.float64]] = []
         self.validation_losses: list[NDArray[np.float64]] = []
         self.best_epochs: list[int | None] = []
         self.epochs = self.rounds = 0
-        self.diverged = self.judged = False
+        self.diverged = False
         self.nets: list[Sequential] = []
         self.outputs: list[Any] = []
-
-    @property
-    def done(self) -> bool:
-        """Whether its nets have done what they were to do next."""
-        return all(task is not None and task.done for task in self.tasks)
-
-    @property
-    def ended(self) -> bool:
-        """Whether its nets have nothing more to do."""
-        return all(task is not None and (task.ended or task.diverged) for task in self.tasks)
-
-    def record(self, values: list[dict[str, float]], names: list[str], score: str) -> None:
-        """Take down how its nets did at the end of a round; `values`: of each fold."""
-        self.judged, self.rounds = True, self.rounds + 1
-        self.epochs = max(task.epochs for task in self.tasks)
-        self.diverged = any(task.diverged for task in self.tasks)
-        self.losses = [task.losses[: task.epochs].copy() for task in self.tasks]
-        self.validation_losses = [
-            np.zeros(0) if task.validation is None else task.validation[: task.epochs].copy() for task in self.tasks
-        ]
-        self.best_epochs = [task.best_epoch for task in self.tasks]
-        self.scores = {
-            name: np.array([found.get(name, math.nan) for found in values]) for name in dict.fromkeys(["loss", *names])
-        }
-        self.score = float(np.mean(self.scores[score]))
-
-    def release(self) -> None:
-        """Let go of its nets."""
-        self.tasks = [None] * len(self.tasks)
-
-    @property
-    def learning_rate(self) -> float:
-        """The rate of its optimizer, NaN where that is a schedule."""
-        schedule = self.candidate.optimizer.learning_rate
-        return schedule.rate if type(schedule) is Constant else math.nan
 
     def value(self, name: str) -> Any:
         """One of its values, or its "learning_rate".
@@ -145,6 +112,8 @@ class SweepResult:
         All candidates, in the order in which they were tried.
     score : str
         Name of the score.
+    greater : bool
+        Whether a greater one is better.
     seconds : float
         Time of the whole sweep, without the refit.
     stopped : bool
@@ -152,34 +121,11 @@ class SweepResult:
     """
 
     def __init__(self, score: Any, greater: bool, kind: str, held: list[Any]) -> None:
-        self._given_score, self._greater, self._kind, self._held = score, greater, kind, held
+        self._given_score, self.greater, self._kind, self._held = score, greater, kind, held
         self.score: str = score if isinstance(score, str) else metrics.resolve([score], kind)[0].name
         self.trials: list[Trial] = []
         self.seconds, self.stopped = 0.0, False
         self._net: Sequential | None = None
-
-    def _order(self, trial):
-        """Smaller is better: those of later rounds come before the others, and those without a score last."""
-        known = math.isfinite(trial.score)
-        return not known, -trial.rounds, -trial.score if self._greater else trial.score
-
-    def best_of(self, trials: list[Trial], count: int) -> list[Trial]:
-        """The best of some trials that have a score.
-
-        Parameters
-        ----------
-        trials : list of Trial
-            Of this sweep.
-        count : int
-            At most so many.
-
-        Returns
-        -------
-        list of Trial
-            The best first; of equal ones, the first that was tried.
-        """
-        known = [trial for trial in trials if math.isfinite(trial.score)]
-        return sorted(known, key=self._order)[:count]
 
     @property
     def best(self) -> Trial:
@@ -190,10 +136,10 @@ class SweepResult:
         ValueError
             Where no candidate has a score: all diverged, or none was trained to its end.
         """
-        found = self.best_of(self.trials, 1)
+        found = ranked(self.trials, self.greater)
         if not found:
             given = described(f"{len(self.trials)} that diverged or were not trained to the end")
-            raise must_be("trials", "at least one candidate with a score", given)
+            raise must_be("result", "one of a sweep in which a candidate has a score", given)
         return found[0]
 
     @property
@@ -208,23 +154,6 @@ class SweepResult:
     @net.setter
     def net(self, net: "Sequential") -> None:
         self._net = net
-
-    @property
-    def headline(self) -> str:
-        """The best score so far."""
-        found = self.best_of(self.trials, 1)
-        return f"best {self.score} {found[0].score:.4g}" if found else ""
-
-    def add(self, trials: list[Trial]) -> None:
-        """More candidates."""
-        self.trials += trials
-
-    def finish(self, nets: Any) -> None:
-        """Make nets of the tasks that are kept; `nets` gives those of a trial."""
-        for trial in self.trials:
-            if trial.done and trial.judged and not trial.diverged:
-                trial.nets, trial.outputs = nets(trial), [task.out for task in trial.tasks]
-            trial.release()
 
     def to_dataframe(self) -> "pandas.DataFrame":
         """All candidates as a table, the best first (extra `dataframe`).
@@ -245,8 +174,10 @@ class SweepResult:
             import pandas
         except ImportError:
             raise ImportError("to_dataframe() needs pandas: pip install 'fastnn[dataframe]'") from None
-        order = sorted(range(len(self.trials)), key=lambda i: (self._order(self.trials[i]), i))
-        return pandas.DataFrame([self._row(self.trials[i]) for i in order], index=order)
+        known = ranked(self.trials, self.greater)
+        judged = {trial.number for trial in known}
+        order = known + [trial for trial in self.trials if trial.number not in judged]
+        return pandas.DataFrame([self._row(trial) for trial in order], index=[trial.number for trial in order])
 
     def _row(self, trial):
         row = {**trial.values}
@@ -310,7 +241,7 @@ class SweepResult:
         from .ensembles import Ensemble
 
         size = validation.size("size", size)
-        kept = self.best_of([trial for trial in self.trials if trial.nets], len(self.trials))
+        kept = ranked([trial for trial in self.trials if trial.nets], self.greater)
         if not kept:
             raise must_be("keep", "at least 1 for an ensemble", described("a result without nets"))
         counts = self._chosen(kept, size)
@@ -327,8 +258,8 @@ class SweepResult:
                 self._score_of([(total + more) / step for total, more in zip(sums, trial.outputs, strict=True)])
                 for trial in kept
             ]
-            values = np.where(np.isfinite(values), values, -np.inf if self._greater else np.inf)
-            best = int(np.argmax(values) if self._greater else np.argmin(values))
+            values = np.where(np.isfinite(values), values, -np.inf if self.greater else np.inf)
+            best = int(np.argmax(values) if self.greater else np.argmin(values))
             counts[best] += 1
             for total, more in zip(sums, kept[best].outputs, strict=True):
                 total += more
@@ -349,4 +280,44 @@ class SweepResult:
     def __repr__(self) -> str:
         diverged = sum(trial.diverged for trial in self.trials)
         text = f"SweepResult({len(self.trials)} candidates, {diverged} diverged"
-        return f"{text}, {self.headline}, seconds={self.seconds:.3g})"
+        return f"{text}, {headline(self) or 'no score'}, seconds={self.seconds:.3g})"
+
+
+def ranked(trials: list[Trial], greater: bool) -> list[Trial]:
+    """Those of some trials that have a score, the best first: a later round comes before any score of an earlier one.
+
+    Parameters
+    ----------
+    trials : list of Trial
+        Of one sweep.
+    greater : bool
+        Whether a greater score is better.
+
+    Returns
+    -------
+    list of Trial
+        Of equal ones, first the one that was tried first.
+    """
+    known = [trial for trial in trials if math.isfinite(trial.score)]
+    return sorted(known, key=lambda trial: (-trial.rounds, -trial.score if greater else trial.score))
+
+
+def headline(result: SweepResult) -> str:
+    """The best score so far, in words; empty where there is none.
+
+    Parameters
+    ----------
+    result : SweepResult
+        Whole or not.
+
+    Returns
+    -------
+    str
+        Name and value.
+    """
+    scores = [trial.score for trial in result.trials if math.isfinite(trial.score)]
+    return f"best {result.score} {max(scores) if result.greater else min(scores):.4g}" if scores else ""
+
+
+def _rate(schedule):
+    return schedule.rate if type(schedule) is Constant else math.nan

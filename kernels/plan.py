@@ -207,7 +207,8 @@ class Plan:
             ends, places = self.state.position + len(rates), 0 if losses is None else len(losses)
             if not 0 <= finished <= places - ends // -(-self["ROWS"] // self["BATCH"]):
                 raise ValueError(f"finished must leave a place for each epoch that ends; got {finished} of {places}")
-        self.set(STEPS=len(rates), RATES=rates, RATES_STRIDE=1, LOSSES=0 if losses is None else losses, FINISHED=finished)
+        losses = 0 if losses is None else losses
+        self.set(STEPS=len(rates), RATES=rates, RATES_STRIDE=1, LOSSES=losses, FINISHED=finished)
 
     @property
     def loss(self) -> float:

@@ -1,9 +1,10 @@
 """The compiled loop: many steps of gather, forward, loss, backward and update in one call.
 
 `entry` reads everything from the tables of a run, allocates nothing, and is called by one leading thread and any number
-of helpers: from Python through `run`, by its address from `sweep.py`. A batch is cut into shards, each into blocks of samples that go through the net
-together; the parameters are cut into parts. The work of a phase is cut by its shape alone, whoever is free takes the
-next task, and sums are combined in a fixed order, so the same bits come out on any number of threads.
+of helpers: from Python through `run`, by its address from `sweep.py`. A batch is cut into shards, each into blocks of
+samples that go through the net together; the parameters are cut into parts. The work of a phase is cut by its shape
+alone, whoever is free takes the next task, and sums are combined in a fixed order, so the same bits come out on any
+number of threads.
 
 Symbols: run, reals, state, sums: the tables of `kernels.tables`; theta: the flat parameters; scratch: the working
 memory of a shard or a thread; ld: elements from feature to feature of a block.
@@ -424,7 +425,7 @@ def _lead(t, r, p, size):
 
 @unit(EXACT, "IRPii")
 def entry(t, r, p, size, thread):
-    """The part of one thread in the command of a run: its leader's, or a helper's. Whoever calls it flushes denormals."""
+    """The part of one thread in the command of a run, its leader's or a helper's; the caller flushes denormals."""
     if thread > 0:
         _work(t, r, p, thread, plain(0))
     else:

@@ -85,7 +85,14 @@ def _has_waited(job, run, theta, numbers, thread):
     if value < numbers[Number.BEST] - numbers[Number.MIN_DELTA]:
         numbers[Number.BEST], job[Job.BEST_EPOCH], job[Job.WAIT] = value, epoch, 0
         if job[Job.BEST] != 0:
-            copy_rows(plain(1), job[Job.PARAMETERS], theta, job[Job.PARAMETERS], pointer_at(job[Job.BEST], theta), job[Job.PARAMETERS])
+            copy_rows(
+                plain(1),
+                job[Job.PARAMETERS],
+                theta,
+                job[Job.PARAMETERS],
+                pointer_at(job[Job.BEST], theta),
+                job[Job.PARAMETERS],
+            )
         return False
     job[Job.WAIT] += 1
     return job[Job.WAIT] >= job[Job.PATIENCE]
@@ -387,4 +394,4 @@ class Sweep:
                 raise failure
         for failure in self._jobs[:, Job.FAILURE]:
             if failure:
-                raise failure_at(failure)
+                raise failure_at(int(failure))
