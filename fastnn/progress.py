@@ -50,7 +50,7 @@ class _Drawn:
         self._latest = latest
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + REDRAW_SECONDS
-            self._draw(*latest)
+            self._draw()
 
     def _show(self, text, done, facts):
         self._bar.set_postfix_str(", ".join(facts), refresh=False)
@@ -60,7 +60,7 @@ class _Drawn:
     def __exit__(self, kind, *error):
         """Leave the bar as it stands; what ended early by itself has come to its end."""
         if self._latest is not None:
-            self._draw(*self._latest)
+            self._draw()
         if kind is None:
             self._bar.total = self._bar.n  # a notebook paints a bar red that is not full
         self._bar.close()
@@ -88,7 +88,8 @@ class Bar(_Drawn):
         """Show that so many epochs, whole and begun, and samples are done, with the losses of the last whole epoch."""
         self._update(epochs, samples, history, time.monotonic())
 
-    def _draw(self, epochs, samples, history, now):
+    def _draw(self):
+        epochs, samples, history, now = self._latest
         rate = (samples - self._before) / max(now - self._begin, 1e-9)
         losses = {"loss": history.loss, "val": history.buffers.validation}
         shown = [f"{name} {values[-1]:.4g}" for name, values in losses.items() if len(values)]
@@ -129,7 +130,8 @@ class Count(_Drawn):
             self._start(0)
         self._update(done, total, fact)
 
-    def _draw(self, done, total, fact):
+    def _draw(self):
+        done, total, fact = self._latest
         self._bar.total = total
         self._show(_counted(self._name, done, total), done, [fact] if fact else [])
 

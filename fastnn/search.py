@@ -2,9 +2,9 @@
 
 candidates  values, and the nets that they make     `candidates.Space`, `proposals`
 folds       rows to train on, rows held out         `folds.make`, `data.split`
-tasks       a net for each candidate and fold       `_Field.task`
+tasks       a net for each candidate and fold       `Field.task`
 waves       of tasks, which threads take            `Search._train`, `kernels/cpu/sweep.py`
-rounds      of a halving: who goes on               `Search._search`
+rounds      of a halving: who goes on               `Search._rounds`
 result      scores, curves, the nets that are kept  `sweep_result.SweepResult`
 """
 
@@ -236,7 +236,7 @@ class Search:
 
     def __init__(self, space, make, given, steps, judging, asking):
         self._steps, self._judging, self._asking, self._begin = steps, judging, asking, time.perf_counter()
-        self._candidates, self._tasks, self._works, self._done = [], {}, 0, 0
+        self._candidates, self._tasks, self._works, self._done, self._headline = [], {}, 0, 0, ""
         self._net = space.first().net
         self._field = field = Field(given, steps, judging, make, self._net, asking.seed)
         name = ("r2" if field.kind == "numbers" else "accuracy") if judging.score is None else judging.score
@@ -291,16 +291,15 @@ class Search:
         factor, alive, goals = self._asking.halving, trials, [self._steps.epochs]
         while factor and len(goals) < _ROUNDS and goals[0] >= factor and len(trials) >= factor ** len(goals):
             goals.insert(0, -(-goals[0] // factor))
-        for goal in goals:
-            last = goal == self._steps.epochs
-            keep = self._asking.keep if last else max(1, len(alive) // factor)
-            self._train(alive, goal, keep, bar)
+        for number, goal in enumerate(goals, 1):
+            keep = self._asking.keep if number == len(goals) else max(1, len(alive) // factor)
+            self._train(alive, goal, (number, keep), bar)
             if self.result.stopped:
                 break
             alive = ranked(alive, self.result.greater)[:keep]
 
-    def _train(self, trials, goal, keep, bar):
-        """Train candidates up to an epoch, judge them, and keep the best."""
+    def _train(self, trials, goal, place, bar):
+        """Train candidates up to an epoch, judge them, and keep the best; `place`: (number of the round, how many)."""
         running, ahead = None, self._steps.threads > 1
         self._works += len(trials) * len(self._field.folds)
         try:
@@ -309,11 +308,11 @@ class Search:
                     self._finish(running, bar)
                 finished, running = running, self._started(wave)
                 if finished is not None:
-                    self._judge(finished[0], trials, keep)
+                    self._judge(finished[0], *place)
                 if not ahead:
                     self._finish(running, bar)
                     finished, running = running, None
-                    self._judge(finished[0], trials, keep)
+                    self._judge(finished[0], *place)
                 if self.result.stopped:
                     break
             if running is not None:
@@ -325,8 +324,8 @@ class Search:
                 self._score([trial for trial in running[0] if _done(self._tasks[trial.number])])
             raise
         if running is not None:
-            self._judge(running[0], trials, keep)
-        bar.update(self._done, self._works, headline(self.result))
+            self._judge(running[0], *place)
+        bar.update(self._done, self._works, self._headline)
 
     def _waves(self, trials, goal):
         """Lists of candidates, with tasks for what they are to do next."""
@@ -337,9 +336,9 @@ class Search:
                 made = [self._field.task(candidate, fold, epochs) for fold in range(len(folds))]
                 self._tasks[trial.number] = made
             for fold, task in zip(folds, self._tasks[trial.number], strict=True):
-                if not task.ended:
-                    rates = self._field.rates(candidate, task.epochs, goal - task.epochs, len(fold.trained))
-                    task.bind_epochs(goal - task.epochs, rates, goal == epochs)
+                more = 0 if task.ended else goal - task.epochs
+                rates = self._field.rates(candidate, task.epochs, more, len(fold.trained))
+                task.bind_epochs(more, rates, task.ended or goal == epochs)
                 size += task.nbytes
             wave.append(trial)
             nets += len(folds)
@@ -350,8 +349,7 @@ class Search:
             yield wave
 
     def _started(self, wave):
-        tasks = [task for trial in wave for task in self._tasks[trial.number] if not task.ended]
-        sweep = backends.Sweep(tasks, self._steps.threads)
+        sweep = backends.Sweep([task for trial in wave for task in self._tasks[trial.number]], self._steps.threads)
         sweep.start()
         return wave, sweep
 
@@ -359,18 +357,20 @@ class Search:
         """Wait until a wave is trained."""
         wave, sweep = running
         while not sweep.wait():
-            bar.update(self._done + sweep.done, self._works, headline(self.result))
+            bar.update(self._done + sweep.done, self._works, self._headline)
         sweep.finish()
         sweep.check()
         self._done += len(wave) * len(self._field.folds)
 
-    def _judge(self, wave, trials, keep):
-        """Score the candidates of a wave, and let go of the nets that are not among the best so far."""
+    def _judge(self, wave, number, keep):
+        """Score the candidates of a wave, and let go of all nets but those of the best `keep` of the round so far."""
         self._score(wave)
-        best = {trial.number for trial in ranked(trials, self.result.greater)[:keep]}
-        for trial in trials:
-            if trial.rounds and trial.number not in best:
-                self._tasks.pop(trial.number, None)
+        self._headline = headline(self.result)
+        judged = [self.result.trials[i] for i in self._tasks if self.result.trials[i].rounds == number]
+        best = {trial.number for trial in ranked(judged, self.result.greater)[:keep]}
+        for trial in judged:
+            if trial.number not in best:
+                del self._tasks[trial.number]
         for callback in self._judging.callbacks:
             if callback(self.result):
                 self.result.stopped = True

@@ -150,6 +150,23 @@ def test_halving_goes_on_where_a_net_stopped():
     same_state(result.net, alone(result.best, X, LABELS, 9)[0])
 
 
+def test_halving_keeps_what_waits_for_a_later_wave_and_what_stopped_early(monkeypatch):
+    monkeypatch.setattr(fastnn.search, "_WAVE_NETS", 2)
+    sweep = fastnn.Sweep(classifier, width=[2, 12], optimizer=OPTIMIZERS[:3], batch_size=16, seed=range(3))
+    early = fastnn.EarlyStopping(patience=1, min_delta=0.3)
+    how = dict(epochs=18, halving=3, early_stopping=early, keep=18)
+    result = sweep.fit(X, LABELS, **how, threads=2)
+    assert sorted(trial.rounds for trial in result.trials) == [1] * 12 + [2] * 4 + [3] * 2
+    assert all(trial.epochs < 18 for trial in result.trials)  # all stopped early
+    monkeypatch.undo()
+    again = sweep.fit(X, LABELS, **how, threads=1)
+    for one, other in zip(result.trials, again.trials, strict=True):
+        assert (one.score, one.epochs, one.rounds) == (other.score, other.epochs, other.rounds)
+        assert len(one.nets) == len(other.nets)
+        for left, right in zip(one.nets, other.nets, strict=True):
+            same_state(left, right)
+
+
 def test_a_net_that_diverges_is_marked_and_the_others_go_on():
     sweep = fastnn.Sweep([fastnn.Dense(8, "relu"), fastnn.Dense(1)], optimizer=[fastnn.SGD(r) for r in (1e-4, 1e9)])
     result = sweep.fit(X, NUMBERS, epochs=30, threads=2)
