@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..options import SHARED_BYTES
 from ..program import round_up
 from ..tables import BACKWARD, FROM_ROWS, INPUT_BACKWARD, LOGITS, LOSS, OUTPUT, Buffer, Header, Op
 from .graph import pass_over
@@ -20,7 +21,6 @@ from .phases import Structure, operation_module
 from .step import SUMS, THREADS
 from .toolchain import SIMULATED, cuda
 
-SHARED_BYTES = 48 << 10  # of shared memory that a block gets without a further request, on any card
 # Work of a step up to which one block, then a grid, is chosen. Estimates: the first run on a GPU (H100 80GB,
 # 2026-11-26) compared no two loops for one net. It took, in float32, 35.6 us a step for 2 hidden layers of 16 by
 # batches of 32, 69.5 for 2x64 by 512, 256 for 3x256 by 512, 1,283 for 4x1024 by 512.
