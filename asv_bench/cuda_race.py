@@ -27,6 +27,7 @@ from statistics import median
 
 import cuda_products
 import cuda_report
+import cuda_sweeps
 import peers
 import report
 from cuda_racers import KINDS, LOOPS, PRECISIONS, RACED, TOYS
@@ -80,6 +81,7 @@ class Race:
             "versions": {"python": platform.python_version()} | {name: peers.installed(name) for name in PACKAGES},
             "training": [],
             "loops": [],
+            "sweeps": [],
             "products": [],
             "launches": {},
             "bandwidth": None,
@@ -102,6 +104,8 @@ class Race:
         for name, work in works.items():
             if self.options.toy or work.label in LOOPED and work.batch <= LEAST_BATCH:
                 self.train(name, "float32", list(LOOPS), "loops")
+        for name in cuda_sweeps.TOYS if self.options.toy else cuda_sweeps.RACED:
+            self.train(name, "float32", list(cuda_sweeps.KINDS), "sweeps")
         largest = [
             name
             for name, work in works.items()
@@ -136,7 +140,8 @@ class Race:
                 made = Worker("cuda_products", "Bench", self.cores, patience, toy=self.options.toy)
             else:
                 arguments = {"library": library, "threads": len(self.cores), "toy": self.options.toy}
-                made = Worker("cuda_racers", "Library", self.cores, patience, **arguments)
+                module = "cuda_sweeps" if library in cuda_sweeps.KINDS else "cuda_racers"
+                made = Worker(module, "Library", self.cores, patience, **arguments)
             self.workers[library] = self.stack.enter_context(made)
         return self.workers[library]
 

@@ -214,10 +214,12 @@ KINDS = {"fastnn": Cuda, "fastnn on the CPU": Cpu, "torch": Torch, "torch graph"
 class Library:
     """One library in its process: enters a workload, checks, is timed."""
 
+    kinds = KINDS | LOOPS
+
     def __init__(self, library, threads, toy):
         if library.startswith("torch"):
             need("torch")
-        self.kind, self.threads, self.toy, self.racer = (KINDS | LOOPS)[library], threads, toy, None
+        self.kind, self.threads, self.toy, self.racer = self.kinds[library], threads, toy, None
 
     def enter(self, workload, precision):
         """None, or why it does not take part."""

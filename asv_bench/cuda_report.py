@@ -11,6 +11,9 @@ TITLES = {
     "fastnn, block": "one block",
     "fastnn, grid": "a grid",
     "fastnn, graph": "a graph",
+    "fastnn, a group": "fastnn",
+    "jax, vmap": "JAX, vmap in a scan",
+    "torch, batched": "torch, batched products in a graph",
 }
 # TFLOP/s and GB/s of the SXM parts by NVIDIA's datasheets, which count tensor cores with sparsity, here halved:
 # https://www.nvidia.com/en-us/data-center/h200/, .../h100/ and .../a100/
@@ -37,10 +40,10 @@ def _products(result):
     return table(head, lines)
 
 
-def _training(rows):
+def _training(rows, unit="µs a step"):
     present = [library for library in TITLES if any("us" in row["libraries"].get(library, {}) for row in rows)]
     peers = [library for library in ("torch graph", "torch") if library in present]
-    head = ["µs a step", *(TITLES[library] for library in present)]
+    head = [unit, *(TITLES[library] for library in present)]
     head += [f"{TITLES[library]} / fastnn" for library in peers]
     lines = []
     for row in rows:
@@ -88,6 +91,7 @@ def markdown(result):
     for title, rows, make in (
         ("### Training on the GPU", result["training"], _training),
         ("### The loops of fastnn, by which the plan's thresholds are set", result.get("loops"), _training),
+        ("### Many nets in one launch", result.get("sweeps"), lambda rows: _training(rows, "µs a step of one net")),
         ("### Products on the GPU", result["products"], lambda rows: _products(result)),
     ):
         if rows:

@@ -104,16 +104,18 @@ class Torch(Racer):
         self.at = 0
         self.make_step()
 
+    def make_rule(self):
+        """The optimizer."""
+        rate, optim = self.work.rate, self.torch.optim
+        if self.work.optimizer == "sgd":
+            return optim.SGD(self.params, lr=rate, fused=True)
+        return optim.Adam(self.params, lr=rate, fused=True, **self.adam)
+
     def make_step(self):
         """Set `step(X, y)`."""
         for p in self.params:
             p.requires_grad_()
-        rate, optim = self.work.rate, self.torch.optim
-        if self.work.optimizer == "sgd":
-            rule = optim.SGD(self.params, lr=rate, fused=True)
-        else:
-            rule = optim.Adam(self.params, lr=rate, fused=True, **self.adam)
-        self.rule = rule
+        self.rule = rule = self.make_rule()
 
         def step(X, y):
             rule.zero_grad(set_to_none=True)

@@ -74,3 +74,7 @@ def tile_rows():
 def default_threads():
     """Threads used where the caller names none: NUMBA_NUM_THREADS, else the cores that this process may use."""
     return numba.config.NUMBA_NUM_THREADS
+
+
+# Bytes of shared memory that a block of a GPU gets without a further request, on any card (CUDA C Programming Guide)
+SHARED_BYTES = 48 << 10

@@ -174,12 +174,7 @@ class Plan:
             Limits of each element of the gradient, and then of the norm of all of it.
         """
         self.state.keep(rule)
-        for i, name in enumerate(rule.settings):
-            self.reals[Real.SETTINGS + i] = settings[name]
-        self.reals[Real.WEIGHT_DECAY], self.reals[Real.L2] = weight_decay, l2
-        for place, limit in ((Real.CLIP_VALUE, clip_value), (Real.CLIP_NORM, clip_norm)):
-            self.reals[place] = np.inf if limit is None else limit
-        self.set(CLIPS=(clip_value is not None) * BY_VALUE | (clip_norm is not None) * BY_NORM)
+        self.set(CLIPS=write_settings(self.reals, rule, settings, weight_decay, l2, clip_value, clip_norm))
         self._bind_state(rule)
 
     def _bind_state(self, rule):
@@ -238,6 +233,15 @@ class Plan:
 
     def to_host(self) -> None:
         """Bring parameters and moments into the arrays of the state, where a device keeps copies of its own."""
+
+
+def write_settings(reals, rule, settings, weight_decay, l2, clip_value, clip_norm):
+    """Write what `Plan.bind_rule` takes into the reals of a net; gives how gradients are clipped."""
+    reals[Real.SETTINGS :][: len(rule.settings)] = [settings[name] for name in rule.settings]
+    reals[Real.WEIGHT_DECAY], reals[Real.L2] = weight_decay, l2
+    reals[Real.CLIP_VALUE] = np.inf if clip_value is None else clip_value
+    reals[Real.CLIP_NORM] = np.inf if clip_norm is None else clip_norm
+    return (clip_value is not None) * BY_VALUE | (clip_norm is not None) * BY_NORM
 
 
 def aligned(elements, dtype):

@@ -71,6 +71,7 @@ Run = Fields(
     UPDATE PREPARE FIRST_MOMENT SECOND_MOMENT CLIPS GRADIENTS
     BLOCK LD SHARDS SHARDS_NOW BY_PARTS BY_ROWS PARTS PARTS_AT
     SCRATCH SCRATCH_SIZE PART_BUFFER PART_BUFFER_SIZE SHARD_LOSSES SQUARES ROWS_AT TARGETS_AT WEIGHTS_AT BUFFERS_AT
+    PARAMETERS REALS
     """,
 )
 # Where a buffer of the program stands in the scratch: what it holds, what went into the activation that made it, the

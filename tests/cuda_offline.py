@@ -135,6 +135,7 @@ def compiled(kernel, types, threads, capability):
 @contextmanager
 def pretended(capability):
     """A current device that is not there: numba-cuda compiles and links for it as for a real one, and loads nothing."""
+    from numba import cuda
     from numba.cuda import dispatcher
     from numba.cuda.cudadrv import devices
 
@@ -142,7 +143,7 @@ def pretended(capability):
 
     def load(image, *callbacks):
         module = SimpleNamespace(initialized=True, image=bytes(image.code))
-        module.get_function = lambda name: SimpleNamespace(module=module, name=name)
+        module.get_function = lambda name: SimpleNamespace(module=module, name=name, kernel=None)
         return module
 
     here = SimpleNamespace(compute_capability=capability, id=0)
@@ -153,6 +154,7 @@ def pretended(capability):
             (cache, "get_current_device", lambda: here),
             (cache.driver, "get_version", lambda: (13, 0)),
             (devices, "get_context", lambda *number: context),
+            (cuda, "current_context", lambda: context),
         ):
             patches.enter_context(mock.patch.object(where, name, value))
         yield

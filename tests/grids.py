@@ -2,7 +2,8 @@
 
 The simulator of numba-cuda runs one block after another, so that blocks which wait for one another wait for ever. Here
 every thread of every block is started, and whoever touches an element of memory is written down: between two meetings
-an element that one thread writes is no other's business, whatever the order in which they happened to run.
+an element that one thread writes is no other's business, whatever the order in which they happened to run. Where blocks
+never meet, what one of them writes is no other's business in the whole launch.
 """
 
 import threading
@@ -74,19 +75,39 @@ class _Grid:
             raise error.with_traceback(trace)
 
 
+class _Launch:
+    """Blocks that never meet: who wrote an element of global memory, and who read it."""
+
+    def __init__(self):
+        self.seen, self.lock = {}, threading.Lock()
+
+    def touch(self, block, address, writes):
+        """Fail if another block wrote there, or reads what this one writes."""
+        with self.lock:
+            writer, reader = self.seen.get(address, (None, None))
+            own = {None, block}
+            if writer not in own or writes and reader not in own:
+                raise AssertionError(f"a race of blocks: {block} and {writer} or {reader}, writes={writes}")
+            if not writes:
+                reader = block if reader in own else MANY
+            self.seen[address] = block if writes else writer, reader
+
+
 class _Block(simulator.BlockManager):
     """Gathers its threads; they start with those of the last block, or by themselves."""
 
-    grid, meet = None, True
+    grid, launch, meet = None, None, True
 
     def __init__(self, function, grid_dim, block_dim, debug):
         super().__init__(function, grid_dim, block_dim, debug)
         self.barrier = threading.Barrier(int(np.prod(block_dim)))
 
     def run(self, grid_point, *args):
+        if not any(grid_point):
+            _Block.launch = _Launch()
         if not any(grid_point) or not self.meet:
             _Block.grid = _Grid()
-        self.grid = _Block.grid
+        self.grid, self.launch = _Block.grid, _Block.launch
         self.grid.blocks.append(self)
         for place in np.ndindex(*self._block_dim):
             thread = _Thread(lambda: self._f(*args), self, grid_point, place, self._debug)
@@ -99,7 +120,7 @@ class _Block(simulator.BlockManager):
 def together(monkeypatch, meet=True):
     """From now on all blocks of a launch run at once, and under watch.
 
-    Where they never `meet`, each block runs and is watched by itself: what orders their accesses is not seen here.
+    Where they never `meet`, each block runs and is watched by itself, and may share nothing that is written.
     """
 
     class Watched(plain.Pointer):
@@ -111,8 +132,10 @@ def together(monkeypatch, meet=True):
             return Watched(self.address + int(elements) * self.dtype.itemsize, self.dtype, self.owner)
 
         def _told(self, i, writes):
-            thread = threading.current_thread()
-            thread._manager.grid.touch(thread, self.address + int(i) * self.dtype.itemsize, writes)
+            thread, address = threading.current_thread(), self.address + int(i) * self.dtype.itemsize
+            thread._manager.grid.touch(thread, address, writes)
+            if not thread._manager.meet and self.owner is None:
+                thread._manager.launch.touch(tuple(thread.blockIdx), address, writes)
 
         def __getitem__(self, i):
             self._told(i, False)

@@ -18,7 +18,7 @@ needs_numba_cuda = pytest.mark.skipif(
 )
 
 
-FILES = ["cuda_loop.py", "cuda_plans.py", "cuda_simulated.py", "cuda_tensor.py", "cuda_auto.py", "cuda_blocks.py"]
+FILES = [f"cuda_{name}.py" for name in ("loop", "plans", "simulated", "tensor", "auto", "blocks", "sweep")]
 
 
 def simulated(file, *options):

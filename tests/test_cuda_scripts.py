@@ -109,6 +109,9 @@ def test_the_race_runs_at_toy_sizes(tmp_path):
         for library, entry in row["libraries"].items():
             assert "us" in entry or library.startswith("torch") and "left_out" in entry, (row["name"], library, entry)
     assert len(result["loops"]) == 2
+    (sweep,) = result["sweeps"]
+    assert "us" in sweep["libraries"]["fastnn, a group"], sweep
+    assert not any("failed" in entry for entry in sweep["libraries"].values()), sweep
     assert all("us" in entry for row in result["loops"] for entry in row["libraries"].values())
     for row in result["products"]:
         assert "failed" not in row["libraries"]["fastnn"]

@@ -180,6 +180,43 @@ def test_the_same_bits_in_every_fit():
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("widths", [(3, 4, 2)] if SIMULATED else [(16, 16, 16, 10), (64, 64, 64, 10)], ids=str)
+def test_each_of_many_nets_has_the_bits_of_one_alone(widths):
+    """A block each, in one launch: of the larger nets more in shared memory than every card gives."""
+    from fastnn.kernels import formulas, tables
+    from fastnn.kernels.cuda import driver, sweep
+    from fastnn.kernels.state import TrainingState
+
+    count, rows, batch, epochs = (3, 10, 4, 2) if SIMULATED else (300, 1797, 32, 3)
+    activations = (*["relu"] * (len(widths) - 2), "softmax")
+    net = two_nets(widths, activations, "cross_entropy", drops=[0.1] * len(activations))[1]
+    X, y = nets.data(rows, widths[0], widths[-1], "cross_entropy", "float32")
+    labels, rule = y.astype(np.float32), formulas.named(formulas.RULES, "adam")
+    start = normal(5, count, net.program.size, scale=0.1, dtype="float32")
+    group = sweep.Group(net.program, start.copy(), np.arange(count), batch, rule)
+    steps = epochs * -(-rows // batch)
+    settings, rates = fastnn.Adam().settings(), np.geomspace(1e-4, 1e-2, count)[:, np.newaxis] * np.ones(steps)
+    rates[1] = 1e30  # one diverges
+    l2, losses = np.linspace(0.0, 0.01, count), np.full((count, epochs), np.nan)
+    group.bind_data(X, labels, labels=True, shuffle=True)
+    for i in range(count):
+        group.bind_net(i, settings, l2=l2[i])
+    group.bind_steps(rates, losses)
+    group.execute()
+    assert np.flatnonzero(group.diverged).tolist() == [1]
+    for i in (0, count // 2, count - 1):
+        state, alone = TrainingState(start[i].copy(), i), np.full(epochs, np.nan)
+        plan = driver.Plan(net.program, state.parameters, batch, tables.TRAIN, state, loop="block")
+        plan.bind_data(X, labels, labels=True, shuffle=True)
+        plan.bind_rule(rule, settings, l2=l2[i])
+        plan.bind_steps(rates[i], alone)
+        plan.execute()
+        plan.to_host()
+        assert group.state(i).parameters.tobytes() == state.parameters.tobytes()
+        assert losses[i].tobytes() == alone.tobytes()
+    assert np.isfinite(group.predict(X)).all() and len(group.predict(X)) == count - 1
+
+
 def test_a_replayed_graph_gives_the_bits_of_its_launches(monkeypatch):
     from fastnn.kernels.cuda.launch import Recording
 

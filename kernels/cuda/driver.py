@@ -81,10 +81,16 @@ class Plan(base.Plan):
         """
         self.set(GRADIENTS=gradient)
 
+    @property
+    def every_step_counts(self):
+        """Whether no batch can be without weight, which no update counts."""
+        rows, batch = self["ROWS"], self["BATCH"]
+        return not self.command & LOSS or rows - self._weighted < (rows % batch or batch)
+
     def execute(self):
         """Carry out the command; counters and losses then stand on the host."""
         if self.command & UPDATE and self["STEPS"]:
-            with _interrupt_deferred():
+            with interrupt_deferred():
                 self._execute_steps()
         else:
             self._execute()
@@ -139,9 +145,9 @@ class Plan(base.Plan):
         return self["X_STRIDE"] if on_device(self.kept.get("X")) else self.program.n_features
 
     def _execute_steps(self):
-        """All steps together; one by one where a batch may be without weight, which no update counts."""
-        rows, batch, rates = self["ROWS"], self["BATCH"], self.kept["RATES"]
-        if not self.command & LOSS or rows - self._weighted < (rows % batch or batch):
+        """All steps together; one by one where an update may not count."""
+        rates = self.kept["RATES"]
+        if self.every_step_counts:
             self._execute()
             return
         for i in range(len(rates)):
@@ -162,26 +168,54 @@ class Plan(base.Plan):
         elif self.schedule.loop == "graph":
             self._queue_graph(steps)
         else:
-            self._queue_loop()
-        made = steps if not has_rows else int(to_host(self.memory["table"])[Run.FINISHED])  # waits for the run
-        values = masses = np.zeros(0)
+            self.queue_blocks(1)
+        made, status = steps, FINE
+        if has_rows:  # waits for the run
+            made, status = to_host(self.memory["table"])[[Run.FINISHED, Run.STATUS]]
+        values = masses = np.zeros((1, 0))
         if self.command & LOSS:
-            values, masses = to_host(self.memory["results"])[: 2 * steps].astype(np.float64).reshape(-1, 2).T
+            values, masses = results_of(to_host(self.memory["results"]), 1, steps)
         self.set(STATUS=FINE)
         if updates:
             self._device_is_newer = self._device_is_newer or steps > 0
-            if made < steps or not self._finite():
+            checked = has_rows and self.schedule.loop != "graph"  # by the kernel itself
+            if made < steps or status != FINE or not checked and not self._finite():
                 self.set(STATUS=DIVERGED)
-            self.state.step += int(np.count_nonzero(masses[:made])) if has_rows else made
+            self.state.step += int(np.count_nonzero(masses[0, :made])) if has_rows else made
             if has_rows and made:
-                self._count(values[:made], masses[:made])
+                self._count(values[:, :made], masses[:, :made])
         else:
-            self._report(values, masses)
+            self._report(values[0], masses[0])
 
     def _prepare(self, steps):
         """Bring to the device what it lacks, and the tables of this run."""
-        table, numbers = self.table.copy(), np.ones((max(steps, 1), 3))
         self.to_device()
+        table, numbers = self.device_table(steps), np.ones((max(steps, 1), 3))
+        for name in self._mirrored.keys() & set(MOMENTS):
+            table[getattr(Run, name)] = self.address(name)
+        if self.command & UPDATE and steps:
+            rule = self.state.rule
+            settings = self.reals[Real.SETTINGS :][: len(rule.settings)]
+            steps_from_one = self.state.step + 1 + np.arange(steps)
+            numbers = step_numbers(self.dtype.type, rule, self.kept["RATES"], settings, steps_from_one)
+        if "gradient" not in self.memory and self.command & (BACKWARD | UPDATE):
+            self.upload("gradient", np.zeros(self.program.size, self.dtype))  # also between the ranges
+        table[Run.GRADIENTS] = self.address("gradient") if "gradient" in self.memory else 0
+        if self.schedule.loop != "block":
+            self.reserve("workspace", self.schedule.size)
+            table[Run.SCRATCH] = self.address("workspace")
+        self.reserve("results", 2 * max(steps, 1))
+        self.upload("factors", numbers.astype(self.dtype).ravel())
+        self.upload("reals", self.reals.astype(self.dtype))
+        table[Run.RATES], table[Run.LOSSES] = self.address("factors"), self.address("results")
+        table[Run.PARAMETERS], table[Run.REALS] = self.address("parameters"), self.address("reals")
+        if self.command & UPDATE:
+            table[table[Run.STATE] :] = self.state.table
+        self.upload_tables(table[np.newaxis])
+
+    def device_table(self, steps):
+        """The table of a run of so many steps, followed by counters at zero; brings the rows to the device."""
+        table = np.concatenate([self.table, np.zeros(State.SIZE, np.int64)])
         for name, array in self.kept.items():
             if name in ("RATES", "LOSSES", "GRADIENTS"):
                 continue
@@ -192,29 +226,16 @@ class Plan(base.Plan):
                     self._upload_kept(name, np.ascontiguousarray(array))
             self._changed.discard(name)
             table[getattr(Run, name)] = self.address(name)
-        for name in self._mirrored.keys() & set(MOMENTS):
-            table[getattr(Run, name)] = self.address(name)
-        if self.command & UPDATE and steps:
-            rule = self.state.rule
-            settings = self.reals[Real.SETTINGS :][: len(rule.settings)]
-            steps_from_one = self.state.step + 1 + np.arange(steps)
-            numbers = step_numbers(self.dtype.type, rule, self.kept["RATES"], settings, steps_from_one)
-        if "gradient" not in self.memory and self.command & (BACKWARD | UPDATE):
-            self.upload("gradient", np.zeros(self.program.size, self.dtype))  # also between the ranges
-        if self.schedule.loop != "block":
-            self.reserve("workspace", self.schedule.size)
-            table[Run.SCRATCH] = self.address("workspace")
-        self.reserve("results", 2 * max(steps, 1))
-        self.upload("factors", numbers.astype(self.dtype).ravel())
-        self.upload("reals", self.reals.astype(self.dtype))
-        table[Run.RATES], table[Run.LOSSES] = self.address("factors"), self.address("results")
         table[[Run.STATUS, Run.FINISHED]] = 0
         table[[Run.STEPS, Run.X_STRIDE]] = steps, self.row_stride
-        table[Run.PROGRAM], table[Run.STATE] = table.size, table.size + self.program.table.size
-        state = np.zeros(State.SIZE, np.int64) if self.state is None else self.state.table.copy()
-        if not self.command & UPDATE:
-            state[State.POSITION] = 0
-        self.upload("table", np.concatenate([table, self.device_program(), state]))
+        table[Run.STATE] = self.table.size
+        return table
+
+    def upload_tables(self, tables):
+        """Bring tables (nets, length) to the device, and behind them the program, which they share."""
+        nets, length = tables.shape
+        tables[:, Run.PROGRAM] = length * (nets - np.arange(nets))  # from the start of each
+        self.upload("table", np.concatenate([tables.ravel(), self.device_program()]))
 
     def _upload_kept(self, name, array):
         memory = self.memory.get(name)
@@ -238,16 +259,17 @@ class Plan(base.Plan):
                     record[operation.fields.CONSTANTS] = self.address(f"constants {i}")
         return self._program_table
 
-    def _queue_loop(self):
-        """Queue all steps as one launch."""
-        self.upload("counter", np.zeros(1, np.uint32))
-        places = self.schedule
-        shared = places.size * self.dtype.itemsize if places.loop == "block" else 0
-        kernel = run_of(self.dtype.type, places.loop == "grid", self.structure)
-        gradient = self.address("gradient") if "gradient" in self.memory else 0
-        table, reals, parameters, counter = map(self.address, ("table", "reals", "parameters", "counter"))
+    def queue_blocks(self, nets):
+        """Queue all steps of so many nets as one launch: a block each, or the whole grid for one."""
+        places, grid = self.schedule, self.schedule.loop == "grid"
+        if grid:
+            self.upload("counter", np.zeros(1, np.uint32))
+        counter, shared = (self.address("counter"), 0) if grid else (0, places.size * self.dtype.itemsize)
+        kernel, (blocks, threads) = run_of(self.dtype.type, grid, self.structure), places.shape
         numbers = places.theta_at, places.grad_at, places.parts, places.sums_at
-        run(kernel, places.shape, 0, table, reals, parameters, gradient, *numbers, counter, shared=shared)
+        length = self.table.size + State.SIZE
+        shape = nets * blocks, threads
+        run(kernel, shape, 0, self.address("table"), length, *numbers, counter, shared=shared)
 
     def _queue_graph(self, steps):
         """Queue steps as rows of launches; those of training from a recording, made anew where it has changed."""
@@ -271,10 +293,7 @@ class Plan(base.Plan):
 
     def _report(self, values, masses):
         """The loss of all rows, and what else a run without an update gives."""
-        counted, weight = masses > 0, masses.sum()
-        self.reals[Real.BATCH_WEIGHT] = weight
-        with np.errstate(invalid="ignore", divide="ignore"):
-            self.reals[Real.LAST_LOSS] = (values[counted] * masses[counted]).sum() / weight
+        self.reals[Real.BATCH_WEIGHT], self.reals[Real.LAST_LOSS] = masses.sum(), mean_loss(values, masses)
         if self.command & BACKWARD:
             self.gradient = to_host(self.memory["gradient"])
         out = self.kept.get("OUT")
@@ -283,23 +302,66 @@ class Plan(base.Plan):
 
     def _count(self, values, masses):
         """Bring losses and counters of the host to where the device stands after the steps that it made."""
-        state, made = self.state, len(values)
-        open_epoch = bool(self["OPEN_EPOCH"])
-        per_epoch = -(-self["ROWS"] // self["BATCH"])
-        places = state.position + np.arange(made + 1)
-        epochs = np.zeros(made + 1, np.int64) if open_epoch else places // per_epoch
-        done = int(epochs[-1])
-        sums = np.bincount(epochs[:-1], np.where(masses > 0, values * masses, 0.0), done + 1)
-        weights = np.bincount(epochs[:-1], masses, done + 1)
-        sums[0] += state.sums[Sums.LOSS]
-        weights[0] += state.sums[Sums.WEIGHT]
+        state, open_epoch = self.state, bool(self["OPEN_EPOCH"])
+        end = state.position + values.shape[1]
+        per_epoch = end + 1 if open_epoch else -(-self["ROWS"] // self["BATCH"])
+        done, position = divmod(end, per_epoch)
+        made, position_before = np.array([values.shape[1]]), np.array([state.position])
+        sums = epoch_sums(values, masses, made, position_before, per_epoch, state.sums[np.newaxis])[0]
         if done:
             finished = self["FINISHED"]
-            self.kept["LOSSES"][finished : finished + done] = sums[:done] / weights[:done]
+            self.kept["LOSSES"][finished : finished + done] = sums[:done, Sums.LOSS] / sums[:done, Sums.WEIGHT]
             self.set(FINISHED=finished + done)
-        state.sums[[Sums.LOSS, Sums.WEIGHT]] = sums[-1], weights[-1]
-        state.table[State.POSITION] = places[-1] if open_epoch else places[-1] % per_epoch
+        state.sums[:], state.table[State.POSITION] = sums[done], position
         state.epoch += done
+
+
+def results_of(memory, nets, steps):
+    """(losses, weights) of each step of each net, (nets, steps) in float64, of what the loop left."""
+    found = memory[: 2 * nets * steps].astype(np.float64).reshape(nets, steps, 2)
+    return found[..., 0], found[..., 1]
+
+
+def mean_loss(values, masses):
+    """Mean of losses of batches by their weights, over the last axis; NaN where all weigh nothing."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(masses > 0, values * masses, 0.0).sum(axis=-1) / masses.sum(axis=-1)
+
+
+def epoch_sums(values, masses, made, positions, per_epoch, begun):
+    """Sums of losses times weights, and of weights, in each epoch that steps take part in.
+
+    Parameters
+    ----------
+    values, masses : array (nets, steps), float64
+        Loss and weight of each step.
+    made : array (nets,), int64
+        How many of its steps a net has made.
+    positions : array (nets,), int64
+        Steps of the first epoch that were made before.
+    per_epoch : int
+        Steps of an epoch.
+    begun : array (nets, Sums.SIZE), float64
+        Sums of those before.
+
+    Returns
+    -------
+    array (nets, epochs, Sums.SIZE)
+        As many epochs as the furthest net has begun.
+    """
+    nets, steps = values.shape
+    epochs = int((positions + made).max()) // per_epoch + 1
+    places = (positions[:, np.newaxis] + np.arange(steps)) // per_epoch + epochs * np.arange(nets)[:, np.newaxis]
+    counted = np.arange(steps) < made[:, np.newaxis]
+    with np.errstate(invalid="ignore"):
+        products = np.where(masses > 0, values * masses, 0.0)
+    shares = [
+        np.bincount(places[counted], numbers[counted], nets * epochs).reshape(nets, epochs)
+        for numbers in (products, masses)
+    ]
+    sums = np.stack(shares, axis=-1)
+    sums[:, 0] += begun
+    return sums
 
 
 def make_plan(
@@ -337,7 +399,7 @@ def make_plan(
 
 
 @contextmanager
-def _interrupt_deferred():
+def interrupt_deferred():
     """Defer SIGINT until the device's results are recorded."""
     handler, caught = signal.getsignal(signal.SIGINT), []
     if not callable(handler) or threading.current_thread() is not threading.main_thread():

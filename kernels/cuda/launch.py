@@ -4,7 +4,6 @@ Arrays of CuPy, PyTorch and Numba say where they stand by `__cuda_array_interfac
 """
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from ..contract import ON_ITS_SIZE, Contract, DevicePlace
 from ..contract import Operand as Rule
-from .toolchain import SIMULATED, captured, check, cuda, device
+from .toolchain import SIMULATED, captured, check, cuda, device, loaded, queued
 
 THREADS = 256  # of a block, where a kernel has no shape of its own (an estimate)
 MOST_BLOCKS = 65_535  # along y and z, a limit of CUDA; along x 2^31 - 1
@@ -150,7 +149,7 @@ def run(kernel, shape, stream, *arguments, shared=0, precision="float32"):
     RuntimeError
         If there is no GPU, or an older one than the precision needs.
     """
-    blocks = np.atleast_1d(shape[0])
+    blocks = shape[0] if isinstance(shape[0], tuple) else (shape[0],)
     if 0 in blocks:
         return
     if max(blocks[1:], default=0) > MOST_BLOCKS:
@@ -162,8 +161,10 @@ def run(kernel, shape, stream, *arguments, shared=0, precision="float32"):
         stream.append((kernel, shape, arguments, shared))
         return
     check()
-    stream = getattr(stream, "cuda_stream", getattr(stream, "ptr", stream))
-    (_configured if not SIMULATED else _configured.__wrapped__)(kernel, *shape, stream, shared)(*arguments)
+    if SIMULATED:
+        kernel[*shape, 0, shared](*arguments)
+        return
+    queued(kernel, *shape, getattr(stream, "cuda_stream", getattr(stream, "ptr", stream)), shared, arguments)
 
 
 def check_precision(precision, gpu):
@@ -172,15 +173,6 @@ def check_precision(precision, gpu):
         name = gpu.name.decode() if isinstance(gpu.name, bytes) else gpu.name
         needed, given = (".".join(map(str, each)) for each in (TENSOR_CORES, gpu.compute_capability))
         raise RuntimeError(f"precision {precision!r} needs compute capability {needed} or more; {name} has {given}")
-
-
-@functools.lru_cache(1024)
-def _configured(kernel, blocks, threads, stream, shared):
-    if isinstance(stream, int) and stream:
-        stream = cuda.external_stream(stream)
-    with warnings.catch_warnings():  # that a few blocks do not fill a GPU
-        warnings.simplefilter("ignore")
-        return kernel[blocks, threads, stream, shared]
 
 
 class Recording:
@@ -197,9 +189,9 @@ class Recording:
 
     def compile(self):
         """Compile the kernels and load them on the device; nothing is queued."""
-        for kernel, _, arguments, _ in self.launches:
+        for kernel, _, arguments, shared in self.launches:
             if not SIMULATED:
-                kernel.compile(tuple(kernel.typeof_pyval(argument) for argument in arguments)).bind()
+                loaded(kernel, arguments, shared)
 
     def eagerly(self, times):
         """Queue all launches, in order, so many times, one by one."""

@@ -104,3 +104,36 @@ def take_rows(X: DeviceArray, order: DeviceArray | None, out: DeviceArray, strea
     source = np.uint8 if x.dtype == bool else x.dtype.type
     which = 0 if order is None else operand("order", order, 1, np.int64).address
     run(taking_of(y.dtype, source), plane(*y.shape), stream, *y.shape, x.address, *x.strides, which, y.address)
+
+
+@for_each_real
+def copying_of(real):
+    """The kernel of `copy_rows`."""
+
+    @kernel(THREADS)
+    def copying(m, n, x, order, out):
+        i, j = place()
+        if i < m and j < n:
+            at = global_at(order, np.int64)[i] * n + j
+            global_at(out, real)[at] = global_at(x, real)[at]
+
+    return copying
+
+
+def copy_rows(X: DeviceArray, order: DeviceArray, out: DeviceArray, stream: Stream = 0) -> None:
+    """Copy some rows of a matrix to the same places of another.
+
+    Parameters
+    ----------
+    X : device array (k, n), float32 or float64
+        In C order.
+    order : device array (m,), int64
+        Which rows.
+    out : device array (k, n), dtype of X
+        In C order; its other rows stay.
+    stream : stream, optional
+        Where it is queued.
+    """
+    x, which = operand("X", X, 2), operand("order", order, 1, np.int64)
+    target, (m, n) = operand("out", out, 2, x.dtype), (which.shape[0], x.shape[1])
+    run(copying_of(x.dtype), plane(m, n), stream, m, n, x.address, which.address, target.address)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..options import SHARED_BYTES
 from ..program import round_up
 from ..tables import BACKWARD, FROM_ROWS, INPUT_BACKWARD, LOGITS, LOSS, OUTPUT, Buffer, Header, Op
 from .graph import pass_over
@@ -20,7 +21,6 @@ from .phases import Structure, operation_module
 from .step import SUMS, THREADS
 from .toolchain import SIMULATED, cuda
 
-SHARED_BYTES = 48 << 10  # of shared memory that a block gets without a further request
 # Work of a step up to which one block, then a grid, is chosen. Estimates: the first run on a GPU (H100 80GB,
 # 2026-11-26) compared no two loops for one net. It took, in float32, 35.6 us a step for 2 hidden layers of 16 by
 # batches of 32, 69.5 for 2x64 by 512, 256 for 3x256 by 512, 1,283 for 4x1024 by 512.
@@ -95,18 +95,17 @@ def make_schedule(program, dtype, batch, command, loop=None):
     """
     if not command & (LOSS | OUTPUT):  # an update alone
         return _graph(program, dtype, 0, command)
-    chosen, itemsize = loop or os.environ.get("FASTNN_CUDA_LOOP"), np.dtype(dtype).itemsize
+    chosen, flops = loop or os.environ.get("FASTNN_CUDA_LOOP"), batch * program.flops_per_sample
     if chosen not in (None, "", *LOOPS):
         raise ValueError(f"FASTNN_CUDA_LOOP must be {', '.join(LOOPS[:-1])} or {LOOPS[-1]}; got {chosen!r}")
-    work = _items(program, batch)
-    block = _loop(program, batch, command, "block", 1, min(THREADS, round_up(work, 32)))
-    fits, flops = block.size * itemsize <= SHARED_BYTES, batch * program.flops_per_sample
+    block, work = one_block(program, batch, command), _items(program, batch)
     if not chosen:
-        chosen = "block" if fits and flops <= BLOCK_FLOPS else "grid" if flops <= GRID_FLOPS else "graph"
+        small = flops <= BLOCK_FLOPS and fits(block, dtype)
+        chosen = "block" if small else "grid" if flops <= GRID_FLOPS else "graph"
     if chosen == "graph":
         return _graph(program, dtype, batch, command)
     if chosen == "block":
-        if not fits:
+        if not fits(block, dtype):
             accepted = "'grid' or 'graph' for a net and batch"
             raise ValueError(f"FASTNN_CUDA_LOOP must be {accepted} of {block.size:,} numbers; got 'block'")
         return block
@@ -115,6 +114,16 @@ def make_schedule(program, dtype, batch, command, loop=None):
         raise ValueError(f"FASTNN_CUDA_LOOP must be 'graph' for {numbers}; got 'grid'")
     blocks = min(multiprocessors(), -(-work // THREADS))
     return _loop(program, batch, command, "grid", blocks, THREADS)
+
+
+def one_block(program, batch, command):
+    """The schedule of a run in one block, whether or not it fits there."""
+    return _loop(program, batch, command, "block", 1, min(THREADS, round_up(_items(program, batch), 32)))
+
+
+def fits(schedule, dtype):
+    """Whether the workspace of one block fits into its shared memory."""
+    return schedule.size * np.dtype(dtype).itemsize <= shared_bytes()
 
 
 def _items(program, batch):
@@ -194,6 +203,11 @@ def _buffers(program, command, new_value, new_delta):
                 after = buffers[i + 1, Buffer.DELTA]
                 buffers[i, Buffer.DELTA] = after if in_place[i] else new_delta(program.widths[i])
     return buffers
+
+
+def shared_bytes():
+    """Shared memory that a block can have on the current GPU."""
+    return SHARED_BYTES if SIMULATED else cuda.get_current_device().MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
 
 
 def multiprocessors():

@@ -1,9 +1,10 @@
 """The loop of one block and of a grid: many steps of gather, forward, loss, backward and update in one launch.
 
 One block is enough for a net so small that all of a step fits in its shared memory: parameters, batch and gradient stay
-there from step to step, and a barrier takes some tens of cycles. A grid runs the same phases on many multiprocessors,
-with the workspace in global memory; its blocks, all of them resident, wait for one another at a counter. Both read the
-tables of the run, allocate nothing, and leave a loss for each step on the device.
+there from step to step, and a barrier takes some tens of cycles. Any number of such nets train in one launch, a block
+each, by tables of their own. A grid runs the same phases on many multiprocessors, with the workspace in global memory;
+its blocks, all of them resident, wait for one another at a counter. Both read the tables of the run, allocate nothing,
+and leave a loss for each step on the device.
 
 t is the table of `driver.Plan`, r the reals, both on the device; x (features, LD) with the samples of a step side by
 side; `turn` counts what the counter must reach at the next barrier of a grid.
@@ -17,6 +18,7 @@ from ..randomness import DROPOUT, SHUFFLE
 from ..tables import (
     BACKWARD,
     BY_NORM,
+    DIVERGED,
     INPUT_BACKWARD,
     LOSS,
     OUTPUT,
@@ -304,6 +306,16 @@ def run_of(real, whole_grid, structure):
             i += threads
 
     @device
+    def not_finite(values, size, thread, threads):
+        """One if a thread's share of the values holds NaN or an infinity, else zero."""
+        found, i = zero, thread
+        while i < size:
+            if values[i] - values[i] != zero:
+                found = one
+            i += threads
+        return found
+
+    @device
     def combine(grad, whole, ranges, count, parts, size, thread, threads):
         """The sum of the parts of a gradient."""
         for index in range(count):
@@ -348,10 +360,17 @@ def run_of(real, whole_grid, structure):
         return wait(counter, turn)
 
     @kernel(THREADS, min_blocks_per_sm=1)
-    def run(table, reals, parameters, gradients, theta_at, grad_at, parts, sums_at, arrivals):
-        t, r, master = global_at(table, np.int64), global_at(reals, real), global_at(parameters, real)
-        factors, out = global_at(t[Run.RATES], real), global_at(t[Run.LOSSES], real)
+    def run(tables, length, theta_at, grad_at, parts, sums_at, arrivals):
+        t = global_at(tables, np.int64)
         thread, threads, counter, turn = cuda.grid(1), cuda.gridsize(1), global_at(arrivals, np.uint32), 0
+        if not whole_grid:
+            t, thread, threads = (
+                t + length * cuda.blockIdx.x,
+                thread - cuda.blockIdx.x * cuda.blockDim.x,
+                cuda.blockDim.x,
+            )
+        r, master = global_at(t[Run.REALS], real), global_at(t[Run.PARAMETERS], real)
+        factors, out = global_at(t[Run.RATES], real), global_at(t[Run.LOSSES], real)
         program, state = t + t[Run.PROGRAM], t + t[Run.STATE]
         operations, end = program + program[Header.OPERATIONS_AT], program[Header.OPERATIONS]
         ranges, count_ranges = program + program[Header.RANGES_AT], program[Header.RANGES]
@@ -413,10 +432,14 @@ def run_of(real, whole_grid, structure):
                 position, epoch = 0, epoch + 1
         if thread == 0:
             t[Run.FINISHED] = finished
+        if updates:
+            wrong, turn = total(not_finite(theta, size, thread, threads), sums, thread, threads, counter, turn)
+            if thread == 0 and wrong != zero:
+                t[Run.STATUS] = DIVERGED
         if updates and not whole_grid:
             copy(theta, master, size, thread, threads)
         if has_backward and not updates:
-            whole = global_at(gradients, real)
+            whole = global_at(t[Run.GRADIENTS], real)
             combine(grad, whole, ranges, count_ranges, parts, size, thread, threads)
 
     return run

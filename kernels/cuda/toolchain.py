@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..options import GPU_DEVICE, GPU_KERNEL
+from ..options import GPU_DEVICE, GPU_KERNEL, SHARED_BYTES
 
 if importlib.util.find_spec("numba_cuda") is None:
     raise ImportError("CUDA kernels need numba-cuda: pip install 'fastnn[cu13]' (or 'fastnn[cu12]', by your driver)")
@@ -25,6 +25,8 @@ Define = TypeVar("Define", bound=Callable[..., Any])
 
 # True with NUMBA_ENABLE_CUDASIM=1: kernels are plain Python on arrays of NumPy, over the primitives of plain.py.
 SIMULATED = bool(config.ENABLE_CUDASIM)
+if not SIMULATED:
+    from cuda.core import Device, LaunchConfig, Stream, launch  # which numba-cuda needs, too
 
 
 @functools.cache  # an error is not kept: a driver may come
@@ -34,14 +36,62 @@ def check() -> None:
         raise RuntimeError(f"CUDA kernels need an NVIDIA GPU and its driver; numba-cuda says: {cuda.cuda_error()}")
 
 
+def queued(kernel, blocks, threads, stream, shared, arguments):
+    """Queue a kernel on the current device, by the launch of cuda.core: numba-cuda's own takes ten times as long.
+
+    Parameters
+    ----------
+    kernel : kernel
+        Compiled and loaded when it first gets arguments of such types on this device.
+    blocks, threads : int or tuple of int
+        The shape of the grid, and of a block.
+    stream : int or stream
+        Address of a CUDA stream, or one of numba-cuda or cuda.core.
+    shared : int
+        Bytes of shared memory beside what the kernel names itself.
+    arguments : tuple
+        Integers, and numbers of NumPy.
+    """
+    code = loaded(kernel, arguments, shared)
+    address = stream if type(stream) is int else int(stream.handle)
+    launch(_stream_at(address), _launch_config(blocks, threads, shared), code, *arguments)
+
+
+def loaded(kernel, arguments, shared):
+    """A kernel on the current device, for arguments of these types, as cuda.core launches it."""
+    # which also brings the device to a thread that has not used it yet
+    return _loaded(kernel, tuple(map(type, arguments)), shared, cuda.current_context().device.id)
+
+
+@functools.cache
+def _loaded(kernel, kinds, shared, device):
+    made = kernel.compile(tuple(kernel.typeof_pyval(kind(0)) for kind in kinds))
+    made.bind()
+    function = made.library.get_cufunc()
+    if shared > SHARED_BYTES:
+        from numba.cuda.cudadrv.driver import binding, driver
+
+        attribute = binding.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        driver.cuKernelSetAttribute(attribute, shared, function.handle, device)
+    return function.kernel
+
+
+@functools.lru_cache(1024)
+def _launch_config(blocks, threads, shared):
+    return LaunchConfig(grid=blocks, block=threads, shmem_size=shared)
+
+
+@functools.lru_cache(64)
+def _stream_at(address):
+    return Stream.from_handle(address)
+
+
 def captured(queue):
     """A function that queues on the default stream, as one CUDA graph, what `queue(stream)` queues."""
-    from cuda.core import Device
-
     here = Device()
     here.set_current()
     builder = here.create_graph_builder().begin_building()
-    queue(builder)
+    queue(builder.stream)
     graph = builder.end_building().complete()
     return lambda: graph.launch(here.default_stream)
 
