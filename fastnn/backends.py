@@ -6,8 +6,9 @@ import os
 import numpy as np
 
 from .errors import must_be
-from .kernels import annotations, cache, cpu, cuda, formulas, options, ownership, program, state, tables, threads
-from .kernels.cpu import apply, own, peak, sweep, vmath
+from .kernels import annotations, cache, cpu, cuda, formulas, options, ownership, program, state, sweep, tables, threads
+from .kernels.cpu import apply, own, peak, vmath
+from .kernels.cpu.sweep import Sweep as CPUSweep
 from .validation import size
 
 Floats = annotations.Floats
@@ -16,7 +17,7 @@ DeviceArray = annotations.DeviceArray
 TRAIN, EVALUATE, GRADIENT, APPLY = tables.TRAIN, tables.EVALUATE, tables.GRADIENT, tables.APPLY
 INPUT_GRADIENT, PREDICT = tables.INPUT_GRADIENT, tables.PREDICT
 Header, FEW_ROWS_MARK, APPLY_ROWS = tables.Header, tables.FEW_ROWS_MARK, apply.ROWS
-Sweep, SweepTask = sweep.Sweep, sweep.Task
+SweepTask = sweep.Task
 operations, Program, TrainingState = program, program.Program, state.TrainingState
 ACTIVATIONS, LOSSES, RULES = (
     {record.name: record for record in records} for records in (formulas.ACTIVATIONS, formulas.LOSSES, formulas.RULES)
@@ -96,6 +97,11 @@ def make_plan(device, precision, program, parameters, batch, command, threads, s
     if device == "cuda":
         return cuda.make_plan(program, parameters, batch, command, state, precision)
     return cpu.make_plan(program, parameters, batch, command, threads, state)
+
+
+def make_sweep(device, tasks, threads):
+    """The training of many nets by their SweepTasks; `threads` is for a CPU."""
+    return cuda.Sweep(tasks) if device == "cuda" else CPUSweep(tasks, threads)
 
 
 def device_rows(array, dtype):

@@ -349,7 +349,8 @@ class Search:
             yield wave
 
     def _started(self, wave):
-        sweep = backends.Sweep([task for trial in wave for task in self._tasks[trial.number]], self._steps.threads)
+        tasks = [task for trial in wave for task in self._tasks[trial.number]]
+        sweep = backends.make_sweep(self._net.device, tasks, self._steps.threads)
         sweep.start()
         return wave, sweep
 

@@ -7,23 +7,19 @@ it has the bits of the run that trains the net by itself, whichever thread takes
 Symbols: queue: what the threads share; job: the fields of `Job` of one net; numbers: those of `Number`.
 """
 
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from ..annotations import Floats, Integers
 from ..compiler import jit
-from ..formulas import Rule
 from ..options import EXACT
 from ..plan import aligned
 from ..program import round_up
-from ..state import TrainingState
+from ..sweep import Task
 from ..tables import DIVERGED, FINE, Fields, Real, Run
 from ..threads import Job as Thread
 from ..threads import finish
-from .driver import Plan
 from .matmul import copy_rows
 from .memory import (
     address_of,
@@ -36,6 +32,7 @@ from .memory import (
     restore_float_control,
 )
 from .own import failure_at
+from .updates import addresses_of_rule
 
 Queue = Fields("Queue", "STOP COUNT 8:NEXT 16:DONE 24:END")
 Job = Fields(
@@ -181,127 +178,36 @@ def sweep(queue: Integers, jobs: Integers, numbers: Floats, like: Floats, thread
     restore_float_control(control)
 
 
-@dataclass(eq=False)
-class Task:
-    """One net of a sweep: what it is to do next, and what became of it.
-
-    Parameters
-    ----------
-    plan : Plan
-        A run of TRAIN with its rows bound, for one thread; shared with other nets of the same program.
-    state : TrainingState
-        Of the net alone.
-    losses : array (epochs,), float64
-        Receives the mean loss of each epoch.
-    loss_plan, output_plan : Plan or None
-        Runs of EVALUATE and of PREDICT with the held-out rows bound.
-    out : array (held out, n_out) or None
-        Receives the outputs for the held-out rows.
-    validation : array (epochs,), float64, or None
-        Receives the loss of the held-out rows after each epoch.
-    patience : int
-        Epochs without improvement after which it ends; 0 for all epochs.
-    min_delta : float
-        What an improvement is more than.
-    restores_best : bool
-        Whether the weights of its best epoch are put back at its end.
-
-    Attributes
-    ----------
-    epochs : int
-        Epochs that are done.
-    done : bool
-        Whether it has done what it was to do next.
-    ended : bool
-        Whether it has done its last epoch, or has stopped early.
-    diverged : bool
-        Whether its loss or a parameter is not finite.
-    best_epoch : int or None
-        The best one so far, where it has a patience.
-    validation_loss : float
-        Of the held-out rows, NaN where there are none, and after divergence.
-    """
-
-    plan: Plan
-    state: TrainingState
-    losses: Floats
-    loss_plan: Plan | None = None
-    output_plan: Plan | None = None
-    out: Any = None
-    validation: Any = None
-    patience: int = 0
-    min_delta: float = 0.0
-    restores_best: bool = False
-    epochs: int = 0
-    done: bool = False
-    ended: bool = False
-    diverged: bool = False
-    best_epoch: int | None = None
-    validation_loss: float = float("nan")
-    _best: float = float("inf")
-    _wait: int = 0
-    _best_parameters: Any = None
-    _reals: Any = None
-    _rule: Any = ()
-    _steps: Any = field(default=None, repr=False)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its own arrays."""
-        arrays = 1 + len(self.state.moments) + self.restores_best
-        return arrays * self.state.parameters.nbytes + (0 if self.out is None else self.out.nbytes)
-
-    def bind_rule(self, rule: Rule, settings: dict[str, float], *numbers: Any) -> None:
-        """Name the update rule and its numbers, as `Plan.bind_rule` takes them."""
-        plan = self.plan
-        plan.state = self.state
-        plan.bind_rule(rule, settings, *numbers)
-        self._reals, self._rule = plan.reals.copy(), (plan["UPDATE"], plan["PREPARE"], plan["CLIPS"])
-
-    def bind_epochs(self, epochs: int, rates: Floats, last: bool) -> None:
-        """Name what it is to do next.
-
-        Parameters
-        ----------
-        epochs : int
-            More epochs.
-        rates : array, float64
-            The learning rate of each step, or one for all.
-        last : bool
-            Whether it ends with them.
-        """
-        self._steps = epochs, rates, last
-
-    def _job(self, tables):
-        """The fields of `Job`, in their order; `tables`: of the address and stride of the copies of a plan."""
-        plan, state, (epochs, rates, last) = self.plan, self.state, self._steps
-        if self.restores_best and self._best_parameters is None:
-            self._best_parameters = np.empty_like(state.parameters)
-        at = [array.ctypes.data for array in (state.parameters, state.table, state.sums, *state.moments)]
-        at += [0] * (5 - len(at))
-        each = -(-plan["ROWS"] // plan["BATCH"])
-        run, loss_run, output_run = (tables(one) for one in (plan, self.loss_plan, self.output_plan))
-        return (
-            *(*run[:2], self._reals.ctypes.data, at[0], state.parameters.size, *at[1:], *self._rule),
-            *(epochs, each, rates.ctypes.data, int(len(rates) > 1), self.losses.ctypes.data, self.epochs, last),
-            *(*loss_run, _address(self.validation), *output_run, _address(self.out)),
-            *(self.patience, self._wait, -1 if self.best_epoch is None else self.best_epoch),
-            *(_address(self._best_parameters), 0, FINE, 0, 0, 0),
-        )
-
-    def _record(self, job, numbers):
-        """Take over what became of it."""
-        self.epochs, self.done, self.ended = int(job[Job.FINISHED]), bool(job[Job.DONE]), bool(job[Job.ENDED])
-        self._wait, self._best = int(job[Job.WAIT]), float(numbers[Number.BEST])
-        self.best_epoch = int(job[Job.BEST_EPOCH]) if job[Job.BEST_EPOCH] >= 0 else None
-        self.diverged = bool(job[Job.STATUS] == DIVERGED)
-        self.validation_loss = float("nan") if self.diverged else float(numbers[Number.VALIDATION_LOSS])
-        if self.diverged or job[Job.RESTORED]:
-            self.state.forget()
-
-
 def _address(array):
     return 0 if array is None else array.ctypes.data
+
+
+def _job(task, tables):
+    """The fields of `Job` of a task, in their order; `tables`: of the place of the copies of a plan."""
+    state = task.state
+    at = [array.ctypes.data for array in (state.parameters, state.table, state.sums, *state.moments)]
+    at += [0] * (5 - len(at))
+    run, loss_run, output_run = (tables(one) for one in (task.plan, task.loss_plan, task.output_plan))
+    update = addresses_of_rule(task.rule, state.parameters.dtype)
+    return (
+        *(*run[:2], task.reals.ctypes.data, at[0], state.parameters.size, *at[1:], *update, task.clips),
+        *(task.epochs_left, task.steps_per_epoch, task.rates.ctypes.data, int(len(task.rates) > 1)),
+        *(task.losses.ctypes.data, task.epochs, task.last),
+        *(*loss_run, _address(task.validation), *output_run, _address(task.out)),
+        *(task.patience, task.wait, -1 if task.best_epoch is None else task.best_epoch),
+        *(_address(task.best_parameters), 0, FINE, 0, 0, 0),
+    )
+
+
+def _record(task, job, numbers):
+    """Take down what became of a net."""
+    task.epochs, task.done, task.ended = int(job[Job.FINISHED]), bool(job[Job.DONE]), bool(job[Job.ENDED])
+    task.wait, task.best = int(job[Job.WAIT]), float(numbers[Number.BEST])
+    task.best_epoch = int(job[Job.BEST_EPOCH]) if job[Job.BEST_EPOCH] >= 0 else None
+    task.diverged = bool(job[Job.STATUS] == DIVERGED)
+    task.validation_loss = float("nan") if task.diverged else float(numbers[Number.VALIDATION_LOSS])
+    if task.diverged or job[Job.RESTORED]:
+        task.state.forget()
 
 
 class Sweep:
@@ -321,8 +227,8 @@ class Sweep:
         self._like = tasks[0].state.parameters
         self._work_in(plans.values(), threads)
         self._copies = {key: self._copied(plan) for key, plan in plans.items()}
-        self._jobs = np.array([task._job(self._place) for task in tasks], np.int64)
-        self._numbers = np.array([(task._best, task.min_delta, np.nan) for task in tasks])
+        self._jobs = np.array([_job(task, self._place) for task in tasks], np.int64)
+        self._numbers = np.array([(task.best, task.min_delta, np.nan) for task in tasks])
         self._queue = aligned(Queue.SIZE, np.int64)
         self._queue[Queue.COUNT] = len(tasks)
         arguments = self._queue, self._jobs, self._numbers, self._like
@@ -385,7 +291,7 @@ class Sweep:
         """Wait for the end, after `wait` or `stop`, and record what became of the nets."""
         finish(self._threads, stop=self.stop)
         for task, job, numbers in zip(self._tasks, self._jobs, self._numbers, strict=True):
-            task._record(job, numbers)
+            _record(task, job, numbers)
 
     def check(self) -> None:
         """Raise what a function of the user's own raised."""
