@@ -109,6 +109,11 @@ def device_rows(array, dtype):
     return cuda.rows(array, dtype)
 
 
+def uploaded(array):
+    """Samples of the host, copied to the GPU, for any number of plans."""
+    return cuda.uploaded(array)
+
+
 def host_copy(array):
     """A copy on the host of an array of the GPU."""
     return cuda.host_copy(array)

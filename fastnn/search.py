@@ -9,7 +9,7 @@ result      scores, curves, the nets that are kept  `sweep_result.SweepResult`
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ from .layers import starting_values
 from .schedules import Constant
 from .sweep_result import SweepResult, Trial, headline, ranked
 
-_WAVE_NETS, _WAVE_BYTES = 512, 1 << 28  # of the nets that are made at a time, and of their arrays
+# Nets that are made at a time, and the most that their arrays take: a GPU trains some hundred at once (estimates)
+_WAVE_NETS, _WAVE_BYTES = {"cpu": 512, "cuda": 4096}, 1 << 28
 _MOST_DRAWN = 1 << 25  # bytes of starting values that are kept for nets that begin alike
 _MOST_PLANS = 64  # that are kept from wave to wave
 _ROUNDS = 3  # of a halving, at most: what comes before says little
@@ -106,6 +107,8 @@ class Field:
         self._make, self.given, self._steps, self._by_epoch = make, given, steps, judging.by_epoch
         self._stops = judging.early_stopping
         rows = data.check(net, given.X, given.y, given.sample_weight)
+        if net.device == "cuda" and type(rows.X) is np.ndarray:
+            rows = replace(rows, X=backends.uploaded(rows.X))  # once, for all nets
         self.rows, self.features, self.columns = rows, rows.X.shape[1], rows.columns
         self.kind = backends.loss(net.loss).targets
         self.folds = [self._fold(net, *parts) for parts in self._parts(net, judging.cv, seed)]
@@ -330,6 +333,7 @@ class Search:
     def _waves(self, trials, goal):
         """Lists of candidates, with tasks for what they are to do next."""
         wave, nets, size, epochs, folds = [], 0, 0, self._steps.epochs, self._field.folds
+        most = _WAVE_NETS[self._net.device]
         for trial in trials:
             candidate = self._candidates[trial.number]
             if trial.number not in self._tasks:
@@ -342,7 +346,7 @@ class Search:
                 size += task.nbytes
             wave.append(trial)
             nets += len(folds)
-            if nets >= _WAVE_NETS or size >= _WAVE_BYTES:
+            if nets >= most or size >= _WAVE_BYTES:
                 yield wave
                 wave, nets, size = [], 0, 0
         if wave:

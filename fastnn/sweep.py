@@ -11,6 +11,7 @@ from .arrays import AnyArray
 from .callbacks import EarlyStopping
 from .candidates import Space
 from .custom import Pair
+from .errors import must_be
 from .layers import Layer
 from .models import Sequential
 from .search import Asking, Judging, Search
@@ -27,9 +28,12 @@ class Sweep:
     ----------
     layers : callable or sequence of layer
         A function that gives the list of layers of a net, of values that it takes by name; or one list for all.
-    loss, dtype, huber_delta, standardize
+    loss, dtype, huber_delta, standardize, precision
         As for `Sequential`; the same for all nets. The last layers must all lead to the same loss and number of
         outputs.
+    device : str
+        "cpu", or "cuda": nets of the same layers that are small enough are then trained side by side, each by a block
+        of the GPU, the others one after another.
     **values
         What is tried. From each name that `layers` takes, and from optimizer, batch_size, l2 and seed, which mean what
         they mean to `Sequential` and its `fit`, to a sequence of values, or to one value. Without a sample all
@@ -56,9 +60,14 @@ class Sweep:
         dtype: DTypeLike = "float32",
         huber_delta: float = 1.0,
         standardize: bool = False,
+        device: str = "cpu",
+        precision: str = "float32",
         **values: Any,
     ) -> None:
+        if device == "auto":
+            raise must_be("device", "'cpu' or 'cuda' for a sweep", device)
         settings: dict[str, Any] = dict(loss=loss, dtype=dtype, huber_delta=huber_delta, standardize=standardize)
+        settings |= {"device": device, "precision": precision}
         self._make = lambda layers, seed=0: Sequential(layers, seed=seed, **settings)
         self._space = Space(layers, values, self._make)
         self.result: SweepResult | None = None

@@ -76,6 +76,7 @@ class Task:
     best: float = float("inf")
     wait: int = 0
     best_parameters: Any = None
+    restored: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -86,8 +87,8 @@ class Task:
     def bind_rule(self, rule: Rule, settings: Mapping[str, float], *more: Any) -> None:
         """Name the update rule and its numbers, as `Plan.bind_rule` takes them."""
         self.state.keep(rule)
-        self.rule, self.reals = rule, self.plan.reals.copy()
-        self.clips = write_settings(self.reals, rule, settings, *more)
+        self.rule, self.settings, self.reals = rule, (settings, *more), self.plan.reals.copy()
+        self.clips = write_settings(self.reals, rule, *self.settings)
 
     def bind_epochs(self, epochs: int, rates: Floats, last: bool) -> None:
         """Name what it is to do next.
@@ -109,3 +110,11 @@ class Task:
     def steps_per_epoch(self) -> int:
         """Steps that take all rows once."""
         return -(-self.plan["ROWS"] // self.plan["BATCH"])
+
+    def improves(self, value: float, epoch: int) -> bool:
+        """Whether the loss of an epoch is better than the best so far; it is then the best."""
+        if value < self.best - self.min_delta:
+            self.best, self.best_epoch, self.wait = value, epoch, 0
+            return True
+        self.wait += 1
+        return False

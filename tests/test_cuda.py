@@ -18,7 +18,7 @@ needs_numba_cuda = pytest.mark.skipif(
 )
 
 
-FILES = [f"cuda_{name}.py" for name in ("loop", "plans", "simulated", "tensor", "auto", "blocks", "sweep")]
+FILES = [f"cuda_{name}.py" for name in ("loop", "plans", "simulated", "tensor", "auto", "blocks", "group", "sweep")]
 
 
 def simulated(file, *options):

@@ -151,7 +151,7 @@ def test_halving_goes_on_where_a_net_stopped():
 
 
 def test_halving_keeps_what_waits_for_a_later_wave_and_what_stopped_early(monkeypatch):
-    monkeypatch.setattr(fastnn.search, "_WAVE_NETS", 2)
+    monkeypatch.setitem(fastnn.search._WAVE_NETS, "cpu", 2)
     sweep = fastnn.Sweep(classifier, width=[2, 12], optimizer=OPTIMIZERS[:3], batch_size=16, seed=range(3))
     early = fastnn.EarlyStopping(patience=1, min_delta=0.3)
     how = dict(epochs=18, halving=3, early_stopping=early, keep=18)

@@ -3,6 +3,7 @@ from .activations import activation_forward as activation_forward
 from .arrays import empty_like as empty_like
 from .arrays import host_copy as host_copy
 from .arrays import rows as rows
+from .arrays import uploaded as uploaded
 from .dense import dense_backward as dense_backward
 from .dense import dense_forward as dense_forward
 from .dense import input_gradient as input_gradient
@@ -20,6 +21,7 @@ from .rng import epoch_key as epoch_key
 from .rng import half_bits as half_bits
 from .rng import permutation as permutation
 from .rng import permuted as permuted
+from .sweep import Sweep as Sweep
 from .toolchain import check as check
 from .updates import adam_update as adam_update
 from .updates import momentum_update as momentum_update

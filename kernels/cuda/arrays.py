@@ -74,6 +74,24 @@ class Rows:
         return (row, column), content.view(given.dtype)[0]
 
 
+def uploaded(array: NDArray[Any]) -> Rows:
+    """A matrix of the host, copied to the device.
+
+    Parameters
+    ----------
+    array : array (m, n)
+        Samples, in the dtype of the plans.
+
+    Returns
+    -------
+    Rows
+        Any number of plans may read them.
+    """
+    stored, columns = to_device(np.ascontiguousarray(array)), array.shape[1]
+    facts = getattr(stored, "__cuda_array_interface__", None) or stored.__array_interface__
+    return Rows(Operand(int(facts["data"][0]), array.shape, (columns, 1), array.dtype), stored, stored)
+
+
 def rows(array: DeviceArray, dtype: DTypeLike) -> Rows:
     """A matrix of the device as rows: where it stands if it can be read so, else converted into new memory.
 

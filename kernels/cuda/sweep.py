@@ -1,373 +1,179 @@
-"""Many small nets at once on a GPU: each is trained by a block of its own, all of them in one launch.
+"""Many runs on a GPU: nets of one program on the same rows are trained side by side, a block each where it holds one.
 
-The nets are of one program and read the same rows; parameters, counters and hyperparameters are each net's own. The
-kernel is that of a single net (`step.run_of`), and so is the schedule: net i has the bits of the same net trained alone
-by the loop of one block. Parameters and moments are arrays (nets, parameters) of the device, a row a net.
+The host takes part after each epoch where a net may stop early, else a few times a second.
 """
 
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..formulas import Rule
-from ..plan import write_settings
-from ..program import Program
-from ..state import TrainingState
-from ..tables import EVALUATE, FINE, PREDICT, TRAIN, Real, Run, State, Sums
-from .driver import MOMENTS, Plan, epoch_sums, interrupt_deferred, mean_loss, results_of
-from .launch import to_host
-from .matrices import copy_rows
-from .schedule import fits, one_block, shared_bytes, structure_of
-from .toolchain import check
-from .updates import step_numbers
+from ..sweep import Task
+from ..tables import TRAIN, State
+from .group import Group, Single
+from .schedule import fits, one_block
 
-MOST_PASSED = 512  # rows that a pass without a gradient takes at a time (an estimate)
+CHUNK_SECONDS = 0.1  # between two looks of the caller: Ctrl-C, progress
 
 
-class Group:
-    """Nets of one program that train side by side on the same rows.
-
-    Training goes in runs: `bind_data` once, `bind_net` for each net, then `bind_steps` and `execute` again and again.
-    All nets that are active make the same number of steps in a run; a net that was not goes on later from where it
-    stood, in an epoch of its own.
+class Sweep:
+    """Nets that a GPU trains; the use is that of `kernels.cpu.sweep.Sweep`.
 
     Parameters
     ----------
-    program : Program
-        Of all nets.
-    parameters : array (k, program.size), float32 or float64
-        Where the nets start, a row a net. Training updates them when `to_host` is called.
-    seeds : array (k,), int64
-        Of shuffling and dropout.
-    batch : int
-        Most rows in one step.
-    rule : Rule
-        Of all updates, from `formulas.RULES`.
-    precision : str
-        "float32": no block has products for tensor cores.
-
-    Attributes
-    ----------
-    active : array (k,), bool
-        Nets that take part in the next run, evaluation or prediction; the caller may change it. A net that diverges is
-        taken out.
-    diverged : array (k,), bool
-        Nets that have ended at a loss or parameters that are not finite.
-    counters : array (k, State.SIZE), int64
-        Seeds, steps, epochs and positions, as the fields of `tables.State`.
-    sums : array (k, Sums.SIZE), float64
-        Of the epoch that each net has begun.
-    parameters : array (k, program.size)
-        As they were at the last `to_host`.
-    moments : tuple of array (k, program.size)
-        Those of the rule, likewise.
-
-    Raises
-    ------
-    ValueError
-        If one block cannot hold a net and a batch, or the precision is another.
+    tasks : sequence of Task
+        Nets of one dtype, with what they are to do next.
     """
 
-    device = "cuda"
+    def __init__(self, tasks: list[Task]) -> None:
+        self._tasks, self.done, self._stopped = tasks, 0, False
+        groups: dict[tuple[int, str, int], list[Task]] = {}
+        for task in tasks:
+            task.done = False
+            groups.setdefault((id(task.plan), task.rule.name, task.epochs_left), []).append(task)
+        self._rest = self._train_all(list(groups.values()))
 
-    def __init__(
-        self,
-        program: Program,
-        parameters: NDArray[Any],
-        seeds: NDArray[np.int64],
-        batch: int,
-        rule: Rule,
-        precision: str = "float32",
-    ) -> None:
-        check()
-        if precision != "float32":
-            raise ValueError(f"precision must be 'float32' for nets that share a GPU, a block each; got {precision!r}")
-        self.program, self.parameters, self.rule = program, parameters, rule
-        self._must_fit(batch)
-        nets, size = parameters.shape
-        self.plan = Plan(program, parameters[0], batch, TRAIN, loop="block")
-        self.plan.structure = structure_of(program, TRAIN, rule.code)
-        self.moments = tuple(np.zeros_like(parameters) for _ in rule.states)
-        self.counters, self.sums = np.zeros((nets, State.SIZE), np.int64), np.zeros((nets, Sums.SIZE))
-        self.counters[:, State.SEED] = seeds
-        self.active, self.diverged = np.ones(nets, bool), np.zeros(nets, bool)
-        self.reals, self.clips = np.tile(self.plan.reals, (nets, 1)), np.zeros(nets, np.int64)
-        for name, array in self._mirrored.items():
-            self.plan.upload(name, array.ravel())
-        self.plan.reserve("remembered", nets * size)
-        self._passes: dict[int, Plan] = {}
-        self._device_is_newer = False
+    def start(self) -> None:
+        """Begin: the work is done while the caller waits."""
 
-    def _must_fit(self, batch):
-        block, dtype = one_block(self.program, batch, TRAIN), self.parameters.dtype
-        if not fits(block, dtype):
-            accepted = f"a net and batch of at most {shared_bytes():,} bytes, which one block holds"
-            raise ValueError(f"program must be {accepted}; got {block.size * dtype.itemsize:,} for a batch of {batch}")
+    def wait(self) -> bool:
+        """Work for a tenth of a second, or to the end; gives whether that has come."""
+        end = time.perf_counter() + CHUNK_SECONDS
+        while time.perf_counter() < end:
+            if next(self._rest, self) is self:
+                return True
+        return False
 
-    @property
-    def _mirrored(self):
-        return {"parameters": self.parameters, **dict(zip(MOMENTS, self.moments, strict=False))}
+    def stop(self) -> None:
+        """Let every net end where it stands."""
+        self._stopped = True
 
-    def bind_data(
-        self,
-        X: Any,
-        y: Any,
-        weights: Any = None,
-        labels: bool = False,
-        rows: Any = None,
-        shuffle: bool = False,
-    ) -> None:
-        """Name the rows to train on, as `kernels.plan.Plan.bind_data`; they go to the device once for all nets.
+    def finish(self) -> None:
+        """Come to the end, after `wait` or `stop`."""
+        for _ in self._rest:
+            pass
 
-        Parameters
-        ----------
-        X : array (m, n) or arrays.Rows
-            Samples.
-        y : array (m,) or (m, k)
-            Targets.
-        weights : array (m,), optional
-            Weights of the samples.
-        labels : bool
-            Whether y holds class indices.
-        rows : array (r,) of int64, optional
-            Numbers of the rows to visit.
-        shuffle : bool
-            Visit them in a new order each epoch, that of each net's seed.
-        """
-        self.plan.bind_data(X, y, weights, labels, rows, shuffle)
+    def check(self) -> None:
+        """Raise what a function of the user's own raised: on a GPU none can."""
 
-    def bind_held_out(self, X: Any, y: Any, weights: Any = None, labels: bool = False, rows: Any = None) -> None:
-        """Name the rows of `evaluate`, as `bind_data`.
+    def _train_all(self, groups):
+        for tasks in groups:
+            program, dtype = tasks[0].plan.program, tasks[0].state.parameters.dtype
+            together = fits(one_block(program, tasks[0].plan["BATCH"], TRAIN), dtype)
+            for part in [tasks] if together else [[task] for task in tasks]:
+                if self._stopped:
+                    return
+                yield from self._train(part, Group if together else Single)
 
-        Parameters
-        ----------
-        X, y, weights, labels, rows
-            As for `bind_data`.
-        """
-        self._pass(EVALUATE, self.program.evaluating, len(X) if rows is None else len(rows)).bind_data(
-            X, y, weights, labels, rows
-        )
+    def _train(self, tasks: list[Task], kind: type[Group] | type[Single]) -> Iterator[None]:
+        """Train the tasks of one plan, then judge them; a pause after each chunk."""
+        nets = _bound(tasks, kind)
+        losses = np.zeros((len(tasks), tasks[0].epochs + tasks[0].epochs_left))
+        first = nets.counters[:, State.EPOCH].copy()
+        by_epoch = any(task.validation is not None or task.patience for task in tasks)
+        left, chunk, each = tasks[0].epochs_left, 1, tasks[0].steps_per_epoch
+        done = 0
+        while done < left and nets.active.any() and not self._stopped:
+            count, start = min(chunk, left - done), time.perf_counter()
+            nets.bind_steps(_rates(tasks, done * each, (done + count) * each), losses)
+            nets.execute()
+            done += count
+            if by_epoch:
+                _look(tasks, nets, losses)
+            else:
+                chunk = max(1, int(chunk * CHUNK_SECONDS / max(time.perf_counter() - start, 1e-3)))
+            yield
+        for i, task in enumerate(tasks):
+            made = int(nets.counters[i, State.EPOCH] - first[i])
+            task.losses[task.epochs : task.epochs + made] = losses[i, first[i] : first[i] + made]
+            task.epochs, task.diverged = task.epochs + made, bool(nets.diverged[i])
+            task.ended = not task.diverged and (task.ended or task.last and done == left)
+        if not self._stopped:
+            self._judge(tasks, nets)
+        _take_over(tasks, nets)
 
-    def bind_net(
-        self,
-        i: int,
-        settings: Mapping[str, float],
-        weight_decay: float = 0.0,
-        l2: float = 0.0,
-        clip_value: float | None = None,
-        clip_norm: float | None = None,
-    ) -> None:
-        """Name the hyperparameters of a net, as `kernels.plan.Plan.bind_rule`.
+    def _judge(self, tasks, nets):
+        """Put best weights back, and take losses and outputs of the held-out rows."""
+        nets.active[:] = ~nets.diverged
+        if any(task.best_epoch is not None and task.restores_best for task in tasks):
+            nets.to_host()
+            for task, own, best in zip(tasks, nets.parameters, nets.remembered(), strict=True):
+                if task.best_epoch is not None:
+                    task.best_parameters[...] = best
+                    task.restored = task.ended and not np.array_equal(own, best)
+                    own[...] = best if task.ended else own
+            nets.to_device()
+        judged = [task for task in tasks if not task.diverged]
+        if judged and judged[0].loss_plan is not None:
+            for task, loss in zip(judged, nets.evaluate(), strict=True):
+                task.validation_loss = float(loss)
+        if judged and judged[0].output_plan is not None:
+            kept = judged[0].output_plan.kept
+            for task, outputs in zip(judged, nets.predict(kept["X"], kept.get("ROW_INDEX")), strict=True):
+                task.out[...] = outputs
+        for task in tasks:
+            task.done = True
+        self.done += len(tasks)
 
-        Parameters
-        ----------
-        i : int
-            Its number.
-        settings : mapping
-            From each of the rule's settings to a number.
-        weight_decay : float
-            Coupled decay of all parameters.
-        l2 : float
-            Strength of the l2 term of the loss.
-        clip_value, clip_norm : float or None
-            Limits of each element of the gradient, and then of the norm of all of it.
-        """
-        self.clips[i] = write_settings(self.reals[i], self.rule, settings, weight_decay, l2, clip_value, clip_norm)
 
-    def bind_steps(self, rates: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
-        """Name the steps of the next run.
+def _bound(tasks, kind):
+    """The nets of some tasks, with rows and hyperparameters."""
+    plan, states = tasks[0].plan, [task.state for task in tasks]
+    nets = kind(
+        plan.program,
+        np.stack([state.parameters for state in states]),
+        np.array([state.table[State.SEED] for state in states]),
+        plan["BATCH"],
+        tasks[0].rule,
+        plan.precision,
+    )
+    nets.go_on(states)
+    nets.bind_data(*_rows(plan), shuffle=bool(plan["SHUFFLE"]))
+    if tasks[0].loss_plan is not None:
+        nets.bind_held_out(*_rows(tasks[0].loss_plan))
+    for i, task in enumerate(tasks):
+        nets.bind_net(i, *task.settings)
+        if task.best_epoch is not None and task.best_parameters is not None:
+            nets.recall(i, task.best_parameters)
+    nets.active[:] = [not task.ended for task in tasks]
+    return nets
 
-        Parameters
-        ----------
-        rates : array (k, s) or (1, s), float64
-            The learning rate of each step, of each net or of all.
-        losses : array (k, epochs), float64
-            Receives the mean loss of epoch e of net i at losses[i, e]; epochs are counted from the start of the net.
 
-        Raises
-        ------
-        ValueError
-            If an epoch that ends has no place there.
-        """
-        self.rates, self.losses = rates, losses
-        ends = (self.counters[:, State.POSITION] + rates.shape[1]) // self._steps_per_epoch
-        needed = int((self.counters[:, State.EPOCH] + ends)[self.active].max(initial=0))
-        if needed > losses.shape[1]:
-            raise ValueError(f"losses must have a place for each epoch that ends, {needed}; got {losses.shape[1]}")
+def _rows(plan):
+    """(X, y, weights, labels, rows) of a bound plan."""
+    kept = plan.kept
+    return kept["X"], kept["Y"], kept.get("WEIGHTS"), bool(plan["LABELS"]), kept.get("ROW_INDEX")
 
-    @property
-    def _steps_per_epoch(self):
-        return -(-self.plan["ROWS"] // self.plan["BATCH"])
 
-    def execute(self) -> None:
-        """Let all active nets make the steps that are bound; counters and losses then stand on the host."""
-        together = self.rates.shape[1] if self.plan.every_step_counts else 1
-        with interrupt_deferred():
-            for start in range(0, self.rates.shape[1], together):
-                nets = np.flatnonzero(self.active)
-                if nets.size:
-                    self._execute(nets, self.rates[:, start : start + together])
+def _rates(tasks, first, end):
+    """The learning rates of some steps, (nets, steps), or (1, steps) where all have the same."""
+    if all(task.rates is tasks[0].rates for task in tasks):
+        tasks = tasks[:1]
+    steps = [task.rates[:1].repeat(end - first) if len(task.rates) == 1 else task.rates[first:end] for task in tasks]
+    return np.stack(steps)
 
-    def _execute(self, nets, rates):
-        steps, plan = rates.shape[1], self.plan
-        numbers, rows = self._numbers(nets, rates)
-        plan.upload("factors", numbers.astype(plan.dtype).ravel())
-        factors, stride = plan.address("factors"), steps * numbers.shape[-1] * plan.dtype.itemsize
-        values, masses, found = self._run(plan, nets, steps, RATES=factors + stride * rows, CLIPS=self.clips[nets])
-        made = found[:, Run.FINISHED]
-        self._device_is_newer = True
-        self._count(nets, values, masses, made)
-        wrong = nets[(made < steps) | (found[:, Run.STATUS] != FINE)]
-        self.diverged[wrong], self.active[wrong] = True, False
 
-    def _run(self, plan, nets, steps, **fields):
-        """Queue a block for each of some nets and wait; gives losses and weights of their steps, and their tables."""
-        size, count = plan.dtype.itemsize, np.arange(len(nets))
-        plan.reserve("results", 2 * steps * len(nets))
-        reals = self.reals[nets] if plan is self.plan else plan.reals[np.newaxis]  # which passes have in common
-        plan.upload("reals", reals.astype(plan.dtype).ravel())
-        table = plan.device_table(steps)
-        tables = np.tile(table, (len(nets), 1))
-        fields["LOSSES"] = plan.address("results") + 2 * steps * size * count
-        fields["REALS"] = plan.address("reals") + reals.shape[1] * size * count * (len(reals) > 1)
-        for name in self._mirrored:
-            fields[name.upper()] = self.plan.address(name) + self.program.size * size * nets
-        for name, values in fields.items():
-            tables[:, getattr(Run, name)] = values
-        if plan is self.plan:
-            tables[:, table[Run.STATE] :] = self.counters[nets]
-        plan.upload_tables(tables)
-        plan.queue_blocks(len(nets))
-        found = to_host(plan.memory["table"])[: tables.size].reshape(tables.shape)  # waits for the run
-        return *results_of(to_host(plan.memory["results"]), len(nets), steps), found
+def _look(tasks, nets, losses):
+    """Record the validation losses of an epoch, and stop nets by the rules of EarlyStopping."""
+    active, values = np.flatnonzero(nets.active), {}
+    if active.size and tasks[0].validation is not None:
+        values = dict(zip(active, nets.evaluate(), strict=True))
+    for i in active:
+        task, epoch = tasks[i], int(nets.counters[i, State.EPOCH]) - 1
+        value = float(losses[i, epoch])
+        if i in values:
+            value = task.validation[epoch] = float(values[i])
+        if task.patience and task.improves(value, epoch):
+            if task.restores_best:
+                nets.remember(np.array([i]))
+        elif task.patience and task.wait >= task.patience:
+            task.ended, nets.active[i] = True, False
 
-    def _numbers(self, nets, rates):
-        """(what `updates.step_numbers` computes, (rows, s, 3); the row of each net): one where all share it."""
-        settings = self.reals[nets, Real.SETTINGS :][:, : len(self.rule.settings)]
-        keys = np.column_stack([self.counters[nets, State.STEP], settings])  # a step is exact as a float64
-        numbers, rows, used = [], np.zeros(len(nets), np.int64), 0
-        for key in np.unique(keys, axis=0):
-            alike = np.flatnonzero((keys == key).all(axis=1))
-            own = rates if len(rates) == 1 else rates[nets[alike]]
-            steps = int(key[0]) + 1 + np.arange(rates.shape[1])
-            numbers.append(step_numbers(self.plan.dtype.type, self.rule, own, key[1:], steps))
-            rows[alike] = used + np.arange(len(alike)) * (len(own) > 1)
-            used += len(own)
-        return np.concatenate(numbers), rows
 
-    def _count(self, nets, values, masses, made):
-        """Bring losses and counters to where the nets stand."""
-        positions, per_epoch = self.counters[nets, State.POSITION], self._steps_per_epoch
-        sums = epoch_sums(values, masses, made, positions, per_epoch, self.sums[nets])
-        done, self.counters[nets, State.POSITION] = np.divmod(positions + made, per_epoch)
-        for epoch in range(int(done.max())):
-            over = done > epoch
-            ended, loss = nets[over], sums[over, epoch, Sums.LOSS] / sums[over, epoch, Sums.WEIGHT]
-            self.losses[ended, self.counters[ended, State.EPOCH] + epoch] = loss
-        self.sums[nets] = sums[np.arange(len(nets)), done]
-        self.counters[nets, State.EPOCH] += done
-        counts = np.arange(values.shape[1]) < made[:, np.newaxis]
-        self.counters[nets, State.STEP] += (counts & (masses > 0)).sum(axis=1)
-
-    def _pass(self, command, program, rows):
-        """A plan for passes over so many rows without a gradient, as many of them at a time as one block holds."""
-        batch = min(rows, MOST_PASSED)
-        while not fits(one_block(program, batch, command), self.parameters.dtype) and batch > 1:
-            batch = -(-batch // 2)
-        if command not in self._passes or self._passes[command]["BATCH"] != batch:
-            self._passes[command] = Plan(program, self.parameters[0], batch, command, loop="block")
-        return self._passes[command]
-
-    def evaluate(self) -> NDArray[np.float64]:
-        """Mean losses of the rows that `bind_held_out` named.
-
-        Returns
-        -------
-        array (a,), float64
-            One for each active net, in their order. l2 is not in them.
-        """
-        plan, nets = self._passes[EVALUATE], np.flatnonzero(self.active)
-        values, masses, _ = self._run(plan, nets, -(-plan["ROWS"] // plan["BATCH"]))
-        return mean_loss(values, masses)
-
-    def predict(self, X: Any, rows: Any = None) -> NDArray[Any]:
-        """Outputs of all active nets.
-
-        Parameters
-        ----------
-        X : array (m, n) or arrays.Rows
-            Samples, in the dtype of the parameters.
-        rows : array (r,) of int64, optional
-            Numbers of the rows to visit; all of them where it is None.
-
-        Returns
-        -------
-        array (a, r, n_out)
-            Those of each active net, in their order.
-        """
-        nets, m = np.flatnonzero(self.active), len(X) if rows is None else len(rows)
-        plan, n_out = self._pass(PREDICT, self.program.predicting, m), self.program.outputs
-        out = np.empty((len(nets), m, n_out), plan.dtype)
-        plan.bind_data(X, rows=rows)
-        plan.set(OUT=out, OUT_STRIDE=n_out)
-        plan.reserve("OUT", out.size)
-        places = plan.address("OUT") + m * n_out * plan.dtype.itemsize * np.arange(len(nets))
-        self._run(plan, nets, -(-m // plan["BATCH"]), OUT=places)
-        out[...] = to_host(plan.memory["OUT"])[: out.size].reshape(out.shape)
-        plan.unbind_data()
-        return out
-
-    def remember(self, nets: NDArray[np.int64]) -> None:
-        """Keep the parameters of some nets as they stand, on the device, for `restore`.
-
-        Parameters
-        ----------
-        nets : array (a,), int64
-            Their numbers.
-        """
-        self._copy("parameters", "remembered", nets)
-
-    def restore(self, nets: NDArray[np.int64]) -> None:
-        """Put back the parameters of some nets that `remember` kept.
-
-        Parameters
-        ----------
-        nets : array (a,), int64
-            Their numbers.
-        """
-        self._copy("remembered", "parameters", nets)
-        self._device_is_newer = True
-
-    def _copy(self, source, target, nets):
-        memory, shape = self.plan.memory, self.parameters.shape
-        self.plan.upload("chosen", np.ascontiguousarray(nets, np.int64))
-        order = memory["chosen"][: len(nets)]
-        copy_rows(memory[source].reshape(shape), order, memory[target].reshape(shape))
-
-    def to_host(self) -> None:
-        """Bring parameters and moments of all nets into `parameters` and `moments`."""
-        if self._device_is_newer:
-            for name, array in self._mirrored.items():
-                array[...] = to_host(self.plan.memory[name]).reshape(array.shape)
-            self._device_is_newer = False
-
-    def state(self, i: int) -> TrainingState:
-        """A net as one that is trained alone goes on from.
-
-        Parameters
-        ----------
-        i : int
-            Its number.
-
-        Returns
-        -------
-        TrainingState
-            With copies of its parameters, moments and counters.
-        """
-        self.to_host()
-        state = TrainingState(self.parameters[i].copy(), int(self.counters[i, State.SEED]))
-        state.rule, state.moments = self.rule, tuple(moment[i].copy() for moment in self.moments)
-        state.table[:], state.sums[:] = self.counters[i], self.sums[i]
-        return state
+def _take_over(tasks, nets):
+    """Bring parameters, moments and counters into the states of the tasks."""
+    nets.to_host()
+    for i, task in enumerate(tasks):
+        task.state.copy_from(nets.state(i))
+        if task.diverged or task.restored:
+            task.state.forget()
