@@ -6,6 +6,7 @@ from .backends import get_num_threads, set_num_threads
 from .callbacks import Callback, EarlyStopping, ReduceLROnPlateau
 from .checkpoint import Checkpoint
 from .devices import measure_devices
+from .ensembles import Ensemble
 from .environment import show_versions, warmup
 from .errors import BusyError, DivergedError, NotBuiltError
 from .history import History
@@ -25,6 +26,7 @@ __all__ = [
     "Constant",
     "CosineDecay",
     "DivergedError",
+    "Ensemble",
     "EarlyStopping",
     "Frozen",
     "History",
