@@ -8,7 +8,7 @@ from .checkpoint import Checkpoint
 from .devices import measure_devices
 from .ensembles import Ensemble
 from .environment import show_versions, warmup
-from .errors import BusyError, DivergedError, NotBuiltError
+from .errors import BusyError, DeadUnitsWarning, DivergedError, NotBuiltError
 from .history import History
 from .inference import Frozen, apply
 from .layers import *  # noqa: F403  (so that a new kind of layer costs no edit here; the same for optimizers)
@@ -25,6 +25,7 @@ __all__ = [
     "Checkpoint",
     "Constant",
     "CosineDecay",
+    "DeadUnitsWarning",
     "DivergedError",
     "Ensemble",
     "EarlyStopping",

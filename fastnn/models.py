@@ -430,6 +430,12 @@ class Sequential:
             get other weights from a callback.
         KeyboardInterrupt
             On Ctrl-C, after the current chunk of steps; the net is at a completed step and can be used.
+
+        Warns
+        -----
+        DeadUnitsWarning
+            Where all ReLU units of a layer are 0 for all rows at the end, so that they cannot learn any more; not for
+            batches, whose rows are gone then, nor for functions of your own.
         """
         what = fit.Rows(X, y, rows, sample_weight, class_weight, validation_data, validation_split)
         steps = fit.Steps(optimizer, epochs, batch_size, shuffle, l2, threads)
