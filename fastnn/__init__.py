@@ -1,6 +1,6 @@
 """fastnn: small and medium neural networks, trained and served at the speed of the hardware."""
 
-from . import layers, optimizers, plot
+from . import layers, optimizers, plot, studies
 from ._version import __version__
 from .backends import get_num_threads, set_num_threads
 from .callbacks import Callback, EarlyStopping, ReduceLROnPlateau
@@ -18,6 +18,7 @@ from .optimizers import *  # noqa: F403
 from .schedules import Constant, CosineDecay, InverseTimeDecay, Schedule, StepDecay, WarmUp
 from .standardization import Standardization
 from .storage import load
+from .studies import cost_surface, depth_study, rate_study, scale_study, units_study
 
 __all__ = [
     "BusyError",
@@ -42,12 +43,18 @@ __all__ = [
     "WarmUp",
     "__version__",
     "apply",
+    "cost_surface",
+    "depth_study",
     "get_num_threads",
     "load",
     "measure_devices",
     "plot",
+    "rate_study",
+    "scale_study",
     "set_num_threads",
     "show_versions",
+    "studies",
+    "units_study",
     "warmup",
 ]
 __all__ += layers.__all__
