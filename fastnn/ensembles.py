@@ -64,6 +64,9 @@ class Ensemble:
         self._nets, self._weights = tuple(distinct.values()), np.bincount(places, given)
         self._weights.flags.writeable = False
 
+    def __reduce__(self):
+        return type(self), (self._nets, self._weights)  # copies and pickles cannot be written to, either
+
     @property
     def nets(self) -> tuple[Sequential, ...]:
         """The nets, each once."""

@@ -219,7 +219,8 @@ class RateStudy:
             The Axes.
         """
         ax = plot.own_axes(ax)
-        most = 30 * max((history.loss[0] for history in self.histories if history.epochs), default=1.0)
+        first = [h.loss[0] for h, diverged in zip(self.histories, self.diverged, strict=True) if not diverged]
+        most = 30 * max(first, default=plot.HUGE / 30)
         for i, (rate, history, diverged) in enumerate(zip(self.rates, self.histories, self.diverged, strict=True)):
             loss = np.where(history.loss < most, history.loss, np.nan)
             label = f"{rate:g}: diverged in epoch {history.epochs}" if diverged else f"{rate:g}"

@@ -13,8 +13,7 @@ from tolerance import assert_close
 import fastnn
 
 X, Y = data(60)
-LOSSES = ("cross_entropy", "binary_cross_entropy", "mse", "huber", "mae")
-OUTPUTS = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}
+OUTPUTS = {name: record.activation for name, record in fastnn.backends.LOSSES.items() if record.activation}
 
 
 @njit
@@ -53,6 +52,7 @@ def test_it_is_the_average_by_every_way_of_asking(weights, dtype, tmp_path):
     ensemble.save(tmp_path / "ensemble")
     ways = [ensemble, fastnn.load(tmp_path / "ensemble"), pickle.loads(pickle.dumps(ensemble))]
     for one in (*ways, copy.copy(ensemble), copy.deepcopy(ensemble)):
+        assert one.weights.tolist() == list(weights) and not one.weights.flags.writeable
         assert np.array_equal(one.predict(rows), ensemble.predict(rows))
         assert np.array_equal(np.vstack([one.predict(row[np.newaxis]) for row in rows]), expected)
         assert np.array_equal(fastnn.apply(one.freeze(), rows), expected)
@@ -84,7 +84,7 @@ def test_a_net_of_weight_0_is_not_asked():
     assert "0.0%" in ensemble.summary()
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", fastnn.backends.LOSSES)
 @pytest.mark.parametrize("scaled", [False, True])
 def test_losses_and_scores_of_one_net_are_those_of_the_net(loss, scaled, dtype):
     y = data(60, loss=loss)[1]
