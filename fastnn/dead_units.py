@@ -1,5 +1,6 @@
 """A warning after a fit that left a layer of ReLU units all dead: 0 for every row, so that no gradient passes."""
 
+import contextlib
 import warnings
 
 import numpy as np
@@ -25,22 +26,30 @@ def warn(net, rows, threads, device):
     device : str
         Where it was trained: what is needed is compiled there.
     """
-    layers = _relu_layers(net, rows)
-    if not layers:
-        return
+    layers, dead = _relu_layers(net, rows), None
+    if layers:
+        with contextlib.suppress(MemoryError):  # the fit is done, and stands
+            dead = _first_dead(net, layers, rows, threads, device)
+    if dead is not None:
+        number, layer = dead
+        message = (
+            f"all units of layer {number}, {layer!r}, are 0 for all rows of the training data, and cannot learn "
+            "any more. Try standardize=True, a lower learning_rate, or another activation, such as 'leaky_relu'"
+        )
+        warnings.warn(message, DeadUnitsWarning, stacklevel=4)  # at the call of net.fit
+
+
+def _first_dead(net, layers, rows, threads, device):
+    """(number, layer) of the first layer that is 0 everywhere, or None."""
     places = np.linspace(0, len(rows) - 1, min(len(rows), ROWS)).astype(np.int64)
     values = _values(net, layers[-1][0], rows, places, threads, device)
     if not (values == values[0]).all():  # behind a dead layer all rows look alike
-        return
+        return None
     for end, number, layer in layers:
         blocks = (np.arange(at, min(at + BLOCK, len(rows))) for at in range(0, len(rows), BLOCK))
         if all(not _values(net, end, rows, block, threads, device).any() for block in blocks):
-            message = (
-                f"all units of layer {number}, {layer!r}, are 0 for all rows of the training data, and cannot learn "
-                "any more. Try standardize=True, a lower learning_rate, or another activation, such as 'leaky_relu'"
-            )
-            warnings.warn(message, DeadUnitsWarning, stacklevel=4)  # at the call of net.fit
-            return
+            return number, layer
+    return None
 
 
 def _relu_layers(net, rows):
