@@ -7,7 +7,6 @@ from common import options, panels, save
 from sklearn.datasets import load_digits
 
 import fastnn
-from fastnn.plot import COLOURS
 
 RATE = 0.2
 
@@ -20,14 +19,14 @@ def main():
     fastnn.warmup("float32")
 
     figure, (by_iteration, by_second) = panels(2, width=9.6, sharey=True)
-    for name, colour in zip(("sigmoid", "tanh", "relu"), COLOURS, strict=False):
+    for name in ("sigmoid", "tanh", "relu"):
         net = fastnn.Sequential([fastnn.Dense(32, name), fastnn.Dense(32, name), fastnn.Dense(10, "softmax")], seed=0)
         history = net.fit(X, y, optimizer=fastnn.SGD(RATE), epochs=20 if given.quick else 2000)
         print(
             f"{name}: cost below 1 after {(history.loss >= 1).sum()} iterations, "
             f"{history.loss[-1]:.4f} after {history.epochs}; {history.microseconds_per_step:.0f} us an iteration"
         )
-        history.plot(by_iteration).lines[-1].set(color=colour, label=name)
+        colour = history.plot(by_iteration, label=name).lines[-1].get_color()
         by_second.plot(history.elapsed, history.loss, color=colour, label=name)
     by_iteration.set(title="Cost by iteration", xlabel="iteration", ylabel="cross-entropy")
     by_second.set(title="Cost by second", xlabel="seconds of training")

@@ -1,6 +1,7 @@
-"""Depth against width: nets of about 300 parameters, from one wide hidden layer to many narrow ones.
+"""Depth against width: nets of nearly the same size, from one wide hidden layer to many narrow ones.
 
-They learn two spirals of three turns, 20 times each from other starting weights.
+About 300 parameters learn two spirals of three turns, about 60 the parity of eight bits, 20 times each from other
+starting weights.
 """
 
 import numpy as np
@@ -8,10 +9,7 @@ from common import options, save
 from matplotlib.figure import Figure
 
 import fastnn
-from fastnn.plot import COLOURS, decision_boundary
 
-DEPTHS = (1, 2, 3, 4, 6, 8)
-PARAMETERS = 300
 SHOWN = (1, 3, 8)  # depths whose decision boundary is drawn
 
 
@@ -25,51 +23,47 @@ def spirals(points, seed, turns=3, noise=0.01):
     return X + rng.normal(0, noise, X.shape), np.repeat([0, 1], points // 2)
 
 
-def parameters(depth, width):
-    """Weights and biases of a net with two inputs, hidden layers of one width, and one output."""
-    return 3 * width + (depth - 1) * width * (width + 1) + width + 1
+def parity(bits=8):
+    """All words of some bits, as -1 and 1, and whether the number of ones is odd."""
+    words = np.arange(1 << bits)[:, np.newaxis] >> np.arange(bits) & 1
+    return 2.0 * words - 1.0, words.sum(axis=1) % 2
+
+
+def studied(name, *arguments, quick, epochs, **more):
+    """The study of one problem, and a line of print for each depth."""
+    settings = dict(optimizer=fastnn.Adam(0.01), epochs=20 if quick else epochs, seeds=range(2 if quick else 20))
+    study = fastnn.depth_study(*arguments, **settings, **more)
+    for depth, width, size, scores in zip(study.depths, study.widths, study.parameters, study.scores, strict=True):
+        print(
+            f"{name}, {depth} hidden layers of {width}, {size} parameters: accuracy {scores.min():.3f} to "
+            f"{scores.max():.3f}, median {np.median(scores):.3f}"
+        )
+    return study
 
 
 def main():
     """Fit every depth from several starting weights, and draw accuracies and boundaries."""
     given = options(__doc__)
     train, test = spirals(1000, seed=0), spirals(2000, seed=1)
-    figure = Figure(figsize=(9.0, 6.0), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1.1, 1))
-    ax, boundaries = above.subplots(), dict(zip(SHOWN, below.subplots(1, 3, sharey=True), strict=True))
+    on_spirals = studied("spirals", *train, test, 300, quick=given.quick, epochs=400, batch_size=50)
+    words = parity()
+    on_parity = studied("parity", *words, words, 60, depths=(1, 2, 3, 4), quick=given.quick, epochs=2000, batch_size=32)
 
-    names, medians = [], []
-    for place, depth in enumerate(DEPTHS):
-        width = min(range(2, PARAMETERS), key=lambda width: abs(parameters(depth, width) - PARAMETERS))
-        results = []
-        for seed in range(2 if given.quick else 20):
-            layers = [fastnn.Dense(width, "relu") for _ in range(depth)]
-            net = fastnn.Sequential([*layers, fastnn.Dense(1, "sigmoid")], seed=seed)
-            net.fit(*train, optimizer=fastnn.Adam(0.01), epochs=20 if given.quick else 400, batch_size=50)
-            results.append((net.evaluate(*test)["accuracy"], seed, net))
-        results.sort()
-        accuracies = [accuracy for accuracy, _, _ in results]
-        names.append(f"{depth} x {width}\n({parameters(depth, width)})")
-        medians.append(np.median(accuracies))
-        print(
-            f"{depth} hidden layers of {width}, {parameters(depth, width)} parameters: test accuracy "
-            f"{accuracies[0]:.3f} to {accuracies[-1]:.3f}, median {medians[-1]:.3f}"
-        )
-        spread = np.linspace(-0.12, 0.12, len(accuracies))  # beside each other, so that each is seen
-        ax.plot(place + spread, accuracies, "o", color=COLOURS[5], markersize=4, label=None if place else "one net")
-        if depth in boundaries:
-            accuracy, _, net = results[(len(results) - 1) // 2]
-            drawn = decision_boundary(net, *train, boundaries[depth])
-            drawn.set(title=f"{depth} x {width}: {accuracy:.1%}", aspect="equal")
-            drawn.label_outer()
-            drawn.get_legend().remove()
-            for points in drawn.collections[-2:]:
-                points.set(sizes=[5], linewidths=0)
-    ax.plot(medians, "_", color=COLOURS[1], markersize=28, markeredgewidth=2, label="median")
-    ax.set_xticks(range(len(DEPTHS)), names)
-    ax.set(xlabel="hidden layers x units (parameters)", ylabel="accuracy on new points", title="Depth against width")
-    ax.grid(axis="y", alpha=0.25)
-    ax.legend(loc="lower left", frameon=False)
+    figure = Figure(figsize=(9.6, 6.4), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1.1, 1))
+    left, right = above.subplots(1, 2, width_ratios=(3, 2))
+    on_spirals.plot(left).set(title="Two spirals, about 300 parameters", ylabel="accuracy on new points")
+    on_parity.plot(right).set(title="Parity of 8 bits, about 60", ylabel="accuracy on all words")
+    for depth, ax in zip(SHOWN, below.subplots(1, len(SHOWN), sharey=True), strict=True):
+        place = on_spirals.depths.tolist().index(depth)
+        scores, width = on_spirals.scores[place], on_spirals.widths[place]
+        middle = np.argsort(scores)[(len(scores) - 1) // 2]
+        fastnn.plot.decision_boundary(on_spirals.nets[place][middle], *train, ax)
+        ax.set(title=f"{depth} x {width}: {scores[middle]:.1%}", aspect="equal")
+        ax.label_outer()
+        ax.get_legend().remove()
+        for points in ax.collections[-2:]:
+            points.set(sizes=[5], linewidths=0)
     save(figure, given.output / "depth_and_width.png")
 
 

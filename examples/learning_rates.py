@@ -9,9 +9,8 @@ from common import options, panels, save
 from sklearn.datasets import load_diabetes
 
 import fastnn
-from fastnn.plot import COLOURS
 
-RATES = {0.002: "too small", 0.1: "right", 0.3: "diverges"}
+RATES = (0.002, 0.1, 0.3)
 
 
 def main():
@@ -22,23 +21,15 @@ def main():
     limit = 2 / np.linalg.eigvalsh(2 / len(X) * X.T @ X).max()
     print(f"gradient descent converges below a learning rate of {limit:.3f}")
 
+    study = fastnn.rate_study([fastnn.Dense(1)], X, y, RATES, epochs=150)
+    for rate, history, diverged in zip(study.rates, study.histories, study.diverged, strict=True):
+        loss, end = history.loss, f"diverged in epoch {history.epochs}" if diverged else "the end"
+        print(
+            f"rate {rate:g}: cost {loss[0]:.3f} at first, {loss[np.isfinite(loss)][-1]:.4g} at last, lowest "
+            f"{np.nanmin(loss):.4f} in iteration {np.nanargmin(loss)}; {end}"
+        )
     figure, ax = panels()
-    for (rate, verdict), colour in zip(RATES.items(), COLOURS, strict=False):
-        net = fastnn.Sequential([fastnn.Dense(1)], seed=0)
-        try:
-            history = net.fit(X, y, optimizer=fastnn.SGD(rate), epochs=150)
-            print(f"rate {rate}: cost {history.loss[0]:.3f} at first, {history.loss[-1]:.4f} after {history.epochs}")
-        except fastnn.DivergedError as error:
-            history = error.history
-            lowest, high = history.loss.argmin(), (history.loss > 100).argmax()
-            print(
-                f"rate {rate}: cost {history.loss[0]:.3f} at first, {history.loss[lowest]:.3f} in iteration {lowest},"
-            )
-            print(f"  above 100 in iteration {high}; then: {error}")
-        history.plot(ax)
-        ax.lines[-1].set(color=colour, label=f"{rate:g}: {verdict}")
-    ax.set(title="Cost by learning rate", xlabel="iteration", ylabel="mean squared error", ylim=(0.3, 100))
-    ax.legend(title="learning rate", frameon=False)
+    study.plot(ax).set(title="Cost by learning rate", xlabel="iteration", ylabel="mean squared error")
     save(figure, given.output / "learning_rates.png")
 
 

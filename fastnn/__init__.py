@@ -1,14 +1,15 @@
 """fastnn: small and medium neural networks, trained and served at the speed of the hardware."""
 
-from . import layers, optimizers, plot
+from . import layers, optimizers, plot, studies
 from ._version import __version__
 from .backends import get_num_threads, set_num_threads
 from .callbacks import Callback, EarlyStopping, ReduceLROnPlateau
 from .candidates import Range
 from .checkpoint import Checkpoint
 from .devices import measure_devices
+from .ensembles import Ensemble
 from .environment import show_versions, warmup
-from .errors import BusyError, DivergedError, NotBuiltError
+from .errors import BusyError, DeadUnitsWarning, DivergedError, NotBuiltError
 from .history import History
 from .inference import Frozen, apply
 from .layers import *  # noqa: F403  (so that a new kind of layer costs no edit here; the same for optimizers)
@@ -18,6 +19,7 @@ from .optimizers import *  # noqa: F403
 from .schedules import Constant, CosineDecay, InverseTimeDecay, Schedule, StepDecay, WarmUp
 from .standardization import Standardization
 from .storage import load
+from .studies import cost_surface, depth_study, rate_study, scale_study, units_study
 from .sweep import Sweep
 from .sweep_result import SweepResult, Trial
 
@@ -27,7 +29,9 @@ __all__ = [
     "Checkpoint",
     "Constant",
     "CosineDecay",
+    "DeadUnitsWarning",
     "DivergedError",
+    "Ensemble",
     "EarlyStopping",
     "Frozen",
     "History",
@@ -46,12 +50,18 @@ __all__ = [
     "WarmUp",
     "__version__",
     "apply",
+    "cost_surface",
+    "depth_study",
     "get_num_threads",
     "load",
     "measure_devices",
     "plot",
+    "rate_study",
+    "scale_study",
     "set_num_threads",
     "show_versions",
+    "studies",
+    "units_study",
     "warmup",
 ]
 __all__ += layers.__all__

@@ -7,7 +7,7 @@ import numpy as np
 
 from .errors import must_be
 from .kernels import annotations, cache, cpu, cuda, formulas, options, ownership, program, state, sweep, tables, threads
-from .kernels.cpu import apply, own, peak, vmath
+from .kernels.cpu import apply, average, own, peak, vmath
 from .kernels.cpu.sweep import Sweep as CPUSweep
 from .validation import size
 
@@ -24,7 +24,8 @@ ACTIVATIONS, LOSSES, RULES = (
 )
 compile_all, COMPILED, cache_folder = cpu.compile_all, options.COMPILED, cache.cache_folder
 read_own, write_own, uninterrupted = ownership.read_own, ownership.write_own, threads.uninterrupted
-link, relink, has_own, dtype_of, failure_at = cpu.link, cpu.relink, cpu.has_own, cpu.dtype_of, own.failure_at
+link, join, relink, has_own, dtype_of = cpu.link, cpu.join, cpu.relink, cpu.has_own, cpu.dtype_of
+add_outputs, average_of_sums, failure_at = average.add_outputs, average.average_of_sums, own.failure_at
 formula_operations = formulas.operations_of
 ERF = vmath.DOUBLE.erf_near, vmath.DOUBLE.erf_far, vmath.ERF_JOIN, vmath.DOUBLE.erf_end  # of float64
 # without the checks of a contract: the callers have checked

@@ -43,6 +43,10 @@ class BusyError(RuntimeError):
     """A net is being trained, and was to be trained by another, or to become another net."""
 
 
+class DeadUnitsWarning(UserWarning):
+    """A fit left a layer of ReLU units that are 0 for all rows: no gradient passes them, and it cannot learn."""
+
+
 class _Quotation(reprlib.Repr):
     """A repr that neither fails nor grows with what is quoted."""
 

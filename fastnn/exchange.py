@@ -14,24 +14,26 @@ _OPSET = 13  # of 2020; later ones only for activations that name a later operat
 
 def save(net, path):
     """Write a net; see `Sequential.to_onnx`."""
+    _write(net, path, [net], _net)
+
+
+def save_ensemble(ensemble, path):
+    """Write an ensemble; see `Ensemble.to_onnx`."""
+    _write(ensemble, path, ensemble.nets, _weighted_sum)
+
+
+def _write(net, path, nets, add):
+    """Write a graph of what `add(graph, net)` makes of the input."""
     try:
         import onnx
         from onnx import helper
     except ImportError:
         raise ImportError("to_onnx needs onnx: pip install 'fastnn[onnx]'") from None
-    arrays, learned = iter(net.program.views(net.state.parameters)), net.standardization
-    _must_be_expressible(net.layers)
-    path = files.check_target("path", path)
-    graph, names, value = Graph(net.dtype), iter(net.array_names), "X"
-    if learned is not None:
-        value = graph.add("Sub", value, graph.constant(learned.mean, "mean"))
-        value = graph.add("Mul", value, graph.constant(1 / learned.std, "scale"))
-    for layer in net.layers:
-        own = [graph.constant(array, next(names)) for array in next(arrays)] if layer.arrays else []
-        value = _activated(graph, layer.add_to_onnx(graph, value, own), layer)
-    if learned is not None and net.scales_targets:
-        value = graph.add("Mul", value, graph.constant(learned.target_std, "target_std"))
-        value = graph.add("Add", value, graph.constant(learned.target_mean, "target_mean"))
+    for one in nets:
+        one.program  # noqa: B018  (it says what is missing)
+        _must_be_expressible(one.layers)
+    path, graph = files.check_target("path", path), Graph(net.dtype)
+    add(graph, net)
     graph.nodes[-1].output[0] = "output"
     number = helper.np_dtype_to_tensor_dtype(net.dtype)
     inputs = helper.make_tensor_value_info("X", number, ["samples", net.n_features])
@@ -41,6 +43,32 @@ def save(net, path):
     model = helper.make_model(made, opset_imports=version, ir_version=helper.find_min_ir_version_for(version))
     onnx.checker.check_model(model)
     files.replace(path, model.SerializeToString())
+
+
+def _net(graph, net, prefix=""):
+    """The name of the outputs of a net; those of its arrays begin with `prefix`."""
+    arrays, names = iter(net.program.views(net.state.parameters)), iter(net.array_names)
+    learned, value = net.standardization, "X"
+    if learned is not None:
+        value = graph.add("Sub", value, graph.constant(learned.mean, f"{prefix}mean"))
+        value = graph.add("Mul", value, graph.constant(1 / learned.std, f"{prefix}scale"))
+    for layer in net.layers:
+        own = [graph.constant(array, prefix + next(names)) for array in next(arrays)] if layer.arrays else []
+        value = _activated(graph, layer.add_to_onnx(graph, value, own), layer)
+    if learned is not None and net.scales_targets:
+        value = graph.add("Mul", value, graph.constant(learned.target_std, f"{prefix}target_std"))
+        value = graph.add("Add", value, graph.constant(learned.target_mean, f"{prefix}target_mean"))
+    return value
+
+
+def _weighted_sum(graph, ensemble):
+    """The name of the average; Mean would do for equal weights, but ONNX Runtime has none in float64."""
+    voters = [(i, net, weight) for i, (net, weight) in enumerate(ensemble.pairs()) if weight > 0]
+    total = sum(weight for _, _, weight in voters)
+    parts = [
+        graph.add("Mul", _net(graph, net, f"net {i} "), graph.constant(weight / total)) for i, net, weight in voters
+    ]
+    return graph.add("Sum", *parts)
 
 
 def _must_be_expressible(layers):

@@ -14,7 +14,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import arrays, backends, callbacks, checkpoint, data, metrics, plans, progress, standardization, validation
+from . import (
+    arrays,
+    backends,
+    callbacks,
+    checkpoint,
+    data,
+    dead_units,
+    metrics,
+    plans,
+    progress,
+    standardization,
+    validation,
+)
 from .errors import DivergedError, described, must_be
 from .history import History
 from .optimizers import Adam, Optimizer
@@ -157,6 +169,8 @@ def fit(net, given, steps, watch):
             if saved is not None:
                 saved.restore_callbacks(hooks)
             run.train(bar)
+    if batches is None and history.steps:  # the rows of a stream are gone
+        dead_units.warn(net, rows, steps.threads, history.device)
     return history
 
 

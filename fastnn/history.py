@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+def data_frame(columns):
+    """A table of columns by name; shorter ones end with gaps."""
+    try:
+        import pandas
+    except ImportError:
+        raise ImportError("to_dataframe() needs pandas: pip install 'fastnn[dataframe]'") from None
+    return pandas.DataFrame({name: pandas.Series(values) for name, values in columns.items()})
+
+
 class Buffers:
     """What a fit writes: an array for all epochs asked for, or a list that grows by a number an epoch.
 
@@ -117,22 +126,25 @@ class History:
         own = {"loss": self.loss, "validation_loss": self.buffers.validation}
         return float((own[name] if name in own else self.buffers.metrics[name])[-1])
 
-    def plot(self, ax: "Axes | None" = None, log: bool = True) -> "Axes":
+    def plot(self, ax: "Axes | None" = None, log: bool = True, label: str | None = None) -> "Axes":
         """Training and validation loss by epoch, the best epoch marked; the metrics below, if there are any.
 
         Parameters
         ----------
         ax : matplotlib Axes, optional
-            Receives the losses alone; by default a new figure is made, with a second panel for metrics.
+            Receives the losses alone; by default a new figure is made, with a second panel for metrics. Curves that
+            are drawn there already keep their colours and names, and the new ones get others.
         log : bool
             Logarithmic losses, where all are positive.
+        label : str, optional
+            Name of the fit in the legend; by default fits in the same Axes are numbered.
 
         Returns
         -------
         matplotlib Axes
             That of the losses.
         """
-        return plot.history(self, ax, log)
+        return plot.history(self, ax, log, label)
 
     def to_dataframe(self) -> "pandas.DataFrame":
         """The record as a table, a row for each epoch (extra `dataframe`).
@@ -148,14 +160,10 @@ class History:
         ImportError
             Without pandas.
         """
-        try:
-            import pandas
-        except ImportError:
-            raise ImportError("to_dataframe() needs pandas: pip install 'fastnn[dataframe]'") from None
         more = {"validation_loss": self.validation_loss, **self.metrics}
         more |= {"elapsed": self.elapsed, "learning_rate": self.learning_rate}
         columns = {"epoch": np.arange(self.epochs), "loss": self.loss} | {k: v for k, v in more.items() if len(v)}
-        return pandas.DataFrame({name: pandas.Series(values) for name, values in columns.items()})
+        return data_frame(columns)
 
     def __repr__(self) -> str:
         last = f", loss={self.loss[-1]:.6g}" if self.epochs else ""

@@ -1,4 +1,4 @@
-"""Nets inside the user's own compiled code: `net.freeze()` gives one as an argument, `apply` runs it."""
+"""Nets and ensembles in the user's own compiled code: `net.freeze()` gives one as an argument, `apply` runs it."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,9 @@ from .errors import described, must_be
 
 _HEADER, _MARK, _MARKED = backends.Header.SIZE, backends.Header.FEW_ROWS, backends.FEW_ROWS_MARK
 _INPUTS, _OUTPUTS = backends.Header.FEATURES, backends.Header.OUTPUTS
-_OPERATIONS, _PARAMETERS = backends.Header.OPERATIONS, backends.Header.PARAMETERS
+_OPERATIONS, _PARAMETERS, _MEMBERS = (
+    getattr(backends.Header, name) for name in ("OPERATIONS", "PARAMETERS", "MEMBERS")
+)
 _REALS, _UNFIT = (types.float32, types.float64), backends.UNFIT
 _TOGETHER = backends.APPLY_ROWS  # rows that are read before their outputs are written
 _FLOAT64 = np.dtype(np.float64)
@@ -22,16 +24,16 @@ FEW_ROWS = 16  # up to which prediction without a plan is faster
 
 
 class Frozen(NamedTuple):
-    """A net as it stood when it was frozen: arrays that cannot be written to, fit to be passed to an @njit function.
+    """A net, or an ensemble, as it stood when it was frozen: read-only arrays, fit to be passed to an @njit function.
 
     Parameters
     ----------
     table : array, int64
         What the net computes, and where the compiled functions stand in this process.
     alphas : array, float64
-        Parameter of each activation.
+        Parameter of each activation; in an ensemble the weights of the nets before them.
     parameters : array (p,), float32 or float64
-        All weights and biases.
+        All weights and biases, of one net after the other.
     """
 
     table: Integers
@@ -68,6 +70,16 @@ def frozen(net):
     return found
 
 
+def frozen_average(nets, weights):
+    """A Frozen of the weighted average of nets, whose parameters are copied."""
+    found = [frozen(net) for net in nets]
+    alphas = np.concatenate([weights, *(one.alphas for one in found)])
+    parameters = np.concatenate([one.parameters for one in found])
+    for array in (alphas, parameters):
+        array.flags.writeable = False
+    return Frozen(backends.join([one.table for one in found]), alphas, parameters)
+
+
 def run(net, X, out):
     """Outputs of a frozen net for checked rows, with one compilation for every net."""
     if not X.flags.carray:
@@ -81,7 +93,7 @@ def run(net, X, out):
 
 
 def apply(net: Frozen, x: ArrayLike, out: Floats | None = None) -> Floats:
-    """Outputs of a frozen net, from Python or from the user's own @njit function.
+    """Outputs of a frozen net or ensemble, from Python or from the user's own @njit function.
 
     In compiled code it takes a fraction of a microsecond for a row of a small net. It uses one thread; for many rows
     at once, `predict` is faster.
@@ -89,7 +101,7 @@ def apply(net: Frozen, x: ArrayLike, out: Floats | None = None) -> Floats:
     Parameters
     ----------
     net : Frozen
-        From `net.freeze()`; in an @njit function, one of its arguments.
+        From `net.freeze()` of a net or an Ensemble; in an @njit function, one of its arguments.
     x : array (n_features,) or (m, n_features)
         One sample or several, any strides. In compiled code, in the net's dtype.
     out : array (n_out,) or (m, n_out), optional
@@ -141,8 +153,9 @@ def _check_frozen(net):
     if dtype is None:
         raise must_be("net", "what net.freeze() gives", net, TypeError)
     table, alphas, parameters = net
-    if not _is_flat(alphas, _FLOAT64, table[_OPERATIONS]):
-        raise must_be("net.alphas", f"a contiguous array of float64 of shape ({table[_OPERATIONS]},)", alphas)
+    count = table[_OPERATIONS] + table[_MEMBERS]
+    if not _is_flat(alphas, _FLOAT64, count):
+        raise must_be("net.alphas", f"a contiguous array of float64 of shape ({count},)", alphas)
     if not _is_flat(parameters, dtype, table[_PARAMETERS]):
         raise must_be("net.parameters", f"a contiguous array of {dtype} of shape ({table[_PARAMETERS]},)", parameters)
 

@@ -11,9 +11,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import backends
 from .errors import described, misspelt, must_be
 
 _RESERVED = ("loss", "validation_loss")  # what history and EarlyStopping call other things
+
+
+def kind_with_labels(loss):
+    """The kind of the targets of a loss, which must be a cross-entropy."""
+    kind = backends.loss(loss).targets
+    if kind == "numbers":
+        raise must_be("loss", "a cross-entropy for predict_labels", loss)
+    return kind
 
 
 def labels(outputs, kind):
@@ -22,6 +31,15 @@ def labels(outputs, kind):
         return outputs.argmax(axis=1)
     above = (outputs > 0.5).astype(np.int64)
     return above[:, 0] if above.shape[1] == 1 else above
+
+
+def checked_labels(outputs, kind):
+    """`labels`, where no output is NaN."""
+    without = np.isnan(outputs).any(axis=1)
+    if without.any():
+        given = described(f"row {int(without.argmax())}, whose outputs are NaN")
+        raise must_be("X", "rows that the net gives numbers for", given)
+    return labels(outputs, kind)
 
 
 def truth(y, kind):

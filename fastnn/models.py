@@ -9,7 +9,20 @@ from typing import Any, Literal, Self, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import arrays, backends, custom, data, exchange, fit, inference, plans, standardization, storage, validation
+from . import (
+    arrays,
+    backends,
+    custom,
+    data,
+    evaluation,
+    exchange,
+    fit,
+    inference,
+    plans,
+    standardization,
+    storage,
+    validation,
+)
 from . import metrics as scores
 from .arrays import AnyArray, DeviceArray
 from .backends import Floats, Integers
@@ -414,6 +427,12 @@ class Sequential:
             get other weights from a callback.
         KeyboardInterrupt
             On Ctrl-C, after the current chunk of steps; the net is at a completed step and can be used.
+
+        Warns
+        -----
+        DeadUnitsWarning
+            Where all ReLU units of a layer are 0 for all rows at the end, so that they cannot learn any more; not for
+            batches, whose rows are gone then, nor for functions of your own.
         """
         what = fit.Rows(X, y, rows, sample_weight, class_weight, validation_data, validation_split)
         steps = fit.Steps(optimizer, epochs, batch_size, shuffle, l2, threads)
@@ -506,16 +525,10 @@ class Sequential:
         ValueError
             For a net whose loss is not a cross-entropy, and for a row whose outputs are NaN.
         """
-        kind = backends.loss(self.loss).targets
-        if kind == "numbers":
-            raise must_be("loss", "a cross-entropy for predict_labels", self.loss)
+        kind = scores.kind_with_labels(self.loss)
         X = arrays.matrix("X", X, self.dtype, self.program.n_features, self.device, self._feature_names, False)
         out, threads = np.empty((len(X), self.outputs), self.dtype), backends.thread_count("threads", threads)
-        without = np.isnan(plans.outputs(self, X, out, threads)).any(axis=1)
-        if without.any():
-            given = described(f"row {int(without.argmax())}, whose outputs are NaN")
-            raise must_be("X", "rows that the net gives numbers for", given)
-        return scores.labels(out, kind)
+        return scores.checked_labels(plans.outputs(self, X, out, threads), kind)
 
     def evaluate(
         self,
@@ -549,17 +562,8 @@ class Sequential:
             "loss" (without l2), and "accuracy" for cross-entropies (share of the rows whose labels are all right), else
             "r2" (share of the variance explained, mean over outputs; NaN for constant targets); then the metrics.
         """
-        features, kind = self.program.n_features, backends.loss(self.loss).targets
-        wanted = scores.resolve(["r2" if kind == "numbers" else "accuracy"], kind) + scores.resolve(metrics, kind)
-        threads = backends.thread_count("threads", threads)
-        these = data.check(self, X, y, sample_weight, rows=rows, features=features)
-        y, weights = these.targets, these.counted_weights
-        scores.check(wanted, y, kind, self.outputs, weights)
-        outputs = plans.host_outputs(self, these, threads)
-        found = scores.computed(wanted, outputs, y, weights)
-        with plans.kept(self, backends.EVALUATE, len(these), threads, arrays.on_gpu(these.X)) as plan:
-            plans.bind(self, plan, these)
-            return {"loss": plans.loss_of(plan)} | found
+        asked = evaluation.Asked(X, y, sample_weight, threads, metrics, rows)
+        return evaluation.evaluate(self, self.program.n_features, asked, plans.host_outputs, _loss_of)
 
     def loss_and_gradient(
         self, X: AnyArray, y: AnyArray, sample_weight: AnyArray | None = None, threads: int | None = None
@@ -744,6 +748,13 @@ class Sequential:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.layers!r}, loss={custom.shown(self.loss)}, dtype={str(self.dtype)!r})"
+
+
+def _loss_of(net, these, outputs, threads):
+    """Mean loss of the rows that count."""
+    with plans.kept(net, backends.EVALUATE, len(these), threads, arrays.on_gpu(these.X)) as plan:
+        plans.bind(net, plan, these)
+        return plans.loss_of(plan)
 
 
 def _checked_layers(layers):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from .ensembles import Ensemble
     from .history import History
     from .models import Sequential
     from .sweep_result import SweepResult
@@ -36,7 +37,7 @@ HUGE = 1e100  # losses of a diverging fit above it are not drawn: the limits of 
 LABELLED = ((6, (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)), (100, (1.0, 2.0, 5.0)), (math.inf, (1.0,)))
 
 
-def _figure(rows=1, columns=1, size=(6.4, 4.4), **options):
+def figure(rows=1, columns=1, size=(6.4, 4.4), **options):
     """New Axes, in a figure that notebooks and `plt.show()` know of."""
     try:
         import matplotlib.pyplot as plt
@@ -45,10 +46,10 @@ def _figure(rows=1, columns=1, size=(6.4, 4.4), **options):
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)[1]
 
 
-def _own(ax):
+def own_axes(ax):
     """Given Axes, or new ones."""
     if ax is None:
-        return _figure()
+        return figure()
     if not _are_axes(ax):
         raise must_be("ax", "None or matplotlib Axes", ax, TypeError)
     return ax
@@ -64,7 +65,8 @@ def _curve(ax, values, **style):
     return ax.plot(np.arange(len(values)), values, marker="o" if len(values) == 1 else None, **style)[0]
 
 
-def _finish_epochs(ax, label):
+def finish_epochs(ax, label):
+    """Labels, legend and grid of Axes with curves by epoch."""
     ax.set(xlabel="epoch", ylabel=label)
     if ax.get_xscale() == "linear":
         ax.xaxis.get_major_locator().set_params(integer=True)
@@ -73,7 +75,7 @@ def _finish_epochs(ax, label):
     ax.legend(loc="best", frameon=False)
 
 
-def history(record: "History", ax: "Axes | None" = None, log: bool = True) -> "Axes":
+def history(record: "History", ax: "Axes | None" = None, log: bool = True, label: str | None = None) -> "Axes":
     """Training and validation loss by epoch, the best epoch marked; the metrics below, if there are any.
 
     Parameters
@@ -81,9 +83,12 @@ def history(record: "History", ax: "Axes | None" = None, log: bool = True) -> "A
     record : History
         What `fit` gave, or the history of a DivergedError.
     ax : matplotlib Axes, optional
-        Receives the losses alone; by default a new figure is made, with a second panel for metrics.
+        Receives the losses alone; by default a new figure is made, with a second panel for metrics. Curves that are
+        drawn there already keep their colours and names, and the new ones get others.
     log : bool
         Logarithmic losses, where all are positive.
+    label : str, optional
+        Name of the fit in the legend; by default fits in the same Axes are numbered.
 
     Returns
     -------
@@ -101,26 +106,36 @@ def history(record: "History", ax: "Axes | None" = None, log: bool = True) -> "A
     _check_epochs(record)
     below = None
     if ax is None and record.metrics:
-        ax, below = _figure(2, 1, size=(6.4, 6.4), sharex=True)
+        ax, below = figure(2, 1, size=(6.4, 6.4), sharex=True)
         metrics(record, below)
-    ax = _own(ax)
+    ax = own_axes(ax)
     curves = {"training": record.loss}
     if len(record.validation_loss):
         curves["validation"] = record.validation_loss
-    for colour, (name, values) in zip(COLOURS, curves.items(), strict=False):
-        _curve(ax, values, color=colour, label=name)
+    before, prefix = len(ax.lines), _fit_name(ax, label)
+    for i, (name, values) in enumerate(curves.items(), before):
+        name = label if label is not None and len(curves) == 1 else prefix + name
+        _curve(ax, values, color=COLOURS[i % len(COLOURS)], label=name)
     if record.best_epoch is not None:
         best = curves.get("validation", record.loss)[record.best_epoch]
-        label = f"best epoch {record.best_epoch}: {best:.4g}"
-        ax.plot([record.best_epoch], [best], "o", color="black", fillstyle="none", label=label)
+        name = f"{prefix}best epoch {record.best_epoch}: {best:.4g}"
+        ax.plot([record.best_epoch], [best], "o", color="black", fillstyle="none", label=name)
     shown = np.concatenate(list(curves.values()))
     shown = shown[np.abs(shown) < HUGE]
     if log and shown.size and shown.min() > 0:
-        _logarithmic(ax)
-    _finish_epochs(ax, "loss")
+        logarithmic(ax)
+    finish_epochs(ax, "loss")
     if below is not None:
         ax.set_xlabel("")
     return ax
+
+
+def _fit_name(ax, label):
+    """What the names of the curves of a fit begin with, so that they are told from those that stand there already."""
+    if label is not None:
+        return f"{label}: "
+    fits = sum(line.get_label().endswith("training") for line in ax.lines)
+    return f"fit {fits + 1}: " if fits else ""
 
 
 def _check_epochs(record):
@@ -130,7 +145,7 @@ def _check_epochs(record):
         raise must_be("record", "a history of at least one completed epoch", record)
 
 
-def _logarithmic(ax):
+def logarithmic(ax):
     """A log axis for all that is drawn so far, with labels that are neither few nor many."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
@@ -174,7 +189,7 @@ def sweep(result: "SweepResult", by: str = "learning_rate", ax: "Axes | None" = 
             groups.setdefault(_value_text(trial.value(by)), []).append(trial)
     if not groups:
         raise must_be("result", "one with a net that was trained", described("none"))
-    names, ax, lowest = sorted(groups, key=_by_number), _own(ax), math.inf
+    names, ax, lowest = sorted(groups, key=_by_number), own_axes(ax), math.inf
     colours = COLOURS[:-1] if len(names) < len(COLOURS) else _shades(len(names))
     for colour, name in zip(colours, names, strict=False):
         label, nets = name, [(trial, losses) for trial in groups[name] for losses in trial.losses]
@@ -190,8 +205,8 @@ def sweep(result: "SweepResult", by: str = "learning_rate", ax: "Axes | None" = 
                 at = max(len(shown) - 1, 0)
                 ax.plot([at], [shown[at] if len(shown) else math.nan], "x", color=colour)
     if log and 0 < lowest < math.inf:
-        _logarithmic(ax)
-    _finish_epochs(ax, "training loss")
+        logarithmic(ax)
+    finish_epochs(ax, "training loss")
     legend = ax.legend(title=by.replace("_", " "), loc="best", frameon=False, ncols=1 + (len(names) > 8))
     for line in legend.get_lines():
         line.set_alpha(1.0)
@@ -215,6 +230,26 @@ def _by_number(text):
         return 0, float(text), text
     except ValueError:
         return 1, 0.0, text
+
+
+def bands(ax, x, values, label, colour, marker="o"):
+    """The median of values (places, repetitions) over x, and a band from the lowest to the highest."""
+    ax.plot(x, np.median(values, axis=1), marker=marker, markersize=4, color=colour, label=label)
+    ax.fill_between(x, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.15, linewidth=0)
+
+
+def log_places(ax, places):
+    """A log x axis that labels places which are some numbers, as many of them as there is room for."""
+    from matplotlib.ticker import NullFormatter, NullLocator
+
+    ax.set_xscale("log")
+    apart = [places[-1]]
+    for place in places[-2::-1]:
+        if apart[-1] >= 1.35 * place:
+            apart.append(place)
+    ax.set_xticks(apart, [f"{place:,}" for place in apart])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def metrics(record: "History", ax: "Axes | None" = None) -> "Axes":
@@ -242,36 +277,44 @@ def metrics(record: "History", ax: "Axes | None" = None) -> "Axes":
     _check_epochs(record)
     if not record.metrics:
         raise must_be("record", "a history with metrics, from fit(metrics=...)", record)
-    ax = _own(ax)
+    ax = own_axes(ax)
     for i, (name, values) in enumerate(record.metrics.items()):
         _curve(ax, values, color=COLOURS[i % len(COLOURS)], label=name)
-    _finish_epochs(ax, "metric")
+    finish_epochs(ax, "metric")
     return ax
 
 
 def decision_boundary(
-    net: "Sequential", X: ArrayLike, y: ArrayLike, ax: "Axes | None" = None, resolution: int = 300
+    net: "Sequential | Ensemble",
+    X: ArrayLike | None = None,
+    y: ArrayLike | None = None,
+    ax: "Axes | None" = None,
+    resolution: int = 300,
+    limits: Sequence[float] | None = None,
 ) -> "Axes":
-    """Classes of a net over the plane: where it changes its mind, how sure it is (as shades), and the data.
+    """What a net answers over the plane: its classes, where it changes its mind and how sure it is, or its numbers.
 
     Parameters
     ----------
-    net : Sequential
-        A fitted classifier of two features: one sigmoid output, or softmax.
-    X : array-like (m, 2)
+    net : Sequential or Ensemble
+        Fitted, of two features: one output, or softmax.
+    X : array-like (m, 2), optional
         Samples, drawn as points.
-    y : array-like (m,) or (m, k)
-        Their classes, as `fit` takes them.
+    y : array-like (m,) or (m, k), optional
+        Their targets, as `fit` takes them; with X, and not without it.
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure is made.
     resolution : int
         Points across and up at which the net predicts, at least 2.
+    limits : sequence of float, optional
+        (lowest x1, highest x1, lowest x2, highest x2) of the picture; by default those of X with a margin.
 
     Returns
     -------
     matplotlib Axes
-        The Axes: an image of the shades, contours at 0.5 of the share of a class among itself and the likeliest other
-        (for two classes its probability), and a set of points for each class.
+        For classes an image of shades, contours at 0.5 of the share of a class among itself and the likeliest other
+        (for two classes its probability), and a set of points for each class; for numbers an image and contours of
+        them, with points in the colours of their targets.
 
     Raises
     ------
@@ -282,35 +325,76 @@ def decision_boundary(
     TypeError, ValueError
         For an argument that is not accepted.
     """
-    _check_net(net)
-    outputs = net.outputs
-    kind = backends.loss(net.loss).targets
-    if kind != "classes" and (kind != "probabilities" or outputs > 1):
-        raise must_be("net", "a classifier with one sigmoid output or softmax", net)
-    if net.n_features != 2:
-        raise must_be("net", "a net of 2 features", described(f"one of {net.n_features}"))
+    kind = _check_plane(net)
     resolution = validation.size("resolution", resolution)
     if resolution < 2:
         raise must_be("resolution", "an int of at least 2", resolution)
-    rows = data.check(net, X, y)
-    X, y = rows.X, rows.y
-    classes = y.argmax(axis=1) if y.ndim == 2 else (y if outputs > 1 else y > 0.5).astype(int)
-    ax = _own(ax)
-
-    low, high = X.min(axis=0).astype(float), X.max(axis=0).astype(float)
-    margin = np.where(high > low, 0.08 * (high - low), 0.5)
-    low, high = low - margin, high + margin
+    if (X is None) != (y is None) or (X is None and limits is None):
+        raise must_be("X and y", "both given, or both None where limits are given", described("others"))
+    low, high = (None, None) if limits is None else _corners(limits)
+    rows = None if X is None else data.check(net, X, y)
+    ax = own_axes(ax)
+    if low is None:
+        low, high = rows.X.min(axis=0).astype(float), rows.X.max(axis=0).astype(float)
+        margin = np.where(high > low, 0.08 * (high - low), 0.5)
+        low, high = low - margin, high + margin
     x1, x2 = (np.linspace(low[i], high[i], resolution) for i in range(2))
-    P = net.predict(np.stack(np.meshgrid(x1, x2), axis=-1).reshape(-1, 2)).astype(float)
-    if outputs == 1:
-        P = np.hstack([1 - P, P])
+    outputs = net.predict(np.stack(np.meshgrid(x1, x2), axis=-1).reshape(-1, 2)).astype(float)
+    if kind == "numbers":
+        _levels(ax, x1, x2, outputs, rows)
+    else:
+        _classes(ax, x1, x2, outputs, rows)
+    names = net.feature_names or ("$x_1$", "$x_2$")
+    ax.set(xlabel=names[0], ylabel=names[1], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    return ax
+
+
+def _check_plane(net):
+    """The kind of the targets of a net that can be drawn over the plane."""
+    if not hasattr(type(net), "nets"):  # of an ensemble, whose nets were built
+        _check_net(net)
+    kind = backends.loss(net.loss).targets
+    if kind != "classes" and net.outputs > 1:
+        raise must_be("net", "a net with one output or softmax", net)
+    if net.n_features != 2:
+        raise must_be("net", "a net of 2 features", described(f"one of {net.n_features}"))
+    return kind
+
+
+def _corners(limits):
+    """(lowest, highest) of both features."""
+    x1_low, x1_high, x2_low, x2_high = given = validation.numeric_array("limits", limits, (4,), np.float64)
+    if not (x1_low < x1_high and x2_low < x2_high):
+        raise must_be("limits", "(lowest x1, highest x1, lowest x2, highest x2)", given.tolist())
+    return given[::2], given[1::2]
+
+
+def _classes(ax, x1, x2, outputs, rows):
+    """Regions of the classes, and the samples."""
+    P = np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
     _regions(ax, x1, x2, P)
+    X, classes = np.zeros((0, 2)), np.zeros(0, int)
+    if rows is not None:
+        X, y = rows.X, rows.y
+        classes = y.argmax(axis=1) if y.ndim == 2 else (y if outputs.shape[1] > 1 else y > 0.5).astype(int)
     _points(ax, X, classes, P.shape[1])
-    ax.set(xlabel="$x_1$", ylabel="$x_2$", xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     legend = ax.legend(title="class", loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handletextpad=0.1)
     for handle in legend.legend_handles:
         handle.set_sizes([30])
-    return ax
+
+
+def _levels(ax, x1, x2, outputs, rows):
+    """The numbers of a regression as colours and contours, and the targets of the samples in the same colours."""
+    values = outputs.reshape(len(x2), len(x1))
+    shown = values if rows is None else np.concatenate([values.ravel(), rows.y.ravel()])
+    style = dict(cmap="viridis", vmin=shown.min(), vmax=shown.max())
+    extent = (x1[0], x1[-1], x2[0], x2[-1])
+    image = ax.imshow(values, extent=extent, origin="lower", aspect="auto", interpolation="bilinear", **style)
+    if values.min() < values.max():
+        ax.contour(x1, x2, values, levels=8, colors="white", linewidths=0.6)
+    if rows is not None:
+        ax.scatter(*rows.X.T, c=rows.y.ravel(), s=_point_size(rows.X), edgecolors="black", linewidths=0.4, **style)
+    ax.figure.colorbar(image, ax=ax, label="output")
 
 
 def _regions(ax, x1, x2, P):
@@ -327,12 +411,17 @@ def _regions(ax, x1, x2, P):
 
 def _points(ax, X, classes, count):
     """The samples of each class, in its colour, with markers that also tell the colours of more than eight apart."""
-    size = float(np.clip(10_000 / len(X), 4, 36))
+    size = _point_size(X)
     style = dict(s=size, edgecolors="black", linewidths=0.3 if size > FINE else 0.0, zorder=3)
     for k in range(count):
         turn, colour = divmod(k, len(COLOURS))
         marker = MARKERS[(colour + turn) % len(MARKERS)]
         ax.scatter(*X[classes == k].T, color=COLOURS[colour], marker=marker, label=str(k), **style)
+
+
+def _point_size(X):
+    """Area of a point, in points^2: less for many."""
+    return float(np.clip(10_000 / max(1, len(X)), 4, 36))
 
 
 def _shades(P):
@@ -407,8 +496,8 @@ def weights(
         top, left = i // columns * (height + gap), i % columns * (width + gap)
         sheet[top : top + height, left : left + width] = image
     if ax is None:
-        ax = _figure(size=(6.4, float(np.clip(6.0 * sheet.shape[0] / sheet.shape[1], 1.6, 8.0))))
-    ax = _own(ax)
+        ax = figure(size=(6.4, float(np.clip(6.0 * sheet.shape[0] / sheet.shape[1], 1.6, 8.0))))
+    ax = own_axes(ax)
     if colour:
         ax.imshow(np.where(np.isnan(sheet), 1.0, 0.5 + sheet / (2 * scale)), interpolation="nearest")
     else:
@@ -470,7 +559,7 @@ def activations(names: str | Sequence[str] | None = None, axes: "Sequence[Axes] 
         columns = min(len(names), MOST_COLUMNS)
         rows = math.ceil(len(names) / columns)
         size = (max(3.6, 2.2 * columns), max(3.0, 2.3 * rows + 0.3))
-        grid = _figure(rows, columns, size=size, sharex=True, sharey=True, squeeze=False)
+        grid = figure(rows, columns, size=size, sharex=True, sharey=True, squeeze=False)
         for extra in grid.flat[len(names) :]:
             extra.set_axis_off()
         axes = grid.flat[: len(names)]

@@ -19,7 +19,7 @@ from .callbacks import EarlyStopping
 from .errors import must_be
 from .layers import starting_values
 from .schedules import Constant
-from .sweep_result import SweepResult, Trial, headline, ranked
+from .sweep_result import Held, SweepResult, Trial, headline, ranked
 
 # Nets that are made at a time, and the most that their arrays take: a GPU trains some hundred at once (estimates)
 _WAVE_NETS, _WAVE_BYTES = {"cpu": 512, "cuda": 4096}, 1 << 28
@@ -251,7 +251,7 @@ class Search:
         for fold in field.folds:
             metrics.check(self._scores, fold.held.targets, field.kind, self._net.outputs, fold.held.counted_weights)
         self._proposals = proposals.make(space, asking.sample, asking.sampler, greater, self._check, asking.seed)
-        held = [(fold.held.targets, fold.held.counted_weights) for fold in field.folds]
+        held = [Held(fold.held.targets, fold.held.labels, fold.held.counted_weights) for fold in field.folds]
         self.result = SweepResult(name, greater, field.kind, held)
 
     def _check(self, candidate):

@@ -14,7 +14,9 @@ from .standardization import Standardization
 if TYPE_CHECKING:
     from .models import Sequential
 
-_FACTS = {"net": dict, "feature_names": (list, type(None)), "epoch": int, "format": int}
+_MEMBER = {"net": dict, "feature_names": (list, type(None)), "epoch": int}
+_FACTS = _MEMBER | {"format": int}
+_ENSEMBLE = {"members": list, "format": int}
 _NET = {
     "class": str,
     "n_features": int,
@@ -150,13 +152,32 @@ def _plain(setting):
 
 def save(net, path):
     """Write a net; see `Sequential.save`."""
+    files.write(files.check_target("path", path), _facts(net), arrays(net))
+
+
+def save_ensemble(ensemble, path):
+    """Write an ensemble; see `Ensemble.save`."""
+    members, values = [], {"weights": ensemble.weights}
+    for i, net in enumerate(ensemble.nets):
+        members.append(_facts(net))
+        values |= {_in_member(i) + name: array for name, array in arrays(net).items()}
+    files.write(files.check_target("path", path), {"members": members}, values)
+
+
+def _facts(net):
+    """All that is kept of a net but its arrays."""
     facts = {"net": describe(net), "feature_names": net.feature_names, "epoch": net.state.epoch}
     _must_have_names(facts["net"])
-    files.write(files.check_target("path", path), facts, arrays(net))
+    return facts
 
 
-def load(path: PathLike) -> "Sequential":
-    """A net from a file of `net.save` or of a Checkpoint (extra `checkpoint`).
+def _in_member(i):
+    """What the names of the arrays of a net begin with in the file of an ensemble."""
+    return f"net {i} "
+
+
+def load(path: PathLike) -> "Sequential | Any":
+    """A net or an ensemble from a file of `save`, or a net from one of a Checkpoint (extra `checkpoint`).
 
     A file may come from anybody: it runs no code, and all of it is checked before a net is made.
 
@@ -167,9 +188,9 @@ def load(path: PathLike) -> "Sequential":
 
     Returns
     -------
-    Sequential or LogisticRegression
-        Its predictions are those of the net that was saved, bit for bit; a checkpoint gives the net as it stood at
-        the end of the epoch. The optimizer starts afresh.
+    Sequential, LogisticRegression or Ensemble
+        Its predictions are those of what was saved, bit for bit; a checkpoint gives the net as it stood at the end of
+        the epoch. The optimizer starts afresh.
 
     Raises
     ------
@@ -183,20 +204,46 @@ def load(path: PathLike) -> "Sequential":
     facts, values = files.read("path", path)
     text = files.as_text("path", path)
     with files.refusing("path", text):
-        files.must_have("facts", facts, _FACTS, others="fit" in facts)  # of a Checkpoint
-        about = facts["net"]
-        check_description(about)
-    _must_have_names(about)
+        several = "members" in facts
+        files.must_have("facts", facts, _ENSEMBLE if several else _FACTS, others="fit" in facts)  # of a Checkpoint
+        members = facts["members"] if several else [facts]
+        for member in members:
+            files.must_have("member", member, _MEMBER, others=not several)
+            check_description(member["net"])
+    for member in members:
+        _must_have_names(member["net"])
     with files.refusing("path", text):
-        net, epoch = _made(about), validation.counter("epoch", facts["epoch"])
-        found = suitable(facts, values, net, about["n_features"])
-        others = values.keys() - found.arrays
-        if others and "fit" not in facts:
-            raise must_be("arrays", "those of the net alone", described(f"others, too: {', '.join(map(repr, others))}"))
-        net.build(about["n_features"])
-        restore(net, found)
+        return _ensemble(members, values) if several else _net(facts, values, others="fit" in facts)
+
+
+def _net(facts, values, others=False):
+    """The net of checked facts; `others`: whether there may be arrays of something else."""
+    about = facts["net"]
+    net, epoch = _made(about), validation.counter("epoch", facts["epoch"])
+    found = suitable(facts, values, net, about["n_features"])
+    more = values.keys() - found.arrays
+    if more and not others:
+        raise must_be("arrays", "those of the net alone", described(f"others, too: {', '.join(map(repr, more))}"))
+    net.build(about["n_features"])
+    restore(net, found)
     net.state.epoch = epoch
     return net
+
+
+def _ensemble(members, values):
+    """The ensemble of checked facts."""
+    from .ensembles import Ensemble
+
+    values = dict(values)
+    weights = values.pop("weights", None)
+    files.must_be_array("weights", weights, (len(members),), np.float64)
+    own = [{} for _ in members]
+    for name, array in values.items():
+        number, _, rest = name.removeprefix("net ").partition(" ")
+        if not number.isdecimal() or int(number) >= len(own) or _in_member(int(number)) + rest != name:
+            raise must_be("arrays", "those of the nets alone", described(f"another, too: {name!r}"))
+        own[int(number)][rest] = array
+    return Ensemble([_net(*parts) for parts in zip(members, own, strict=True)], weights)
 
 
 def _made(about):

@@ -1,14 +1,16 @@
 """What a sweep found: a trial for each candidate, and the best nets."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import metrics, plot, validation
+from . import ensembles, metrics, plot, validation
 from .candidates import Candidate
 from .errors import described, must_be
+from .history import data_frame
 from .schedules import Constant
 
 if TYPE_CHECKING:
@@ -92,6 +94,24 @@ class Trial:
         return f"Trial({shown}; score={self.score:.6g}, epochs={self.epochs}{', diverged' if self.diverged else ''})"
 
 
+class Held(NamedTuple):
+    """What held-out rows are judged by.
+
+    Parameters
+    ----------
+    targets : array
+        As the loss takes them.
+    labels : bool
+        Whether they are class indices.
+    counted_weights : array or None
+        Of the rows.
+    """
+
+    targets: Any
+    labels: bool
+    counted_weights: Any
+
+
 class SweepResult:
     """What a sweep found.
 
@@ -103,8 +123,8 @@ class SweepResult:
         Whether a greater score is better.
     kind : str
         Of the targets.
-    held : list of (array, array or None)
-        Targets and weights of the held-out rows of each fold.
+    held : list of Held
+        The held-out rows of each fold.
 
     Attributes
     ----------
@@ -170,14 +190,13 @@ class SweepResult:
         ImportError
             Without pandas.
         """
-        try:
-            import pandas
-        except ImportError:
-            raise ImportError("to_dataframe() needs pandas: pip install 'fastnn[dataframe]'") from None
         known = ranked(self.trials, self.greater)
         judged = {trial.number for trial in known}
         order = known + [trial for trial in self.trials if trial.number not in judged]
-        return pandas.DataFrame([self._row(trial) for trial in order], index=[trial.number for trial in order])
+        rows = [self._row(trial) for trial in order]
+        table = data_frame({name: [row.get(name) for row in rows] for name in dict.fromkeys(chain(*rows))})
+        table.index = [trial.number for trial in order]
+        return table
 
     def _row(self, trial):
         row = {**trial.values}
@@ -217,7 +236,7 @@ class SweepResult:
             by = next((n for n in names if len({repr(t.value(n)) for t in self.trials}) > 1), "learning_rate")
         return plot.sweep(self, by, ax, log)
 
-    def ensemble(self, size: int = 8) -> Any:
+    def ensemble(self, size: int = 8) -> ensembles.Ensemble:
         """An average of good nets, chosen one by one by the score of the average on the held-out rows.
 
         Each step adds the candidate with which the average scores best, one that is in it already, too, whose weight
@@ -238,8 +257,6 @@ class SweepResult:
         ValueError
             Where no nets are kept.
         """
-        from .ensembles import Ensemble
-
         size = validation.size("size", size)
         kept = ranked([trial for trial in self.trials if trial.nets], self.greater)
         if not kept:
@@ -247,35 +264,32 @@ class SweepResult:
         counts = self._chosen(kept, size)
         members = [(net, count) for trial, count in zip(kept, counts, strict=True) if count for net in trial.nets]
         nets, weights = zip(*members, strict=True)
-        return Ensemble(list(nets), weights=list(weights))
+        return ensembles.Ensemble(nets, weights)
 
     def _chosen(self, kept, size):
         """How often each candidate is chosen."""
         sums = [np.zeros(outputs.shape) for outputs in kept[0].outputs]
-        counts = np.zeros(len(kept), np.int64)
+        counts, worst = np.zeros(len(kept), np.int64), -math.inf if self.greater else math.inf
         for step in range(1, size + 1):
-            values = [
-                self._score_of([(total + more) / step for total, more in zip(sums, trial.outputs, strict=True)])
-                for trial in kept
-            ]
-            values = np.where(np.isfinite(values), values, -np.inf if self.greater else np.inf)
-            best = int(np.argmax(values) if self.greater else np.argmin(values))
+            values = np.array([self._score_with(trial, sums, step) for trial in kept])
+            values[np.isnan(values)] = worst
+            best = int(values.argmax() if self.greater else values.argmin())
             counts[best] += 1
-            for total, more in zip(sums, kept[best].outputs, strict=True):
-                total += more
+            for total, outputs in zip(sums, kept[best].outputs, strict=True):
+                total += outputs
         return counts
 
-    def _score_of(self, outputs):
-        """The mean over the folds of the score of outputs."""
-        if self._given_score == "loss":
-            return self._loss_of(outputs)
-        metric = metrics.resolve([self._given_score], self._kind)
-        return np.mean(
-            [
-                metrics.computed(metric, one.astype(np.float32), *held)[metric[0].name]
-                for one, held in zip(outputs, self._held, strict=True)
-            ]
-        )
+    def _score_with(self, trial, sums, step):
+        """The mean over the folds of the score of the average of `sums` of other candidates and of a further one."""
+        values = []
+        for i, (total, outputs) in enumerate(zip(sums, trial.outputs, strict=True)):
+            average, held = ((total + outputs) / step).astype(outputs.dtype), self._held[i]
+            if self._given_score == "loss":
+                values.append(ensembles.loss_of_averages(trial.nets[i], held, average, 1))
+            else:
+                metric = metrics.resolve([self._given_score], self._kind)
+                values += metrics.computed(metric, average, held.targets, held.counted_weights).values()
+        return float(np.mean(values))
 
     def __repr__(self) -> str:
         diverged = sum(trial.diverged for trial in self.trials)

@@ -46,8 +46,11 @@ class Fields(ModuleType):
         raise AttributeError(f"the table {self.__name__} has no field {name}")
 
 
-# The program: its header, then a record for each operation and one for each parameter range.
-Header = Fields("Header", "OPERATIONS RANGES FEATURES OUTPUTS PARAMETERS OPERATIONS_AT RANGES_AT LOSS FEW_ROWS LENGTH")
+# The program: its header, then a record for each operation and one for each parameter range. With MEMBERS above 0 the
+# header is that of an ensemble: whole tables of so many nets follow, operations and parameters are those of all.
+Header = Fields(
+    "Header", "OPERATIONS RANGES FEATURES OUTPUTS PARAMETERS OPERATIONS_AT RANGES_AT LOSS FEW_ROWS LENGTH MEMBERS"
+)
 FEW_ROWS_MARK = 0x66617374_6E6E0000  # plus the bytes of an element: marks what is linked for `apply_rows`
 # An operation: which kind, its number in the program, the buffers that it reads and fills, their features, its
 # parameter ranges; on a CPU the addresses of its compiled functions. From OWN on the fields are those of its kind.

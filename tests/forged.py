@@ -85,7 +85,12 @@ def real(folder):
         net.fit(*rows, epochs=3, **settings(path))
         net.save(path + " net")
         found += [(path, name), (path, None), (path + " net", None)]
-    return found
+    nets = [FITS[name][0]() for name in ("watched", "batches")]
+    for net in nets:
+        net.fit(X, Y, epochs=1)
+    path = os.path.join(folder, "ensemble")
+    fastnn.Ensemble(nets, [3.0, 1.0]).save(path)
+    return [*found, (path, None), (path, None)]
 
 
 # changes
@@ -209,11 +214,14 @@ def forged(rng, source, path):
 
 
 def used(net):
-    """Whether a net of any kind can be used."""
+    """Whether a net of any kind, or an ensemble, can be used."""
     rows = np.linspace(-1, 1, 12 * net.n_features).reshape(12, -1)
     targets = np.zeros((12, net.outputs)) if net.loss != "cross_entropy" else np.zeros(12, int)
     assert net.predict(rows).shape == (12, net.outputs)
-    net.fit(rows, targets, epochs=1, batch_size=5)
+    if isinstance(net, fastnn.Ensemble):
+        assert fastnn.apply(net.freeze(), rows).shape == (12, net.outputs)
+    for one in net.nets if isinstance(net, fastnn.Ensemble) else [net]:
+        one.fit(rows, targets, epochs=1, batch_size=5)
 
 
 def trial(seed, sources, path):

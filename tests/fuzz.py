@@ -298,9 +298,25 @@ def use(rng, net):
         lambda: net.save(path), lambda: fastnn.load(path), lambda: net.to_onnx(path), lambda: net.summary() + repr(net),
         lambda: fastnn.apply(net.freeze(), x, mostly(rng, None, [*matrices(rng), *targets(rng)])),
         lambda: pickle.loads(pickle.dumps(net)).predict(x), lambda: copy.deepcopy(net).partial_fit(x, t),
-        lambda: copy.copy(net).partial_fit(x, t),
+        lambda: copy.copy(net).partial_fit(x, t), lambda: use_ensemble(rng, net, x, t, w, path, threads),
     ]  # fmt: skip
     return pick(rng, calls)()
+
+
+def use_ensemble(rng, net, x, t, w, path, threads):
+    """Calls on an ensemble of a net and a copy of it."""
+    given = mostly(rng, [net, copy.deepcopy(net)], [[net, net], [], [net, 3], net, None, [net_of(rng), net]])
+    ensemble = fastnn.Ensemble(given, mostly(rng, [2, 1], [None, *numbers(rng), *matrices(rng)]))
+    return pick(
+        rng,
+        [
+            lambda: ensemble.predict(x, threads), lambda: ensemble.predict_labels(x, threads),
+            lambda: ensemble.evaluate(x, t, w, threads), lambda: ensemble.summary() + repr(ensemble),
+            lambda: fastnn.apply(ensemble.freeze(), x), lambda: pickle.loads(pickle.dumps(ensemble)).predict(x),
+            lambda: pickle.loads(pickle.dumps(ensemble.freeze())), lambda: ensemble.save(path),
+            lambda: ensemble.to_onnx(path),
+        ],
+    )()  # fmt: skip
 
 
 def set_attribute(rng, thing):

@@ -62,7 +62,7 @@ def test_one_rate_is_too_small_one_right_and_one_diverges(tmp_path):
     small, right, large = (float(name.removeprefix("rate ")) for name in costs if name.startswith("rate"))
     assert small < right < limit < large
     assert costs[f"rate {right:g}"][1] < 0.5 < costs[f"rate {small:g}"][1]
-    assert "training diverged in epoch" in printed
+    assert "diverged in epoch" in printed
 
 
 @pytest.mark.slow
@@ -77,8 +77,13 @@ def test_sigmoid_units_are_slow(tmp_path):
 
 @pytest.mark.slow
 def test_neither_the_widest_nor_the_deepest_net_is_best(tmp_path):
-    medians = {numbers(name)[0]: results[-1] for name, results in by_name(run("depth_and_width", tmp_path)).items()}
+    results = by_name(run("depth_and_width", tmp_path))
+    medians, on_parity = (
+        {numbers(name)[0]: found[-1] for name, found in results.items() if name.startswith(start)}
+        for start in ("spirals", "parity")
+    )
     assert list(medians) == [1, 2, 3, 4, 6, 8]
+    assert on_parity[2] > on_parity[1] > on_parity[3] > on_parity[4]
     assert min(medians[2], medians[3]) > 0.98 > 0.96 > medians[1]
     assert medians[3] > medians[6] > medians[8]
 
@@ -90,3 +95,27 @@ def test_early_stopping_keeps_a_better_net(tmp_path):
     assert stopped[0] < whole[0] / 2
     assert whole[1] < stopped[1]  # cost
     assert stopped[-1] > whole[-1] + 0.05  # accuracy on the test images
+
+
+@pytest.mark.slow
+def test_large_nets_gain_most_from_few_images_and_all_gain_from_more(tmp_path):
+    results = by_name(run("scale", tmp_path))
+    assert all(scores[-1] > scores[2] > scores[0] for scores in results.values())
+    large = results.pop("large net")
+    for scores in results.values():
+        assert all(one > other for one, other in zip(large, scores, strict=True))
+
+
+@pytest.mark.slow
+def test_no_line_separates_the_petals_and_many_units_overfit(tmp_path):
+    results = by_name(run("hidden_units", tmp_path))
+    assert results["logistic regression"][0] < 0.6 < 0.9 < results["4 hidden units"][1]
+    assert results["32 units"][0] > results["8 units"][0] and results["32 units"][1] < results["8 units"][1]
+
+
+@pytest.mark.slow
+def test_the_squared_error_is_not_convex_and_descends_less(tmp_path):
+    printed = run("log_loss", tmp_path)
+    lowest = [float(number) for number in re.findall(r"lowest curvature (\S+);", printed)]
+    assert lowest[0] < -0.05 and lowest[1] > -1e-12
+    assert [float(number) for number in re.findall(r"accuracy (\S+)", printed)] == [0.5, 0.94]

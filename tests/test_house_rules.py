@@ -223,7 +223,7 @@ def test_kernels_take_few_arguments():
 
 def public_objects():
     """(qualified name, function or class) of all that takes arguments in the public API, methods too."""
-    for module in (fastnn, fastnn.plot, fastnn.kernels.cpu):
+    for module in (fastnn, fastnn.plot, fastnn.studies, fastnn.kernels.cpu):
         for name in module.__all__:
             thing = getattr(module, name)
             if not callable(thing) or (inspect.isclass(thing) and issubclass(thing, BaseException)):

@@ -266,7 +266,7 @@ import fastnn
 
 X, y = np.zeros((4000, 200), np.float32), np.zeros(4000)
 big = np.zeros((4_000_000, 10))
-net = fastnn.Sequential([fastnn.Dense(2000, "relu"), fastnn.Dense(2000, "relu"), fastnn.Dense(1)])
+net = fastnn.Sequential([fastnn.Dense(2000, "tanh"), fastnn.Dense(2000, "tanh"), fastnn.Dense(1)])
 narrow, wide = fastnn.Sequential([fastnn.Dense(3)]).build(10), fastnn.Sequential([fastnn.Dense(1000)]).build(10)
 fastnn.warmup("float32")
 with open("/proc/self/statm") as file:

@@ -56,6 +56,17 @@ def test_a_history_is_drawn_by_epoch_with_its_best_epoch():
     assert len(ax.figure.axes) == 1
 
 
+def test_several_fits_in_the_same_axes_are_told_apart():
+    ax = recorded().plot()
+    recorded(validation=VALIDATION).plot(ax)
+    recorded().plot(ax, label="slow")
+    recorded(validation=VALIDATION, best=1).plot(ax, label="fast")
+    names = ["training", "fit 2: training", "fit 2: validation", "slow", "fast: training", "fast: validation"]
+    assert list(lines(ax)) == [*names, "fast: best epoch 1: 0.4"]
+    assert len({line.get_color() for line in ax.lines}) == 7
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == list(lines(ax))
+
+
 def test_without_validation_data_the_best_epoch_is_one_of_training():
     drawn = lines(recorded(best=1).plot())
     assert list(drawn) == ["training", "best epoch 1: 0.5"]
@@ -195,6 +206,32 @@ def test_a_boundary_of_three_classes(one_hot):
     assert len({tuple(group.get_facecolor()[0]) for group in points}) == 3
 
 
+def test_a_boundary_without_data():
+    ax = plot.decision_boundary(net_of([2.0, 1.0], -1.0), limits=(-3, 1, 0, 2), resolution=50)
+    (contour, *points) = ax.collections
+    np.testing.assert_allclose(contour.get_paths()[0].vertices @ [2.0, 1.0], 1.0, atol=0.01)
+    assert [len(group.get_offsets()) for group in points] == [0, 0]
+    assert (ax.get_xlim(), ax.get_ylim()) == ((-3, 1), (0, 2))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["0", "1"]
+
+
+def test_a_regression_over_the_plane():
+    X, y = np.array([[0.0, 0.0], [1.0, 2.0], [3.0, 1.0]]), np.array([-1.0, 9.0, 2.0])
+    net = net_of([2.0, 1.0], -1.0, "linear")
+    ax = plot.decision_boundary(net, X, y, limits=(0, 4, 0, 2), resolution=5)
+    (image,), (points,) = ax.images, ax.collections[1:]
+    x1, x2 = np.meshgrid(np.linspace(0, 4, 5), np.linspace(0, 2, 5))
+    np.testing.assert_allclose(image.get_array(), 2 * x1 + x2 - 1, atol=1e-6)
+    assert np.array_equal(points.get_array(), y) and image.get_clim() == points.get_clim() == (-1, 9)
+    assert len(ax.figure.axes) == 2  # with the scale
+
+
+def test_a_boundary_of_an_ensemble():
+    nets = [net_of([2.0, 1.0], -1.0), net_of([1.0, 2.0], -1.0)]
+    ax = plot.decision_boundary(fastnn.Ensemble(nets), limits=(-1, 1, -1, 1), resolution=101)
+    np.testing.assert_allclose(ax.collections[0].get_paths()[0].vertices @ [3.0, 3.0], 2.0, atol=0.05)
+
+
 def test_twenty_classes_can_be_told_apart():
     angles = np.arange(20) * 2 * np.pi / 20
     X = np.column_stack([np.cos(angles), np.sin(angles)])
@@ -303,15 +340,14 @@ REFUSED = [
         "net must be a net of 2 features; got one of 3",
     ),
     (
-        lambda: plot.decision_boundary(net_of([1.0, 1.0], 0.0, "linear"), POINTS, [0, 1]),
-        ValueError,
-        "net must be a classifier with one sigmoid output or softmax; got Sequential",
-    ),
-    (
         lambda: plot.decision_boundary(net_of(np.ones((2, 2)), np.ones(2)), POINTS, np.eye(2)),
         ValueError,
-        "net must be a classifier",
+        "net must be a net with one output or softmax; got Sequential",
     ),
+    (lambda: plot.decision_boundary(NET), ValueError, "X and y must be both given, or both None where limits are"),
+    (lambda: plot.decision_boundary(NET, POINTS), ValueError, "X and y must be both given"),
+    (lambda: plot.decision_boundary(NET, limits=(0, 1, 2)), ValueError, r"limits must be an array of shape \(4,\)"),
+    (lambda: plot.decision_boundary(NET, limits=(0, 1, 2, 2)), ValueError, "limits must be .lowest x1, highest x1"),
     (lambda: plot.decision_boundary(NET, POINTS, [0, 2]), ValueError, "y must be labels in .*; got 2 at row 1"),
     (lambda: plot.decision_boundary(NET, POINTS, [0, 1], resolution=1), ValueError, "resolution must be .* got 1"),
     (lambda: plot.decision_boundary(NET, POINTS, [0, 1], resolution=0.5), TypeError, "resolution must be .* got 0.5"),

@@ -210,6 +210,23 @@ def test_the_table_the_best_and_the_pickle():
     assert again.best.score == result.best.score and np.array_equal(again.net.predict(X), result.net.predict(X))
 
 
+@pytest.mark.parametrize("score", ["accuracy", "loss"])
+def test_an_ensemble_is_chosen_by_the_score_of_the_average(score):
+    sweep = fastnn.Sweep(classifier, width=[3, 9], optimizer=fastnn.Adam(0.05), batch_size=16, seed=range(6))
+    result = sweep.fit(X, LABELS, epochs=6, cv=2, score=score)
+    ensemble = result.ensemble(5)
+    kept = sorted((t for t in result.trials if t.nets), key=lambda t: t.score * (-1 if result.greater else 1))
+    members = {id(net): weight for net, weight in ensemble.pairs()}
+    chosen = [trial for trial in kept if id(trial.nets[0]) in members]
+    assert sum(members[id(trial.nets[0])] for trial in chosen) == 5
+    assert chosen[0] is kept[0]  # the first choice is the best
+    out = fastnn.Ensemble(*zip(*[(trial.nets[0], members[id(trial.nets[0])]) for trial in chosen], strict=True))
+    held = fastnn.folds.make(2, fastnn.data.check(kept[0].nets[0], X, LABELS), X, LABELS, "classes", True, 0)[0][1]
+    found, best = (each.evaluate(X[held], LABELS[held])[score] for each in (out, kept[0].nets[0]))
+    assert np.isfinite([found, best]).all() and best == kept[0].scores[score][0]
+    assert np.array_equal(ensemble.predict(X), fastnn.Ensemble(ensemble.nets, ensemble.weights).predict(X))
+
+
 def test_a_sample_is_a_function_of_the_seed():
     scipy = pytest.importorskip("scipy.stats")
     free = dict(

@@ -6,7 +6,7 @@ from .apply import apply_rows
 from .dense import dense_backward, dense_forward
 from .driver import compile_all, make_plan
 from .dropout import dropout
-from .link import dtype_of, has_own, link, relink
+from .link import dtype_of, has_own, join, link, relink
 from .losses import loss_backward, loss_forward
 from .matmul import matmul, work_size
 from .updates import adam_update, momentum_update, rmsprop_update, sgd_update
@@ -22,6 +22,7 @@ __all__ = [
     "dropout",
     "dtype_of",
     "has_own",
+    "join",
     "link",
     "loss_backward",
     "loss_forward",

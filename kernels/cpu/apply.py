@@ -1,12 +1,16 @@
-"""Prediction of a few rows, for services that ask one at a time: no run, no threads, features along the lanes."""
+"""Prediction of a few rows, for services that ask one at a time: no run, no threads, features along the lanes.
+
+A table is that of a net, or of an ensemble: then the outputs are the average of those of its nets.
+"""
 
 import numpy as np
 
 from ..annotations import Floats, Integers
 from ..compiler import jit
-from ..options import FAST
+from ..options import EXACT, FAST
 from ..tables import FEW_ROWS_MARK, Header, Op
-from .memory import address_of, call, flush_denormals, hold, restore_float_control, stack_integer
+from .average import add_weighted, round_average
+from .memory import address_of, call, flush_denormals, hold, restore_float_control, retyped, stack_integer
 from .own import UNFIT
 
 ROWS = 16  # that go through the net together
@@ -18,24 +22,69 @@ def _fit(program, size, alphas, theta, item, X, out):
     if size < Header.SIZE or program[Header.FEW_ROWS] != FEW_ROWS_MARK + item:
         return False
     whole = size == program[Header.LENGTH] and theta == program[Header.PARAMETERS]
-    whole = whole and alphas == program[Header.OPERATIONS]
+    whole = whole and alphas == program[Header.OPERATIONS] + program[Header.MEMBERS]
     return whole and X[1] == program[Header.FEATURES] and out[1] == program[Header.OUTPUTS] and X[0] == out[0]
+
+
+@jit(FAST)
+def _widest(program, widest):
+    """Most features of an operation's outputs, at least `widest`."""
+    op = program + program[Header.OPERATIONS_AT]
+    for _ in range(program[Header.OPERATIONS]):
+        widest = max(widest, op[Op.N_OUT])
+        op = op + Op.SIZE
+    return widest
+
+
+@jit(FAST)
+def _outputs(program, alphas, theta, count, x, rs_x, cs_x, work, half, failure):
+    """Where the outputs of a net for a few samples stand: in `work`, row by row, one of its two halves."""
+    features = program[Header.FEATURES]
+    if cs_x != 1:
+        for i in range(count):
+            for j in range(features):
+                work[half + i * features + j] = x[i * rs_x + j * cs_x]
+        x, rs_x = work + half, features
+    op = program + program[Header.OPERATIONS_AT]
+    for i in range(program[Header.OPERATIONS]):
+        z = work + (i % 2) * half
+        call(op[Op.FEW_ROWS], (op, alphas, theta, count, x, rs_x, z, failure))
+        x, rs_x = z, op[Op.N_OUT]
+        op = op + Op.SIZE
+    return x
+
+
+@jit(EXACT)
+def _average(program, weights, theta, count, x, rs_x, cs_x, work, half, failure):
+    """Where the average of the outputs of an ensemble stands, as `_outputs` says; the sums stand behind `work`."""
+    members, size = program[Header.MEMBERS], count * program[Header.OUTPUTS]
+    sums, alphas, net, total = retyped(work + 2 * half, weights), weights + members, program + Header.SIZE, 0.0
+    for i in range(size):
+        sums[i] = 0.0
+    for k in range(members):
+        z = _outputs(net, alphas, theta, count, x, rs_x, cs_x, work, half, failure)
+        add_weighted(size, weights[k], z, sums)
+        total += weights[k]
+        alphas, theta = alphas + net[Header.OPERATIONS], theta + net[Header.PARAMETERS]
+        net = net + net[Header.LENGTH]
+    round_average(size, total, sums, work)
+    return work
 
 
 @jit(FAST, public=True)
 def apply_rows(table: Integers, alphas: Floats, theta: Floats, X: Floats, out: Floats) -> int:
-    """Outputs of a net for a few rows: fastest below some tens of them, right for any number.
+    """Outputs of a net, or of an ensemble, for a few rows: fastest below some tens of them, right for any number.
 
     It takes its working space, a few rows of the widest layer, from the heap.
 
     Parameters
     ----------
     table : array (t,), int64
-        A linked program without what only trains, as `link` gives it.
+        A linked program without what only trains, as `link` gives it, or several, as `join` gives them.
     alphas : array (operations,), float64
-        Parameter of each activation.
+        Parameter of each activation; for an ensemble the weight of each net before them.
     theta : array (p,), float32 or float64
-        The flat parameters.
+        The flat parameters, of one net after the other.
     X : array (m, n_in), dtype of theta
         Samples, any strides.
     out : array (m, n_out), dtype of theta
@@ -50,34 +99,30 @@ def apply_rows(table: Integers, alphas: Floats, theta: Floats, X: Floats, out: F
     program, outputs, widest = address_of(table), out.shape[1], features
     if not _fit(program, table.size, alphas.size, theta.size, theta.itemsize, X.shape, out.shape):
         return UNFIT
-    operations, first_op = program[Header.OPERATIONS], program + program[Header.OPERATIONS_AT]
-    for i in range(operations):
-        widest = max(widest, first_op[i * Op.SIZE + Op.N_OUT])
-    half = min(m, ROWS) * widest
-    space = np.empty(2 * half, theta.dtype)
+    members, size, net = program[Header.MEMBERS], X.itemsize, program
+    if members == 0:
+        widest = _widest(net, widest)
+    else:
+        net = net + Header.SIZE
+    for _ in range(members):
+        widest = _widest(net, widest)
+        net = net + net[Header.LENGTH]
+    half, sums = min(m, ROWS) * widest, min(m, ROWS) * outputs * (8 // size) if members > 0 else 0
+    space = np.empty(2 * half + sums, theta.dtype)
     r, p, work, failure = address_of(alphas), address_of(theta), address_of(space), stack_integer()
-    size = X.itemsize
     rs_x, cs_x = X.strides[0] // size, X.strides[1] // size
     rs_out, cs_out = out.strides[0] // size, out.strides[1] // size
     control = flush_denormals()
     for first in range(0, m, ROWS):
-        count = min(ROWS, m - first)
-        x, ld_x = address_of(X) + first * rs_x, rs_x
-        if cs_x != 1:
-            for i in range(count):
-                for j in range(features):
-                    work[half + i * features + j] = x[i * rs_x + j * cs_x]
-            x, ld_x = work + half, features
-        op = first_op
-        for i in range(operations):
-            z = work + (i % 2) * half
-            call(op[Op.FEW_ROWS], (op, r, p, count, x, ld_x, z, failure))
-            x, ld_x = z, op[Op.N_OUT]
-            op = op + Op.SIZE
+        count, x = min(ROWS, m - first), address_of(X) + first * rs_x
+        if members == 0:
+            z = _outputs(program, r, p, count, x, rs_x, cs_x, work, half, failure)
+        else:
+            z = _average(program, r, p, count, x, rs_x, cs_x, work, half, failure)
         target = address_of(out) + first * rs_out
         for i in range(count):
             for j in range(outputs):
-                target[i * rs_out + j * cs_out] = x[i * outputs + j]
+                target[i * rs_out + j * cs_out] = z[i * outputs + j]
     restore_float_control(control)
     result = failure[0]
     hold(space)

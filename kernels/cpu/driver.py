@@ -19,6 +19,7 @@ from ..tables import BACKWARD, EVALUATE, LOSS, OUTPUT, PREDICT, Run
 from ..threads import Job, apart, finish
 from .activations import addresses_of
 from .apply import apply_rows
+from .average import add_outputs, average_of_sums
 from .block import Purpose
 from .link import link
 from .losses import address_of_loss
@@ -169,7 +170,7 @@ def make_plan(
 
 
 def compile_all(dtype: DTypeLike) -> None:
-    """Compile everything that runs and `apply_rows` need in a dtype, or load it.
+    """Compile everything that runs, `apply_rows` and averages need in a dtype, or load it.
 
     Parameters
     ----------
@@ -192,4 +193,7 @@ def compile_all(dtype: DTypeLike) -> None:
         plan.bind_output(np.empty_like(X))
         plan.execute()
     theta.flags.writeable = False  # as that of every frozen net
-    apply_rows(link(program.predicting, dtype).table, program.predicting.alphas, theta, X, np.empty_like(X))
+    outputs, sums = np.empty_like(X), np.zeros(X.shape)
+    apply_rows(link(program.predicting, dtype).table, program.predicting.alphas, theta, X, outputs)
+    add_outputs(1.0, outputs, sums)
+    average_of_sums(1.0, sums, outputs)

@@ -1,6 +1,7 @@
 """A program with the addresses of its compiled functions: what the loop and `apply_rows` read."""
 
 import functools
+from collections.abc import Sequence
 from importlib import import_module
 
 import numpy as np
@@ -89,7 +90,8 @@ def has_own(table: np.ndarray) -> bool:
     bool
         Then another process can do nothing with it.
     """
-    return any(record[Dense.fields.ACTIVATION] == OWN for record in _records(table) if KINDS[record[Op.KIND]] is Dense)
+    records = (record for net in _nets(table) for record in _records(net) if KINDS[record[Op.KIND]] is Dense)
+    return any(record[Dense.fields.ACTIVATION] == OWN for record in records)
 
 
 def dtype_of(table: np.ndarray) -> np.dtype | None:
@@ -133,10 +135,47 @@ def relink(table: np.ndarray, dtype: np.dtype) -> np.ndarray:
         A copy with the addresses of this process, read-only.
     """
     table = table.copy()
-    for record in _records(table):
-        _link_record(record, np.dtype(dtype), None, Purpose.FEW_ROWS)
+    for net in _nets(table):
+        for record in _records(net):
+            _link_record(record, np.dtype(dtype), None, Purpose.FEW_ROWS)
     table.flags.writeable = False
     return table
+
+
+def join(tables: Sequence[np.ndarray]) -> np.ndarray:
+    """The table of an ensemble, for `apply_rows`.
+
+    Parameters
+    ----------
+    tables : sequence of array, int64
+        From `link`, of nets with the same inputs, outputs and dtype.
+
+    Returns
+    -------
+    array, int64
+        Read-only; it keeps alive what keeps the others valid.
+    """
+    header = tables[0][: Header.SIZE].copy()
+    for field in (Header.OPERATIONS, Header.PARAMETERS, Header.LENGTH):
+        header[field] = sum(int(table[field]) for table in tables)
+    header[Header.LENGTH] += Header.SIZE
+    header[Header.MEMBERS] = len(tables)
+    memory = _Memory(np.concatenate([header, *tables]).tobytes())
+    memory.kept = list(tables)
+    table = np.frombuffer(memory, np.int64)
+    table.flags.writeable = False
+    return table
+
+
+def _nets(table):
+    """The tables of the nets in one: itself, or those of an ensemble."""
+    if table[Header.MEMBERS] == 0:
+        yield table
+        return
+    rest = table[Header.SIZE :]
+    for _ in range(table[Header.MEMBERS]):
+        yield rest[: rest[Header.LENGTH]]
+        rest = rest[rest[Header.LENGTH] :]
 
 
 def _with_constants(program, dtype):

@@ -1,0 +1,82 @@
+"""A warning after a fit that left a layer of ReLU units all dead: 0 for every row, so that no gradient passes."""
+
+import contextlib
+import warnings
+
+import numpy as np
+
+from . import backends, plans
+from .errors import DeadUnitsWarning
+
+ROWS = 256  # that are looked at after each fit; all are only where these look dead
+BLOCK = 4096  # rows that are looked at together
+
+
+def warn(net, rows, threads, device):
+    """Warn of the first layer whose units are all 0 for all rows.
+
+    Parameters
+    ----------
+    net : Sequential
+        After a fit.
+    rows : Data
+        That it was trained on.
+    threads : int
+        Threads that may take part.
+    device : str
+        Where it was trained: what is needed is compiled there.
+    """
+    layers, dead = _relu_layers(net, rows), None
+    if layers:
+        with contextlib.suppress(MemoryError):  # the fit is done, and stands
+            dead = _first_dead(net, layers, rows, threads, device)
+    if dead is not None:
+        number, layer = dead
+        message = (
+            f"all units of layer {number}, {layer!r}, are 0 for all rows of the training data, and cannot learn "
+            "any more. Try standardize=True, a lower learning_rate, or another activation, such as 'leaky_relu'"
+        )
+        warnings.warn(message, DeadUnitsWarning, stacklevel=4)  # at the call of net.fit
+
+
+def _first_dead(net, layers, rows, threads, device):
+    """(number, layer) of the first layer that is 0 everywhere, or None."""
+    places = np.linspace(0, len(rows) - 1, min(len(rows), ROWS)).astype(np.int64)
+    values = _values(net, layers[-1][0], rows, places, threads, device)
+    if not (values == values[0]).all():  # behind a dead layer all rows look alike
+        return None
+    for end, number, layer in layers:
+        blocks = (np.arange(at, min(at + BLOCK, len(rows))) for at in range(0, len(rows), BLOCK))
+        if all(not _values(net, end, rows, block, threads, device).any() for block in blocks):
+            return number, layer
+    return None
+
+
+def _relu_layers(net, rows):
+    """(operations up to its end, its number, the layer) of each layer of ReLU units that has reason to be above 0."""
+    if any(isinstance(layer.activation, tuple) for layer in net.layers):  # functions of the user's own may raise
+        return []
+    operations = net.program.evaluating.operations
+    ends = [i for i, operation in enumerate(operations, 1) if isinstance(operation, backends.operations.Dense)]
+    trained = [layer for layer in net.layers if layer.arrays]
+    found = [
+        (end, number, layer)
+        for number, (end, layer) in enumerate(zip(ends, trained, strict=True), 1)
+        if layer.activation == "relu"
+    ]
+    if found and found[-1][2] is trained[-1] and not (rows.targets > 0).any():
+        found.pop()
+    return found
+
+
+def _values(net, end, rows, places, threads, device):
+    """Outputs of the first `end` operations for the rows at some places."""
+    whole = net.program
+    program = backends.Program(whole.n_features, whole.evaluating.operations[:end], whole.loss)
+    parameters = net.state.parameters[: program.size]
+    plan = backends.make_plan(device, net.precision, program, parameters, len(places), backends.PREDICT, threads)
+    out = np.empty((len(places), program.outputs), net.dtype)
+    plan.bind_data(rows.X, rows=places if rows.rows is None else rows.rows[places])
+    plan.bind_output(out)
+    plans.run(plan)
+    return out

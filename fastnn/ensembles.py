@@ -1,0 +1,329 @@
+"""Several nets as one: the average of their outputs."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import arrays, backends, custom, evaluation, exchange, inference, plans, storage, validation
+from . import metrics as scores
+from .arrays import AnyArray
+from .backends import Floats, Integers
+from .data import Data
+from .errors import described, must_be
+from .files import PathLike
+from .inference import Frozen
+from .layers import Dense
+from .models import Metrics, Sequential
+from .standardization import Standardization
+
+_SHARED = ("n_features", "outputs", "dtype", "loss", "huber_delta")  # what the nets of an ensemble have in common
+# What a cross-entropy takes in the place of probabilities P, by the activation that is fused with it
+_LOGITS = {"sigmoid": lambda P: np.log(P) - np.log1p(-P), "softmax": np.log}
+
+
+class Ensemble:
+    """The average of the outputs of several nets: of probabilities, or of numbers in the units of the data.
+
+    It is sum(w out) / sum(w), summed in float64 in the order of the nets and rounded once, wherever it is computed. The
+    nets are not copied: who trains one of them changes the ensemble. Each predicts on its own device.
+
+    Parameters
+    ----------
+    nets : sequence of Sequential
+        At least one, all built, with the same number of inputs and of outputs, the same loss and dtype, and the same
+        names of features where they have any. A net that stands there several times is kept once, with the sum of its
+        weights.
+    weights : array-like (len(nets),), optional
+        Not negative and not all zero; by default all are 1. A net of weight 0 is kept and not asked.
+
+    Attributes
+    ----------
+    nets : tuple of Sequential
+        Each once, in the order in which they came.
+    weights : array (len(nets),), float64
+        One for each of `nets`, as they were given; they need not sum to 1.
+
+    Raises
+    ------
+    NotBuiltError
+        For a net without parameters.
+    TypeError, ValueError
+        For an argument that is not accepted, and for nets that do not go together.
+    """
+
+    def __init__(self, nets: Sequence[Sequential], weights: ArrayLike | None = None) -> None:
+        nets = _checked_nets(nets)
+        given = np.ones(len(nets)) if weights is None else weights
+        given = validation.numeric_array("weights", given, (len(nets),), np.float64)
+        if (given < 0).any() or not 0 < given.sum() < np.inf:
+            raise must_be("weights", "numbers that are not negative, with a finite sum above 0", weights)
+        distinct = {id(net): net for net in nets}
+        places = [list(distinct).index(id(net)) for net in nets]
+        self._nets, self._weights = tuple(distinct.values()), np.bincount(places, given)
+        self._weights.flags.writeable = False
+
+    def __reduce__(self):
+        return type(self), (self._nets, self._weights)  # copies and pickles cannot be written to, either
+
+    @property
+    def nets(self) -> tuple[Sequential, ...]:
+        """The nets, each once."""
+        return self._nets
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """The weight of each net."""
+        return self._weights
+
+    @property
+    def n_features(self) -> int | None:
+        """Number of inputs."""
+        return self._nets[0].n_features
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs."""
+        return self._nets[0].outputs
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the nets, and of the averages."""
+        return self._nets[0].dtype
+
+    @property
+    def loss(self) -> Any:
+        """That of the nets."""
+        return self._nets[0].loss
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """Names of the columns of the table that the nets were trained on; None where there were none."""
+        return next((net.feature_names for net in self._nets if net.feature_names is not None), None)
+
+    @property
+    def device(self) -> str:
+        """That of the first net, or "cpu" where any net is on it: with another one X may be in the memory of a GPU."""
+        devices = [net.device for net in self._nets]
+        return "cpu" if "cpu" in devices else devices[0]
+
+    def __len__(self) -> int:
+        return len(self._nets)
+
+    def pairs(self) -> Iterator[tuple[Sequential, float]]:
+        """Each net with its weight.
+
+        Yields
+        ------
+        tuple
+            (net, weight).
+        """
+        return zip(self._nets, map(float, self._weights), strict=True)
+
+    def predict(self, X: AnyArray, threads: int | None = None) -> Floats:
+        """The average of what `predict` of each net gives.
+
+        Parameters
+        ----------
+        X : array-like (m, n_features)
+            Samples, as for `Sequential.predict`.
+        threads : int, optional
+            Threads that may take part.
+
+        Returns
+        -------
+        array (m, n_out)
+            In the dtype of the nets, on the host.
+        """
+        X = arrays.matrix("X", X, self.dtype, self.n_features, self.device, self.feature_names, False)
+        return self._average(X, backends.thread_count("threads", threads))
+
+    def _average(self, X, threads, rows=None):
+        """Averages for checked samples, or for some `rows` of them."""
+        shape = (len(X) if rows is None else len(rows), self.outputs)
+        out, sums, total = np.empty(shape, self.dtype), np.zeros(shape), 0.0
+        for net, weight in self.pairs():
+            if weight > 0:
+                backends.add_outputs(weight, plans.outputs(net, X, out, threads, rows), sums)
+                total += weight
+        backends.average_of_sums(total, sums, out)
+        return out
+
+    def predict_labels(self, X: AnyArray, threads: int | None = None) -> Integers:
+        """Classes: the likeliest one by the averaged probabilities, as `Sequential.predict_labels` gives them.
+
+        Parameters
+        ----------
+        X : array-like (m, n_features)
+            Samples.
+        threads : int, optional
+            Threads that may take part.
+
+        Returns
+        -------
+        array of int64
+            (m,) or (m, k), on the host.
+
+        Raises
+        ------
+        ValueError
+            For nets whose loss is not a cross-entropy, and for a row whose outputs are NaN.
+        """
+        kind = scores.kind_with_labels(self.loss)
+        return scores.checked_labels(self.predict(X, threads), kind)
+
+    def evaluate(
+        self,
+        X: AnyArray,
+        y: AnyArray,
+        sample_weight: AnyArray | None = None,
+        threads: int | None = None,
+        metrics: Metrics = (),
+        rows: ArrayLike | None = None,
+    ) -> dict[str, float]:
+        """Loss and scores of the averages.
+
+        A cross-entropy takes probabilities to be at least eps, and at most 1 - eps, of the dtype. Where the targets
+        were standardised, the loss is in the standard scores of the first net.
+
+        Parameters
+        ----------
+        X : array-like (m, n_features)
+            Samples.
+        y : array-like
+            Targets, as for `Sequential.fit`.
+        sample_weight : array-like (m,), optional
+            Weights of the samples, in the loss and in the score.
+        threads : int, optional
+            Threads that may take part.
+        metrics : sequence of str or callable
+            More scores, as for `Sequential.fit`.
+        rows : array-like (r,) of int, optional
+            Numbers of the rows that count; X is not copied.
+
+        Returns
+        -------
+        dict
+            As `Sequential.evaluate` gives it.
+        """
+        asked = evaluation.Asked(X, y, sample_weight, threads, metrics, rows)
+        return evaluation.evaluate(self, self.n_features, asked, _outputs_of, _loss_of)
+
+    def freeze(self) -> Frozen:
+        """The ensemble as it is now, for `fastnn.apply`: also in the user's own @njit functions.
+
+        A function that was compiled for a frozen net takes a frozen ensemble, too.
+
+        Returns
+        -------
+        Frozen
+            A named tuple of arrays that cannot be written to; later fits do not change it.
+        """
+        voting = [(net, weight) for net, weight in self.pairs() if weight > 0]
+        return inference.frozen_average(*zip(*voting, strict=True))
+
+    def save(self, path: PathLike) -> None:
+        """Write all nets and weights to one file, for `fastnn.load` (extra `checkpoint`).
+
+        Parameters
+        ----------
+        path : path-like
+            As for `Sequential.save`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a path that cannot be written to, weights that are not finite, or functions of your own.
+        OSError
+            Where writing fails; what stood there is left as it was.
+        ImportError
+            Without safetensors.
+        """
+        storage.save_ensemble(self, path)
+
+    def to_onnx(self, path: PathLike) -> None:
+        """Write the ensemble as one graph in the ONNX format (extra `onnx`).
+
+        Parameters
+        ----------
+        path : path-like
+            As for `Sequential.to_onnx`. The graph takes the average in the dtype of the nets.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a path that cannot be written to, or activations of your own.
+        OSError
+            Where writing fails; what stood there is left as it was.
+        ImportError
+            Without onnx.
+        """
+        exchange.save_ensemble(self, path)
+
+    def summary(self) -> str:
+        """A table of the nets.
+
+        Returns
+        -------
+        str
+            One line a net: its share of the average, number of parameters, layers.
+        """
+        lines, count, total = [f"{'share':>7}{'parameters':>14}  layers"], 0, self._weights.sum()
+        for net, weight in self.pairs():
+            own = sum(array.size for array in net.arrays)
+            lines.append(f"{weight / total:>7.1%}{own:>14,}  {', '.join(map(repr, net.layers))}")
+            count += own
+        about = f"{self.n_features} inputs, {self.outputs} outputs, loss {custom.named(self.loss)}, {self.dtype}"
+        return "\n".join([*lines, f"{'':>7}{count:>14,}  {about}"])
+
+    def __repr__(self) -> str:
+        return f"Ensemble({list(self._nets)!r}, weights={self._weights.tolist()!r})"
+
+
+def _checked_nets(nets):
+    """The nets of an ensemble, in a list."""
+    accepted = "a list of at least one fastnn.Sequential"
+    if not isinstance(nets, list | tuple) or not all(isinstance(net, Sequential) for net in nets):
+        raise must_be("nets", accepted, nets, TypeError)
+    if not nets:
+        raise must_be("nets", accepted, nets)
+    first, names = nets[0], None
+    for i, net in enumerate(nets):
+        net.program  # noqa: B018  (it says what is missing)
+        for what in _SHARED:
+            own, common = getattr(net, what), getattr(first, what)
+            if own != common:
+                raise must_be("nets", f"nets of the same {what}", described(f"{common!s} and, at place {i}, {own!s}"))
+        names = names or net.feature_names
+        if net.feature_names not in (None, names):
+            given = described(f"{names} and, at place {i}, {net.feature_names}")
+            raise must_be("nets", "nets of the same feature_names", given)
+    return list(nets)
+
+
+def _outputs_of(ensemble, these, threads):
+    return ensemble._average(these.X, threads, these.rows)
+
+
+def _loss_of(ensemble, these, outputs, threads):
+    return loss_of_averages(ensemble.nets[0], these, outputs, threads)
+
+
+def loss_of_averages(first, these, outputs, threads):
+    """Mean loss of averages (m, n_out) of nets like `first`, by targets, labels and counted_weights of `these` rows."""
+    # that of a net which hands them on
+    fused = backends.loss(first.loss).activation
+    learned = first.standardization if first.scales_targets else None
+    layer = Dense(first.outputs, fused or "linear", kernel_initializer="zeros")
+    settings = dict(loss=first.loss, dtype=first.dtype, huber_delta=first.huber_delta)
+    net = Sequential([layer], standardize=learned is not None, **settings).build(first.outputs)
+    net.set_weights([np.eye(first.outputs), np.zeros(first.outputs)])
+    if learned is not None:
+        target = learned.target_mean, learned.target_std
+        net.standardization = Standardization(*target, *target)
+    if fused is not None:
+        least = np.finfo(first.dtype).eps
+        outputs = _LOGITS[fused](np.clip(outputs.astype(np.float64), least, 1 - least)).astype(first.dtype)
+    rows = Data(outputs, these.targets, these.labels, these.counted_weights)
+    return plans.loss_of(plans.loss_plan(net, rows, threads))
