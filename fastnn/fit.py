@@ -1,7 +1,7 @@
 """Training: what `fit` and `partial_fit` accept, and the run that they make of it.
 
-check      arguments and data, before anything changes      `Steps`, `_checked_rows`, `checkpoint.at`
-program    the net is built, or learns the standardisation  `_prepare`
+check      arguments and data, before anything changes      `Steps`, `checked_rows`, `checkpoint.at`
+program    the net is built, or learns the standardisation  `prepare`
 plan       tables and working memory of a run               `plans.make`
 bind       the rows, and the update rule                    `plans.bind`, `Steps.bind`
 chunks     of compiled steps, about 0.1 s each              `Run.train`, `Run._chunk`
@@ -139,7 +139,7 @@ def fit(net, given, steps, watch):
     """
     hooks, kind = callbacks.prepare(watch.callbacks), backends.loss(net.loss).targets
     scores = metrics.resolve(watch.metrics, kind)
-    batches, rows, held_out = _checked_rows(net, given, steps)
+    batches, rows, held_out = checked_rows(net, given, steps)
     if batches is not None and scores and held_out is None:
         raise must_be("metrics", "() where X gives batches and there are no validation_data", watch.metrics)
     batch = len(rows) if steps.batch_size is None else steps.batch_size
@@ -152,7 +152,7 @@ def fit(net, given, steps, watch):
         saved = checkpoint.at(watch.resume, net, rows, steps, hooks, identity)
     history = History(steps.epochs)
     with progress.make(watch.progress, steps.epochs) as bar:
-        _prepare(net, rows, (given.X, given.y) if batches is None else batches.given)
+        prepare(net, rows, (given.X, given.y) if batches is None else batches.given)
         if saved is not None:
             saved.restore(net, steps.rule, history)
             batch = saved.facts["batch"]
@@ -177,7 +177,7 @@ def fit(net, given, steps, watch):
 def partial_fit(net, X, y, sample_weight, steps):
     """Carry out `Sequential.partial_fit`: one step on all rows of X."""
     rows = data.check(net, X, y, sample_weight)
-    _prepare(net, rows, (X, y))
+    prepare(net, rows, (X, y))
     history = History(1)
     with (
         net.training(),
@@ -207,7 +207,7 @@ def apply_gradient(net, gradient, steps):
             raise DivergedError(0, None, History(1))
 
 
-def _checked_rows(net, given, steps):
+def checked_rows(net, given, steps):
     """(Batches or None, Data to train on or the first batch, held-out Data or None)."""
     batches, held_out = None, None
     if data.come_in_batches(given.X, given.y):
@@ -252,7 +252,7 @@ def _must_suit_batches(given, steps):
             raise must_be(name, f"{default} where X gives batches", value)
 
 
-def _prepare(net, rows, given):
+def prepare(net, rows, given):
     """Build the net for these rows, where that was not done, and let it learn their standardisation.
 
     `given`: X and y as the user passed them.

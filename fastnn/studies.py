@@ -6,7 +6,6 @@ leaves. Layers whose units are all dead are not warned of: scores and losses sho
 """
 
 import copy
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import backends, metrics, plot, validation
-from .errors import DeadUnitsWarning, DivergedError, described, must_be
+from . import backends, metrics, plot, side_by_side, validation
+from .errors import described, must_be
 from .history import History, data_frame
 from .layers import Dense, Layer
 from .models import Sequential
@@ -162,7 +161,7 @@ def scale_study(
     own = [_of_rows(settings, rows) for rows in parts]
     for name, first in made.items():
         fresh = [copy.deepcopy(net) for _ in sizes for net in first]
-        _trained(fresh, judge.X, judge.y, own)
+        side_by_side.fits(fresh, judge.X, judge.y, own)
         scores[name] = np.array([judge.of_net(net) for net in fresh]).reshape(shape)
     for name, make in rivals.items():
         scores[name] = np.array([judge.of_rival(name, make(), rows) for rows in parts]).reshape(shape)
@@ -278,7 +277,7 @@ def rate_study(
     rates = np.array([validation.number("rates", rate, above=0.0) for rate in rates])
     nets = [_made("net", net, seed) for _ in rates]
     own = [_settings(settings) | {"optimizer": optimizer(float(rate))} for rate in rates]
-    histories, diverged = zip(*_trained(nets, X, y, own), strict=True)
+    histories, diverged = zip(*side_by_side.fits(nets, X, y, own), strict=True)
     return RateStudy(rates, histories, np.array(diverged))
 
 
@@ -379,7 +378,7 @@ def units_study(
         raise must_be("layers", "a function that gives the layers of a net for a number of units", layers, TypeError)
     nets = [_made("layers", layers(int(count)), seed) for count in units for seed in seeds]
     judge = _Judge(nets[0], X, y, test)
-    _trained(nets, judge.X, judge.y, [settings] * len(nets))
+    side_by_side.fits(nets, judge.X, judge.y, [settings] * len(nets))
     shape = (len(units), len(seeds))
     train = np.array([judge.of_net(net, on_training_data=True) for net in nets]).reshape(shape)
     return UnitsStudy(units, seeds, judge.score, train, np.array([judge.of_net(net) for net in nets]).reshape(shape))
@@ -514,7 +513,7 @@ def depth_study(
     ]
     flat = [net for row in nets for net in row]
     judge = _Judge(flat[0], X, y, test)
-    _trained(flat, judge.X, judge.y, [settings] * len(flat))
+    side_by_side.fits(flat, judge.X, judge.y, [settings] * len(flat))
     sizes = np.array([_size(int(depth), int(width), *ends) for depth, width in zip(depths, widths, strict=True)])
     scores = np.array([judge.of_net(net) for net in flat]).reshape(len(depths), len(seeds))
     return DepthStudy(depths, widths, sizes, seeds, judge.score, scores, tuple(map(tuple, nets)))
@@ -645,19 +644,6 @@ def _curvature(second, x):
     """The smallest eigenvalue of the second derivatives by w and b of means, from those by w x + b (n, m)."""
     by_w, mixed, by_b = ((second * factor).mean(axis=1) for factor in (x * x, x, 1.0))
     return (by_w + by_b) / 2 - np.hypot((by_w - by_b) / 2, mixed)
-
-
-def _trained(nets, X, y, settings):
-    """Fit each net with settings of its own; gives (history, whether it diverged) of each."""
-    found = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeadUnitsWarning)
-        for net, own in zip(nets, settings, strict=True):
-            try:
-                found.append((net.fit(X, y, **own), False))
-            except DivergedError as error:
-                found.append((error.history, True))
-    return found
 
 
 class _Judge:

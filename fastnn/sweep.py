@@ -28,12 +28,14 @@ class Sweep:
     ----------
     layers : callable or sequence of layer
         A function that gives the list of layers of a net, of values that it takes by name; or one list for all.
-    loss, dtype, huber_delta, standardize, precision
+    loss, dtype, huber_delta, standardize
         As for `Sequential`; the same for all nets. The last layers must all lead to the same loss and number of
         outputs.
     device : str
         "cpu", or "cuda": nets of the same layers that are small enough are then trained side by side, each by a block
         of the GPU, the others one after another.
+    precision : str
+        As for `Sequential`, for those that are trained one after another.
     **values
         What is tried. From each name that `layers` takes, and from optimizer, batch_size, l2 and seed, which mean what
         they mean to `Sequential` and its `fit`, to a sequence of values, or to one value. Without a sample all

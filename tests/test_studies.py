@@ -257,3 +257,26 @@ def test_what_they_refuse(call, message):
 def test_everything_public_is_named():
     own = {name for name, thing in vars(studies).items() if getattr(thing, "__module__", "") == studies.__name__}
     assert {name for name in own if not name.startswith("_")} == set(studies.__all__)
+
+
+def test_fits_side_by_side_have_the_bits_of_fits_alone():
+    X, y = np.random.default_rng(0).normal(size=(90, 3)).astype("float32"), np.arange(90) % 2
+    own = [
+        dict(epochs=3, batch_size=16, rows=np.arange(0, 90, 2), optimizer=fastnn.SGD(0.1, momentum=0.9)),
+        dict(epochs=4, l2=0.1, class_weight={1: 2.0}, optimizer=fastnn.Adam(fastnn.CosineDecay(0.1, epochs=4))),
+        dict(epochs=40, batch_size=16, optimizer=fastnn.SGD(1.0, weight_decay=1e30)),
+    ]
+    nets, alone = (
+        [fastnn.Sequential([fastnn.Dense(5, "tanh"), fastnn.Dense(1, "sigmoid")], seed=i) for i in range(3)]
+        for _ in range(2)
+    )
+    start = alone[2].build(3).parameters.copy()
+    for twice in (False, True):
+        found = fastnn.studies.side_by_side.fits(nets[: 2 if twice else 3], X, y, own[: 2 if twice else 3])
+        assert [diverged for _, diverged in found] == ([False] * 2 if twice else [False, False, True])
+        for i in range(2):
+            history = alone[i].fit(X, y, **own[i])
+            assert np.array_equal(found[i][0].loss, history.loss) and found[i][0].steps == history.steps
+            assert np.array_equal(found[i][0].learning_rate, history.learning_rate)
+            assert np.array_equal(nets[i].parameters, alone[i].parameters)
+    assert np.array_equal(nets[2].parameters, start) and len(nets[2].state.moments) == 0
