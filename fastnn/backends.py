@@ -7,7 +7,7 @@ import numpy as np
 
 from .errors import must_be
 from .kernels import annotations, cache, cpu, cuda, formulas, options, ownership, program, state, sweep, tables, threads
-from .kernels.cpu import apply, average, own, peak, vmath
+from .kernels.cpu import apply, average, gram, own, peak, vmath
 from .kernels.cpu.sweep import Sweep as CPUSweep
 from .validation import size
 
@@ -15,7 +15,7 @@ Floats = annotations.Floats
 Integers = annotations.Integers
 DeviceArray = annotations.DeviceArray
 TRAIN, EVALUATE, GRADIENT, APPLY = tables.TRAIN, tables.EVALUATE, tables.GRADIENT, tables.APPLY
-INPUT_GRADIENT, PREDICT = tables.INPUT_GRADIENT, tables.PREDICT
+INPUT_GRADIENT, JACOBIAN, PREDICT = tables.INPUT_GRADIENT, tables.JACOBIAN, tables.PREDICT
 Header, FEW_ROWS_MARK, APPLY_ROWS = tables.Header, tables.FEW_ROWS_MARK, apply.ROWS
 SweepTask = sweep.Task
 operations, Program, TrainingState = program, program.Program, state.TrainingState
@@ -32,6 +32,7 @@ ERF = vmath.DOUBLE.erf_near, vmath.DOUBLE.erf_far, vmath.ERF_JOIN, vmath.DOUBLE.
 apply_rows, matmul = cpu.apply_rows.kernel, cpu.matmul.kernel
 UNFIT = own.UNFIT
 work_size, multiply_add = cpu.work_size, peak.multiply_add
+weighted_gram, gram_work_size = gram.weighted_gram, gram.gram_work_size
 
 _threads = None
 

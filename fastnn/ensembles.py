@@ -18,9 +18,20 @@ from .layers import Dense
 from .models import Metrics, Sequential
 from .standardization import Standardization
 
-_SHARED = ("n_features", "outputs", "dtype", "loss", "huber_delta")  # what the nets of an ensemble have in common
-# What a cross-entropy takes in the place of probabilities P, by the activation that is fused with it
-_LOGITS = {"sigmoid": lambda P: np.log(P) - np.log1p(-P), "softmax": np.log}
+_SHARED = (
+    "n_features",
+    "outputs",
+    "dtype",
+    "loss",
+    "huber_delta",
+    "quantile",
+)  # what the nets of an ensemble have in common
+# What a loss takes in the place of averages A that are kept above `least`, by the activation that is fused with it
+_LOGITS = {
+    "sigmoid": lambda A, least: np.log(np.clip(A, least, 1 - least)) - np.log1p(-np.clip(A, least, 1 - least)),
+    "softmax": lambda A, least: np.log(np.clip(A, least, 1 - least)),
+    "exp": lambda A, least: np.log(np.maximum(A, least)),
+}
 
 
 class Ensemble:
@@ -86,6 +97,11 @@ class Ensemble:
     def outputs(self) -> int:
         """Number of outputs."""
         return self._nets[0].outputs
+
+    @property
+    def targets(self) -> int:
+        """Number of targets."""
+        return self._nets[0].targets
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -316,14 +332,13 @@ def loss_of_averages(first, these, outputs, threads):
     fused = backends.loss(first.loss).activation
     learned = first.standardization if first.scales_targets else None
     layer = Dense(first.outputs, fused or "linear", kernel_initializer="zeros")
-    settings = dict(loss=first.loss, dtype=first.dtype, huber_delta=first.huber_delta)
+    settings = {name: getattr(first, name) for name in ("loss", "dtype", "huber_delta", "quantile")}
     net = Sequential([layer], standardize=learned is not None, **settings).build(first.outputs)
     net.set_weights([np.eye(first.outputs), np.zeros(first.outputs)])
     if learned is not None:
-        target = learned.target_mean, learned.target_std
-        net.standardization = Standardization(*target, *target)
+        of_outputs = learned.of_outputs(backends.loss(first.loss).outputs_per_target > 1)
+        net.standardization = Standardization(*of_outputs, learned.target_mean, learned.target_std)
     if fused is not None:
-        least = np.finfo(first.dtype).eps
-        outputs = _LOGITS[fused](np.clip(outputs.astype(np.float64), least, 1 - least)).astype(first.dtype)
+        outputs = _LOGITS[fused](outputs.astype(np.float64), np.finfo(first.dtype).eps).astype(first.dtype)
     rows = Data(outputs, these.targets, these.labels, these.counted_weights)
     return plans.loss_of(plans.loss_plan(net, rows, threads))

@@ -19,6 +19,7 @@ from . import (
     fit,
     inference,
     plans,
+    solvers,
     standardization,
     storage,
     validation,
@@ -33,6 +34,7 @@ from .files import PathLike
 from .history import History
 from .inference import Frozen
 from .layers import Layer, starting_values
+from .objective import Objective
 from .optimizers import Optimizer
 from .standardization import Standardization
 
@@ -49,10 +51,15 @@ class Sequential:
         At least one Dense, and it is the last. Neither layers nor the settings of a net can be changed afterwards, but
         for `device`.
     loss : str or tuple, optional
-        binary_cross_entropy (for a sigmoid output), cross_entropy (softmax), mse (mean over samples and outputs), mae
-        or huber. Default by the last activation: the cross-entropy that belongs to it, else mse. Or a pair (f, df) of
-        your own @njit functions of (prediction, target), df the derivative of f by the prediction; they are compared by
-        central differences. The loss is the mean over samples and outputs.
+        binary_cross_entropy (for a sigmoid output), cross_entropy (softmax), poisson (exp), mse, mae, huber, quantile
+        or gaussian. Default by the last activation: the loss that belongs to it, else mse. Or a pair (f, df) of your
+        own @njit functions of (prediction, target), df the derivative of f by the prediction; they are compared by
+        central differences. The loss is the mean over samples and targets.
+
+        quantile is the pinball loss: predictions are the `quantile` of the targets. poisson is rate - y log(rate) for
+        targets >= 0, such as counts: torch's PoissonNLLLoss; predictions are rates, not their logarithms. gaussian is
+        (log(variance) + (y - mean)^2 / variance) / 2: torch's GaussianNLLLoss. For k targets it takes 2 k outputs:
+        predictions are k means, then the logarithms of their k variances, and scores are those of the means.
     dtype : str or dtype
         float32 or float64.
     device : str
@@ -80,6 +87,8 @@ class Sequential:
         What a GPU may round the operands of the products of large nets to: "float32" for not at all; "tf32" (10 bits
         of mantissa) or "bf16" (7 bits), both summed in float32, for its tensor cores. Parameters, activations and all
         other arithmetic stay float32.
+    quantile : float
+        Of loss="quantile", above 0 and below 1.
 
     Raises
     ------
@@ -87,7 +96,7 @@ class Sequential:
         For an argument that is not accepted.
     """
 
-    _FIXED = frozenset(("loss", "dtype", "seed", "huber_delta", "standardize", "precision"))
+    _FIXED = frozenset(("loss", "dtype", "seed", "huber_delta", "standardize", "precision", "quantile"))
 
     def __init__(
         self,
@@ -99,12 +108,14 @@ class Sequential:
         huber_delta: float = 1.0,
         standardize: bool = False,
         precision: str = "float32",
+        quantile: float = 0.5,
     ) -> None:
         self._layers = _checked_layers(layers)
         self.loss = _checked_loss(loss, self._layers[-1])
         self.dtype = _checked_dtype(dtype)
         self.seed = validation.count("seed", seed)
         self.huber_delta = validation.number("huber_delta", huber_delta, above=0.0)
+        self.quantile = validation.number("quantile", quantile, above=0.0, below=1.0)
         self.standardize = validation.flag("standardize", standardize)
         backends.check_device(device)
         backends.check_precision(precision, device, self.dtype)
@@ -197,6 +208,11 @@ class Sequential:
         return self._layers[-1].units
 
     @property
+    def targets(self) -> int:
+        """Number of targets of a sample: that of the outputs, half of it for gaussian."""
+        return self.outputs // backends.loss(self.loss).outputs_per_target
+
+    @property
     def scales_targets(self) -> bool:
         """Whether `standardize` scales the targets to mean 0 and standard deviation 1, too."""
         return backends.loss(self.loss).activation is None and self._layers[-1].activation in (None, "linear")
@@ -256,18 +272,21 @@ class Sequential:
         if not self.standardize:
             raise must_be("standardization", "left alone in a net with standardize=False", value)
         self._check_idle()
-        learned = standardization.checked(value, self.program.n_features, self.outputs, self.dtype)
+        learned = standardization.checked(value, self.program.n_features, self.targets, self.dtype)
         self._program = self._make_program(self.program.n_features, learned)
         self._standardization, self.kept = learned, {}
 
     def _make_program(self, n_features, learned):
         """The program of the layers, between a standardisation of the samples and one back to the targets' units."""
-        before, after = ([], []) if learned is None else learned.operations(self.scales_targets)
+        loss, before, after = backends.loss(self.loss), [], []
+        if learned is not None:
+            before, after = learned.operations(self.scales_targets, loss.outputs_per_target == 2)
         operations, number = before, 0
         for layer in self._layers:
             operations += layer.operations(number)
             number += bool(layer.arrays)
-        return backends.Program(n_features, operations, backends.loss(self.loss), self.huber_delta, after)
+        parameter = 0.0 if loss.parameter is None else getattr(self, loss.parameter)
+        return backends.Program(n_features, operations, loss, parameter, after)
 
     def build(self, n_features: int) -> Self:
         """Make the parameters and draw their starting values; `fit` does it where it was not done.
@@ -364,7 +383,8 @@ class Sequential:
             epochs=1. With standardize=True the net learns from the first batch. A batch whose weights are all zero is
             passed over.
         y : array-like (m,) or (m, k)
-            Labels in [0, 1] for a sigmoid output, class indices or one-hot rows for softmax, numbers for the rest.
+            Labels in [0, 1] for a sigmoid output, class indices or one-hot rows for softmax, numbers for the rest, none
+            below 0 for poisson.
         optimizer : Optimizer, optional
             Default Adam(). State is kept between fits as long as the kind of optimizer stays; each begins with its
             rate, or its schedule, anew, whatever ReduceLROnPlateau made of it before.
@@ -438,6 +458,80 @@ class Sequential:
         steps = fit.Steps(optimizer, epochs, batch_size, shuffle, l2, threads)
         return fit.fit(self, what, steps, fit.Watch(metrics, callbacks, progress, resume))
 
+    def minimize(
+        self,
+        X: AnyArray,
+        y: AnyArray,
+        solver: str = "lbfgs",
+        sample_weight: AnyArray | None = None,
+        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
+        l2: float = 0.0,
+        max_iter: int = 100,
+        tol: float = 1e-4,
+        callbacks: Sequence[Callable[["Sequential", History], Any]] = (),
+        progress: bool = False,
+        threads: int | None = None,
+    ) -> History:
+        """Train on all rows at once, from the current weights on, until the gradient is within a tolerance.
+
+        Unlike `fit` it has no learning rate, and it ends by itself (extra `solvers`). The loss that is minimised is
+        that of `fit` with the full batch, so that l2 = 1 / (C * sum of the sample weights) gives the objective of
+        scikit-learn's LogisticRegression, which divides by the same sum. Dropout does not act.
+
+        A net of float32 is trained in float32 until the loss changes by less than one in a million, then in float64,
+        for which its rows are converted once: 8 m n_features bytes, unless X is float64 already. Its parameters are the
+        result, rounded.
+
+        Parameters
+        ----------
+        X : array-like (m, n_features)
+            Samples, as for `fit`.
+        y : array-like
+            Targets, as for `fit`.
+        solver : str
+            "lbfgs": L-BFGS, for any net; SciPy's. "newton-cholesky": Newton's method, for a net of one Dense layer with
+            a cross-entropy, or with mse and no activation, and for at most 8,192 parameters an output, of softmax in
+            all: few iterations, each of which makes the Hessian. Where that is not positive definite, or a step makes
+            the loss no smaller, L-BFGS goes on.
+        sample_weight : array-like (m,), optional
+            Weights of the samples.
+        class_weight : dict or "balanced", optional
+            As for `fit`.
+        l2 : float
+            As for `fit`.
+        max_iter : int
+            Iterations at most.
+        tol : float
+            It ends where no element of the gradient is larger than this.
+        callbacks : sequence of callable
+            Functions called after each iteration with (net, history); one that returns True ends it.
+        progress : bool
+            Show a bar (extra `progress`).
+        threads : int, optional
+            Threads that may take part.
+
+        Returns
+        -------
+        History
+            An entry an iteration, of the loss after it. `converged` says whether the tolerance was reached, or the
+            loss could not be made smaller in float64.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an argument that is not accepted; the net is then as it was.
+        DivergedError
+            If the loss or its gradient is not finite at the start.
+        BusyError
+            While another fit trains the net.
+        ImportError
+            Without SciPy.
+        KeyboardInterrupt
+            On Ctrl-C; the net is at the last iterate.
+        """
+        what = fit.Rows(X, y, sample_weight=sample_weight, class_weight=class_weight)
+        return solvers.minimize(self, what, solvers.Goal(solver, l2, max_iter, tol, threads), callbacks, progress)
+
     def partial_fit(
         self,
         X: AnyArray,
@@ -486,7 +580,7 @@ class Sequential:
     @overload
     def predict(self, X: DeviceArray, threads: int | None = None) -> Any: ...
     def predict(self, X: AnyArray, threads: int | None = None) -> Any:
-        """Outputs of the net: probabilities for sigmoid and softmax, numbers for the rest.
+        """Outputs of the net: probabilities for sigmoid and softmax, rates for poisson, numbers for the rest.
 
         Parameters
         ----------
@@ -560,7 +654,7 @@ class Sequential:
         -------
         dict
             "loss" (without l2), and "accuracy" for cross-entropies (share of the rows whose labels are all right), else
-            "r2" (share of the variance explained, mean over outputs; NaN for constant targets); then the metrics.
+            "r2" (share of the variance explained, mean over targets; NaN for constant targets); then the metrics.
         """
         asked = evaluation.Asked(X, y, sample_weight, threads, metrics, rows)
         return evaluation.evaluate(self, self.program.n_features, asked, plans.host_outputs, _loss_of)
@@ -595,6 +689,53 @@ class Sequential:
         with plans.kept(self, backends.GRADIENT, len(these), threads, arrays.on_gpu(these.X)) as plan:
             plans.bind(self, plan, these)
             return plans.loss_of(plan), plan.gradient.copy()
+
+    def objective(
+        self,
+        X: AnyArray,
+        y: AnyArray,
+        sample_weight: AnyArray | None = None,
+        l2: float = 0.0,
+        threads: int | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> Objective:
+        """The loss as a function of all parameters, for an optimizer such as `scipy.optimize.minimize` with jac=True.
+
+        The rows are checked and bound once, so that a call costs what the arithmetic costs. The net stays as it is;
+        `net.parameters = result.x` puts a result into it. Dropout does not act.
+
+        Parameters
+        ----------
+        X : array-like (m, n_features)
+            Samples; not copied where that can be done without.
+        y : array-like
+            Targets, as for `fit`.
+        sample_weight : array-like (m,), optional
+            Weights of the samples.
+        l2 : float
+            As for `fit`: adds l2 / 2 * sum(W^2).
+        threads : int, optional
+            Threads that may take part.
+        dtype : str or dtype, optional
+            Of the arithmetic; by default the net's. In float32 the loss has about seven digits: enough to come near a
+            minimum, not to end at one. "float64" converts the rows once, which takes 8 m n_features bytes.
+
+        Returns
+        -------
+        Objective
+            f(theta) -> (loss, gradient): theta (p,) and gradient (p,) in float64 and in the layout of `parameters`.
+
+        Raises
+        ------
+        NotBuiltError
+            Without parameters.
+        TypeError, ValueError
+            For an argument that is not accepted.
+        """
+        l2, features = validation.number("l2", l2, low=0.0), self.program.n_features
+        dtype = self.dtype if dtype is None else _checked_dtype(dtype)
+        rows = data.check(self, X, y, sample_weight, features=features, dtype=dtype)
+        return Objective(self, rows, l2, backends.thread_count("threads", threads), dtype)
 
     def apply_gradient(self, gradient: AnyArray, optimizer: Optimizer | None = None, l2: float = 0.0) -> None:
         """One update from a gradient, which may be the mean of those of several machines.
@@ -659,6 +800,41 @@ class Sequential:
         with plans.kept(self, backends.INPUT_GRADIENT, len(these), threads, arrays.on_gpu(these.X)) as plan:
             plans.bind(self, plan, these)
             plan.bind_output(out)
+            plans.run(plan)
+        return out
+
+    def jacobian(self, X: ArrayLike, threads: int | None = None) -> Floats:
+        """Derivatives of the outputs that `predict` gives, by the inputs: one backward pass an output.
+
+        Standardisation is part of it: derivatives are those by the numbers of X, in the units of the targets.
+
+        Parameters
+        ----------
+        X : array-like (m, n_features)
+            Samples on the host, as for `predict`.
+        threads : int, optional
+            Threads that may take part.
+
+        Returns
+        -------
+        array (m, n_out, n_features)
+            In the net's dtype; [s, o, i] is the derivative of output o of sample s by its input i. Where an activation
+            has a kink, that of torch.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an argument that is not accepted, an X on a GPU among them, and for a net with device="cuda": it is made
+            on the CPU alone.
+        """
+        if self.device == "cuda":
+            raise must_be("device", "'cpu' or 'auto' for jacobian, which is made on the CPU alone", self.device)
+        X = arrays.matrix("X", X, self.dtype, self.program.n_features, "cpu", self._feature_names, False)
+        threads = backends.thread_count("threads", threads)
+        out = np.empty((len(X), self.outputs, X.shape[1]), self.dtype)
+        with plans.kept(self, backends.JACOBIAN, len(X), threads) as plan:
+            plan.bind_data(X)
+            plan.bind_output(out.reshape(len(X), -1))
             plans.run(plan)
         return out
 
@@ -785,6 +961,10 @@ def _checked_loss(loss, last):
         pairs = [f"{name!r} with {one.activation}" for name, one in backends.LOSSES.items() if one.activation]
         pairs.append("another without softmax")
         raise must_be("loss", ", ".join(pairs), described(f"{loss!r} with {activation!r}"))
+    if last.units % backends.loss(loss).outputs_per_target:
+        raise must_be(
+            "units", f"even for {loss}: for each target its mean and the logarithm of its variance", last.units
+        )
     if by_row and last.units < 2:
         raise must_be("units", f"at least 2 for a {activation} layer", last.units)
     return loss

@@ -25,6 +25,7 @@ _NET = {
     "dtype": str,
     "seed": int,
     "huber_delta": float,
+    "quantile": float,
     "standardize": bool,
 }
 
@@ -56,6 +57,7 @@ def describe(net, n_features=None):
         "dtype": str(net.dtype),
         "seed": net.seed,
         "huber_delta": net.huber_delta,
+        "quantile": net.quantile,
         "standardize": net.standardize,
     }
 
@@ -128,10 +130,10 @@ def suitable(facts, values, net, n_features):
     if not (net.standardize and "mean" in values):
         return Restored(columns, weights, None)
     for name in Standardization._fields:
-        size = net.outputs if name.startswith("target") else n_features
+        size = net.targets if name.startswith("target") else n_features
         files.must_be_array(name, values.get(name), (size,), np.float64)
     learned = Standardization(*(values[name] for name in Standardization._fields))
-    return Restored(columns, weights, standardization.checked(learned, n_features, net.outputs, net.dtype))
+    return Restored(columns, weights, standardization.checked(learned, n_features, net.targets, net.dtype))
 
 
 def restore(net, found):
@@ -257,7 +259,8 @@ def _made(about):
     ]
     settings = {name: about[name] for name in ("dtype", "seed", "standardize")}
     if about["class"] == "Sequential":
-        net = Sequential(layers, loss=about["loss"], huber_delta=about["huber_delta"], **settings)
+        of_loss = {name: about[name] for name in ("loss", "huber_delta", "quantile")}
+        net = Sequential(layers, **of_loss, **settings)
     else:
         net = LogisticRegression(max([2, *(layer.units or 0 for layer in layers)]), **settings)
     if describe(net, about["n_features"]) != about:

@@ -28,7 +28,7 @@ class Sweep:
     ----------
     layers : callable or sequence of layer
         A function that gives the list of layers of a net, of values that it takes by name; or one list for all.
-    loss, dtype, huber_delta, standardize
+    loss, dtype, huber_delta, quantile, standardize
         As for `Sequential`; the same for all nets. The last layers must all lead to the same loss and number of
         outputs.
     device : str
@@ -61,6 +61,7 @@ class Sweep:
         loss: str | Pair | None = None,
         dtype: DTypeLike = "float32",
         huber_delta: float = 1.0,
+        quantile: float = 0.5,
         standardize: bool = False,
         device: str = "cpu",
         precision: str = "float32",
@@ -68,8 +69,8 @@ class Sweep:
     ) -> None:
         if device == "auto":
             raise must_be("device", "'cpu' or 'cuda' for a sweep", device)
-        settings: dict[str, Any] = dict(loss=loss, dtype=dtype, huber_delta=huber_delta, standardize=standardize)
-        settings |= {"device": device, "precision": precision}
+        of_loss: dict[str, Any] = {"loss": loss, "huber_delta": huber_delta, "quantile": quantile}
+        settings = of_loss | {"dtype": dtype, "standardize": standardize, "device": device, "precision": precision}
         self._make = lambda layers, seed=0: Sequential(layers, seed=seed, **settings)
         self._space = Space(layers, values, self._make)
         self.result: SweepResult | None = None
