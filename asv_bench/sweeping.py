@@ -70,18 +70,19 @@ class Sweeper:
 class Fastnn(Sweeper):
     threads = 1
 
-    def train(self, keep=32):
+    def sweep(self):
         import fastnn
 
-        work = self.work
-        sweep = fastnn.Sweep(
-            work.dense(),
-            loss=work.loss,
-            optimizer=lambda seed: work.rule(self.rates[seed]),
-            batch_size=work.batch,
+        return fastnn.Sweep(
+            self.work.dense(),
+            loss=self.work.loss,
+            optimizer=lambda seed: self.work.rule(self.rates[seed]),
+            batch_size=self.work.batch,
             seed=range(self.nets),
         )
-        return sweep.fit(
+
+    def train(self, keep=32):
+        return self.sweep().fit(
             self.X,
             self.y,
             epochs=self.epochs,
@@ -235,7 +236,7 @@ class Searcher:
 class FastnnSearch(Searcher):
     halving = None
 
-    def best(self, epochs=EPOCHS):
+    def best(self, epochs=None):
         import fastnn
 
         sweep = fastnn.Sweep(
@@ -246,7 +247,7 @@ class FastnnSearch(Searcher):
             l2=L2,
             batch_size=BATCH,
         )
-        result = sweep.fit(self.X, self.y, epochs=epochs, cv=self.folds, halving=self.halving, refit=False, threads=1)
+        result = sweep.fit(self.X, self.y, epochs=epochs or EPOCHS, cv=self.folds, halving=self.halving, refit=False, threads=1)
         return result.best.score, sum(trial.epochs for trial in result.trials)
 
     def prepare(self):
