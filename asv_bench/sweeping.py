@@ -247,7 +247,8 @@ class FastnnSearch(Searcher):
             l2=L2,
             batch_size=BATCH,
         )
-        result = sweep.fit(self.X, self.y, epochs=epochs or EPOCHS, cv=self.folds, halving=self.halving, refit=False, threads=1)
+        how = dict(cv=self.folds, halving=self.halving, refit=False, threads=1)
+        result = sweep.fit(self.X, self.y, epochs=epochs or EPOCHS, **how)
         return result.best.score, sum(trial.epochs for trial in result.trials)
 
     def prepare(self):

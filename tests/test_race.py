@@ -37,7 +37,8 @@ def test_all_train_the_nets_of_a_sweep_alike(sweeping, library, module):
 
 def test_searches_try_the_same_candidates(sweeping, monkeypatch):
     pytest.importorskip("sklearn")
-    for name, value in dict(WIDTHS=(4, 8, 16), RATES=(1e-4, 1e-2, 3e-2), L2=(1e-5,), EPOCHS=9, FOLDS=2, BATCH=64).items():
+    toy = dict(WIDTHS=(4, 8, 16), RATES=(1e-4, 1e-2, 3e-2), L2=(1e-5,), EPOCHS=9, FOLDS=2, BATCH=64)
+    for name, value in toy.items():
         monkeypatch.setattr(sweeping, name, value)
     found = {name: kind().round() for name, kind in sweeping.SEARCHERS.items()}
     assert found["fastnn"]["share"] == found["sklearn"]["share"] == 1.0
