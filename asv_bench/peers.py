@@ -1,12 +1,13 @@
 """The race: fastnn beside what a user would pick instead, on the same data, weights and cores.
 
     python asv_bench/peers.py --json race.json              everything; about ten minutes on two cores
-    python asv_bench/peers.py --only digits "matmul NN 64"  rows whose names hold one of these texts
+    python asv_bench/peers.py --only "digits 64" "matmul NN 64"   rows whose names hold one of these texts
     python asv_bench/peers.py --from race.json --readme     README.md, docs/performance.md and the chart, anew
 
 Each library runs in a process of its own, pinned to the same cores; rounds are interleaved, and the median counts. In
 training every library starts from the same weights, visits the same batches in order, and must reach the same loss
-before it is timed; products and predictions must agree. The machine's own peaks are measured between the rounds.
+before it is timed, in sweeps for at least half of the nets; products and predictions must agree. The machine's own
+peaks are measured between the rounds.
 Needs the extra `peers`; a library that is missing is left out, and said so. Linux.
 """
 
@@ -29,6 +30,7 @@ import report
 import roofline
 import serving
 import solvers
+import sweeping
 from racers import RACERS
 from workers import Worker, WorkerError
 from workloads import WORKLOADS
@@ -39,6 +41,7 @@ SAME_START = 1e-4  # relative
 SAME_LOSS = 1e-2  # relative, after the checked steps: float32 runs drift apart, by 0.5% in the larger mnist net
 SAME_CHANGE = 5e-2  # of what these steps have changed
 SAME_OUTPUT = dict(rtol=1e-4, atol=1e-5)
+LONG_ROUNDS = 3  # at most, of sweeps and searches, whose rounds take many seconds
 PAUSE_SECONDS = 0.3  # before each turn: some libraries let the threads of the last one spin on for 0.2 s
 
 
@@ -71,15 +74,19 @@ class Race:
     def __init__(self, options, stack):
         self.options, self.stack, self.peaks = options, stack, {}
         self.cores = sorted(os.sched_getaffinity(0))
+        self.long_rounds = min(options.rounds, LONG_ROUNDS)
         self.result = {
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             **processor(),
             "cores": len(self.cores),
             "rounds": options.rounds,
+            "long_rounds": self.long_rounds,
             "versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
             "caches": {},
             "training": [],
             "two_threads": [],
+            "sweeps": [],
+            "search": [],
             "predict": [],
             "matmul": [],
             "solvers": [],
@@ -92,6 +99,11 @@ class Race:
                     self.keep("training", self.train(name, threads))
                 if "fastnn" in self.options.libraries:
                     self.keep("two_threads", self.two_threads(name))
+        for name, (label, nets) in sweeping.ROWS.items():
+            if self.wanted(name):
+                self.keep("sweeps", self.sweep(name, label, nets))
+        if self.wanted(sweeping.SEARCH):
+            self.keep("search", self.search())
         for row, rows in serving.ROWS.items():
             if self.wanted(serving.name(row)):
                 kinds = {library: kind.__name__ for library, kind in serving.SERVERS.items()}
@@ -126,10 +138,10 @@ class Race:
                     workers[library] = worker
         return workers, left_out
 
-    def turns(self, workers, *arguments):
+    def turns(self, workers, *arguments, rounds=None):
         """{library: what each round gave}; the one who begins changes from round to round."""
         names, times = list(workers), {library: [] for library in workers}
-        for i in range(self.options.rounds):
+        for i in range(rounds or self.options.rounds):
             first = i % max(1, len(names))
             for library in names[first:] + names[:first]:
                 time.sleep(PAUSE_SECONDS)
@@ -157,7 +169,7 @@ class Race:
             kinds = {library: kind.__name__ for library, kind in RACERS.items()}
             workers, entries = self.start(stack, "racers", kinds, self.cores[:threads], workload=name, threads=threads)
             losses = {library: worker.call("check") for library, worker in workers.items()}
-            _must_agree(name, losses)
+            must_agree(name, {library: [pair] for library, pair in losses.items()})
             steps = {library: worker.call("prepare") for library, worker in workers.items()}
             times = self.turns(workers | ({"peak": peak} if peak else {}))
         measured = times.pop("peak", None)
@@ -174,16 +186,54 @@ class Race:
         return row
 
     def two_threads(self, name):
-        """The time of fastnn on one thread over its time on two, in pairs."""
+        """The row of a workload on one thread and on two."""
         if len(self.cores) < 2:
             return None
         with Worker("racers", "Fastnn", self.cores[:2], workload=name, threads=2) as worker:
             worker.call("check")  # compiles
             worker.call("prepare")
-            pairs = [worker.call("one_and_two") for _ in range(self.options.rounds)]
+            return {"name": name} | self.pairs(worker, self.options.rounds)
+
+    def pairs(self, worker, rounds):
+        """The time of fastnn on one thread over its time on two, in pairs."""
+        pairs = [worker.call("one_and_two") for _ in range(rounds)]
         ratio = median(one / two for one, two in pairs)
         say(f"  {'two threads':<14}{ratio:>12.2f} times as fast as one")
-        return {"name": name, "pairs": pairs, "ratio": ratio}
+        return {"pairs": pairs, "ratio": ratio}
+
+    def sweep(self, name, label, nets):
+        """The row of a sweep, on one core; fastnn on two beside it."""
+        say(name)
+        given = {"label": label, "nets": nets}
+        with ExitStack() as stack:
+            kinds = {library: kind.__name__ for library, kind in sweeping.SWEEPERS.items()}
+            workers, entries = self.start(stack, "sweeping", kinds, self.cores[:1], **given)
+            losses = {library: worker.call("check") for library, worker in workers.items()}
+            must_agree(name, losses)
+            for library, rounds in self.turns(workers, rounds=self.long_rounds).items():
+                entries[library] = {"us": median(rounds), "rounds": rounds}
+                say(f"  {library:<14}{median(rounds):>12,.2f} us a step of a net")
+        row = {"name": name, "cores": 1, "judged": name in sweeping.SHORT, "libraries": entries}
+        if len(self.cores) < 2 or "fastnn" not in workers:
+            return row
+        with Worker("sweeping", "Fastnn", self.cores[:2], **given) as worker:
+            worker.call("round")  # compiles
+            return row | {"two_threads": self.pairs(worker, self.long_rounds)}
+
+    def search(self):
+        """The row of a search, on one core."""
+        say(sweeping.SEARCH)
+        with ExitStack() as stack:
+            kinds = {library: kind.__name__ for library, kind in sweeping.SEARCHERS.items()}
+            workers, entries = self.start(stack, "sweeping", kinds, self.cores[:1])
+            for worker in workers.values():
+                worker.call("prepare")
+            for library, rounds in self.turns(workers, rounds=self.long_rounds).items():
+                seconds = [each["seconds"] for each in rounds]
+                entries[library] = rounds[0] | {"seconds": median(seconds), "rounds": seconds}
+                shown = "{seconds:>12,.2f} s, best accuracy {score:.4f}, {share:.0%} of the epochs"
+                say(f"  {library:<14}{shown.format(**entries[library])}")
+        return {"name": sweeping.SEARCH, "cores": 1, "libraries": entries}
 
     def predict(self, row, rows, kinds):
         """A row of predictions, on one core."""
@@ -249,15 +299,19 @@ class Race:
                     say(f"{row['name']}: {shown} GFLOP/s")
 
 
-def _must_agree(name, losses):
-    """Refuse a race whose libraries do not train alike."""
+def must_agree(name, losses):
+    """Refuse a race in which a library trains half of the nets, or more, otherwise.
+
+    losses : {library: [(first, last) loss of each net]}
+    """
     if not losses:
         return
     reference = "fastnn" if "fastnn" in losses else next(iter(losses))
-    for library, pair in losses.items():
-        wrong = disagreement(pair, losses[reference])
-        if wrong:
-            raise Unequal(f"{name}: {library} {wrong} as {reference}")
+    for library, pairs in losses.items():
+        wrong = [disagreement(pair, right) for pair, right in zip(pairs, losses[reference], strict=True)]
+        wrong = [words for words in wrong if words]
+        if 2 * len(wrong) >= len(pairs):
+            raise Unequal(f"{name}: {library} {wrong[0]} as {reference}")
 
 
 def disagreement(losses, right, slack=1.0):
@@ -271,7 +325,8 @@ def disagreement(losses, right, slack=1.0):
 
 def main():
     """Run the race; gives the exit status."""
-    libraries = list(dict.fromkeys((*RACERS, *serving.SERVERS, *solvers.SOLVERS, *products.PRODUCTS)))
+    groups = (RACERS, sweeping.SWEEPERS, sweeping.SEARCHERS, serving.SERVERS, solvers.SOLVERS, products.PRODUCTS)
+    libraries = list(dict.fromkeys(library for group in groups for library in group))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="rows whose names hold a TEXT")
     parser.add_argument("--rounds", type=int, default=7)

@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 import warnings
+from functools import partial
 
 from workers import LeftOut, need
 from workloads import WORKLOADS
@@ -80,6 +81,17 @@ class Fastnn(Racer):
         return times
 
 
+def torch_functions(torch, work):
+    """(activation of hidden layers or None, loss) of a workload."""
+    f = torch.nn.functional
+    losses = {
+        "cross_entropy": f.cross_entropy,
+        "binary_cross_entropy": f.binary_cross_entropy_with_logits,
+        "mse": f.mse_loss,
+    }
+    return {"tanh": torch.tanh, "relu": torch.relu}.get(work.hidden), losses[work.loss]
+
+
 class Torch(Racer):
     """Eager, without modules: functions on tensors, batches cut beforehand, a fused optimizer."""
 
@@ -89,18 +101,13 @@ class Torch(Racer):
         super().__init__(workload, threads)
         self.torch = torch = need("torch")
         torch.set_num_threads(threads)
-        work, f = self.work, torch.nn.functional
+        work = self.work
         # copies, for memory as torch aligns it
         self.X, self.y = (torch.tensor(array, device=self.device) for array in (self.X, self.y))
         pairs = zip(self.X.split(work.batch), self.y.split(work.batch), strict=True)
         self.batches = [(X.clone(), y.clone()) for X, y in pairs]
         self.params = [torch.tensor(array, device=self.device) for array in work.weights()]
-        self.hidden = {"tanh": torch.tanh, "relu": torch.relu}.get(work.hidden)
-        self.criterion = {
-            "cross_entropy": f.cross_entropy,
-            "binary_cross_entropy": f.binary_cross_entropy_with_logits,
-            "mse": f.mse_loss,
-        }[work.loss]
+        self.hidden, self.criterion = torch_functions(torch, work)
         self.at = 0
         self.make_step()
 
@@ -186,45 +193,49 @@ class TorchCompile(Torch):
             return super().steps(n)
 
 
+def jax_functions(work):
+    """(jax, optimizer of a learning rate, loss of a net, its steps) of a workload."""
+    jax, optax = need("jax"), need("optax")
+    hidden = {"tanh": jax.numpy.tanh, "relu": jax.nn.relu}.get(work.hidden)
+
+    def objective(params, X, y):
+        last = len(params) - 2
+        for i in range(0, last, 2):
+            X = hidden(X @ params[i].T + params[i + 1])
+        out = X @ params[last].T + params[last + 1]
+        if work.loss == "cross_entropy":
+            return optax.softmax_cross_entropy_with_integer_labels(out, y).mean()
+        if work.loss == "binary_cross_entropy":
+            return optax.sigmoid_binary_cross_entropy(out, y).mean()
+        return ((out - y) ** 2).mean()
+
+    def many(rule, carry, numbers, X, y):
+        def step(carry, i):
+            params, state = carry
+            part = X, y
+            if work.batch < work.rows:
+                at = (i % work.steps_per_epoch) * work.batch
+                part = [jax.lax.dynamic_slice_in_dim(a, at, work.batch) for a in part]
+            value, gradient = jax.value_and_grad(objective)(params, *part)
+            updates, state = rule.update(gradient, state, params)
+            return (optax.apply_updates(params, updates), state), value
+
+        return jax.lax.scan(step, carry, numbers)
+
+    return jax, optax.sgd if work.optimizer == "sgd" else optax.adam, objective, many
+
+
 class Jax(Racer):
     """The whole loop in one compiled lax.scan; parameters and state are donated to it."""
 
     def __init__(self, workload, threads):
         super().__init__(workload, threads)
-        jax, optax = need("jax"), need("optax")
-        jnp = jax.numpy
-        work = self.work
+        jax, optimizer, objective, many = jax_functions(self.work)
+        jnp, rule = jax.numpy, optimizer(self.work.rate)
         self.X, self.y = jnp.asarray(self.X), jnp.asarray(self.y)
-        rule = optax.sgd(work.rate) if work.optimizer == "sgd" else optax.adam(work.rate)
-        weights = [jnp.array(array) for array in work.weights()]
-        hidden = {"tanh": jnp.tanh, "relu": jax.nn.relu}.get(work.hidden)
-
-        def objective(params, X, y):
-            last = len(params) - 2
-            for i in range(0, last, 2):
-                X = hidden(X @ params[i].T + params[i + 1])
-            out = X @ params[last].T + params[last + 1]
-            if work.loss == "cross_entropy":
-                return optax.softmax_cross_entropy_with_integer_labels(out, y).mean()
-            if work.loss == "binary_cross_entropy":
-                return optax.sigmoid_binary_cross_entropy(out, y).mean()
-            return ((out - y) ** 2).mean()
-
-        def many(carry, numbers, X, y):
-            def step(carry, i):
-                params, state = carry
-                part = X, y
-                if work.batch < work.rows:
-                    at = (i % work.steps_per_epoch) * work.batch
-                    part = [jax.lax.dynamic_slice_in_dim(a, at, work.batch) for a in part]
-                value, gradient = jax.value_and_grad(objective)(params, *part)
-                updates, state = rule.update(gradient, state, params)
-                return (optax.apply_updates(params, updates), state), value
-
-            return jax.lax.scan(step, carry, numbers)
-
+        weights = [jnp.array(array) for array in self.work.weights()]
         self.jax, self.compiled, self.done = jax, {}, 0
-        self.many, self.objective = jax.jit(many, donate_argnums=0), jax.jit(objective)
+        self.many, self.objective = jax.jit(partial(many, rule), donate_argnums=0), jax.jit(objective)
         self.carry = weights, rule.init(weights)
 
     def steps(self, n):

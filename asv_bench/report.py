@@ -5,6 +5,8 @@ from statistics import median
 
 TITLES = {
     "fastnn": "fastnn",
+    "fastnn loop": "a loop of fit",
+    "fastnn halving": "fastnn, halving",
     "torch": "PyTorch",
     "torch.compile": "torch.compile",
     "jax": "JAX",
@@ -12,9 +14,16 @@ TITLES = {
     "onnxruntime": "ONNX Runtime",
 }
 TRAINING = ("fastnn", "torch", "torch.compile", "jax", "sklearn")
+SWEEPS = ("fastnn", "fastnn loop", "torch", "jax")
+SEARCH = ("fastnn", "fastnn halving", "sklearn")
 PREDICTION = ("fastnn", "onnxruntime", "torch", "sklearn")
 SOLVERS = ("fastnn", "sklearn")
-TABLES = ("training", "predict", "solvers", "matmul")
+TABLES = ("training", "sweeps", "search", "predict", "solvers", "matmul")
+SWEPT = (
+    "PyTorch trains all nets in one product a layer, JAX under vmap; both start from weights that are stacked and code "
+    "that is compiled, and judge nothing. fastnn's time is that of the whole call, which makes the nets and judges "
+    "each on 64 rows."
+)
 # Okabe and Ito's colours, told apart with every kind of colour vision
 COLOURS = {
     "torch": "#E69F00",
@@ -43,7 +52,7 @@ def _of(row, library, what="us"):
 
 def _best(row):
     """(library, time) of the fastest peer, (None, None) without one."""
-    times = {library: _of(row, library) for library in row["libraries"] if library != "fastnn"}
+    times = {library: _of(row, library) for library in row["libraries"] if not library.startswith("fastnn")}
     times = {library: us for library, us in times.items() if us is not None}
     return min(times.items(), key=lambda item: item[1], default=(None, None))
 
@@ -102,6 +111,33 @@ def _training(rows, full):
             line += [number(limit["us"]), limit["bound"]] if limit else ["–", "–"]
         lines.append(line)
     return table(head, lines)
+
+
+def _sweeps(rows):
+    libraries = _present(rows, SWEEPS)
+    head = ["µs a step of a net", "cores", *(TITLES[library] for library in libraries), "best peer / fastnn"]
+    lines = [
+        [
+            *(row["name"], str(row["cores"]), *_times(row, libraries), number(_ratio(row))),
+            number(row.get("two_threads", {}).get("ratio")),
+        ]
+        for row in rows
+    ]
+    return table([*head, "fastnn, one thread / two"], lines)
+
+
+def _searches(rows, full):
+    """Seconds, and where `full` the accuracy that was found and the share of the epochs that it took."""
+    libraries, lines = _present(rows, SEARCH, "seconds"), []
+    for row in rows:
+        found = {what: [_of(row, library, what) for library in libraries] for what in ("seconds", "score", "share")}
+        own, peer = _of(row, "fastnn", "seconds"), _of(row, "sklearn", "seconds")
+        ratio = peer / own if own and peer else None
+        lines.append([f"{row['name']}, seconds", *map(number, found["seconds"]), number(ratio)])
+        if full:
+            lines.append(["... best mean accuracy", *(number(score, 4) for score in found["score"]), ""])
+            lines.append(["... of all epochs", *(f"{share:.0%}" for share in found["share"]), ""])
+    return table(["", *(TITLES[library] for library in libraries), "scikit-learn / fastnn"], lines)
 
 
 def _prediction(rows):
@@ -167,8 +203,11 @@ def _peaks(rows):
 
 def _conditions(result):
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items() if version)
-    date, rounds = result["date"][:10], result["rounds"]
-    return f"{result['processor']}, vectors of {result['vector width']}; {versions}; median of {rounds} rounds, {date}."
+    rounds = f"median of {result['rounds']} rounds"
+    if result.get("sweeps") or result.get("search"):
+        rounds += f" (sweeps and searches: {result['long_rounds']})"
+    date = result["date"][:10]
+    return f"{result['processor']}, vectors of {result['vector width']}; {versions}; {rounds}, {date}."
 
 
 def markdown(result, chart=None):
@@ -187,6 +226,10 @@ def markdown(result, chart=None):
             for row in result["two_threads"]
         ]
         parts += ["### Two threads", table(["µs a step of fastnn", "one", "two", "one / two"], lines)]
+    if result.get("sweeps"):
+        parts += ["### Sweeps", _sweeps(result["sweeps"]), SWEPT, _absences(result["sweeps"])]
+    if result.get("search"):
+        parts += ["### Searches", _searches(result["search"], full=True), _absences(result["search"])]
     if result["predict"]:
         parts += ["### Prediction", _prediction(result["predict"]), _absences(result["predict"])]
     if result.get("solvers"):
@@ -197,10 +240,16 @@ def markdown(result, chart=None):
 
 
 def short(result, chart=None):
-    """The judged rows of training, and prediction."""
-    rows = [row for row in result["training"] if row["judged"]]
-    parts = [_training(rows, full=False) if rows else ""]
-    parts += [_prediction(result["predict"]) if result["predict"] else "", _absences(rows + result["predict"])]
+    """The judged rows of training and of sweeps, searches and prediction."""
+    rows, sweeps = ([row for row in result.get(table, []) if row["judged"]] for table in ("training", "sweeps"))
+    searches, predictions = result.get("search", []), result["predict"]
+    parts = [
+        _training(rows, full=False) if rows else "",
+        _sweeps(sweeps) if sweeps else "",
+        _searches(searches, full=False) if searches else "",
+        _prediction(predictions) if predictions else "",
+        _absences(rows + sweeps + searches + predictions),
+    ]
     if chart:
         parts.append(f"![How many times longer each library takes than fastnn]({chart})")
     parts.append(_conditions(result))

@@ -8,11 +8,13 @@ from matplotlib.figure import Figure
 from PIL import Image  # comes with matplotlib
 
 
-def options(documentation, arguments=None):
-    """Parsed command line: `quick`, and `output`, a folder that exists."""
+def options(documentation, arguments=None, **flags):
+    """Parsed command line: `quick`, `output`, a folder that exists, and further flags, given with what they do."""
     parser = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few epochs, to see that it runs")
     parser.add_argument("--output", type=Path, default=Path("."), help="folder for the picture (default: this one)")
+    for name, purpose in flags.items():
+        parser.add_argument(f"--{name}", action="store_true", help=purpose)
     parsed = parser.parse_args(arguments)
     parsed.output.mkdir(parents=True, exist_ok=True)
     return parsed

@@ -42,8 +42,8 @@ class Asked:
         Candidates in all.
     sampler : optuna sampler or study
         Proposes them.
-    greater : callable
-        Whether a greater score is better, asked when the first score is told.
+    greater : bool
+        Whether a greater score is better.
     check : callable
         Refuses a candidate.
     """
@@ -54,11 +54,14 @@ class Asked:
         except ImportError:
             raise ImportError("a sampler needs optuna: pip install 'fastnn[optuna]'") from None
         accepted = "None, an optuna sampler such as optuna.samplers.TPESampler(seed=0), or an optuna study"
+        direction = "maximize" if greater else "minimize"
         if isinstance(sampler, optuna.samplers.BaseSampler):
-            direction = "maximize" if greater else "minimize"
             sampler = optuna.create_study(sampler=sampler, direction=direction)
         elif not isinstance(sampler, optuna.study.Study):
             raise must_be("sampler", accepted, sampler, TypeError)
+        elif [way.name.lower() for way in sampler.directions] != [direction]:
+            ways = ", ".join(way.name.lower() for way in sampler.directions)
+            raise must_be("sampler", f"a study with direction={direction!r}, as of the score", described(repr(ways)))
         self._study, self._space, self._left, self._check = sampler, space, count, check
         self._failed = optuna.trial.TrialState.FAIL
         self._ranges = {name: _distribution(optuna, name, choices) for name, choices in space.choices.items()}

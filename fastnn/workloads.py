@@ -52,21 +52,27 @@ class Workload:
             )
         ]
 
+    def dense(self):
+        """The layers in fastnn."""
+        import fastnn
+
+        output = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}.get(self.loss, "linear")
+        return [*(fastnn.Dense(n, self.hidden) for n in self.sizes[1:-1]), fastnn.Dense(self.sizes[-1], output)]
+
     def net(self, device="cpu"):
         """The net in fastnn, with these weights."""
         import fastnn
 
-        output = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}.get(self.loss, "linear")
-        layers = [fastnn.Dense(n, self.hidden) for n in self.sizes[1:-1]] + [fastnn.Dense(self.sizes[-1], output)]
-        net = fastnn.Sequential(layers, loss=self.loss, device=device).build(self.sizes[0])
+        net = fastnn.Sequential(self.dense(), loss=self.loss, device=device).build(self.sizes[0])
         net.set_weights(self.weights())
         return net
 
-    def rule(self):
-        """The optimizer in fastnn."""
+    def rule(self, rate=None):
+        """The optimizer in fastnn, with the learning rate of the workload or another."""
         import fastnn
 
-        return fastnn.SGD(self.rate) if self.optimizer == "sgd" else fastnn.Adam(self.rate)
+        kind = fastnn.SGD if self.optimizer == "sgd" else fastnn.Adam
+        return kind(self.rate if rate is None else rate)
 
     def loss_of(self, outputs, y):
         """Mean loss of probabilities, or of numbers for mse, in float64."""

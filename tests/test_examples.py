@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
+pytest.importorskip("pandas")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "common")
@@ -86,6 +87,16 @@ def test_neither_the_widest_nor_the_deepest_net_is_best(tmp_path):
     assert on_parity[2] > on_parity[1] > on_parity[3] > on_parity[4]
     assert min(medians[2], medians[3]) > 0.98 > 0.96 > medians[1]
     assert medians[3] > medians[6] > medians[8]
+
+
+@pytest.mark.slow
+def test_the_best_rate_of_a_sweep_lies_below_one_that_diverges(tmp_path):
+    printed = run("sweep", tmp_path)
+    reached = {float(name.removeprefix("rate ")): found for name, found in by_name(printed).items()}
+    rates = sorted(reached)
+    assert [reached[rate][0] for rate in rates[:-1]] == [15, 15, 15] and reached[rates[-1]][0] < 15
+    assert max(rates, key=lambda rate: reached[rate][-1]) == rates[-2]
+    assert "best accuracy" in run("sweep", tmp_path, "--quick", "--compare").partition("GridSearchCV: ")[2]
 
 
 @pytest.mark.slow

@@ -266,6 +266,10 @@ def test_a_sampler_learns_from_scores():
         sweep.fit(X, LABELS, sampler=study)
     with pytest.raises(TypeError, match="sampler must be None, an optuna sampler"):
         sweep.fit(X, LABELS, sample=3, sampler="tpe")
+    with pytest.raises(ValueError, match="direction='minimize', as of the score; got 'maximize'"):
+        sweep.fit(X, LABELS, sample=3, sampler=study, score="loss")
+    with pytest.raises(ValueError, match="direction='maximize', as of the score; got 'maximize, minimize'"):
+        sweep.fit(X, LABELS, sample=3, sampler=optuna.create_study(directions=["maximize", "minimize"]))
 
 
 def refused(match, sweep, *data, kind=ValueError, **how):
