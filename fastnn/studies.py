@@ -622,7 +622,7 @@ def cost_surface(x: ArrayLike, y: ArrayLike, w: ArrayLike | None = None, b: Arra
         For an argument that is not accepted.
     """
     x = validation.matrix("x", np.reshape(validation.numbers_of("x", x), (-1, 1)), np.dtype(np.float64), 1)[:, 0]
-    y, _ = validation.targets("y", y, np.dtype(np.float64), len(x), "probabilities", 1)
+    y, _ = validation.targets("y", y, np.dtype(np.float64), len(x), backends.loss("binary_cross_entropy"), 1)
     w, b = (
         np.linspace(-10.0, 10.0, 121) if grid is None else _growing(name, grid, np.float64)
         for name, grid in (("w", w), ("b", b))
@@ -652,13 +652,14 @@ class _Judge:
     def __init__(self, net, X, y, test):
         if not isinstance(test, list | tuple) or len(test) != 2:
             raise must_be("test", "(X, y)", test, TypeError)
-        self.kind, dtype = backends.loss(net.loss).targets, net.dtype
+        loss, dtype = backends.loss(net.loss), net.dtype
+        self.kind = loss.targets
         self.score = "r2" if self.kind == "numbers" else "accuracy"
         self.X = validation.matrix("X", X, dtype)
         self.test_X = validation.matrix("test X", test[0], dtype, self.X.shape[1])
         parts = (("y", y, self.X), ("test y", test[1], self.test_X))
         self.y, self.test_y = (
-            validation.targets(name, part, dtype, len(rows), self.kind, net.outputs)[0] for name, part, rows in parts
+            validation.targets(name, part, dtype, len(rows), loss, net.targets)[0] for name, part, rows in parts
         )
         self.labels = metrics.truth(self.y, self.kind)
 

@@ -23,7 +23,8 @@ def apply_each(net, X, out):
 
 
 def net_of(units=6, loss="cross_entropy", seed=0, **options):
-    layers = [fastnn.Dense(units, "tanh"), fastnn.Dense(3, OUTPUTS.get(loss, "linear"))]
+    outputs = 3 * fastnn.backends.LOSSES[loss].outputs_per_target
+    layers = [fastnn.Dense(units, "tanh"), fastnn.Dense(outputs, OUTPUTS.get(loss, "linear"))]
     return fastnn.Sequential(layers, loss=loss, seed=seed, **options).build(5)
 
 
