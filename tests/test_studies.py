@@ -127,9 +127,8 @@ def test_layers_that_die_are_not_warned_of():
     assert any(dead)
 
 
-def neuron(w, b, loss, labels, x):
-    """A net of one neuron."""
-    net = fastnn.Sequential([fastnn.Dense(1, "sigmoid")], loss=loss, dtype="float64").build(1)
+def cost_of(net, w, b, labels, x):
+    """That of a net of one neuron."""
     net.set_weights([[[w]], [b]])
     return net.evaluate(x[:, np.newaxis], labels)["loss"]
 
@@ -139,10 +138,11 @@ def test_the_cost_of_a_neuron_is_that_of_a_net_and_its_curvature_that_of_differe
     surface = fastnn.cost_surface(x, labels, w=[-3.0, 0.5, 4.0], b=[-2.0, 1.0])
     step, names = 1e-3, {"squared error": "mse", "cross-entropy": "binary_cross_entropy"}
     for name, loss in names.items():
+        net = fastnn.Sequential([fastnn.Dense(1, "sigmoid")], loss=loss, dtype="float64").build(1)
         assert surface.costs[name].shape == (2, 3)
         for i, b in enumerate(surface.b):
             for j, w in enumerate(surface.w):
-                near = [[neuron(w + s * step, b + t * step, loss, labels, x) for s in (-1, 0, 1)] for t in (-1, 0, 1)]
+                near = [[cost_of(net, w + s * step, b + t * step, labels, x) for s in (-1, 0, 1)] for t in (-1, 0, 1)]
                 assert surface.costs[name][i, j] == pytest.approx(near[1][1], rel=1e-12)
                 (a, d, c), (e, middle, f), (g, h, k) = near
                 mixed = (k - g - c + a) / 4
