@@ -1,14 +1,14 @@
 """The race: fastnn beside what a user would pick instead, on the same data, weights and cores.
 
-    python asv_bench/peers.py --json race.json              everything; about ten minutes on two cores
-    python asv_bench/peers.py --only "digits 64" "matmul NN 64"   rows whose names hold one of these texts
-    python asv_bench/peers.py --from race.json --readme     README.md, docs/performance.md and the chart, anew
+    python asv_bench/peers.py --json race.json                   everything; ten minutes on two cores, and the sweeps
+    python asv_bench/peers.py --only "digits 64" "matmul NN 64"  rows whose names hold one of these texts
+    python asv_bench/peers.py --from race.json --readme          README.md, docs/performance.md and the chart, anew
 
 Each library runs in a process of its own, pinned to the same cores; rounds are interleaved, and the median counts. In
 training every library starts from the same weights, visits the same batches in order, and must reach the same loss
-before it is timed, in sweeps for at least half of the nets; products and predictions must agree. The machine's own
-peaks are measured between the rounds.
-Needs the extra `peers`; a library that is missing is left out, and said so. Linux.
+before it is timed, in sweeps with more than half of the nets; products and predictions must agree. The machine's own
+peaks are measured between the rounds. Needs the extra `peers`; a library that is missing is left out, and said so.
+Linux.
 """
 
 import argparse
