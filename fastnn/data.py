@@ -72,7 +72,9 @@ class Data:
         return replace(self, weights=validation.class_weights(class_weight, *facts))
 
 
-def check(net, X, y, sample_weight=None, rows=None, prefix="", features=None, columns=None, may_be_zero=False):
+def check(
+    net, X, y, sample_weight=None, rows=None, prefix="", features=None, columns=None, may_be_zero=False, dtype=None
+):
     """The Data of what a user passes.
 
     Parameters
@@ -89,6 +91,8 @@ def check(net, X, y, sample_weight=None, rows=None, prefix="", features=None, co
         Their names, where the net has none yet.
     may_be_zero : bool
         Whether all weights may be zero.
+    dtype : dtype, optional
+        Of the arrays; by default the net's.
 
     Returns
     -------
@@ -96,13 +100,14 @@ def check(net, X, y, sample_weight=None, rows=None, prefix="", features=None, co
         X where it was, if it can be read there; the others on the host.
     """
     names = None if type(X) is np.ndarray else validation.column_names(X)
+    dtype = net.dtype if dtype is None else dtype
     known = features or net.n_features, net.device, columns or net.feature_names
-    X = arrays.matrix(f"{prefix}X", X, net.dtype, *known)
+    X = arrays.matrix(f"{prefix}X", X, dtype, *known)
     of_y, of_weights = f"{prefix}y", f"{prefix}sample_weight"
     y, weights = arrays.host(of_y, y, net.device), arrays.host(of_weights, sample_weight, net.device)
-    y, labels = validation.targets(of_y, y, net.dtype, len(X), backends.loss(net.loss).targets, net.outputs)
+    y, labels = validation.targets(of_y, y, dtype, len(X), backends.loss(net.loss).targets, net.outputs)
     rows = validation.row_numbers(f"{prefix}rows", rows, len(X))
-    weights = validation.sample_weights(of_weights, weights, net.dtype, len(X), rows, may_be_zero)
+    weights = validation.sample_weights(of_weights, weights, dtype, len(X), rows, may_be_zero)
     # whoever shares an array may give it another shape, but not our view of it
     X, y, weights = (array.view() if type(array) is np.ndarray else array for array in (X, y, weights))
     return Data(X, y, labels, weights, rows, names)

@@ -1,7 +1,7 @@
 """Training: what `fit` and `partial_fit` accept, and the run that they make of it.
 
 check      arguments and data, before anything changes      `Steps`, `_checked_rows`, `checkpoint.at`
-program    the net is built, or learns the standardisation  `_prepare`
+program    the net is built, or learns the standardisation  `prepare`
 plan       tables and working memory of a run               `plans.make`
 bind       the rows, and the update rule                    `plans.bind`, `Steps.bind`
 chunks     of compiled steps, about 0.1 s each              `Run.train`, `Run._chunk`
@@ -140,7 +140,7 @@ def fit(net, given, steps, watch):
         saved = checkpoint.at(watch.resume, net, rows, steps, hooks, identity)
     history = History(steps.epochs)
     with progress.make(watch.progress, steps.epochs) as bar:
-        _prepare(net, rows, (given.X, given.y) if batches is None else batches.given)
+        prepare(net, rows, (given.X, given.y) if batches is None else batches.given)
         if saved is not None:
             saved.restore(net, steps.rule, history)
             batch = saved.facts["batch"]
@@ -163,7 +163,7 @@ def fit(net, given, steps, watch):
 def partial_fit(net, X, y, sample_weight, steps):
     """Carry out `Sequential.partial_fit`: one step on all rows of X."""
     rows = data.check(net, X, y, sample_weight)
-    _prepare(net, rows, (X, y))
+    prepare(net, rows, (X, y))
     history = History(1)
     with (
         net.training(),
@@ -233,7 +233,7 @@ def _must_suit_batches(given, steps):
             raise must_be(name, f"{default} where X gives batches", value)
 
 
-def _prepare(net, rows, given):
+def prepare(net, rows, given):
     """Build the net for these rows, where that was not done, and let it learn their standardisation.
 
     `given`: X and y as the user passed them.

@@ -33,7 +33,7 @@ class Buffers:
 
 
 class History:
-    """The record of one fit.
+    """The record of one fit, or of one `minimize`, whose epochs are its iterations.
 
     Parameters
     ----------
@@ -44,6 +44,7 @@ class History:
     ----------
     loss : array (epochs,), float64
         Mean training loss of each epoch, with the l2 term; for a full batch it is the loss before that epoch's update.
+        Of `minimize`, the loss after each iteration.
     validation_loss : array (epochs,), float64
         Loss on the validation data after each epoch; empty where there are none.
     metrics : dict
@@ -59,6 +60,8 @@ class History:
         Epochs completed.
     steps : int
         Parameter updates made.
+    converged : bool or None
+        Whether `minimize` ended at a minimum; None for a fit.
     device : str or None
         Where the steps were made, "cpu" or "cuda": with device="auto" the net chose it. None before the first.
     seconds : float
@@ -68,6 +71,7 @@ class History:
     def __init__(self, epochs: int) -> None:
         self.buffers = Buffers(epochs)
         self.best_epoch: int | None = None
+        self.converged: bool | None = None
         self.device: str | None = None
         self.epochs, self.steps, self.seconds = 0, 0, 0.0
 

@@ -9,7 +9,20 @@ from typing import Any, Literal, Self, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import arrays, backends, custom, data, exchange, fit, inference, plans, standardization, storage, validation
+from . import (
+    arrays,
+    backends,
+    custom,
+    data,
+    exchange,
+    fit,
+    inference,
+    plans,
+    solvers,
+    standardization,
+    storage,
+    validation,
+)
 from . import metrics as scores
 from .arrays import AnyArray, DeviceArray
 from .backends import Floats, Integers
@@ -20,6 +33,7 @@ from .files import PathLike
 from .history import History
 from .inference import Frozen
 from .layers import Layer
+from .objective import Objective
 from .optimizers import Optimizer
 from .standardization import Standardization
 
@@ -422,6 +436,77 @@ class Sequential:
         steps = fit.Steps(optimizer, epochs, batch_size, shuffle, l2, threads)
         return fit.fit(self, what, steps, fit.Watch(metrics, callbacks, progress, resume))
 
+    def minimize(
+        self,
+        X: AnyArray,
+        y: AnyArray,
+        solver: str = "lbfgs",
+        sample_weight: AnyArray | None = None,
+        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
+        l2: float = 0.0,
+        max_iter: int = 100,
+        tol: float = 1e-4,
+        callbacks: Sequence[Callable[["Sequential", History], Any]] = (),
+        progress: bool = False,
+        threads: int | None = None,
+    ) -> History:
+        """Train on all rows at once, from the current weights on, until the gradient is within a tolerance.
+
+        Unlike `fit` it has no learning rate, and it ends by itself (extra `solvers`). The loss that is minimised is
+        that of `fit` with the full batch, so that l2 = 1 / (C * sum of the sample weights) gives the objective of
+        scikit-learn's LogisticRegression, which divides by the same sum. Dropout does not act.
+
+        A net of float32 is trained in float32 until the loss changes by less than one in a million, then in float64,
+        for which its rows are converted once: 8 m n_features bytes, unless X is float64 already. Its parameters are the
+        result, rounded.
+
+        Parameters
+        ----------
+        X : array-like (m, n_features)
+            Samples, as for `fit`.
+        y : array-like
+            Targets, as for `fit`.
+        solver : str
+            "lbfgs": L-BFGS, for any net; SciPy's.
+        sample_weight : array-like (m,), optional
+            Weights of the samples.
+        class_weight : dict or "balanced", optional
+            As for `fit`.
+        l2 : float
+            As for `fit`.
+        max_iter : int
+            Iterations at most.
+        tol : float
+            It ends where no element of the gradient is larger than this.
+        callbacks : sequence of callable
+            Functions called after each iteration with (net, history); one that returns True ends it.
+        progress : bool
+            Show a bar (extra `progress`).
+        threads : int, optional
+            Threads that may take part.
+
+        Returns
+        -------
+        History
+            An entry an iteration, of the loss after it. `converged` says whether the tolerance was reached, or the
+            loss could not be made smaller in float64.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an argument that is not accepted; the net is then as it was.
+        DivergedError
+            If the loss or its gradient is not finite at the start.
+        BusyError
+            While another fit trains the net.
+        ImportError
+            Without SciPy.
+        KeyboardInterrupt
+            On Ctrl-C; the net is at the last iterate.
+        """
+        what = fit.Rows(X, y, sample_weight=sample_weight, class_weight=class_weight)
+        return solvers.minimize(self, what, solvers.Goal(solver, l2, max_iter, tol, threads), callbacks, progress)
+
     def partial_fit(
         self,
         X: AnyArray,
@@ -594,6 +679,53 @@ class Sequential:
         with plans.kept(self, backends.GRADIENT, len(these), threads, arrays.on_gpu(these.X)) as plan:
             plans.bind(self, plan, these)
             return plans.loss_of(plan), plan.gradient.copy()
+
+    def objective(
+        self,
+        X: AnyArray,
+        y: AnyArray,
+        sample_weight: AnyArray | None = None,
+        l2: float = 0.0,
+        threads: int | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> Objective:
+        """The loss as a function of all parameters, for an optimizer such as `scipy.optimize.minimize` with jac=True.
+
+        The rows are checked and bound once, so that a call costs what the arithmetic costs. The net stays as it is;
+        `net.parameters = result.x` puts a result into it. Dropout does not act.
+
+        Parameters
+        ----------
+        X : array-like (m, n_features)
+            Samples; not copied where that can be done without.
+        y : array-like
+            Targets, as for `fit`.
+        sample_weight : array-like (m,), optional
+            Weights of the samples.
+        l2 : float
+            As for `fit`: adds l2 / 2 * sum(W^2).
+        threads : int, optional
+            Threads that may take part.
+        dtype : str or dtype, optional
+            Of the arithmetic; by default the net's. In float32 the loss has about seven digits: enough to come near a
+            minimum, not to end at one. "float64" converts the rows once, which takes 8 m n_features bytes.
+
+        Returns
+        -------
+        Objective
+            f(theta) -> (loss, gradient): theta (p,) and gradient (p,) in float64 and in the layout of `parameters`.
+
+        Raises
+        ------
+        NotBuiltError
+            Without parameters.
+        TypeError, ValueError
+            For an argument that is not accepted.
+        """
+        l2, features = validation.number("l2", l2, low=0.0), self.program.n_features
+        dtype = self.dtype if dtype is None else _checked_dtype(dtype)
+        rows = data.check(self, X, y, sample_weight, features=features, dtype=dtype)
+        return Objective(self, rows, l2, backends.thread_count("threads", threads), dtype)
 
     def apply_gradient(self, gradient: AnyArray, optimizer: Optimizer | None = None, l2: float = 0.0) -> None:
         """One update from a gradient, which may be the mean of those of several machines.

@@ -10,7 +10,7 @@ LONG_STEP_SECONDS = 0.2  # of work beyond which Ctrl-C does not wait for its end
 GUESSED_FLOPS = 5e9  # a second, before anything was measured: low, so that the first chunk of a fit is short
 
 
-def make(net, command, batch, threads, on_gpu=False):
+def make(net, command, batch, threads, on_gpu=False, parameters=None):
     """A plan for a net.
 
     Parameters
@@ -25,20 +25,23 @@ def make(net, command, batch, threads, on_gpu=False):
         Threads that may take part.
     on_gpu : bool
         Whether the rows are on the GPU already.
+    parameters : array (p,), optional
+        Used instead of the net's, which TRAIN and APPLY change; float32 or float64.
 
     Returns
     -------
     Plan
         Without rows.
     """
-    program, state = net.program, net.state
-    parameters, device = state.parameters, _device(net, command, batch, on_gpu)
+    program, state, device = net.program, net.state, _device(net, command, batch, on_gpu)
+    parameters = state.parameters if parameters is None else parameters
+    precision = net.precision if parameters.dtype == net.dtype else "float32"  # rounds no operands
     if command == backends.PREDICT:
         program = program.predicting
     elif command not in (backends.TRAIN, backends.APPLY):
         program = program.evaluating
     owner = state if command in (backends.TRAIN, backends.APPLY) else None
-    return backends.make_plan(device, net.precision, program, parameters, batch, command, threads, owner)
+    return backends.make_plan(device, precision, program, parameters, batch, command, threads, owner)
 
 
 def _device(net, command, batch, on_gpu):

@@ -220,6 +220,11 @@ class Program:
         """Where each range stands in the flat parameters."""
         return [slice(int(at), int(at + rows * columns)) for at, rows, columns, _ in self.ranges]
 
+    @functools.cached_property
+    def penalized(self) -> list[slice]:
+        """The slices that l2 acts on."""
+        return [part for part, decays in zip(self.slices, self.ranges[:, Range.DECAYS], strict=True) if decays]
+
     def views(self, flat: NDArray[Any]) -> list[list[NDArray[Any]]]:
         """The arrays of each operation that has parameters, as views into a flat vector."""
         views: dict[int, list[NDArray[Any]]] = {}
