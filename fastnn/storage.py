@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .models import Sequential
 
 _FACTS = {"net": dict, "feature_names": (list, type(None)), "epoch": int, "format": int}
+_FORMER_CLASS = "LogisticRegression"  # of files that have a net of one layer, which is a Sequential now
 _NET = {
     "class": str,
     "n_features": int,
@@ -47,7 +48,7 @@ def describe(net, n_features=None):
         for layer in net.layers
     ]
     return {
-        "class": "LogisticRegression" if hasattr(net, "n_classes") else "Sequential",
+        "class": "Sequential",
         "n_features": net.n_features or n_features,
         "layers": layers,
         "loss": _plain(net.loss),
@@ -61,7 +62,7 @@ def describe(net, n_features=None):
 def check_description(about):
     """Refuse what no `describe` gives; the values are left to the constructors of layers and nets."""
     files.must_have("net", about, _NET)
-    validation.choice("class", about["class"], ["LogisticRegression", "Sequential"])
+    validation.choice("class", about["class"], ["Sequential", _FORMER_CLASS])
     validation.choice("dtype", about["dtype"], ["float32", "float64"])
     validation.size("n_features", about["n_features"])
     for layer in about["layers"]:
@@ -167,7 +168,7 @@ def load(path: PathLike) -> "Sequential":
 
     Returns
     -------
-    Sequential or LogisticRegression
+    Sequential
         Its predictions are those of the net that was saved, bit for bit; a checkpoint gives the net as it stood at
         the end of the epoch. The optimizer starts afresh.
 
@@ -201,7 +202,6 @@ def load(path: PathLike) -> "Sequential":
 
 def _made(about):
     """The net of a description, not built."""
-    from .logistic import LogisticRegression
     from .models import Sequential
 
     layers = [
@@ -209,11 +209,8 @@ def _made(about):
         for layer in about["layers"]
     ]
     settings = {name: about[name] for name in ("dtype", "seed", "standardize")}
-    if about["class"] == "Sequential":
-        net = Sequential(layers, loss=about["loss"], huber_delta=about["huber_delta"], **settings)
-    else:
-        net = LogisticRegression(max([2, *(layer.units or 0 for layer in layers)]), **settings)
-    if describe(net, about["n_features"]) != about:
+    net = Sequential(layers, loss=about["loss"], huber_delta=about["huber_delta"], **settings)
+    if describe(net, about["n_features"]) != about | {"class": "Sequential"}:
         raise must_be("net", "a description in full", about)
     return net
 

@@ -9,13 +9,13 @@ import pytest
 pytest.importorskip("sklearn")
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fastnn.sklearn import MLPClassifier, MLPRegressor
+from fastnn.sklearn import LogisticRegression, MLPClassifier, MLPRegressor
 
 # they make too few epochs to converge
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
-@parametrize_with_checks([MLPClassifier(max_iter=20), MLPRegressor(max_iter=20)])
+@parametrize_with_checks([LogisticRegression(), MLPClassifier(max_iter=20), MLPRegressor(max_iter=20)])
 def test_checks_of_estimators(estimator, check):
     check(estimator)
 
@@ -38,6 +38,7 @@ LEFT_OUT = {
     "test_gradient": "calls the private _loss_grad_lbfgs",
     "test_learning_rate_warmstart": "reads the private _optimizer",
     "test_adaptive_learning_rate": "reads the private _optimizer",
+    "test_predict_proba_multilabel": "wants log 1 where a probability was rounded to 1; ours are the logs of the exact",
     "test_nonfinite_params": "wants ValueError where DivergedError tells the epoch and has the history",
 }
 globals().update({name: test for name, test in vars(theirs).items() if name[:5] == "test_" and name not in LEFT_OUT})

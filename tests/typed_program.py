@@ -80,7 +80,7 @@ assert_type(net.loss_and_gradient(X, y), tuple[float, Floats])
 assert_type(net.get_weights(), list[Floats])
 assert_type(net.summary(), str)
 assert_type(fastnn.apply(net.freeze(), X), Floats)
-assert_type(fastnn.LogisticRegression(3).build(2), fastnn.LogisticRegression)
+assert_type(fastnn.logistic_net(3).build(2), fastnn.Sequential)
 
 W, b, Z = np.zeros((4, 3), np.float32), np.zeros(4, np.float32), np.zeros((8, 4), np.float32)
 empty = np.zeros(0, np.float32)

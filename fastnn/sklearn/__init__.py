@@ -8,6 +8,7 @@ try:
 except ImportError:
     raise ImportError("fastnn.sklearn needs scikit-learn: pip install 'fastnn[sklearn]'") from None
 
+from .logistic import LogisticRegression
 from .mlp import MLPClassifier, MLPRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["LogisticRegression", "MLPClassifier", "MLPRegressor"]

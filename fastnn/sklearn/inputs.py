@@ -26,6 +26,12 @@ def dtype_of(value):
     return [found]
 
 
+def check_verbose(value):
+    """Refuse what is neither a bool nor an int."""
+    if not isinstance(value, bool | np.bool_):
+        validation.count("verbose", value)
+
+
 def samples_and_targets(estimator, X, y, dtype, reset, **checks):
     """X (m, n), dense and in one of the dtypes, and y (m,) or (m, k)."""
     X, y = validate_data(estimator, X, y, accept_sparse="csr", dtype=dtype, order="C", reset=reset, **checks)
@@ -81,12 +87,7 @@ def linear_outputs(net):
     return linear.predict
 
 
-def decisions(logits):
-    """Logits (m, k) as `decision_function` gives them: (m,) where there is one output."""
-    return logits[:, 0] if logits.shape[1] == 1 else logits
-
-
-class Labels:
+class Coding:
     """Class labels as targets of a net, and the net's outputs as labels.
 
     Parameters

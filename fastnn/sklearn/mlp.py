@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from numpy.typing import ArrayLike, DTypeLike
+from sklearn.base import RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
@@ -26,7 +26,8 @@ from ..layers import Dense, Dropout
 from ..models import Sequential
 from ..optimizers import SGD, Adam
 from ..schedules import Schedule
-from . import inputs
+from . import full_batch, inputs
+from .base import NetClassifier, NetEstimator
 
 Hidden = int | Sequence[int]
 Activations = str | Pair | Sequence[str | Pair]
@@ -165,8 +166,7 @@ def _check_settings(estimator):
         validation.size("n_iter_no_change", get("n_iter_no_change"))
     if not isinstance(get("batch_size"), str) or get("batch_size") != "auto":
         validation.size("batch_size", get("batch_size"))
-    if not isinstance(get("verbose"), bool | np.bool_):
-        validation.count("verbose", get("verbose"))
+    inputs.check_verbose(get("verbose"))
     if not (get("callbacks") is None or isinstance(get("callbacks"), list | tuple)):
         raise must_be("callbacks", "None or a sequence of callbacks", get("callbacks"), TypeError)
 
@@ -215,15 +215,10 @@ def _has_partial_fit(estimator):
     return estimator.solver in _STOCHASTIC
 
 
-class _MLP(BaseEstimator):
+class _MLP(NetEstimator):
     """What the classifier and the regressor share. Subclasses say how targets are encoded, and the last layer."""
 
     _score: str  # name of the validation score
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
 
     @property
     def coefs_(self) -> list[Floats]:
@@ -273,7 +268,7 @@ class _MLP(BaseEstimator):
         if self.solver in _STOCHASTIC:
             self._train(X, targets, rows, weights, held_out, partial)
         else:
-            raise NotImplementedError(self.solver)
+            self._minimize(X, targets, weights)
         if hasattr(self, "feature_names_in_"):
             self.net_.feature_names = tuple(self.feature_names_in_)
         return self
@@ -299,11 +294,13 @@ class _MLP(BaseEstimator):
     def _held_out(self, X, targets, weights, given, rng):
         """(numbers of the rows to train on or None, what `Sequential.fit` takes as validation_data)."""
         if given is not None:
+            if self.solver not in _STOCHASTIC:
+                raise must_be("validation_data", f"None for solver={self.solver!r}", described("some"))
             if not isinstance(given, list | tuple) or len(given) not in (2, 3):
                 raise must_be("validation_data", "None, (X, y) or (X, y, sample_weight)", given, TypeError)
             held_X, held_y = self._validated(given[0], given[1], [self.net_.dtype], False)
             return None, (held_X, self._encoded(held_y, True, True), *given[2:])
-        if not self.early_stopping:
+        if not self.early_stopping or self.solver not in _STOCHASTIC:
             return None, None
         classes = targets if self._stratifies(targets) else None
         numbers = np.arange(len(X))
@@ -353,6 +350,16 @@ class _MLP(BaseEstimator):
             text = f"max_iter={self.max_iter} epochs were made, and the fit had not come to its end"
             warnings.warn(text, ConvergenceWarning, stacklevel=4)
 
+    def _minimize(self, X, targets, weights):
+        """Let lbfgs end by itself."""
+        net, scale = self.net_, self._scale()
+        if any(isinstance(layer, Dropout) for layer in net.layers):
+            raise must_be("dropout", f"0 for solver={self.solver!r}", self.dropout)
+        full_batch.minimize(self, X, targets, weights, scale, self.alpha)
+        self.n_iter_, self.t_ = self.history_.epochs, self.t_ + self.history_.epochs * len(X)
+        if self.n_iter_:
+            self.loss_ = scale * self.history_.last("loss")
+
     def _optimizer(self, scale, count, partial):
         """adam or sgd; gradients of the net's loss are those of scikit-learn's, divided by `scale`."""
         rate = self.learning_rate_init
@@ -365,7 +372,7 @@ class _MLP(BaseEstimator):
         return SGD(rate, self.momentum, self.nesterovs_momentum and self.momentum > 0)
 
 
-class MLPClassifier(ClassifierMixin, _MLP):
+class MLPClassifier(NetClassifier, _MLP):
     """A net that classifies, with the parameters of `sklearn.neural_network.MLPClassifier` and more.
 
     Parameters
@@ -455,6 +462,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
         logistic for two classes and for labels that do not exclude each other, else softmax.
     classes_ : array (c,)
         The labels, sorted; range(k) for k labels that do not exclude each other.
+    coding_ : object
+        How labels become targets of the net, and its outputs labels.
     n_features_in_ : int
         Columns of X.
     feature_names_in_ : array of str
@@ -564,7 +573,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
         MLPClassifier
             The estimator itself.
         """
-        known = getattr(self, "_labels", None)
+        known = getattr(self, "coding_", None)
         if known is None and classes is None:
             raise must_be("classes", "all labels in the first call of partial_fit", classes)
         if known is not None and classes is not None and not np.array_equal(known.classes, np.unique(classes)):
@@ -574,97 +583,30 @@ class MLPClassifier(ClassifierMixin, _MLP):
             raise must_be("class_weight", "None or a dict for partial_fit, which sees some rows", self.class_weight)
         return self._fit(X, y, sample_weight, partial=True)
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The likeliest label.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix (m, n)
-            Samples.
-
-        Returns
-        -------
-        array (m,) or (m, k)
-            Labels; 0 and 1 (m, k) for k labels that do not exclude each other.
-        """
-        check_is_fitted(self)
-        return self._labels.decoded(inputs.outputs_of(self, X))
-
-    def predict_proba(self, X: ArrayLike) -> Floats:
-        """Probabilities of the classes.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix (m, n)
-            Samples.
-
-        Returns
-        -------
-        array (m, c)
-            A column for each of `classes_`.
-        """
-        check_is_fitted(self)
-        return self._labels.probabilities(inputs.outputs_of(self, X))
-
-    def predict_log_proba(self, X: ArrayLike) -> Floats:
-        """Logarithms of the probabilities, which are finite also where these are rounded to 0.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix (m, n)
-            Samples.
-
-        Returns
-        -------
-        array (m, c)
-            A column for each of `classes_`.
-        """
-        check_is_fitted(self)
-        return self._labels.log_probabilities(self._logits(X))
-
-    def decision_function(self, X: ArrayLike) -> Floats:
-        """What the last layer gives before sigmoid or softmax.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix (m, n)
-            Samples.
-
-        Returns
-        -------
-        array (m,) or (m, c)
-            (m,) for two classes: above 0 the second one is likelier.
-        """
-        check_is_fitted(self)
-        return inputs.decisions(self._logits(X))
-
-    def _logits(self, X):
-        return inputs.outputs_of(self, X, inputs.linear_outputs(self.net_))
-
     def _validated(self, X, y, dtypes, reset):
         return inputs.samples_and_targets(self, X, y, dtypes, reset, multi_output=True)
 
     def _encoded(self, y, going_on, some):
         """Class numbers, or 0 and 1 (m, k). `some`: y need not have all classes."""
         if not going_on:
-            self._labels = inputs.Labels(y, self._known_classes if some else None)
-            self.classes_ = self._labels.classes
-        elif not some and not self._labels.multilabel and not np.array_equal(np.unique(y), self.classes_):
+            self.coding_ = inputs.Coding(y, self._known_classes if some else None)
+            self.classes_ = self.coding_.classes
+        elif not some and not self.coding_.multilabel and not np.array_equal(np.unique(y), self.classes_):
             raise must_be("y", f"of the classes {self.classes_} of the last fit, with warm_start", np.unique(y))
-        return self._labels.encoded("y", y)
+        return self.coding_.encoded("y", y)
 
     def _stratifies(self, targets):
         return targets.ndim == 1
 
     def _output(self, targets):
         """The last layer, and the loss."""
-        return Dense(self._labels.outputs, self._labels.activation), None
+        return Dense(self.coding_.outputs, self.coding_.activation), None
 
     def _scale(self):
-        return float(self.n_outputs_) if self._labels.multilabel else 1.0
+        return float(self.n_outputs_) if self.coding_.multilabel else 1.0
 
     def _weighted(self, targets, weights, rows):
-        return self._labels.class_weights(self.class_weight, targets, self.net_.dtype, weights, rows)
+        return self.coding_.class_weights(self.class_weight, targets, self.net_.dtype, weights, rows)
 
 
 class MLPRegressor(RegressorMixin, _MLP):
