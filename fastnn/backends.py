@@ -7,7 +7,7 @@ import numpy as np
 
 from .errors import must_be
 from .kernels import annotations, cache, cpu, cuda, formulas, options, ownership, program, state, tables, threads
-from .kernels.cpu import apply, own, peak, vmath
+from .kernels.cpu import apply, gram, own, peak, vmath
 from .validation import size
 
 Floats = annotations.Floats
@@ -29,6 +29,7 @@ ERF = vmath.DOUBLE.erf_near, vmath.DOUBLE.erf_far, vmath.ERF_JOIN, vmath.DOUBLE.
 apply_rows, matmul = cpu.apply_rows.kernel, cpu.matmul.kernel
 UNFIT = own.UNFIT
 work_size, multiply_add = cpu.work_size, peak.multiply_add
+weighted_gram, gram_work_size = gram.weighted_gram, gram.gram_work_size
 
 _threads = None
 

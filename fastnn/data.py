@@ -68,7 +68,7 @@ class Data:
         """For training, with the weights of their classes, as `fit` takes them."""
         if class_weight is None:
             return self
-        facts = self.y, self.labels, net.outputs, net.dtype, self.rows, self.weights
+        facts = self.y, self.labels, net.outputs, self.y.dtype, self.rows, self.weights
         return replace(self, weights=validation.class_weights(class_weight, *facts))
 
 

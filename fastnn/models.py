@@ -469,7 +469,10 @@ class Sequential:
         y : array-like
             Targets, as for `fit`.
         solver : str
-            "lbfgs": L-BFGS, for any net; SciPy's.
+            "lbfgs": L-BFGS, for any net; SciPy's. "newton-cholesky": Newton's method, for a net of one Dense layer with
+            a cross-entropy, or with mse and no activation, and for at most 8,192 parameters an output, of softmax in
+            all: few iterations, each of which makes the Hessian. Where that is not positive definite, or a step makes
+            the loss no smaller, L-BFGS goes on.
         sample_weight : array-like (m,), optional
             Weights of the samples.
         class_weight : dict or "balanced", optional

@@ -2,7 +2,7 @@
 
 check      arguments and data, before anything changes         `minimize`
 build      the net is built, or learns the standardisation     `fit.prepare`
-search     the solver asks for losses and gives iterates       `Search`, `_lbfgs`
+search     the solver asks for losses and gives iterates       `Search`, `_lbfgs`, `_newton`
 """
 
 import time
@@ -11,17 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from . import backends, data, fit, progress, validation
+from . import backends, data, fit, newton, progress, validation
 from .errors import DivergedError, must_be
 from .history import History
 from .objective import Objective
 
-SOLVERS = ("lbfgs",)
+SOLVERS = ("lbfgs", "newton-cholesky")
 # Relative change of the loss in an iteration below which float32 goes over to float64: a loss in float32 is good to
 # some 1e-7, and the decisions of a line search rest on differences.
 FINE_CHANGE = 1e-6
 PAIRS = 10  # of steps and changes of the gradient that L-BFGS keeps, SciPy's default
 SEARCH_STEPS = 50  # evaluations of a line search at most, as scikit-learn has it
+HALVINGS = 21  # of a step of Newton's method, until there is none
+ENOUGH = 1e-4  # of the decrease that the slope promises, Armijo's condition
 LEAST_CHANGE = 64 * np.finfo(np.float64).eps  # relative change of the loss at which nothing is left, as scikit-learn
 
 
@@ -74,6 +76,8 @@ def minimize(net, given, goal, callbacks, bar):
     if not isinstance(callbacks, list | tuple) or not all(map(callable, callbacks)):
         raise must_be("callbacks", "a sequence of functions (net, history)", callbacks, TypeError)
     rows = data.check(net, given.X, given.y, given.sample_weight)
+    if goal.solver == "newton-cholesky":
+        newton.check(net, rows.X.shape[1])
     weighted = rows.weighted_by_class(net, given.class_weight)
     history = History(goal.max_iter)
     history.buffers.rates = np.zeros(0)  # there is no learning rate
@@ -83,7 +87,9 @@ def minimize(net, given, goal, callbacks, bar):
             net.state.forget()
             search = Search(net, given, weighted, goal, history, callbacks, bar)
             search.start()
-            _lbfgs(search)
+            if goal.solver == "newton-cholesky":
+                _newton(search)
+            _lbfgs(search)  # from where the other one could not go on
             history.converged = search.converged
     return history
 
@@ -133,9 +139,9 @@ class Search:
 
     def __init__(self, net, given, rows, goal, history, callbacks, bar):
         self.net, self.goal, self.history = net, goal, history
-        self._given, self._rows, self._callbacks, self._bar = given, rows, callbacks, bar
+        self._given, self._callbacks, self._bar = given, callbacks, bar
         self.precise, self.converged, self.ended = net.dtype == np.float64, False, False
-        self._evaluate = Objective(net, rows, goal.l2, goal.threads, net.dtype)
+        self._bind(rows, net.dtype)
         self.theta, self._known = net.parameters.astype(np.float64), None
         program = net.program
         self._fixed = [] if goal.biases else [part for part in program.slices if part not in program.penalized]
@@ -166,9 +172,21 @@ class Search:
         given, net = self._given, self.net
         rows = data.check(net, given.X, given.y, given.sample_weight, dtype=np.float64)
         rows = rows.weighted_by_class(net, given.class_weight)
-        self._evaluate = Objective(net, rows, self.goal.l2, self.goal.threads, np.dtype(np.float64))
+        self._bind(rows, np.dtype(np.float64))
         self.precise, self._known = True, None
+        self.loss, self.gradient = self.value(self.theta)
         return True
+
+    def newton_step(self):
+        """Newton's step from the last iterate, None where there is none."""
+        if self._curvature is None:
+            self._curvature = newton.Curvature(self.net, self._bound, self.goal.l2, self.goal.threads)
+        return self._curvature.step(self.theta, self.gradient)
+
+    def _bind(self, rows, dtype):
+        """Evaluate these rows from now on."""
+        self._bound, self._curvature = rows, None
+        self._evaluate = Objective(self.net, rows, self.goal.l2, self.goal.threads, dtype)
 
     def accept(self, theta):
         """Take theta for the next iterate."""
@@ -189,7 +207,7 @@ class Search:
         history.seconds = time.perf_counter() - self._began
         written.loss[history.epochs], written.elapsed[history.epochs] = self.loss, history.seconds
         history.epochs, history.steps = history.epochs + 1, history.steps + 1
-        self._bar.update(history.epochs, history.epochs * len(self._rows), history)
+        self._bar.update(history.epochs, history.epochs * len(self._bound), history)
 
     def _check_gradient(self):
         if abs(self.gradient).max() <= self.goal.tol:
@@ -218,3 +236,29 @@ def _lbfgs(search):
             search.converged = search.ended = bool(found.success)
             return
         search.refine()
+
+
+def _newton(search):
+    """Newton's method with a line search, until it cannot go on."""
+    while not search.ended:
+        step, found = search.newton_step(), None
+        if step is not None:
+            found = _shortened(search, step)
+        if found is not None:
+            search.accept(found)
+        elif not search.refine():
+            return
+
+
+def _shortened(search, step):
+    """The first of theta + step, theta + step / 2, ... at which the loss is low enough; None where none is."""
+    slope, scale = float(search.gradient @ step), 1.0
+    if not slope < 0:
+        return None
+    for _ in range(HALVINGS):
+        theta = search.theta + scale * step
+        loss, _ = search.value(theta)
+        if loss <= search.loss + ENOUGH * scale * slope:
+            return theta
+        scale /= 2
+    return None

@@ -75,6 +75,9 @@ class Loss:
     with_log : bool
         Whether `make` gives (r, e, derivative by z) instead, of the loss r + log(1 + e) with e in [0, 1]: a backend may
         then take one logarithm of the product of many 1 + e.
+    curvature : callable or None
+        From outputs (m, k), numbers of probabilities where z is the logit, to the second derivatives (m,) of the loss
+        of a sample by z_i and z_j: f(outputs, i, j). For Newton's method, where it is never negative.
     functions : tuple or None
         (f, df) of the user's own.
     """
@@ -85,7 +88,13 @@ class Loss:
     activation: str | None = None
     targets: str = "numbers"
     with_log: bool = False
+    curvature: Callable[..., Any] | None = field(default=None, repr=False)
     functions: Pair | None = None
+
+    @property
+    def by_row(self) -> bool:
+        """Whether it looks at a whole row, and its outputs depend on one another."""
+        return self.make is None and self.functions is None
 
 
 @dataclass(frozen=True)
@@ -363,7 +372,19 @@ LINEAR, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTPLUS, SILU, GELU, GELU_TANH, S
 # Losses: (loss, derivative by z) of one output from z and the target y
 
 
-@_loss("binary_cross_entropy", activation="sigmoid", targets="probabilities", with_log=True)
+def _of_sigmoid(a, i, j):
+    return a[:, i] * (1.0 - a[:, i])
+
+
+def _of_softmax(a, i, j):
+    return a[:, i] * ((i == j) - a[:, j])
+
+
+def _of_square(a, i, j):
+    return 2.0
+
+
+@_loss("binary_cross_entropy", activation="sigmoid", targets="probabilities", with_log=True, curvature=_of_sigmoid)
 def _binary_cross_entropy(o):
     zero, one, like, select, absolute, exp = o.zero, o.one, o.like, o.select, o.absolute, o.exp
 
@@ -376,10 +397,10 @@ def _binary_cross_entropy(o):
     return binary_cross_entropy
 
 
-LOSSES.append(Loss("cross_entropy", len(LOSSES), None, activation="softmax", targets="classes"))
+LOSSES.append(Loss("cross_entropy", len(LOSSES), None, activation="softmax", targets="classes", curvature=_of_softmax))
 
 
-@_loss("mse")
+@_loss("mse", curvature=_of_square)
 def _mse(o):
     two = o.two
 

@@ -407,3 +407,9 @@ def central_difference(f, x, h=1e-6):
         x[i] = kept
         grad[i] = (above - below) / (2.0 * h)
     return grad
+
+
+def weighted_gram(X, s, shift, scale):
+    """Sum over the samples of s x x^T, x the standardised sample with a 1 behind it."""
+    x = np.column_stack([(_f64(X) - _f64(shift)) * _f64(scale), np.ones(len(X))])
+    return sum(weight * np.outer(row, row) for weight, row in zip(_f64(s), x, strict=True))
