@@ -132,7 +132,7 @@ class Coding:
         y = column_or_1d(y)
         unknown = np.setdiff1d(y, self.classes)
         if len(unknown):
-            raise must_be(name, f"of the classes {quoted(list(self.classes))}", described(quoted(list(unknown))))
+            raise must_be(name, f"of the classes {quoted(self.classes.tolist())}", unknown.tolist())
         return np.searchsorted(self.classes, y)
 
     def decoded(self, outputs):

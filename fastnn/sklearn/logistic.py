@@ -152,6 +152,7 @@ class LogisticRegression(NetClassifier):
             validation.flag(name, getattr(self, name))
         if not self.fit_intercept and self.solver != "lbfgs":
             raise must_be("solver", "'lbfgs' where fit_intercept is False", self.solver)
+        validation.number("tol", self.tol, low=0.0)
         inputs.check_verbose(self.verbose)
         if self.penalty is None or (isinstance(self.C, float) and self.C == np.inf):
             return 0.0

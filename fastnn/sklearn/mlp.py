@@ -196,7 +196,8 @@ def _hidden_layers(estimator):
     rates = _by_layer("dropout", estimator.dropout, len(sizes), lambda value: isinstance(value, numbers.Real))
     for size, activation, rate in zip(sizes, activations, rates, strict=True):
         name = _OURS.get(activation, activation) if isinstance(activation, str) else activation
-        yield Dense(validation.size("hidden_layer_sizes", size), name), Dropout(validation.number("dropout", rate))
+        dropout = Dropout(validation.number("dropout", rate, low=0.0, below=1.0))
+        yield Dense(validation.size("hidden_layer_sizes", size), name), dropout
 
 
 def _drawn_weights(layers, n_features, rng):
