@@ -105,7 +105,7 @@ def check(
     X = arrays.matrix(f"{prefix}X", X, dtype, *known)
     of_y, of_weights = f"{prefix}y", f"{prefix}sample_weight"
     y, weights = arrays.host(of_y, y, net.device), arrays.host(of_weights, sample_weight, net.device)
-    y, labels = validation.targets(of_y, y, dtype, len(X), backends.loss(net.loss).targets, net.outputs)
+    y, labels = validation.targets(of_y, y, dtype, len(X), backends.loss(net.loss), net.targets)
     rows = validation.row_numbers(f"{prefix}rows", rows, len(X))
     weights = validation.sample_weights(of_weights, weights, dtype, len(X), rows, may_be_zero)
     # whoever shares an array may give it another shape, but not our view of it

@@ -240,7 +240,7 @@ def prepare(net, rows, given):
     """
     learned = None
     if net.standardize and net.standardization is None:
-        learned = standardization.learn(rows, net.outputs, net.scales_targets, given)
+        learned = standardization.learn(rows, net.targets, net.scales_targets, given)
     if net.parameters is None:
         net.build(rows.X.shape[1])
     if net.feature_names is None:

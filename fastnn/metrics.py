@@ -40,13 +40,18 @@ def accuracy(outputs, y, kind, weights=None):
 
 
 def r2(outputs, y, weights=None):
-    """Weighted share of the variance of y that is explained, mean over the outputs; NaN for a constant y."""
-    target = y.reshape(len(y), -1).astype(np.float64)
+    """Weighted share of the variance of y that is explained, mean over the targets; NaN for a constant y."""
+    target, outputs = y.reshape(len(y), -1).astype(np.float64), predictions(outputs, y)
     apart = target - target[0]  # exact zeros for a constant, whose mean is rounded
     spread = np.average((apart - np.average(apart, axis=0, weights=weights)) ** 2, axis=0, weights=weights)
     error = np.average((target - outputs) ** 2, axis=0, weights=weights)
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.mean(np.where(spread > 0, 1 - error / spread, np.nan)))
+
+
+def predictions(outputs, y):
+    """Those of the outputs that are to be the targets y; the others say how uncertain they are."""
+    return outputs[:, : y.size // len(y)]
 
 
 class Metric(NamedTuple):
@@ -122,7 +127,7 @@ def _named(name, kind):
 
     def compute(outputs, y, weights):
         keywords = {} if weights is None else {"sample_weight": weights}
-        return float(scorer(_estimator(outputs, kind), outputs, truth(y, kind), **keywords))
+        return float(scorer(_estimator(outputs, y, kind), outputs, truth(y, kind), **keywords))
 
     return Metric(name, True, compute, True)
 
@@ -177,9 +182,9 @@ def _adaptors():
     return Classifier, Regressor
 
 
-def _estimator(outputs, kind):
+def _estimator(outputs, y, kind):
     classifier, regressor = _adaptors()
-    return regressor(outputs) if kind == "numbers" else classifier(outputs, kind)
+    return regressor(predictions(outputs, y)) if kind == "numbers" else classifier(outputs, kind)
 
 
 def computed(metrics, outputs, y, weights):

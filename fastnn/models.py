@@ -50,10 +50,15 @@ class Sequential:
         At least one Dense, and it is the last. Neither layers nor the settings of a net can be changed afterwards, but
         for `device`.
     loss : str or tuple, optional
-        binary_cross_entropy (for a sigmoid output), cross_entropy (softmax), mse (mean over samples and outputs), mae
-        or huber. Default by the last activation: the cross-entropy that belongs to it, else mse. Or a pair (f, df) of
-        your own @njit functions of (prediction, target), df the derivative of f by the prediction; they are compared by
-        central differences. The loss is the mean over samples and outputs.
+        binary_cross_entropy (for a sigmoid output), cross_entropy (softmax), poisson (exp), mse, mae, huber, quantile
+        or gaussian. Default by the last activation: the loss that belongs to it, else mse. Or a pair (f, df) of your
+        own @njit functions of (prediction, target), df the derivative of f by the prediction; they are compared by
+        central differences. The loss is the mean over samples and targets.
+
+        quantile is the pinball loss: predictions are the `quantile` of the targets. poisson is rate - y log(rate) for
+        targets >= 0, such as counts: torch's PoissonNLLLoss; predictions are rates, not their logarithms. gaussian is
+        (log(variance) + (y - mean)^2 / variance) / 2: torch's GaussianNLLLoss. For k targets it takes 2 k outputs:
+        predictions are k means, then the logarithms of their k variances, and scores are those of the means.
     dtype : str or dtype
         float32 or float64.
     device : str
@@ -71,6 +76,8 @@ class Sequential:
         Starting values, shuffling: the same seed gives the same bits, on any number of threads.
     huber_delta : float
         Error from which huber grows linearly.
+    quantile : float
+        Of loss="quantile", above 0 and below 1.
     standardize : bool
         Scale features to mean 0 and standard deviation 1, by what the first fit finds in its training data, each row as
         often as its weight says; and so the targets of a regression whose last layer is linear, so that losses are
@@ -88,7 +95,7 @@ class Sequential:
         For an argument that is not accepted.
     """
 
-    _FIXED = frozenset(("loss", "dtype", "seed", "huber_delta", "standardize", "precision"))
+    _FIXED = frozenset(("loss", "dtype", "seed", "huber_delta", "standardize", "precision", "quantile"))
 
     def __init__(
         self,
@@ -100,12 +107,14 @@ class Sequential:
         huber_delta: float = 1.0,
         standardize: bool = False,
         precision: str = "float32",
+        quantile: float = 0.5,
     ) -> None:
         self._layers = _checked_layers(layers)
         self.loss = _checked_loss(loss, self._layers[-1])
         self.dtype = _checked_dtype(dtype)
         self.seed = validation.count("seed", seed)
         self.huber_delta = validation.number("huber_delta", huber_delta, above=0.0)
+        self.quantile = validation.number("quantile", quantile, above=0.0, below=1.0)
         self.standardize = validation.flag("standardize", standardize)
         backends.check_device(device)
         backends.check_precision(precision, device, self.dtype)
@@ -198,6 +207,11 @@ class Sequential:
         return self._layers[-1].units
 
     @property
+    def targets(self) -> int:
+        """Number of targets of a sample: that of the outputs, half of it for gaussian."""
+        return self.outputs // backends.loss(self.loss).outputs_per_target
+
+    @property
     def scales_targets(self) -> bool:
         """Whether `standardize` scales the targets to mean 0 and standard deviation 1, too."""
         return backends.loss(self.loss).activation is None and self._layers[-1].activation in (None, "linear")
@@ -257,18 +271,21 @@ class Sequential:
         if not self.standardize:
             raise must_be("standardization", "left alone in a net with standardize=False", value)
         self._check_idle()
-        learned = standardization.checked(value, self.program.n_features, self.outputs, self.dtype)
+        learned = standardization.checked(value, self.program.n_features, self.targets, self.dtype)
         self._program = self._make_program(self.program.n_features, learned)
         self._standardization, self.kept = learned, {}
 
     def _make_program(self, n_features, learned):
         """The program of the layers, between a standardisation of the samples and one back to the targets' units."""
-        before, after = ([], []) if learned is None else learned.operations(self.scales_targets)
+        loss, before, after = backends.loss(self.loss), [], []
+        if learned is not None:
+            before, after = learned.operations(self.scales_targets, loss.outputs_per_target == 2)
         operations, number = before, 0
         for layer in self._layers:
             operations += layer.operations(number)
             number += bool(layer.arrays)
-        return backends.Program(n_features, operations, backends.loss(self.loss), self.huber_delta, after)
+        parameter = 0.0 if loss.parameter is None else getattr(self, loss.parameter)
+        return backends.Program(n_features, operations, loss, parameter, after)
 
     def build(self, n_features: int) -> Self:
         """Make the parameters and draw their starting values; `fit` does it where it was not done.
@@ -368,7 +385,8 @@ class Sequential:
             epochs=1. With standardize=True the net learns from the first batch. A batch whose weights are all zero is
             passed over.
         y : array-like (m,) or (m, k)
-            Labels in [0, 1] for a sigmoid output, class indices or one-hot rows for softmax, numbers for the rest.
+            Labels in [0, 1] for a sigmoid output, class indices or one-hot rows for softmax, numbers for the rest, none
+            below 0 for poisson.
         optimizer : Optimizer, optional
             Default Adam(). State is kept between fits as long as the kind of optimizer stays; each begins with its
             rate, or its schedule, anew, whatever ReduceLROnPlateau made of it before.
@@ -566,7 +584,7 @@ class Sequential:
     @overload
     def predict(self, X: DeviceArray, threads: int | None = None) -> Any: ...
     def predict(self, X: AnyArray, threads: int | None = None) -> Any:
-        """Outputs of the net: probabilities for sigmoid and softmax, numbers for the rest.
+        """Outputs of the net: probabilities for sigmoid and softmax, rates for poisson, numbers for the rest.
 
         Parameters
         ----------
@@ -646,7 +664,7 @@ class Sequential:
         -------
         dict
             "loss" (without l2), and "accuracy" for cross-entropies (share of the rows whose labels are all right), else
-            "r2" (share of the variance explained, mean over outputs; NaN for constant targets); then the metrics.
+            "r2" (share of the variance explained, mean over targets; NaN for constant targets); then the metrics.
         """
         features, kind = self.program.n_features, backends.loss(self.loss).targets
         wanted = scores.resolve(["r2" if kind == "numbers" else "accuracy"], kind) + scores.resolve(metrics, kind)
@@ -804,6 +822,41 @@ class Sequential:
             plans.run(plan)
         return out
 
+    def jacobian(self, X: ArrayLike, threads: int | None = None) -> Floats:
+        """Derivatives of the outputs that `predict` gives, by the inputs: one backward pass an output.
+
+        Standardisation is part of it: derivatives are those by the numbers of X, in the units of the targets.
+
+        Parameters
+        ----------
+        X : array-like (m, n_features)
+            Samples on the host, as for `predict`.
+        threads : int, optional
+            Threads that may take part.
+
+        Returns
+        -------
+        array (m, n_out, n_features)
+            In the net's dtype; [s, o, i] is the derivative of output o of sample s by its input i. Where an activation
+            has a kink, that of torch.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an argument that is not accepted, an X on a GPU among them, and for a net with device="cuda": it is made
+            on the CPU alone.
+        """
+        if self.device == "cuda":
+            raise must_be("device", "'cpu' or 'auto' for jacobian, which is made on the CPU alone", self.device)
+        X = arrays.matrix("X", X, self.dtype, self.program.n_features, "cpu", self._feature_names, False)
+        threads = backends.thread_count("threads", threads)
+        out = np.empty((len(X), self.outputs, X.shape[1]), self.dtype)
+        with plans.kept(self, backends.JACOBIAN, len(X), threads) as plan:
+            plan.bind_data(X)
+            plan.bind_output(out.reshape(len(X), -1))
+            plans.run(plan)
+        return out
+
     def freeze(self) -> Frozen:
         """The net as it is now, for `fastnn.apply`: also in the user's own @njit functions.
 
@@ -920,6 +973,10 @@ def _checked_loss(loss, last):
         pairs = [f"{name!r} with {one.activation}" for name, one in backends.LOSSES.items() if one.activation]
         pairs.append("another without softmax")
         raise must_be("loss", ", ".join(pairs), described(f"{loss!r} with {activation!r}"))
+    if last.units % backends.loss(loss).outputs_per_target:
+        raise must_be(
+            "units", f"even for {loss}: for each target its mean and the logarithm of its variance", last.units
+        )
     if by_row and last.units < 2:
         raise must_be("units", f"at least 2 for a {activation} layer", last.units)
     return loss

@@ -36,7 +36,7 @@ def make(net, command, batch, threads, on_gpu=False, parameters=None):
     program, state, device = net.program, net.state, _device(net, command, batch, on_gpu)
     parameters = state.parameters if parameters is None else parameters
     precision = net.precision if parameters.dtype == net.dtype else "float32"  # rounds no operands
-    if command == backends.PREDICT:
+    if command in (backends.PREDICT, backends.JACOBIAN):
         program = program.predicting
     elif command not in (backends.TRAIN, backends.APPLY):
         program = program.evaluating
@@ -45,6 +45,8 @@ def make(net, command, batch, threads, on_gpu=False, parameters=None):
 
 
 def _device(net, command, batch, on_gpu):
+    if command == backends.JACOBIAN:
+        return "cpu"
     if command == backends.APPLY:  # a gradient is on the host, where it takes one pass
         return "cuda" if net.device == "cuda" else "cpu"
     kind = "step" if command == backends.TRAIN else "prediction"

@@ -21,7 +21,7 @@ class Standardization(NamedTuple):
     ----------
     mean, std : array (n_features,), float64
         Of each feature; std is 1 where a feature is constant.
-    target_mean, target_std : array (n_out,), float64
+    target_mean, target_std : array (k,), float64
         Of each target of a regression whose last layer is linear; elsewhere 0 and 1.
     """
 
@@ -30,13 +30,15 @@ class Standardization(NamedTuple):
     target_mean: NDArray[np.float64]
     target_std: NDArray[np.float64]
 
-    def operations(self, scales_targets: bool) -> tuple[list[Any], list[Any]]:
+    def operations(self, scales_targets: bool, with_variance: bool = False) -> tuple[list[Any], list[Any]]:
         """What a net does before its layers, and what prediction does after them.
 
         Parameters
         ----------
         scales_targets : bool
             Whether its targets were standardised, too.
+        with_variance : bool
+            Whether the logarithm of the variance of each target follows the predictions.
 
         Returns
         -------
@@ -45,19 +47,22 @@ class Standardization(NamedTuple):
         """
         scaled = backends.operations.Standardize
         before = scaled(self.mean, 1 / self.std, np.zeros_like(self.mean))
-        after = scaled(np.zeros_like(self.target_mean), self.target_std, self.target_mean)
+        scale, offset = self.target_std, self.target_mean
+        if with_variance:
+            scale, offset = np.append(scale, np.ones_like(scale)), np.append(offset, 2 * np.log(scale))
+        after = scaled(np.zeros_like(scale), scale, offset)
         return [before], [after] if scales_targets else []
 
 
-def learn(data, outputs, scales_targets, given=(None, None)):
+def learn(data, targets, scales_targets, given=(None, None)):
     """The Standardization of data, in which a row counts as often as its weight says.
 
     Parameters
     ----------
     data : data.Data
         Rows to train on.
-    outputs : int
-        Of the net.
+    targets : int
+        Of a sample.
     scales_targets : bool
         Whether targets are standardised, too.
     given : tuple of array-like
@@ -74,17 +79,17 @@ def learn(data, outputs, scales_targets, given=(None, None)):
         For a feature or a target of which the net's dtype does not keep the differences.
     """
     moments = _moments("X", np.asarray(data.X), given[0], data)
-    of_targets = np.zeros(outputs), np.ones(outputs)
+    of_targets = np.zeros(targets), np.ones(targets)
     if scales_targets:
         of_targets = _moments("y", data.y, given[1], data)
     return Standardization(*moments, *of_targets)
 
 
-def checked(value, n_features, outputs, dtype):
+def checked(value, n_features, targets, dtype):
     """A Standardization that suits a net, in arrays of its own that cannot be written to."""
     if not isinstance(value, Standardization):
         raise must_be("standardization", "a fastnn.Standardization", value, TypeError)
-    sizes, found = (n_features, n_features, outputs, outputs), []
+    sizes, found = (n_features, n_features, targets, targets), []
     for name, array, size in zip(Standardization._fields, value, sizes, strict=True):
         name = f"standardization.{name}"
         array = validation.numeric_array(name, array, (size,), np.float64)

@@ -24,6 +24,7 @@ _NET = {
     "dtype": str,
     "seed": int,
     "huber_delta": float,
+    "quantile": float,
     "standardize": bool,
 }
 
@@ -55,6 +56,7 @@ def describe(net, n_features=None):
         "dtype": str(net.dtype),
         "seed": net.seed,
         "huber_delta": net.huber_delta,
+        "quantile": net.quantile,
         "standardize": net.standardize,
     }
 
@@ -127,10 +129,10 @@ def suitable(facts, values, net, n_features):
     if not (net.standardize and "mean" in values):
         return Restored(columns, weights, None)
     for name in Standardization._fields:
-        size = net.outputs if name.startswith("target") else n_features
+        size = net.targets if name.startswith("target") else n_features
         files.must_be_array(name, values.get(name), (size,), np.float64)
     learned = Standardization(*(values[name] for name in Standardization._fields))
-    return Restored(columns, weights, standardization.checked(learned, n_features, net.outputs, net.dtype))
+    return Restored(columns, weights, standardization.checked(learned, n_features, net.targets, net.dtype))
 
 
 def restore(net, found):
@@ -209,7 +211,8 @@ def _made(about):
         for layer in about["layers"]
     ]
     settings = {name: about[name] for name in ("dtype", "seed", "standardize")}
-    net = Sequential(layers, loss=about["loss"], huber_delta=about["huber_delta"], **settings)
+    settings |= {name: about[name] for name in ("loss", "huber_delta", "quantile")}
+    net = Sequential(layers, **settings)
     if describe(net, about["n_features"]) != about | {"class": "Sequential"}:
         raise must_be("net", "a description in full", about)
     return net

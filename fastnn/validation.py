@@ -255,12 +255,13 @@ def _same_length(name, array, rows):
         raise must_be(name, f"an array of {rows} rows, as X", described(f"{len(array)} rows"))
 
 
-def targets(name, value, dtype, rows, kind, outputs):
-    """Targets of a kind (`formulas.Loss`): (array of (m,) or (m, k) in the net's dtype, whether of class indices)."""
+def targets(name, value, dtype, rows, loss, outputs):
+    """Targets as a loss takes them: (array of (m,) or (m, k) in the net's dtype, whether of class indices)."""
+    kind, least = loss.targets, loss.least_target
     accepted = {
         "probabilities": f"labels in [0, 1], of shape (m,) or (m, {outputs})",
         "classes": f"class indices 0 to {outputs - 1} of shape (m,), or one-hot rows of shape (m, {outputs})",
-        "numbers": f"numbers of shape (m,) or (m, {outputs})",
+        "numbers": f"numbers{'' if least is None else f' >= {least:g}'} of shape (m,) or (m, {outputs})",
     }[kind]
     given = _numeric(name, value, accepted)
     _same_length(name, given, rows)
@@ -277,6 +278,8 @@ def targets(name, value, dtype, rows, kind, outputs):
         wrong = (array < 0) | (array >= outputs) | (array != np.floor(array)) | (array != given)
     elif kind != "numbers":
         wrong = (array < 0) | (array > 1)
+    elif least is not None:
+        wrong = array < least
     else:
         return array, labels
     if wrong.any():

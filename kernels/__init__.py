@@ -16,7 +16,7 @@ and with the same arguments, on a GPU. Everything above them only decides which 
   shapes are checked with boundscheck=True, else they are the caller's promise.
 - Elements stand at multiples of their size, which those of a field of a packed record do not: ValueError.
 - Z may be A itself, but for activations whose derivative is not a function of their output (silu, gelu, gelu_tanh).
-- `param` is alpha (leaky_relu, elu) or delta (huber). Codes are the integers below.
+- `param` is alpha (leaky_relu, elu), delta (huber) or the quantile (quantile). Codes are the integers below.
 - Every CPU kernel can be called from Python and from the user's own @njit function. A user's own function cached on
   disk keeps the kernels that it was compiled with: clear its cache after an upgrade.
 """
@@ -32,6 +32,8 @@ from .formulas import (
     BINARY_CROSS_ENTROPY,
     CROSS_ENTROPY,
     ELU,
+    EXP,
+    GAUSSIAN,
     GELU,
     GELU_TANH,
     HUBER,
@@ -41,6 +43,8 @@ from .formulas import (
     MOMENTUM,
     MSE,
     NESTEROV,
+    POISSON,
+    QUANTILE,
     RELU,
     RMSPROP,
     SGD,
@@ -56,6 +60,8 @@ __all__ = [
     "BINARY_CROSS_ENTROPY",
     "CROSS_ENTROPY",
     "ELU",
+    "EXP",
+    "GAUSSIAN",
     "GELU",
     "GELU_TANH",
     "HUBER",
@@ -65,6 +71,8 @@ __all__ = [
     "MOMENTUM",
     "MSE",
     "NESTEROV",
+    "POISSON",
+    "QUANTILE",
     "RELU",
     "RMSPROP",
     "SGD",

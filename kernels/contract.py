@@ -21,7 +21,7 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from .annotations import DeviceArray, Floats, Integers
-from .formulas import CROSS_ENTROPY
+from .formulas import CROSS_ENTROPY, GAUSSIAN
 from .options import COMPILED
 
 REALS = ("<f4", "<f8") if np.little_endian else (">f4", ">f8")  # all operands that name no dtype share one of them
@@ -46,6 +46,8 @@ class Operand(NamedTuple):
         Another shape that it may have, that of an array that is not wanted; on a GPU that may be None, too.
     where : tuple (str, int), optional
         Argument and its value for which alone it may have the other shape.
+    halved : tuple (str, int), optional
+        Argument and its value for which its last length is half of what it is else.
     """
 
     dims: tuple[str, ...]
@@ -55,6 +57,7 @@ class Operand(NamedTuple):
     consecutive: bool = False
     otherwise: tuple[str, ...] = ()
     where: tuple[str, int] | None = None
+    halved: tuple[str, int] | None = None
 
     @property
     def shape(self) -> str:
@@ -76,7 +79,7 @@ SCRATCH = writes("work", consecutive=True, otherwise="0")
 _STATE = {"theta": writes("n"), "grad": reads("n")}
 _LOSS = {
     "Z": reads("m k"),
-    "y": reads("m k", "m 1", where=("code", CROSS_ENTROPY)),
+    "y": reads("m k", "m 1", where=("code", CROSS_ENTROPY), halved=("code", GAUSSIAN)),
     "w": reads("m", "0"),
 }
 _FLAT = {"consecutive": True}
@@ -323,6 +326,9 @@ class Contract:
                 if rule.otherwise:
                     other = _equal(places, rule.otherwise, known)
                     fits += f" or {other}" + (f" and {rule.where[0]} == {rule.where[1]}" if rule.where else "")
+                if rule.halved:
+                    half = _equal([*places[:-1], f"2 * {places[-1]}"], rule.dims, known)
+                    fits = f"{half} if {rule.halved[0]} == {rule.halved[1]} else {fits}"
                 lines.append((f"not ({fits})", f"{name} must be an array of shape {rule.shape}"))
         return [f"if {wrong}: raise ValueError({message!r})" for wrong, message in lines]
 
@@ -356,6 +362,8 @@ def _number(name, kind, value):
 def _check_place(name, rule, place, kinds, lengths, values):
     """Refuse an operand that does not fit; the lengths of one that does join those that are known."""
     known = [lengths.get(dim, dim) for dim in rule.dims]
+    if rule.halved and values[rule.halved[0]] == rule.halved[1]:
+        known[-1] = known[-1] / 2 if known[-1] % 2 else known[-1] // 2  # no shape has half a column
     if place.kind not in kinds:
         names = " or ".join(np.dtype(each).name for each in kinds)
         raise TypeError(

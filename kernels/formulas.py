@@ -68,10 +68,17 @@ class Loss:
     make : callable
         From the namespace of a backend to f(param, z, y), which gives (loss, derivative by z) of one output; None where
         a backend has loops of its own: for cross_entropy, which looks at a whole row, and for the user's own functions.
+    parameter : str or None
+        The setting of a net that is its `param`; None where it has none.
     activation : str or None
         The output activation that it is fused with: z is then the logit. None: z is the output, whatever made it.
     targets : str
         "probabilities" in [0, 1], "classes" (indices or one-hot rows), or "numbers".
+    least_target : float or None
+        The least of these numbers that it takes.
+    outputs_per_target : int
+        1, or 2: `make` then gives f(param, z, v, y), which gives (loss, derivative by z, derivative by v). z is one of
+        the first half of the outputs, v the one at the same place of the second half.
     with_log : bool
         Whether `make` gives (r, e, derivative by z) instead, of the loss r + log(1 + e) with e in [0, 1]: a backend may
         then take one logarithm of the product of many 1 + e.
@@ -86,7 +93,10 @@ class Loss:
     code: int
     make: Callable[[Any], Callable[..., Any]] | None = field(repr=False)
     activation: str | None = None
+    parameter: str | None = None
     targets: str = "numbers"
+    least_target: float | None = None
+    outputs_per_target: int = 1
     with_log: bool = False
     curvature: Callable[..., Any] | None = field(default=None, repr=False)
     functions: Pair | None = None
@@ -366,7 +376,21 @@ def _gelu_tanh(o):
 
 ACTIVATIONS.append(Activation("softmax", len(ACTIVATIONS), None, outputs=(0.02, 0.98), onnx="Softmax"))
 
-LINEAR, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTPLUS, SILU, GELU, GELU_TANH, SOFTMAX = range(11)
+
+@_activation("exp", outputs=(0.02, 4.0), onnx="Exp")
+def _exp(o):
+    exp_of = o.exp
+
+    def exp(alpha, z):
+        return exp_of(z)
+
+    def slope(alpha, z, a):
+        return a
+
+    return exp, slope
+
+
+LINEAR, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTPLUS, SILU, GELU, GELU_TANH, SOFTMAX, EXP = range(12)
 
 
 # Losses: (loss, derivative by z) of one output from z and the target y
@@ -422,7 +446,7 @@ def _mae(o):
     return mae
 
 
-@_loss("huber")
+@_loss("huber", parameter="huber_delta")
 def _huber(o):
     half, select, absolute = o.half, o.select, o.absolute
 
@@ -435,7 +459,49 @@ def _huber(o):
     return huber
 
 
-BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MSE, MAE, HUBER = range(5)
+@_loss("quantile", parameter="quantile")
+def _quantile(o):
+    """The pinball loss of Koenker and Bassett, 1978: its minimum over constants is the quantile of the targets."""
+    zero, one, select = o.zero, o.one, o.select
+
+    def quantile(q, z, y):
+        error, over = z - y, one - q
+        slope = select(error > zero, over, select(error < zero, -q, error))
+        return select(error > zero, over * error, -q * error), slope
+
+    return quantile
+
+
+def _of_exp(a, i, j):
+    return a[:, i]
+
+
+@_loss("poisson", activation="exp", least_target=0.0, curvature=_of_exp)
+def _poisson(o):
+    exp = o.exp
+
+    def poisson(param, z, y):
+        """Minus the logarithm of the likelihood of y, but for log y!, from the logarithm z of the rate."""
+        rate = exp(z)
+        return rate - y * z, rate - y
+
+    return poisson
+
+
+@_loss("gaussian", outputs_per_target=2)
+def _gaussian(o):
+    half, one, exp = o.half, o.one, o.exp
+
+    def gaussian(param, z, v, y):
+        """Minus the logarithm of the normal density, but for log(2 pi) / 2, from mean and logarithm of the variance."""
+        error, precision = z - y, exp(-v)
+        square = error * error * precision
+        return half * (v + square), error * precision, half * (one - square)
+
+    return gaussian
+
+
+BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MSE, MAE, HUBER, QUANTILE, POISSON, GAUSSIAN = range(8)
 
 
 # Update rules: new (theta, first, second); `decay` is the coupled weight decay, with l2 where it acts

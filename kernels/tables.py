@@ -91,10 +91,10 @@ Real = Fields(
 NUMBERS = Real.ALPHAS - Real.RATE
 
 # A command is the set of what a run does with the rows: their loss, the gradient, an update, outputs, the gradient with
-# respect to the inputs.
+# respect to the inputs, which is that of each output where there is no loss.
 LOSS, BACKWARD, UPDATE, OUTPUT, INPUT_BACKWARD = 1, 2, 4, 8, 16
 EVALUATE, GRADIENT, TRAIN, PREDICT, APPLY = LOSS, LOSS | BACKWARD, LOSS | BACKWARD | UPDATE, OUTPUT, UPDATE
-INPUT_GRADIENT = GRADIENT | INPUT_BACKWARD
+INPUT_GRADIENT, JACOBIAN = GRADIENT | INPUT_BACKWARD, INPUT_BACKWARD
 
 # Statuses at the end of a run
 FINE, DIVERGED = 0, 1

@@ -206,15 +206,17 @@ def layers(rng):
     return made
 
 
+LOSSES = "mse mae huber quantile poisson gaussian cross_entropy x".split() + [3, (cube, cube_slope), Hostile()]
+
+
 def net_of(rng):
     """A net, built or not, of odd settings now and then."""
     settings = {
-        "loss": mostly(
-            rng, None, ["mse", "mae", "huber", "cross_entropy", "x", 3, (cube, cube_slope), Hostile()], 0.93
-        ),
+        "loss": mostly(rng, None, LOSSES, 0.93),
         "dtype": mostly(rng, "float32", ["float64", "f2", ">f4", int, None, 3, "x", np.float64], 0.93),
         "seed": mostly(rng, 0, numbers(rng), 0.97),
         "huber_delta": mostly(rng, 1.0, numbers(rng), 0.97),
+        "quantile": mostly(rng, 0.5, numbers(rng), 0.97),
         "standardize": mostly(rng, rng.random() < 0.3, numbers(rng), 0.97),
         "device": mostly(rng, "cpu", ["auto", "cuda", "x", None], 0.97),
     }

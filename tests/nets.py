@@ -47,6 +47,7 @@ OPTIMIZERS = {
 WIDTHS = (5, 7, 6, 3)
 ACTIVATIONS = ("tanh", "softplus", "softmax")
 LOSS = "cross_entropy"
+PARAMETER = {"huber": "huber_delta", "quantile": "quantile"}
 
 
 def pair(
@@ -72,7 +73,8 @@ def pair(
     weights = recipes.random_weights(widths, 3) if weights is None else weights
     weights = [w.astype(dtype).astype(np.float64) for w in weights]
     net.set_weights(weights)
-    return net, reference.Net(activations, loss, delta=options.get("huber_delta", 1.0), l2=l2), weights
+    delta = options.get(PARAMETER.get(loss), reference.DEFAULT_PARAM.get(loss, 1.0))
+    return net, reference.Net(activations, loss, l2=l2, delta=delta), weights
 
 
 def data(m=40, n=WIDTHS[0], k=WIDTHS[-1], loss=LOSS, dtype="float64"):
@@ -83,6 +85,8 @@ def data(m=40, n=WIDTHS[0], k=WIDTHS[-1], loss=LOSS, dtype="float64"):
         return X, score.argmax(axis=1)
     if loss == "binary_cross_entropy":
         return X, (score > 0).astype(np.int64)
+    if loss == "poisson":
+        return X, np.floor(np.exp(np.tanh(score)) + 0.5)
     return X, np.tanh(score)
 
 

@@ -21,10 +21,14 @@ ACTIVATIONS = (
     "silu",
     "gelu",
     "gelu_tanh",
+    "exp",
 )
-LOSSES = ("binary_cross_entropy", "cross_entropy", "mse", "mae", "huber")
+# gaussian, which has two outputs a target, has tests of its own
+LOSSES = ("binary_cross_entropy", "cross_entropy", "mse", "mae", "huber", "quantile", "poisson")
+# the outputs that a loss is fused with: it is written in what goes into them
+FUSED = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax", "poisson": "exp"}
 # what `param` is when the caller does not say: alpha of the first two, delta of huber
-DEFAULT_PARAM = {"leaky_relu": 0.01, "elu": 1.0, "huber": 1.0}
+DEFAULT_PARAM = {"leaky_relu": 0.01, "elu": 1.0, "huber": 1.0, "quantile": 0.5}
 # derivative is no function of the output, so Z must be kept apart from A
 NEEDS_Z = ("silu", "gelu", "gelu_tanh")
 
@@ -102,6 +106,8 @@ def activation(name, z, param=0.0):
         return z * sigmoid(2.0 * _ROOT_2_PI * (z + 0.044715 * z**3))
     if name == "softmax":
         return softmax(z)
+    if name == "exp":
+        return np.exp(z)
     raise ValueError(name)
 
 
@@ -129,6 +135,8 @@ def activation_derivative(name, z, param=0.0):
     if name == "gelu_tanh":
         s = sigmoid(2.0 * _ROOT_2_PI * (z + 0.044715 * z**3))
         return s + z * s * (1.0 - s) * 2.0 * _ROOT_2_PI * (1.0 + 3 * 0.044715 * z * z)
+    if name == "exp":
+        return np.exp(z)
     raise ValueError(name)
 
 
@@ -152,6 +160,10 @@ def targets(name, y, k):
 def sample_losses(name, z, y, param=1.0):
     """The loss of each sample, (m,)."""
     z = _f64(z)
+    if name == "gaussian":
+        mean, log_variance = np.split(z, 2, axis=1)
+        error = mean - _f64(y).reshape(mean.shape)
+        return (0.5 * (log_variance + error**2 / np.exp(log_variance))).mean(axis=1)
     y = targets(name, y, z.shape[1])
     if name == "binary_cross_entropy":
         return (softplus(z) - y * z).mean(axis=1)
@@ -164,6 +176,10 @@ def sample_losses(name, z, y, param=1.0):
         return np.abs(d).mean(axis=1)
     if name == "huber":
         return np.where(np.abs(d) <= param, 0.5 * d * d, param * (np.abs(d) - 0.5 * param)).mean(axis=1)
+    if name == "quantile":
+        return np.maximum(-param * d, (1.0 - param) * d).mean(axis=1)
+    if name == "poisson":
+        return (np.exp(z) - y * z).mean(axis=1)
     raise ValueError(name)
 
 
@@ -178,8 +194,13 @@ def loss_backward(name, z, y, w=None, param=1.0):
     """Gradient of the weighted mean loss with respect to Z."""
     z = _f64(z)
     m, k = z.shape
-    y = targets(name, y, k)
     w = np.ones(m) if w is None or len(w) == 0 else _f64(w)
+    if name == "gaussian":
+        mean, log_variance = np.split(z, 2, axis=1)
+        error, variance = mean - _f64(y).reshape(mean.shape), np.exp(log_variance)
+        each = np.hstack([error / variance, 0.5 * (1.0 - error**2 / variance)]) / (k // 2)
+        return each * (w / w.sum())[:, None]
+    y = targets(name, y, k)
     d = z - y
     if name == "binary_cross_entropy":
         each = (sigmoid(z) - y) / k
@@ -191,6 +212,10 @@ def loss_backward(name, z, y, w=None, param=1.0):
         each = np.sign(d) / k
     elif name == "huber":
         each = np.clip(d, -param, param) / k
+    elif name == "quantile":
+        each = np.where(d > 0, 1.0 - param, np.where(d < 0, -param, d)) / k
+    elif name == "poisson":
+        each = (np.exp(z) - y) / k
     else:
         raise ValueError(name)
     return each * (w / w.sum())[:, None]
@@ -315,8 +340,7 @@ class Net:
     def __init__(self, activations, loss, delta=1.0, l2=0.0):
         self.layers = [a if isinstance(a, tuple) else (a, DEFAULT_PARAM.get(a, 0.0)) for a in activations]
         self.loss, self.delta, self.l2 = loss, delta, l2
-        # sigmoid and softmax are fused with their cross-entropy, which is written in logits
-        self.fused = loss in ("binary_cross_entropy", "cross_entropy")
+        self.fused = loss in FUSED
 
     def forward(self, weights, X, masks=None):
         """[(inputs, Z, A), ...] of each layer."""

@@ -11,7 +11,6 @@ from nets import OPTIMIZERS, flat, pair
 from tolerance import assert_close
 
 WIDTH = st.one_of(st.integers(1, 40), st.sampled_from([15, 16, 17, 31, 32, 33, 48, 64, 65]))
-OUTPUT = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
 # rmsprop divides small gradients by themselves: rounding in them, not the run, would be compared
 STEADY = [name for name in OPTIMIZERS if not name.startswith("rmsprop")]
 
@@ -21,7 +20,7 @@ def runs(draw):
     loss = draw(st.sampled_from(reference.LOSSES))
     smooth = [name for name in reference.ACTIVATIONS if name not in ("relu", "leaky_relu")]
     hidden = draw(st.lists(st.tuples(WIDTH, st.sampled_from(smooth)), max_size=4))
-    last = OUTPUT.get(loss) or draw(st.sampled_from(["linear", "tanh", "softplus"]))
+    last = reference.FUSED.get(loss) or draw(st.sampled_from(["linear", "tanh", "softplus"]))
     rows = draw(st.one_of(st.integers(1, 100), st.integers(500, 2500)))
     return dict(
         features=draw(WIDTH),

@@ -47,6 +47,8 @@ def check_gradients(activations, loss, weighted=False, **options):
         ("mse", "linear"),
         ("mae", "linear"),
         ("huber", "linear"),
+        ("quantile", "linear"),
+        ("poisson", "exp"),
     ],
 )
 @pytest.mark.parametrize("hidden", reference.ACTIVATIONS)
@@ -63,6 +65,10 @@ def test_gradients_of_every_output_of_a_regression(output, loss):
 @pytest.mark.parametrize("name, alpha", [("leaky_relu", 0.3), ("elu", 0.6)])
 def test_gradients_with_another_alpha(name, alpha):
     check_gradients(((name, alpha), "linear"), "huber", huber_delta=0.4)
+
+
+def test_gradients_with_another_quantile():
+    check_gradients(("tanh", "linear"), "quantile", weighted=True, quantile=0.9)
 
 
 def test_the_gradient_is_flat_in_blocks_of_sixteen_and_empty_between():

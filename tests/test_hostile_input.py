@@ -219,7 +219,7 @@ SETTINGS = {
     fastnn.Dense: ("units activation alpha kernel_initializer bias_initializer", dict(units=3, activation="elu")),
     fastnn.Dropout: ("rate", {}),
     fastnn.Sequential: (
-        "layers loss dtype device seed huber_delta standardize precision",
+        "layers loss dtype device seed huber_delta standardize precision quantile",
         dict(layers=[fastnn.Dense(3)]),
     ),
     fastnn.logistic_net: ("n_classes", {}),

@@ -14,7 +14,7 @@ from fastnn import kernels
 from fastnn.kernels import cpu
 
 DELTA = 0.8
-KINDS = (*LOSSES, "class_indices")
+KINDS = (*LOSSES, "class_indices", "gaussian")
 SIZES = st.one_of(st.integers(1, 70), st.sampled_from([15, 16, 17, 32, 33, 48, 49, 300]))
 OUTPUTS = st.one_of(st.integers(1, 12), st.sampled_from([16, 17, 31, 32, 33, 48]))
 
@@ -38,8 +38,11 @@ def code_of(kind):
 
 
 def problem(kind, m, k, dtype, weighted):
-    """Z, y and w; y sums to one for cross_entropy, is between 0 and 1 for binary_cross_entropy."""
-    Z = normal(m, m, k, scale=2.0, dtype=dtype)
+    """Z, y and w; y sums to one for cross_entropy, is between 0 and 1 for binary_cross_entropy.
+
+    Z is twice as wide as k, that is as y, for gaussian.
+    """
+    Z = normal(m, m, 2 * k if kind == "gaussian" else k, scale=2.0, dtype=dtype)
     y = normal(k, m, k, dtype=dtype)
     if kind == "class_indices":
         y = np.random.RandomState(m).randint(0, k, (m, 1)).astype(dtype)
@@ -57,7 +60,7 @@ def problem(kind, m, k, dtype, weighted):
 def check_compiled(kind, m, k, dtype, layouts, weighted):
     values = problem(kind, m, k, dtype, weighted)
     Z, y, w = (Placed(v, dtype, layout) for v, layout in zip(values, layouts, strict=False))
-    dZ = blank((m, k), dtype, layouts[3])
+    dZ = blank(values[0].shape, dtype, layouts[3])
     loss = compiled_forward(code_of(kind), DELTA, Z.spec, y.spec, w.spec)
     compiled_backward(code_of(kind), DELTA, Z.spec, y.spec, w.spec, dZ.spec)
     assert_close(loss, reference.loss_forward(name_of(kind), *values, DELTA), "sum", dtype, kind)

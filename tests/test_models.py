@@ -74,7 +74,9 @@ def test_parameters_are_a_live_view_and_can_be_assigned(dtype):
         other.parameters = [1.0]
 
 
-@pytest.mark.parametrize("name", ["loss", "dtype", "seed", "huber_delta", "standardize", "precision", "layers"])
+@pytest.mark.parametrize(
+    "name", ["loss", "dtype", "seed", "huber_delta", "quantile", "standardize", "precision", "layers"]
+)
 def test_what_a_net_is_cannot_be_changed(name):
     net, _, _ = pair()
     before = getattr(net, name)

@@ -12,6 +12,8 @@ SINGLE = {
     "mse": "linear",
     "mae": "linear",
     "huber": "linear",
+    "quantile": "linear",
+    "poisson": "exp",
 }
 
 

@@ -185,12 +185,22 @@ def test_layers_of_different_kinds():
     assert repr(MLPRegressor(hidden_layer_sizes=(), max_iter=2).fit(X, several).net_.layers) == "[Dense(2, 'linear')]"
 
 
-@pytest.mark.parametrize("loss, ours", [("absolute_error", "mae"), ("huber", "huber")])
+@pytest.mark.parametrize("loss, ours", [("absolute_error", "mae"), ("huber", "huber"), ("quantile", "quantile")])
 def test_losses_of_a_regressor(loss, ours):
-    model = MLPRegressor(loss, **small).fit(X, several[:, 0])
-    assert model.net_.loss == ours
+    model = MLPRegressor(loss, quantile=0.8, **small).fit(X, several[:, 0])
+    assert (model.net_.loss, model.net_.quantile) == (ours, 0.8)
     assert model.loss_curve_[-1] < model.loss_curve_[0]
-    assert model.predict(X).shape == (len(X),)
+    with pytest.raises(ValueError, match="return_std must be False for a loss other than gaussian"):
+        model.predict(X, return_std=True)
+
+
+def test_means_with_their_standard_deviations():
+    model = MLPRegressor("gaussian", **quick).fit(X, several)
+    mean, deviation = model.predict(X, return_std=True)
+    assert mean.shape == deviation.shape == several.shape and (deviation > 0).all()
+    np.testing.assert_array_equal(model.predict(X), mean)
+    density = ((several - mean) / deviation) ** 2 / 2 + np.log(deviation)
+    assert 2 * model.net_.evaluate(X, several)["loss"] == pytest.approx(density.mean(axis=0).sum(), rel=1e-12)
 
 
 def test_class_weights_are_sample_weights():

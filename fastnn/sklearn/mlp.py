@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from .. import validation
+from .. import backends, validation
 from ..backends import Floats
 from ..callbacks import Callback
 from ..custom import Pair
@@ -277,12 +277,12 @@ class _MLP(NetEstimator):
     def _start(self, X, targets, rng):
         """A new net, and an empty record."""
         hidden = list(_hidden_layers(self))
-        output, loss = self._output(targets)
+        output, of_loss = self._output(targets)
         dense = [*(layer for layer, _ in hidden), output]
         weights = list(_drawn_weights(dense, X.shape[1], rng))
         layers = [layer for pair in hidden for layer in pair if not (isinstance(layer, Dropout) and not layer.rate)]
         seed = check_random_state(self.random_state).randint(2**31 - 1)  # rng is to split rows as scikit-learn does
-        net = Sequential([*layers, output], loss=loss, dtype=X.dtype, device=self.device, seed=seed)
+        net = Sequential([*layers, output], dtype=X.dtype, device=self.device, seed=seed, **of_loss)
         net.build(X.shape[1]).set_weights(weights)
         self.net_ = net
         self.t_ = self._no_improvement_count = 0
@@ -600,8 +600,8 @@ class MLPClassifier(NetClassifier, _MLP):
         return targets.ndim == 1
 
     def _output(self, targets):
-        """The last layer, and the loss."""
-        return Dense(self.coding_.outputs, self.coding_.activation), None
+        """The last layer, and what `Sequential` is to know of the loss."""
+        return Dense(self.coding_.outputs, self.coding_.activation), {}
 
     def _scale(self):
         return float(self.n_outputs_) if self.coding_.multilabel else 1.0
@@ -616,8 +616,8 @@ class MLPRegressor(RegressorMixin, _MLP):
     Parameters
     ----------
     loss : str or tuple
-        squared_error (halved), absolute_error, huber, or another loss of `fastnn.Sequential` for numbers, by name or as
-        a pair of functions. That of several outputs is the sum of theirs.
+        squared_error (halved), absolute_error, huber, poisson (without the terms of y alone), quantile, gaussian, or a
+        pair of functions, as `fastnn.Sequential` takes them. That of several targets is the sum of theirs.
     hidden_layer_sizes : int or sequence of int
         Units of each hidden layer; () for none.
     activation : str, tuple or sequence
@@ -667,6 +667,8 @@ class MLPRegressor(RegressorMixin, _MLP):
         Most evaluations of the loss by lbfgs.
     dropout : float or sequence of float
         Share of the outputs of each hidden layer that is dropped while training, in [0, 1).
+    quantile : float
+        Of loss="quantile", above 0 and below 1.
     callbacks : sequence, optional
         As `fastnn.Sequential.fit` takes them; for adam and sgd.
     device : str
@@ -697,7 +699,7 @@ class MLPRegressor(RegressorMixin, _MLP):
     n_layers_, n_outputs_ : int
         Layers, the inputs counted as one, and outputs of the net.
     out_activation_ : str
-        identity.
+        identity, or exp for poisson.
     n_features_in_ : int
         Columns of X.
     feature_names_in_ : array of str
@@ -734,6 +736,7 @@ class MLPRegressor(RegressorMixin, _MLP):
         n_iter_no_change: float = 10,
         max_fun: int = 15_000,
         dropout: float | Sequence[float] = 0.0,
+        quantile: float = 0.5,
         callbacks: Callbacks | None = None,
         device: str = "cpu",
         dtype: DTypeLike | Literal["auto"] = "auto",
@@ -805,22 +808,28 @@ class MLPRegressor(RegressorMixin, _MLP):
         """
         return self._fit(X, y, sample_weight, partial=True)
 
-    def predict(self, X: ArrayLike) -> Floats:
+    def predict(self, X: ArrayLike, return_std: bool = False) -> Floats | tuple[Floats, Floats]:
         """What the net gives.
 
         Parameters
         ----------
         X : array-like or sparse matrix (m, n)
             Samples.
+        return_std : bool
+            Give the standard deviations, too; for loss="gaussian".
 
         Returns
         -------
-        array (m,) or (m, k)
-            Numbers, (m,) for one output.
+        array (m,) or (m, k), or two of them
+            Numbers, (m,) for one target: means for gaussian, rates for poisson. In the net's dtype.
         """
         check_is_fitted(self)
-        outputs = inputs.outputs_of(self, X)
-        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        if return_std and self.net_.loss != "gaussian":
+            raise must_be("return_std", "False for a loss other than gaussian", return_std)
+        outputs, targets = inputs.outputs_of(self, X), self.net_.targets
+        parts = [outputs[:, :targets], np.exp(outputs[:, targets:] / 2)] if return_std else [outputs[:, :targets]]
+        shaped = tuple(part[:, 0] if targets == 1 else part for part in parts)
+        return shaped if return_std else shaped[0]
 
     def _validated(self, X, y, dtypes, reset):
         return inputs.samples_and_targets(self, X, y, dtypes, reset, multi_output=True, y_numeric=True)
@@ -832,12 +841,17 @@ class MLPRegressor(RegressorMixin, _MLP):
         return False
 
     def _output(self, targets):
-        """The last layer, and the loss."""
+        """The last layer, and what `Sequential` is to know of the loss."""
         loss = _LOSSES.get(self.loss, self.loss) if isinstance(self.loss, str) else self.loss
-        return Dense(1 if targets.ndim == 1 else targets.shape[1]), loss
+        if not isinstance(loss, tuple):
+            numbers = [name for name, record in backends.LOSSES.items() if record.targets == "numbers"]
+            validation.choice("loss", loss, [*_LOSSES, *numbers])
+        record = backends.loss(loss)
+        units = record.outputs_per_target * (1 if targets.ndim == 1 else targets.shape[1])
+        return Dense(units, record.activation or "linear"), {"loss": loss, "quantile": self.quantile}
 
     def _scale(self):
-        return self.n_outputs_ / 2 if self.net_.loss == "mse" else float(self.n_outputs_)
+        return self.net_.targets / 2 if self.net_.loss == "mse" else float(self.net_.targets)
 
     def _weighted(self, targets, weights, rows):
         return weights

@@ -63,11 +63,15 @@ def _units_of(name, forward, backward):
     def slope(alpha, outputs, samples, delta, z, a, ld):
         backward(alpha, outputs, samples, delta, ld, z, ld, a, ld, delta, ld)
 
-    return _activate_unit(name, activate), unit(EXACT, "fiiPPPi")(_alone(f"slope_{name}", slope))
+    return _activate_unit(name, activate), _slope_unit(name, slope)
 
 
 def _activate_unit(name, activate):
     return unit(EXACT, "fiiPiiPii")(_alone(f"activate_{name}", activate))
+
+
+def _slope_unit(name, slope):
+    return unit(EXACT, "fiiPPPi")(_alone(f"slope_{name}", slope))
 
 
 @jit(EXACT)
@@ -188,7 +192,11 @@ def _softmax(alpha, outputs, samples, z, fs_z, ss_z, a, fs_a, ss_a):
     softmax(outputs, samples, z, fs_z, ss_z, a, fs_a, ss_a)
 
 
-_units[SOFTMAX] = _activate_unit("softmax", _softmax), None
+def _softmax_slope(alpha, outputs, samples, delta, z, a, ld):
+    softmax_slope(outputs, samples, delta, ld, 1, a, ld, 1, delta, ld, 1)
+
+
+_units[SOFTMAX] = _activate_unit("softmax", _softmax), _slope_unit("softmax", _softmax_slope)
 
 
 def addresses_of(activation, dtype, slope_too):
@@ -203,7 +211,7 @@ def addresses_of(activation, dtype, slope_too):
     if activation.code == LINEAR:
         return 0, 0, None
     activate, slope = _units[activation.code]
-    return activate.address(dtype), slope.address(dtype) if slope_too and slope is not None else 0, None
+    return activate.address(dtype), slope.address(dtype) if slope_too else 0, None
 
 
 @jit(EXACT, public=True)

@@ -25,8 +25,9 @@ from ..tables import Buffer, Fields, Header, Run
 from .memory import integers_at, pointer_at
 
 Phase = Fields("Phase", "FORWARD BACKWARD GRADIENT")
-# What a program is linked for: runs that train or take losses, runs that give outputs, a few rows at a time
-Purpose = Fields("Purpose", "TRAIN OUTPUTS FEW_ROWS")
+# What a program is linked for: runs that train or take losses, runs that give outputs, a few rows at a time, runs that
+# give derivatives of outputs
+Purpose = Fields("Purpose", "TRAIN OUTPUTS FEW_ROWS SLOPES")
 # A part of the parameters of an operation: from ROW and COLUMN on, of each of its ranges as far as it goes
 Part = Fields("Part", "OPERATION ROW ROWS COLUMN COLUMNS")
 

@@ -13,7 +13,7 @@ from ..formulas import ACTIVATIONS, LINEAR, OWN, SOFTMAX
 from ..options import EXACT, FAST
 from ..options import lanes as lanes_of
 from ..program import Dense
-from ..tables import FROM_ROWS, INPUT_BACKWARD, LOGITS, OUTPUT, Buffer, Op, Real, Run
+from ..tables import BACKWARD, FROM_ROWS, INPUT_BACKWARD, LOGITS, Buffer, Op, Real, Run
 from .activations import activate_any, activate_slope_any, addresses_of, softmax, softmax_slope
 from .block import Part, Phase, Purpose, buffer_at, samples_at, whole_tiles
 from .matmul import ACCUMULATE, BIAS, ZERO, product, product_any, product_rows_unit, transpose
@@ -27,7 +27,7 @@ STRIP = 32  # rows whose activation follows their product while both are in the 
 
 @jit(FAST)
 def _forward(run, reals, theta, scratch, op, first, count):
-    """Z = W X + b and A = g(Z); logits stay as they are where no outputs are wanted."""
+    """Z = W X + b and A = g(Z); logits for a loss stay as they are, since nothing is linked to activate them."""
     n_in, n_out, ld, flags = op[Op.N_IN], op[Op.N_OUT], run[Run.LD], op[Op.FLAGS]
     x, y = buffer_at(run, op[Op.INPUT]), buffer_at(run, op[Op.OUTPUT])
     W, b = theta + op[_FIELDS.W_AT], theta + op[_FIELDS.B_AT]
@@ -36,8 +36,6 @@ def _forward(run, reals, theta, scratch, op, first, count):
     samples = whole_tiles(count, lanes(theta))
     columns = count if op[_FIELDS.ACTIVATION] == OWN else samples  # functions of the user's own see real samples only
     after = flags & LOGITS != 0  # of all outputs: it may be softmax
-    if after and run[Run.COMMAND] & OUTPUT == 0:
-        activate = 0
     by_rows = False
     if flags & FROM_ROWS != 0:
         rows, ld_rows = samples_at(run, theta, scratch, first)
@@ -78,18 +76,19 @@ def _is_narrow(run, op, samples, width):
 
 @jit(FAST)
 def _backward(run, reals, theta, scratch, op, first, count, start, target):
-    """Delta of Z from that of A, the gradients of W and b unless they are made by parts, delta of X = W^T delta."""
+    """Delta of Z from that of A, delta of X = W^T delta; the gradients of W and b, unless they are made by parts."""
     n_in, n_out, ld, flags, width = op[Op.N_IN], op[Op.N_OUT], run[Run.LD], op[Op.FLAGS], lanes(theta)
     x, y = buffer_at(run, op[Op.INPUT]), buffer_at(run, op[Op.OUTPUT])
     delta, samples = scratch + y[Buffer.DELTA], whole_tiles(count, width)
     slope, alpha = op[_FIELDS.SLOPE], reals[Real.ALPHAS + op[Op.NUMBER]]
-    if slope != 0 and flags & LOGITS == 0:
+    if slope != 0:
         columns = count if op[_FIELDS.ACTIVATION] == OWN else samples
         z, a = scratch + y[Buffer.PRE], scratch + y[Buffer.VALUE]
         call_checked(slope, (alpha, n_out, columns, delta, z, a, ld), run + Run.FAILURE)
-    if flags & FROM_ROWS == 0 and not _is_narrow(run, op, count, width):
+    learns = run[Run.COMMAND] & BACKWARD != 0
+    if learns and flags & FROM_ROWS == 0 and not _is_narrow(run, op, count, width):
         transpose(n_in, count, scratch + x[Buffer.VALUE], ld, scratch + x[Buffer.TRANSPOSED], n_in)
-    if run[Run.BY_PARTS] == 0:
+    if learns and run[Run.BY_PARTS] == 0:
         dW, db, origin = target + op[_FIELDS.W_AT], target + op[_FIELDS.B_AT], plain(0)
         _gradient(run, theta, scratch, op, first, count, origin, n_out, origin, n_in, start, dW, n_in, db)
     if flags & FROM_ROWS == 0 or run[Run.COMMAND] & INPUT_BACKWARD != 0:
@@ -164,7 +163,7 @@ def link(record, dtype, operation, purpose):
     if purpose != Purpose.TRAIN or flags & LOGITS == 0:
         code = record[_FIELDS.ACTIVATION]
         activation = ACTIVATIONS[code] if operation is None else operation.activation
-        activate, slope, kept = addresses_of(activation, dtype, purpose == Purpose.TRAIN)
+        activate, slope, kept = addresses_of(activation, dtype, purpose in (Purpose.TRAIN, Purpose.SLOPES))
         record[_FIELDS.ACTIVATE], record[_FIELDS.SLOPE] = activate, slope
     width = lanes_of(8 * dtype.itemsize)
     by_rows = flags & FROM_ROWS != 0 and takes_rows(n_in, n_out, width)

@@ -15,7 +15,7 @@ from ..formulas import ACTIVATIONS, LINEAR, LOSSES, MSE, RULES
 from ..options import VECTORS, lanes
 from ..program import Dense, Dropout, Program, Standardize
 from ..state import TrainingState
-from ..tables import BACKWARD, EVALUATE, LOSS, OUTPUT, PREDICT, Run
+from ..tables import APPLY, BACKWARD, EVALUATE, JACOBIAN, PREDICT, Run
 from ..threads import Job, apart, finish
 from .activations import addresses_of
 from .apply import apply_rows
@@ -27,6 +27,8 @@ from .schedule import schedule_of
 from .step import NO_MORE, run
 from .updates import addresses_of_rule
 
+_PURPOSES = {PREDICT: Purpose.OUTPUTS, JACOBIAN: Purpose.SLOPES}
+
 
 class Plan(_plan.Plan):
     """The tables of a run on the CPU, and the memory that it works in; arguments are those of `make_plan`."""
@@ -35,7 +37,7 @@ class Plan(_plan.Plan):
 
     def __init__(self, program, parameters, batch, command, threads, state):
         width = lanes(8 * parameters.itemsize)
-        backward, purpose = bool(command & BACKWARD), Purpose.OUTPUTS if command & OUTPUT else Purpose.TRAIN
+        backward, purpose = bool(command & BACKWARD), _PURPOSES.get(command, Purpose.TRAIN)
         schedule = schedule_of(program, batch, parameters.itemsize, width, VECTORS * width, backward)
         parts, buffers = schedule.parts, schedule.buffers
         super().__init__(program, parameters, batch, command, state, parts.size + buffers.size)
@@ -60,7 +62,7 @@ class Plan(_plan.Plan):
             SCRATCH_SIZE=schedule.scratch,
             **schedule.fields,
         )
-        if command & (BACKWARD | OUTPUT | LOSS):
+        if command != APPLY:
             scratches = schedule.shards if schedule.by_parts else self.threads
             self.set(SCRATCH=self._allocate(scratches * schedule.scratch))
         if backward:

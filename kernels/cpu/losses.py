@@ -46,6 +46,35 @@ def _pointwise_of(formula):
     return summed
 
 
+def _paired_of(formula):
+    """`_pointwise_of` for a formula of two outputs: those of a target stand at the same place of either half."""
+
+    @jit(EXACT)
+    def summed(param, outputs, samples, z, fs_z, ss_z, y, fs_y, ss_y, w, ss_w, scale, dz, fs_dz, ss_dz):
+        width, targets = lanes(z), outputs // 2
+        numbers = lane_numbers(z)
+        mean = 1.0 / targets
+        result = 0.0
+        for s in range(0, samples, width):
+            left = samples - s
+            weight = _weights(numbers, left, w + s * ss_w, ss_w)
+            each = like(0.0, weight)
+            for j in range(targets):
+                at, other = j * fs_z + s * ss_z, (targets + j) * fs_z + s * ss_z
+                first, second = load_strided(z + at, ss_z, left), load_strided(z + other, ss_z, left)
+                target = load_strided(y + (j * fs_y + s * ss_y), ss_y, left)
+                loss, slope, other_slope = formula(param, first, second, target)
+                each = each + loss
+                if scale != 0.0:
+                    factor, at = weight * (scale * mean), j * fs_dz + s * ss_dz
+                    store_strided(dz + at, ss_dz, slope * factor, left)
+                    store_strided(dz + (at + targets * fs_dz), ss_dz, other_slope * factor, left)
+            result += total(select(numbers < left, each * mean * weight, 0.0))
+        return result
+
+    return summed
+
+
 @jit(EXACT)
 def _weights(numbers, left, w, ss_w):
     """Weights of a register of samples, ones where ss_w is 0; zero past the last sample."""
@@ -197,7 +226,8 @@ for _record in LOSSES:
     if _record.code == CROSS_ENTROPY:
         _loss = _classes
     else:
-        _pointwise = _pointwise_of(vector_formula(_record))
+        _loop = _paired_of if _record.outputs_per_target == 2 else _pointwise_of
+        _pointwise = _loop(vector_formula(_record))
         if _record.with_log:
             _pointwise = _either(_pointwise, _equal_of(jit(EXACT)(_record.make(OPERATIONS))))
         _loss = _with_labels(_pointwise)
@@ -267,18 +297,19 @@ def loss_forward(code: int, param: float, Z: Floats, y: Floats, w: Floats) -> fl
     code : int
         A loss code such as `kernels.MSE`; a code of none gives NaN.
     param : float
-        delta of huber; others ignore it.
+        delta of huber, the quantile of quantile; others ignore it.
     Z : array (m, k), float32 or float64
-        Logits for BINARY_CROSS_ENTROPY and CROSS_ENTROPY, predictions for MSE, MAE and HUBER.
+        Logits for BINARY_CROSS_ENTROPY and CROSS_ENTROPY, logarithms of rates for POISSON, k / 2 means and then k / 2
+        logarithms of variances for GAUSSIAN, predictions for the others.
     y : array (m, k), dtype of Z
-        Targets; for CROSS_ENTROPY also (m, 1) class indices.
+        Targets; for CROSS_ENTROPY also (m, 1) class indices, for GAUSSIAN (m, k / 2).
     w : array (m,), dtype of Z
         Sample weights; empty for all ones.
 
     Returns
     -------
     float
-        The mean over samples (and, but for CROSS_ENTROPY, over outputs), summed in float64.
+        The mean over samples (and, but for CROSS_ENTROPY, over targets), summed in float64.
     """
     return _on_arrays(code, param, Z, y, w, 0.0, Z)
 
@@ -292,10 +323,10 @@ def loss_backward(code: int, param: float, Z: Floats, y: Floats, w: Floats, dZ: 
     code : int
         A loss code.
     param : float
-        delta of huber; others ignore it.
+        delta of huber, the quantile of quantile; others ignore it.
     Z : array (m, k), float32 or float64
         As for `loss_forward`.
-    y : array (m, k) or (m, 1), dtype of Z
+    y : array (m, k), (m, 1) or (m, k / 2), dtype of Z
         As for `loss_forward`.
     w : array (m,), dtype of Z
         Sample weights; empty for all ones.

@@ -114,11 +114,22 @@ def _loss(run, reals, theta, scratch, first, count):
 
 
 @jit(EXACT)
-def _write_rows(run, theta, buffer, features, first, count, scratch):
-    """A block, (features, samples), to the rows of the result."""
+def _write_rows(run, theta, buffer, features, first, count, scratch, column):
+    """A block, (features, samples), to the rows of the result, from a column on."""
     stride = run[Run.OUT_STRIDE]
-    out = pointer_at(run[Run.OUT], theta) + first * stride
+    out = pointer_at(run[Run.OUT], theta) + (first * stride + column)
     transpose(features, count, scratch + buffer, run[Run.LD], out, stride)
+
+
+@jit(EXACT)
+def _unit_delta(run, theta, scratch, outputs, which):
+    """The delta of the last buffer for one output alone: 1 for it, 0 for the others."""
+    ld, program = run[Run.LD], program_at(run)
+    delta = scratch + buffer_at(run, program[Header.OPERATIONS])[Buffer.DELTA]
+    for j in range(outputs):
+        value = splat(1.0 if j == which else 0.0, theta)
+        for s in range(0, ld, lanes(theta)):
+            store_part(delta + (j * ld + s), value, ld - s)
 
 
 @jit(EXACT)
@@ -135,17 +146,25 @@ def _block(run, reals, theta, scratch, gradient, first, count, start):
         op = op + Op.SIZE
     if command & OUTPUT != 0:
         value = buffer_at(run, operations)[Buffer.VALUE]
-        _write_rows(run, theta, value, program[Header.OUTPUTS], first, count, scratch)
-    if command & LOSS == 0:
-        return 0.0
-    summed = _loss(run, reals, theta, scratch, first, count)
-    if command & BACKWARD != 0:
+        _write_rows(run, theta, value, program[Header.OUTPUTS], first, count, scratch, plain(0))
+    summed, backwards, outputs = 0.0, plain(1), program[Header.OUTPUTS]
+    if command & LOSS != 0:
+        summed = _loss(run, reals, theta, scratch, first, count)
+    elif command & INPUT_BACKWARD != 0:
+        backwards = outputs
+    if command & (BACKWARD | INPUT_BACKWARD) == 0:
+        return summed
+    features, delta = program[Header.FEATURES], buffer_at(run, plain(0))[Buffer.DELTA]
+    for o in range(backwards):
+        if command & LOSS == 0:
+            _unit_delta(run, theta, scratch, outputs, o)
+        back = op
         for _ in range(operations):
-            op = op + -Op.SIZE
-            call(op[Op.BLOCK], (Phase.BACKWARD, run, reals, theta, scratch, op, first, count, op, start, gradient, 0))
-    if command & INPUT_BACKWARD != 0:
-        delta = buffer_at(run, plain(0))[Buffer.DELTA]
-        _write_rows(run, theta, delta, program[Header.FEATURES], first, count, scratch)
+            back = back + -Op.SIZE
+            here = Phase.BACKWARD, run, reals, theta, scratch, back, first, count, back, start, gradient, 0
+            call(back[Op.BLOCK], here)
+        if command & INPUT_BACKWARD != 0:
+            _write_rows(run, theta, delta, features, first, count, scratch, o * features)
     return summed
 
 

@@ -30,8 +30,8 @@ def formulas_of(real: DTypeLike) -> SimpleNamespace:
     -------
     namespace
         `activations`, `losses` and `rules`: dictionaries from a code to what `kernels.formulas` says of it: (g(alpha,
-        z), g'(alpha, z, a)), f(param, z, y), f(theta, grad, first, second, decay, n). Softmax and cross_entropy, which
-        look at a whole row, are not among them.
+        z), g'(alpha, z, a)), f(param, z, y), for gaussian f(param, z, v, y), f(theta, grad, first, second, decay, n).
+        Softmax and cross_entropy, which look at a whole row, are not among them.
     """
     one = real(1.0)
 

@@ -10,7 +10,7 @@ the blocks.
 
 from ..annotations import DeviceArray, Stream
 from ..contract import writes
-from ..formulas import CROSS_ENTROPY
+from ..formulas import CROSS_ENTROPY, LOSSES
 from .launch import checked, operand, run
 from .own import loss_of
 from .primitives import exp, global_at, lane_of, log, shared_memory, warp_sum
@@ -49,6 +49,7 @@ def sample_loss_of(real, key):
     output; `labels`: y holds one class index instead of one target an output.
     """
     formula = loss_of(real, key) if key != CROSS_ENTROPY else None
+    paired_up = not isinstance(key, tuple) and LOSSES[key].outputs_per_target == 2
     zero, one, lowest = real(0.0), real(1.0), real("-inf")
 
     @device
@@ -59,6 +60,19 @@ def sample_loss_of(real, key):
             loss += each
             if wanted:
                 dz[j * cs_dz] = slope * (factor * mean)
+            j += lanes
+        return _group_sum(loss, lanes) * mean
+
+    @device
+    def paired(param, outputs, z, cs_z, y, cs_y, labels, wanted, factor, dz, cs_dz, lane, lanes):
+        targets = outputs // 2
+        mean, loss, j = one / real(targets), zero, lane
+        while j < targets:
+            other = targets + j
+            each, slope, other_slope = formula(param, z[j * cs_z], z[other * cs_z], y[j * cs_y])
+            loss += each
+            if wanted:
+                dz[j * cs_dz], dz[other * cs_dz] = slope * (factor * mean), other_slope * (factor * mean)
             j += lanes
         return _group_sum(loss, lanes) * mean
 
@@ -89,7 +103,7 @@ def sample_loss_of(real, key):
                 j += lanes
         return mass_y * log(mass) - score
 
-    return cross_entropy if key == CROSS_ENTROPY else pointwise
+    return cross_entropy if key == CROSS_ENTROPY else paired if paired_up else pointwise
 
 
 @for_each_real
@@ -251,11 +265,12 @@ def loss_forward(
     code : int
         A loss code such as `kernels.MSE`.
     param : float
-        delta of huber; others ignore it.
+        delta of huber, the quantile of quantile; others ignore it.
     Z : device array (m, k), float32 or float64
-        Logits for BINARY_CROSS_ENTROPY and CROSS_ENTROPY, predictions for MSE, MAE and HUBER.
+        Logits for BINARY_CROSS_ENTROPY and CROSS_ENTROPY, logarithms of rates for POISSON, k / 2 means and then k / 2
+        logarithms of variances for GAUSSIAN, predictions for the others.
     y : device array (m, k), dtype of Z
-        Targets; for CROSS_ENTROPY also (m, 1) class indices.
+        Targets; for CROSS_ENTROPY also (m, 1) class indices, for GAUSSIAN (m, k / 2).
     w : device array (m,), dtype of Z
         Sample weights; empty or None for all ones.
     result : device array (RESULT,), dtype of Z
@@ -284,10 +299,10 @@ def loss_backward(
     code : int
         A loss code.
     param : float
-        delta of huber; others ignore it.
+        delta of huber, the quantile of quantile; others ignore it.
     Z : device array (m, k), float32 or float64
         As for `loss_forward`.
-    y : device array (m, k) or (m, 1), dtype of Z
+    y : device array (m, k), (m, 1) or (m, k / 2), dtype of Z
         As for `loss_forward`.
     w : device array (m,), dtype of Z
         Sample weights; empty or None for all ones.
