@@ -76,8 +76,6 @@ class Sequential:
         Starting values, shuffling: the same seed gives the same bits, on any number of threads.
     huber_delta : float
         Error from which huber grows linearly.
-    quantile : float
-        Of loss="quantile", above 0 and below 1.
     standardize : bool
         Scale features to mean 0 and standard deviation 1, by what the first fit finds in its training data, each row as
         often as its weight says; and so the targets of a regression whose last layer is linear, so that losses are
@@ -88,6 +86,8 @@ class Sequential:
         What a GPU may round the operands of the products of large nets to: "float32" for not at all; "tf32" (10 bits
         of mantissa) or "bf16" (7 bits), both summed in float32, for its tensor cores. Parameters, activations and all
         other arithmetic stay float32.
+    quantile : float
+        Of loss="quantile", above 0 and below 1.
 
     Raises
     ------

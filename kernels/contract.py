@@ -371,7 +371,8 @@ def _check_place(name, rule, place, kinds, lengths, values):
         )
     fits = _fits(place.shape, known)
     if fits:
-        lengths.update(zip(rule.dims, place.shape, strict=True))
+        for dim, length in zip(rule.dims, place.shape, strict=True):
+            lengths.setdefault(dim, length)  # that of a halved one stays what it is
     elif rule.otherwise and (rule.where is None or values[rule.where[0]] == rule.where[1]):
         fits = _fits(place.shape, [int(dim) if dim.isdigit() else lengths.get(dim, dim) for dim in rule.otherwise])
     if not fits:
