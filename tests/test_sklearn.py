@@ -14,6 +14,7 @@ import fastnn
 pytest.importorskip("sklearn")
 import joblib
 import sklearn
+from numba import njit
 from scipy import sparse
 from sklearn import linear_model, neural_network
 from sklearn.base import clone
@@ -281,6 +282,29 @@ def test_sparse_samples_are_made_dense_where_memory_is_for_it():
             np.testing.assert_allclose(model.predict_proba(scarce), expected, rtol=1e-12)
             with pytest.raises(ValueError, match=f"X must be .* dense {dense.nbytes:,} bytes"):
                 model.fit(scarce, names)
+
+
+def test_solvers_take_turns_and_a_refused_fit_leaves_nothing():
+    model = MLPClassifier(warm_start=True, solver="lbfgs", **small | {"max_iter": 3}).fit(X, names)
+    assert len(model.loss_curve_) == model.n_iter_ == 3 and model.loss_ == model.best_loss_ == model.loss_curve_[-1]
+    model.set_params(solver="adam").fit(X, names)
+    assert len(model.loss_curve_) == 6
+    model.set_params(early_stopping=True).fit(X, names)
+    assert len(model.validation_scores_) == len(model.loss_curve_) == 3 and model.best_loss_ is None
+    for refitted in (model.set_params(warm_start=False), LogisticRegression().fit(X, names)):
+        with pytest.raises(ValueError, match="sample_weight must be"):
+            refitted.fit(X, names, -weight)
+        refitted.predict(X)  # nothing was changed
+        with pytest.raises(ValueError, match="class_weight must be"):
+            refitted.set_params(class_weight={"rose": 1.0}).fit(X, names)
+        with pytest.raises(NotFittedError):
+            refitted.predict(X)
+
+
+def test_functions_of_the_users_own():
+    softsign = njit(lambda z: z / (1 + abs(z))), njit(lambda z: 1 / (1 + abs(z)) ** 2)
+    model = clone(MLPClassifier(activation=softsign, **quick)).fit(X, names)
+    assert model.score(X, names) > 0.9
 
 
 def test_ctrl_c_leaves_an_estimator_that_can_be_used():

@@ -18,6 +18,9 @@ class NetEstimator(BaseEstimator):
         tags.input_tags.sparse = True
         return tags
 
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "net_")
+
 
 class NetClassifier(ClassifierMixin, NetEstimator):
     """A classifier over a net, whose `coding_` is an `inputs.Coding`."""

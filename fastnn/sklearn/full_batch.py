@@ -26,21 +26,27 @@ def minimize(estimator, X, targets, weights, scale, penalty):
         The estimator's objective is the net's loss times it, and a penalty.
     penalty : float
         Adds penalty / 2 * sum(W^2) / (sum of the weights) to that.
+
+    Returns
+    -------
+    float
+        The net's loss at the end, with the penalty.
     """
-    mass = len(X) if weights is None else weights.sum(dtype="float64")
-    settings = {"sample_weight": weights, "l2": float(penalty / (scale * mass))}
-    estimator.history_ = estimator.net_.minimize(
+    net, mass = estimator.net_, len(X) if weights is None else weights.sum(dtype="float64")
+    l2 = float(penalty / (scale * mass))
+    history = estimator.history_ = net.minimize(
         X,
         targets,
         solver=estimator.solver,
+        sample_weight=weights,
+        l2=l2,
         max_iter=estimator.max_iter,
         max_fun=getattr(estimator, "max_fun", None),
         tol=estimator.tol / scale,
         biases=getattr(estimator, "fit_intercept", True),
         callbacks=[*(getattr(estimator, "callbacks", None) or ()), *([_show] if estimator.verbose else [])],
-        **settings,
     )
-    history = estimator.history_
     if not history.converged:
         text = f"{estimator.solver} made {history.epochs} iterations and has not converged"
         warnings.warn(f"{text}: raise max_iter, or scale the columns of X", ConvergenceWarning, stacklevel=4)
+    return history.last("loss") if history.epochs else net.objective(X, targets, weights, l2)(net.parameters)[0]

@@ -126,17 +126,21 @@ class LogisticRegression(NetClassifier):
         going_on = hasattr(self, "net_") and self.warm_start
         dtypes = [self.net_.dtype] if going_on else inputs.dtype_of(self.dtype)
         X, y = inputs.samples_and_targets(self, X, y, dtypes, not going_on)
+        weights = validation.sample_weights("sample_weight", sample_weight, X.dtype, len(X))
+        if not going_on:
+            vars(self).pop("net_", None)  # a fit that is refused leaves an estimator that is not fitted
         coding = inputs.Coding(y)
         if len(coding.classes) < 2:
             raise must_be("y", "labels of at least two classes", described(f"one class, {quoted(coding.classes[0])}"))
-        if not going_on:
+        net = self.net_ if going_on else None
+        if net is None:
             self.coding_, self.classes_ = coding, coding.classes
-            self.net_ = logistic_net(len(coding.classes), dtype=X.dtype, device=self.device).build(X.shape[1])
+            net = logistic_net(len(coding.classes), dtype=X.dtype, device=self.device).build(X.shape[1])
         elif not np.array_equal(coding.classes, self.classes_):
             raise must_be("y", f"of the classes {self.classes_} of the last fit, with warm_start", coding.classes)
         targets = coding.encoded("y", y)
-        weights = validation.sample_weights("sample_weight", sample_weight, X.dtype, len(X))
         weights = coding.class_weights(self.class_weight, targets, X.dtype, weights)
+        self.net_ = net
         full_batch.minimize(self, X, targets, weights, 1.0, strength)
         self.n_iter_ = np.array([self.history_.epochs])
         if hasattr(self, "feature_names_in_"):

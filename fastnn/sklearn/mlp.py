@@ -50,7 +50,7 @@ class _InverseScaling(Schedule):
     power : float
         How fast it falls.
     seen : int
-        Samples before this fit; None where the optimizer starts with it.
+        Samples before this fit.
     rows : int
         Samples of an epoch.
     fresh : bool
@@ -255,17 +255,15 @@ class _MLP(NetEstimator):
         going_on = hasattr(self, "net_") and (partial or self.warm_start)
         dtypes = [self.net_.dtype] if going_on else inputs.dtype_of(self.dtype)
         X, y = self._validated(X, y, dtypes, not going_on)
+        weights = validation.sample_weights("sample_weight", sample_weight, X.dtype, len(X))
+        if not going_on:
+            vars(self).pop("net_", None)  # a fit that is refused leaves an estimator that is not fitted
         targets = self._encoded(y, going_on, partial)
         rng = check_random_state(self.random_state)
-        if not going_on:
-            self._start(X, targets, rng)
-        if not partial:
-            self.net_.state.forget()
-            self._rate_scale = 1.0
-        self.n_iter_ = 0
-        weights = validation.sample_weights("sample_weight", sample_weight, self.net_.dtype, len(X))
+        net = self.net_ if going_on else self._new_net(X, targets, rng)
         rows, held_out = self._held_out(X, targets, weights, validation_data, rng)
-        weights = self._weighted(targets, weights, rows)
+        weights = self._weighted(targets, X.dtype, weights, rows)
+        self._begin(net, going_on, partial)
         if self.solver in _STOCHASTIC:
             self._train(X, targets, rows, weights, held_out, partial)
         else:
@@ -274,8 +272,8 @@ class _MLP(NetEstimator):
             self.net_.feature_names = tuple(self.feature_names_in_)
         return self
 
-    def _start(self, X, targets, rng):
-        """A new net, and an empty record."""
+    def _new_net(self, X, targets, rng):
+        """A net with starting weights."""
         hidden = list(_hidden_layers(self))
         output, of_loss = self._output(targets)
         dense = [*(layer for layer, _ in hidden), output]
@@ -284,13 +282,20 @@ class _MLP(NetEstimator):
         seed = check_random_state(self.random_state).randint(2**31 - 1)  # rng is to split rows as scikit-learn does
         net = Sequential([*layers, output], dtype=X.dtype, device=self.device, seed=seed, **of_loss)
         net.build(X.shape[1]).set_weights(weights)
-        self.net_ = net
-        self.t_ = self._no_improvement_count = 0
-        self._rate_scale = 1.0
-        if self.solver in _STOCHASTIC:
-            self.loss_curve_, self.validation_scores_ = [], None
-            self.best_loss_ = None if self.early_stopping else math.inf
-            self.best_validation_score_ = None
+        return net
+
+    def _begin(self, net, going_on, partial):
+        """Take the net, and begin its record anew or go on with it."""
+        self.net_, self.n_iter_ = net, 0
+        if not partial:
+            net.state.forget()
+            self._rate_scale = 1.0
+        if not going_on:
+            self.t_ = 0
+        if not going_on or (self.best_loss_ is None) != self.early_stopping:
+            self._no_improvement_count, self._rate_scale = 0, 1.0
+            self.loss_curve_, self.best_loss_ = [], None if self.early_stopping else math.inf
+            self.validation_scores_ = self.best_validation_score_ = None
 
     def _held_out(self, X, targets, weights, given, rng):
         """(numbers of the rows to train on or None, what `Sequential.fit` takes as validation_data)."""
@@ -299,7 +304,7 @@ class _MLP(NetEstimator):
                 raise must_be("validation_data", f"None for solver={self.solver!r}", described("some"))
             if not isinstance(given, list | tuple) or len(given) not in (2, 3):
                 raise must_be("validation_data", "None, (X, y) or (X, y, sample_weight)", given, TypeError)
-            held_X, held_y = self._validated(given[0], given[1], [self.net_.dtype], False)
+            held_X, held_y = self._validated(given[0], given[1], [X.dtype], False)
             return None, (held_X, self._encoded(held_y, True, True), *given[2:])
         if not self.early_stopping or self.solver not in _STOCHASTIC:
             return None, None
@@ -356,10 +361,11 @@ class _MLP(NetEstimator):
         net, scale = self.net_, self._scale()
         if any(isinstance(layer, Dropout) for layer in net.layers):
             raise must_be("dropout", f"0 for solver={self.solver!r}", self.dropout)
-        full_batch.minimize(self, X, targets, weights, scale, self.alpha)
+        self.loss_ = scale * full_batch.minimize(self, X, targets, weights, scale, self.alpha)
         self.n_iter_, self.t_ = self.history_.epochs, self.t_ + self.history_.epochs * len(X)
-        if self.n_iter_:
-            self.loss_ = scale * self.history_.last("loss")
+        self.loss_curve_ += (scale * self.history_.loss).tolist()
+        if self.best_loss_ is not None:
+            self.best_loss_ = min(self.best_loss_, self.loss_)
 
     def _optimizer(self, scale, count, partial):
         """adam or sgd; gradients of the net's loss are those of scikit-learn's, divided by `scale`."""
@@ -384,7 +390,7 @@ class MLPClassifier(NetClassifier, _MLP):
         Of the hidden layers: identity, logistic, tanh, relu, or any other that `fastnn.Dense` takes, by name or as a
         pair of functions. A list has one for each layer.
     solver : str
-        adam, sgd.
+        adam, sgd, or lbfgs, which takes all rows at once and ends by itself.
     alpha : float
         Adds alpha / 2 * sum(W^2) / (weight of a batch) to the mean loss of a batch; biases are left out.
     batch_size : int or "auto"
@@ -397,13 +403,14 @@ class MLPClassifier(NetClassifier, _MLP):
     power_t : float
         Exponent of invscaling.
     max_iter : int
-        Most epochs.
+        Most epochs, or iterations of lbfgs.
     shuffle : bool
         Visit the rows in a new order each epoch.
     random_state : int, RandomState or None
         Starting weights, which are those of scikit-learn, rows that are held out, order of rows, dropout.
     tol : float
-        An epoch has improved when its loss is lower, or its validation score greater, than the best by at least tol.
+        An epoch has improved when its loss is lower, or its validation score greater, than the best by at least tol;
+        lbfgs ends where no element of the gradient is larger.
     verbose : bool or int
         Print a line an epoch.
     warm_start : bool
@@ -414,7 +421,7 @@ class MLPClassifier(NetClassifier, _MLP):
         Let sgd look ahead along the velocity.
     early_stopping : bool
         Hold rows out, end the fit when the accuracy on them has not improved for n_iter_no_change epochs, and put the
-        best weights back.
+        best weights back; for adam and sgd.
     validation_fraction : float
         Share of the rows that early_stopping holds out, where `fit` gets no validation_data, stratified by label.
     beta_1, beta_2 : float
@@ -431,7 +438,7 @@ class MLPClassifier(NetClassifier, _MLP):
         Weight of each label in the training loss, times sample_weight; "balanced" gives all labels the same weight in
         sum.
     callbacks : sequence, optional
-        As `fastnn.Sequential.fit` takes them; for adam and sgd.
+        As `fastnn.Sequential.fit` takes them, or for lbfgs as `minimize` does.
     device : str
         "cpu", "cuda" or "auto", as `fastnn.Sequential` takes it; X and y are on the host.
     dtype : str or dtype
@@ -442,13 +449,13 @@ class MLPClassifier(NetClassifier, _MLP):
     net_ : fastnn.Sequential
         The net.
     history_ : fastnn.History
-        Of the last fit by adam or sgd.
+        Of the last fit.
     coefs_, intercepts_ : list of array
         W (n_in, n_out) and b (n_out,) of each layer.
     loss_ : float
-        Of the last epoch, with the penalty.
+        Of the last epoch or iteration, with the penalty.
     loss_curve_ : list of float
-        loss_ of each epoch, for adam and sgd.
+        loss_ of each epoch or iteration.
     best_loss_ : float or None
         The least of them; None with early_stopping.
     validation_scores_ : list of float or None
@@ -456,7 +463,7 @@ class MLPClassifier(NetClassifier, _MLP):
     best_validation_score_ : float or None
         The greatest of them.
     n_iter_, t_ : int
-        Epochs of the last fit, and rows that were trained on in all.
+        Epochs or iterations of the last fit, and rows that were trained on in all, each time counted.
     n_layers_, n_outputs_ : int
         Layers, the inputs counted as one, and outputs of the net.
     out_activation_ : str
@@ -574,7 +581,7 @@ class MLPClassifier(NetClassifier, _MLP):
         MLPClassifier
             The estimator itself.
         """
-        known = getattr(self, "coding_", None)
+        known = self.coding_ if hasattr(self, "net_") else None
         if known is None and classes is None:
             raise must_be("classes", "all labels in the first call of partial_fit", classes)
         if known is not None and classes is not None and not np.array_equal(known.classes, np.unique(classes)):
@@ -606,8 +613,8 @@ class MLPClassifier(NetClassifier, _MLP):
     def _scale(self):
         return float(self.n_outputs_) if self.coding_.multilabel else 1.0
 
-    def _weighted(self, targets, weights, rows):
-        return self.coding_.class_weights(self.class_weight, targets, self.net_.dtype, weights, rows)
+    def _weighted(self, targets, dtype, weights, rows):
+        return self.coding_.class_weights(self.class_weight, targets, dtype, weights, rows)
 
 
 class MLPRegressor(RegressorMixin, _MLP):
@@ -624,7 +631,7 @@ class MLPRegressor(RegressorMixin, _MLP):
         Of the hidden layers: identity, logistic, tanh, relu, or any other that `fastnn.Dense` takes, by name or as a
         pair of functions. A list has one for each layer.
     solver : str
-        adam, sgd.
+        adam, sgd, or lbfgs, which takes all rows at once and ends by itself.
     alpha : float
         Adds alpha / 2 * sum(W^2) / (weight of a batch) to the mean loss of a batch; biases are left out.
     batch_size : int or "auto"
@@ -637,13 +644,14 @@ class MLPRegressor(RegressorMixin, _MLP):
     power_t : float
         Exponent of invscaling.
     max_iter : int
-        Most epochs.
+        Most epochs, or iterations of lbfgs.
     shuffle : bool
         Visit the rows in a new order each epoch.
     random_state : int, RandomState or None
         Starting weights, which are those of scikit-learn, rows that are held out, order of rows, dropout.
     tol : float
-        An epoch has improved when its loss is lower, or its validation score greater, than the best by at least tol.
+        An epoch has improved when its loss is lower, or its validation score greater, than the best by at least tol;
+        lbfgs ends where no element of the gradient is larger.
     verbose : bool or int
         Print a line an epoch.
     warm_start : bool
@@ -654,7 +662,7 @@ class MLPRegressor(RegressorMixin, _MLP):
         Let sgd look ahead along the velocity.
     early_stopping : bool
         Hold rows out, end the fit when R² on them has not improved for n_iter_no_change epochs, and put the
-        best weights back.
+        best weights back; for adam and sgd.
     validation_fraction : float
         Share of the rows that early_stopping holds out, where `fit` gets no validation_data.
     beta_1, beta_2 : float
@@ -670,7 +678,7 @@ class MLPRegressor(RegressorMixin, _MLP):
     quantile : float
         Of loss="quantile", above 0 and below 1.
     callbacks : sequence, optional
-        As `fastnn.Sequential.fit` takes them; for adam and sgd.
+        As `fastnn.Sequential.fit` takes them, or for lbfgs as `minimize` does.
     device : str
         "cpu", "cuda" or "auto", as `fastnn.Sequential` takes it; X and y are on the host.
     dtype : str or dtype
@@ -681,13 +689,13 @@ class MLPRegressor(RegressorMixin, _MLP):
     net_ : fastnn.Sequential
         The net.
     history_ : fastnn.History
-        Of the last fit by adam or sgd.
+        Of the last fit.
     coefs_, intercepts_ : list of array
         W (n_in, n_out) and b (n_out,) of each layer.
     loss_ : float
-        Of the last epoch, with the penalty.
+        Of the last epoch or iteration, with the penalty.
     loss_curve_ : list of float
-        loss_ of each epoch, for adam and sgd.
+        loss_ of each epoch or iteration.
     best_loss_ : float or None
         The least of them; None with early_stopping.
     validation_scores_ : list of float or None
@@ -695,7 +703,7 @@ class MLPRegressor(RegressorMixin, _MLP):
     best_validation_score_ : float or None
         The greatest of them.
     n_iter_, t_ : int
-        Epochs of the last fit, and rows that were trained on in all.
+        Epochs or iterations of the last fit, and rows that were trained on in all, each time counted.
     n_layers_, n_outputs_ : int
         Layers, the inputs counted as one, and outputs of the net.
     out_activation_ : str
@@ -853,5 +861,5 @@ class MLPRegressor(RegressorMixin, _MLP):
     def _scale(self):
         return self.net_.targets / 2 if self.net_.loss == "mse" else float(self.net_.targets)
 
-    def _weighted(self, targets, weights, rows):
+    def _weighted(self, targets, dtype, weights, rows):
         return weights
