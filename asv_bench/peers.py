@@ -28,6 +28,7 @@ import products
 import report
 import roofline
 import serving
+import solvers
 from racers import RACERS
 from workers import Worker, WorkerError
 from workloads import WORKLOADS
@@ -81,6 +82,7 @@ class Race:
             "two_threads": [],
             "predict": [],
             "matmul": [],
+            "solvers": [],
         }
 
     def run(self):
@@ -96,6 +98,9 @@ class Race:
                 self.keep("predict", self.predict(row, rows, kinds))
         if self.wanted(serving.name(serving.COMPILED)):
             self.keep("predict", self.predict(serving.COMPILED, 1, {"fastnn": serving.FastnnCompiled.__name__}))
+        for name in solvers.PROBLEMS:
+            if self.wanted(f"solver {name}"):
+                self.keep("solvers", self.solve(name))
         self.multiply()
 
     def wanted(self, name):
@@ -197,6 +202,23 @@ class Race:
                 say(f"  {library:<14}{median(rounds):>12,.2f} us a call")
         return {"name": name, "cores": 1, "libraries": entries}
 
+    def solve(self, name):
+        """A row of fits to the optimum, on one core."""
+        say(f"solver {name}")
+        with ExitStack() as stack:
+            kinds = {library: kind.__name__ for library, kind in solvers.SOLVERS.items()}
+            workers, entries = self.start(stack, "solvers", kinds, self.cores[:1], problem=name, threads=1)
+            found = {library: worker.call("optimum") for library, worker in workers.items()}
+            best = min(found.values(), default=0.0)
+            for library, loss in found.items():
+                if loss > best * (1 + solvers.CLOSE / 2):
+                    raise Unequal(f"{name}: {library} ends at loss {loss}, not at {best}")
+            iterations = {library: worker.call("prepare", best) for library, worker in workers.items()}
+            for library, rounds in self.turns(workers).items():
+                entries[library] = {"ms": 1e3 * median(rounds), "rounds": rounds, "iterations": iterations[library]}
+                say(f"  {library:<14}{1e3 * median(rounds):>12,.2f} ms, {iterations[library]} iterations")
+        return {"name": name, "cores": 1, "optimum": best, "libraries": entries}
+
     def multiply(self):
         """The rows of products, on one core."""
         groups = [[pair for pair in group if self.wanted(products.name(*pair))] for group in products.groups()]
@@ -249,7 +271,7 @@ def disagreement(losses, right, slack=1.0):
 
 def main():
     """Run the race; gives the exit status."""
-    libraries = list(dict.fromkeys((*RACERS, *serving.SERVERS, *products.PRODUCTS)))
+    libraries = list(dict.fromkeys((*RACERS, *serving.SERVERS, *solvers.SOLVERS, *products.PRODUCTS)))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="rows whose names hold a TEXT")
     parser.add_argument("--rounds", type=int, default=7)

@@ -13,7 +13,8 @@ TITLES = {
 }
 TRAINING = ("fastnn", "torch", "torch.compile", "jax", "sklearn")
 PREDICTION = ("fastnn", "onnxruntime", "torch", "sklearn")
-TABLES = ("training", "predict", "matmul")
+SOLVERS = ("fastnn", "sklearn")
+TABLES = ("training", "predict", "solvers", "matmul")
 # Okabe and Ito's colours, told apart with every kind of colour vision
 COLOURS = {
     "torch": "#E69F00",
@@ -64,15 +65,15 @@ def table(head, rows):
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _times(row, libraries):
-    times = {library: _of(row, library) for library in libraries}
+def _times(row, libraries, what="us"):
+    times = {library: _of(row, library, what) for library in libraries}
     best = min((us for us in times.values() if us is not None), default=None)
     return [f"**{number(us)}**" if us is not None and us == best else number(us) for us in times.values()]
 
 
-def _present(rows, libraries):
+def _present(rows, libraries, what="us"):
     """The libraries that have a time in any row."""
-    return [library for library in libraries if any(_of(row, library) is not None for row in rows)]
+    return [library for library in libraries if any(_of(row, library, what) is not None for row in rows)]
 
 
 def _absences(rows):
@@ -107,6 +108,19 @@ def _prediction(rows):
     libraries = _present(rows, PREDICTION)
     head = ["µs a call", "cores", *(TITLES[library] for library in libraries), "best peer / fastnn"]
     return table(head, [[row["name"], str(row["cores"]), *_times(row, libraries), number(_ratio(row))] for row in rows])
+
+
+def _solvers(rows):
+    """Times of fits, and the iterations that they took."""
+    libraries = _present(rows, SOLVERS, "ms")
+    head = ["ms to within 1e-4 of the least loss", "cores", *(TITLES[library] for library in libraries)]
+    lines = []
+    for row in rows:
+        took = [_of(row, library, "iterations") for library in libraries]
+        ratio = None if len(libraries) < 2 else _of(row, "sklearn", "ms") / _of(row, "fastnn", "ms")
+        times = _times(row, libraries, "ms")
+        lines.append([row["name"], str(row["cores"]), *times, number(ratio), " and ".join(map(str, took))])
+    return table([*head, "scikit-learn / fastnn", "iterations"], lines)
 
 
 def _products(rows):
@@ -175,6 +189,8 @@ def markdown(result, chart=None):
         parts += ["### Two threads", table(["µs a step of fastnn", "one", "two", "one / two"], lines)]
     if result["predict"]:
         parts += ["### Prediction", _prediction(result["predict"]), _absences(result["predict"])]
+    if result.get("solvers"):
+        parts += ["### Solvers", _solvers(result["solvers"]), _absences(result["solvers"])]
     if result["matmul"]:
         parts += ["### Products", *_products(result["matmul"]), _absences(result["matmul"])]
     return "\n\n".join(part for part in parts if part)

@@ -105,6 +105,29 @@ def test_standardised_clipped_and_not_fused(last, loop):
 
 
 @every_loop
+def test_two_outputs_a_target(loop):
+    X, y = data(12, 4, 2, "mse")
+
+    def make(device):
+        layers = [fastnn.Dense(5, "elu"), fastnn.Dense(4)]
+        return fastnn.Sequential(layers, loss="gaussian", dtype="float64", device=device, standardize=True)
+
+    assert_alike(make, lambda net: net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=2, batch_size=5), "float64")
+
+
+def test_an_objective(loop):
+    net, twin, weights = pair((3, 5, 2), ("gelu", "softmax"), dtype="float32", l2=0.1, device="cuda")
+    X, y = data(18, 3, 2, dtype="float32")
+    f = net.objective(X, y, l2=0.1, dtype="float64")
+    for theta in (np.zeros(net.parameters.shape), net.parameters):  # the device gets each
+        loss, gradient = f(theta)
+    assert f.device == "cuda" and loss == pytest.approx(twin.objective(weights, X, y), rel=1e-12)
+    right, _ = twin.gradients(weights, X, y)
+    parts = [part for slices in net.parameter_slices for part in slices]
+    assert_close(np.concatenate([gradient[part] for part in parts]), flat(right), "sum")
+
+
+@every_loop
 def test_predictions_in_the_units_of_the_targets(loop):
     X, y = data(20, 3, 2, "mse", "float64")
     nets = [fastnn.Sequential([fastnn.Dense(2)], dtype="float64", device=d, standardize=True) for d in ("cpu", "cuda")]

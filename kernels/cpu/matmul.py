@@ -172,8 +172,8 @@ def _dots_of(rows, columns):
 
 
 MANY = 16 if tile_rows()[0] == 8 else 8  # dot products at once of one row with others: half the registers
-_dots_4x4, _dots_4x1, _dots_1xmany, _dots_1x4, _dots_1x1 = (
-    _dots_of(*size) for size in ((4, 4), (4, 1), (1, MANY), (1, 4), (1, 1))
+_dots_4x4, _dots_4x1, _dots_2x4, _dots_1xmany, _dots_1x4, _dots_1x1 = (
+    _dots_of(*size) for size in ((4, 4), (4, 1), (2, 4), (1, MANY), (1, 4), (1, 1))
 )
 DEPTH = 1024  # elements of the operands' rows that go through the tiles before the next: eight rows in the first cache
 
@@ -182,17 +182,25 @@ DEPTH = 1024  # elements of the operands' rows that go through the tiles before 
 def product_rows(m, n, k, a, ld_a, b, ld_b, c, rs_c, cs_c, start, bias):
     """C (m, n) = A (m, k) @ B (n, k)^T, both operands by rows of consecutive elements; `start` as for `product`."""
     whole_m, whole_n, most_n = m // 4 * 4, n // 4 * 4, n // MANY * MANY
+    paired_m = m // 2 * 2
     for at in range(0, k, DEPTH):
         depth = min(DEPTH, k - at)
         for j in range(0, whole_n, 4):
             q, t = b + (j * ld_b + at), c + j * cs_c
             for i in range(0, whole_m, 4):
                 _dots_4x4(depth, a + (i * ld_a + at), ld_a, q, ld_b, t + i * rs_c, rs_c, cs_c, start, bias + i)
+            # two rows of A that are left: with a pass of their own over B, 10 x 784 by 60,000 took 27 ms instead of 25
+            for i in range(whole_m, paired_m, 2):
+                _dots_2x4(depth, a + (i * ld_a + at), ld_a, q, ld_b, t + i * rs_c, rs_c, cs_c, start, bias + i)
         for j in range(whole_n, n):
             q, t = b + (j * ld_b + at), c + j * cs_c
             for i in range(0, whole_m, 4):
                 _dots_4x1(depth, a + (i * ld_a + at), ld_a, q, ld_b, t + i * rs_c, rs_c, cs_c, start, bias + i)
-        for i in range(whole_m, m):
+        for i in range(whole_m, paired_m):
+            p, t = a + (i * ld_a + at), c + i * rs_c
+            for j in range(whole_n, n):
+                _dots_1x1(depth, p, ld_a, b + (j * ld_b + at), ld_b, t + j * cs_c, rs_c, cs_c, start, bias + i)
+        for i in range(paired_m, m):
             p, t = a + (i * ld_a + at), c + i * rs_c
             for j in range(0, most_n, MANY):
                 _dots_1xmany(depth, p, ld_a, b + (j * ld_b + at), ld_b, t + j * cs_c, rs_c, cs_c, start, bias + i)
