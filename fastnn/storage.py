@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from .models import Sequential
 
 _FACTS = {"net": dict, "feature_names": (list, type(None)), "epoch": int, "format": int}
-_FORMER_CLASS = "LogisticRegression"  # of files that have a net of one layer, which is a Sequential now
 _NET = {
     "class": str,
     "n_features": int,
@@ -64,7 +63,7 @@ def describe(net, n_features=None):
 def check_description(about):
     """Refuse what no `describe` gives; the values are left to the constructors of layers and nets."""
     files.must_have("net", about, _NET)
-    validation.choice("class", about["class"], ["Sequential", _FORMER_CLASS])
+    validation.choice("class", about["class"], ["Sequential"])
     validation.choice("dtype", about["dtype"], ["float32", "float64"])
     validation.size("n_features", about["n_features"])
     for layer in about["layers"]:
@@ -213,7 +212,7 @@ def _made(about):
     settings = {name: about[name] for name in ("dtype", "seed", "standardize")}
     settings |= {name: about[name] for name in ("loss", "huber_delta", "quantile")}
     net = Sequential(layers, **settings)
-    if describe(net, about["n_features"]) != about | {"class": "Sequential"}:
+    if describe(net, about["n_features"]) != about:
         raise must_be("net", "a description in full", about)
     return net
 
