@@ -233,7 +233,7 @@ def _lbfgs(search):
         )
         # a run that began in float32 may have ended for its rounding: once more in float64
         if not search.ended and precise:
-            search.converged = search.ended = bool(found.success)
+            search.converged = bool(found.success)
             return
         search.refine()
 

@@ -245,6 +245,8 @@ def data_of(rng, net):
     y = rng.integers(0, 2, ROWS) if net.outputs < 3 else rng.normal(size=(ROWS, net.outputs))
     if net.outputs == 2 and net.layers[-1].activation != "softmax":
         y = np.eye(2)[y]
+    if net.targets < net.outputs:
+        y = rng.normal(size=(ROWS, net.targets))
     return X, y
 
 
@@ -284,6 +286,7 @@ def use(rng, net):
             return net.fit(batches(rng, X, y), epochs=1, callbacks=given["callbacks"], metrics=given["metrics"])
         return net.fit(x, t, **{k: v for k, v in given.items() if rng.random() < 0.7})
 
+    l2 = mostly(rng, 0.1, numbers(rng))
     calls = [
         fit, fit, fit, fit,
         lambda: net.partial_fit(x, t, mostly(rng, None, [optimizer_of(rng), 3], 0.7), w, threads=threads),
@@ -292,6 +295,9 @@ def use(rng, net):
         lambda: net.evaluate(x, t, w, threads, mostly(rng, (), [["accuracy"], [hostile_metric(rng)], 3], 0.7)),
         lambda: net.loss_and_gradient(x, t, w, threads),
         lambda: net.input_gradient(x, t, w, threads),
+        lambda: net.jacobian(x, threads),
+        lambda: net.objective(x, t, w, l2, threads)(mostly(rng, net.parameters, matrices(rng))),
+        lambda: net.minimize(x, t, pick(rng, ["lbfgs", "newton-cholesky", 3]), w, None, l2, 4, threads=threads),
         lambda: net.apply_gradient(mostly(rng, np.ones(np.shape(net.parameters)), matrices(rng))),
         lambda: net.build(mostly(rng, FEATURES, numbers(rng))),
         lambda: net.set_weights(mostly(rng, net.get_weights(), [*matrices(rng), net.get_weights()[1:]])),
