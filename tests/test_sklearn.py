@@ -141,6 +141,7 @@ def test_logistic_regression_without_a_penalty_and_from_where_it_was():
         other = linear_model.LogisticRegression(tol=1e-9, C=1e12).fit(X, y)
         np.testing.assert_allclose(one.coef_, other.coef_, rtol=1e-4)
     assert one.fit(X, y).n_iter_ == [0]
+    assert one.set_params(fit_intercept=False).fit(X, y).intercept_ == [0.0]
     with pytest.raises(ValueError, match="at least two classes"):
         one.fit(X, np.ones(len(X)))
 

@@ -140,6 +140,8 @@ class LogisticRegression(NetClassifier):
             raise must_be("y", f"of the classes {self.classes_} of the last fit, with warm_start", coding.classes)
         targets = coding.encoded("y", y)
         weights = coding.class_weights(self.class_weight, targets, X.dtype, weights)
+        if not self.fit_intercept:
+            net.arrays[1][...] = 0.0  # of a fit that had one
         self.net_ = net
         full_batch.minimize(self, X, targets, weights, 1.0, strength)
         self.n_iter_ = np.array([self.history_.epochs])
