@@ -103,7 +103,11 @@ NET = [
     ("watched net", array("extra", lambda none: np.zeros(3)), "arrays must be those of the net alone; got others, too"),
     ("watched net", array("mean", lambda none: np.zeros(5)), "arrays must be those of the net alone; got others, too"),
     ("watched net", put("more", 3), "facts must be a dict with net, feature_names, epoch, format alone"),
-    ("batches net", put("net layers 0 kernel_initializer", None), "net must be a description in full"),
+    (
+        "batches net",
+        lambda facts, arrays: facts["net"]["layers"][0].update(kernel_initializer=None),
+        "net must be a description in full",
+    ),
 ]
 RESUMED = [
     ("watched", put("epochs", -20_000_000), "epochs must be a positive int; got -20000000"),
