@@ -119,7 +119,7 @@ class Fastnn(Solver):
         self.fastnn = fastnn
 
     def solve(self, iterations, tol):
-        net = self.fastnn.LogisticRegression(self.classes)
+        net = self.fastnn.logistic_net(self.classes)
         options = dict(l2=self.l2, tol=tol, max_iter=iterations, threads=self.threads)
         net.minimize(self.X, self.y, self.problem.solver, **options)
         return net.get_weights()

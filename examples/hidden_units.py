@@ -39,7 +39,7 @@ def main():
     figure = Figure(figsize=(9.6, 6.4), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1.1, 1))
     study.plot(above.subplots()).set(title="Flower: accuracy by hidden units")
-    nets = {"logistic regression": fastnn.LogisticRegression()}
+    nets = {"logistic regression": fastnn.logistic_net()}
     nets |= {f"{units} hidden units": fastnn.Sequential(layers(units)) for units in (4, 32)}
     for (name, net), ax in zip(nets.items(), below.subplots(1, 3, sharey=True), strict=True):
         net.fit(*train, **settings)

@@ -24,7 +24,7 @@ def main():
     X, y = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(X))
     X, y = X[order] / 16, y[order]
-    nets = {"logistic regression": lambda seed: fastnn.LogisticRegression(10, seed=seed)}
+    nets = {"logistic regression": lambda seed: fastnn.logistic_net(10, seed=seed)}
     study = fastnn.scale_study(
         nets | {name: layers(hidden) for name, hidden in HIDDEN.items()},
         X[500:],

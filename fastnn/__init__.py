@@ -1,5 +1,7 @@
 """fastnn: small and medium neural networks, trained and served at the speed of the hardware."""
 
+from typing import TYPE_CHECKING
+
 from . import layers, optimizers, plot, studies
 from ._version import __version__
 from .backends import get_num_threads, set_num_threads
@@ -13,7 +15,7 @@ from .errors import BusyError, DeadUnitsWarning, DivergedError, NotBuiltError
 from .history import History
 from .inference import Frozen, apply
 from .layers import *  # noqa: F403  (so that a new kind of layer costs no edit here; the same for optimizers)
-from .logistic import LogisticRegression
+from .logistic import logistic_net
 from .models import Sequential
 from .optimizers import *  # noqa: F403
 from .schedules import Constant, CosineDecay, InverseTimeDecay, Schedule, StepDecay, WarmUp
@@ -36,7 +38,6 @@ __all__ = [
     "Frozen",
     "History",
     "InverseTimeDecay",
-    "LogisticRegression",
     "NotBuiltError",
     "Range",
     "ReduceLROnPlateau",
@@ -54,6 +55,7 @@ __all__ = [
     "depth_study",
     "get_num_threads",
     "load",
+    "logistic_net",
     "measure_devices",
     "plot",
     "rate_study",
@@ -66,3 +68,14 @@ __all__ = [
 ]
 __all__ += layers.__all__
 __all__ += optimizers.__all__
+
+if not TYPE_CHECKING:  # to a type checker it would say that there is every name
+
+    def __getattr__(name: str):
+        if name != "LogisticRegression":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import warnings
+
+        new = "fastnn.logistic_net; the estimator is fastnn.sklearn.LogisticRegression"
+        warnings.warn(f"fastnn.LogisticRegression is now called {new}", FutureWarning, stacklevel=2)
+        return logistic_net

@@ -135,7 +135,7 @@ def demonstrate(options):
     fastnn.show_versions()
     training, test = digits()
     print(f"\nscikit-learn's digits: {len(training[0]):,} images to train on, {len(test[0]):,} to test on")
-    logistic = fastnn.LogisticRegression(n_classes=10)
+    logistic = fastnn.logistic_net(n_classes=10)
     deep = fastnn.Sequential([fastnn.Dense(64, "relu"), fastnn.Dense(32, "relu"), fastnn.Dense(10, "softmax")])
     histories = {
         name: train(name, net, optimizer, options.epochs, training, test, options.threads)
@@ -147,7 +147,7 @@ def demonstrate(options):
 
     X, y = planar_flower()
     flower = {
-        "logistic regression": fastnn.LogisticRegression(),
+        "logistic regression": fastnn.logistic_net(),
         "2-4-1 net": fastnn.Sequential([fastnn.Dense(4, "tanh"), fastnn.Dense(1, "sigmoid")], seed=2),
     }
     remarks = {"logistic regression": "no line separates the petals", "2-4-1 net": "four units bend the boundary"}

@@ -1,4 +1,4 @@
-"""Logistic regression: a net of one layer."""
+"""Logistic regression as a net of one layer."""
 
 from numpy.typing import DTypeLike
 
@@ -8,8 +8,17 @@ from .models import Sequential
 from .validation import size
 
 
-class LogisticRegression(Sequential):
-    """Logistic regression: one sigmoid neuron for two classes, one softmax layer for more, zero weights at the start.
+def logistic_net(
+    n_classes: int = 2,
+    dtype: DTypeLike = "float32",
+    device: str = "cpu",
+    seed: int = 0,
+    standardize: bool = False,
+    precision: str = "float32",
+) -> Sequential:
+    """A net for logistic regression: one sigmoid neuron for two classes, one softmax layer for more, zero weights.
+
+    `fastnn.sklearn.LogisticRegression` is the estimator of that name, with labels of any kind and a solver that ends.
 
     Parameters
     ----------
@@ -25,23 +34,19 @@ class LogisticRegression(Sequential):
         Scale features to mean 0 and standard deviation 1, as `Sequential` does.
     precision : str
         "float32", "tf32" or "bf16", as for `Sequential`.
-    """
 
-    def __init__(
-        self,
-        n_classes: int = 2,
-        dtype: DTypeLike = "float32",
-        device: str = "cpu",
-        seed: int = 0,
-        standardize: bool = False,
-        precision: str = "float32",
-    ) -> None:
-        self.n_classes = size("n_classes", n_classes)
-        if self.n_classes < 2:
-            raise must_be("n_classes", "an int of at least 2", n_classes)
-        layer = (
-            Dense(1, "sigmoid", kernel_initializer="zeros")
-            if self.n_classes == 2
-            else Dense(self.n_classes, "softmax", kernel_initializer="zeros")
-        )
-        super().__init__([layer], dtype=dtype, device=device, seed=seed, standardize=standardize, precision=precision)
+    Returns
+    -------
+    Sequential
+        Not built. Its `predict` gives probabilities, its `predict_labels` classes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that is not accepted.
+    """
+    if size("n_classes", n_classes) < 2:
+        raise must_be("n_classes", "an int of at least 2", n_classes)
+    units, activation = (1, "sigmoid") if n_classes == 2 else (n_classes, "softmax")
+    layers = [Dense(units, activation, kernel_initializer="zeros")]
+    return Sequential(layers, dtype=dtype, device=device, seed=seed, standardize=standardize, precision=precision)

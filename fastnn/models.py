@@ -471,6 +471,8 @@ class Sequential:
         callbacks: Sequence[Callable[["Sequential", History], Any]] = (),
         progress: bool = False,
         threads: int | None = None,
+        max_fun: int | None = None,
+        biases: bool = True,
     ) -> History:
         """Train on all rows at once, from the current weights on, until the gradient is within a tolerance.
 
@@ -509,6 +511,10 @@ class Sequential:
             Show a bar (extra `progress`).
         threads : int, optional
             Threads that may take part.
+        max_fun : int, optional
+            Evaluations of the loss by L-BFGS at most.
+        biases : bool
+            False leaves the biases as they are.
 
         Returns
         -------
@@ -530,7 +536,9 @@ class Sequential:
             On Ctrl-C; the net is at the last iterate.
         """
         what = fit.Rows(X, y, sample_weight=sample_weight, class_weight=class_weight)
-        return solvers.minimize(self, what, solvers.Goal(solver, l2, max_iter, tol, threads), callbacks, progress)
+        return solvers.minimize(
+            self, what, solvers.Goal(solver, l2, max_iter, tol, threads, max_fun, biases), callbacks, progress
+        )
 
     def partial_fit(
         self,

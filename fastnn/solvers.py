@@ -36,6 +36,8 @@ class Goal:
     max_iter: Any = 100
     tol: Any = 1e-4
     threads: Any = None
+    max_fun: Any = None
+    biases: Any = True
 
     def __post_init__(self):
         vars(self).update(
@@ -44,6 +46,8 @@ class Goal:
             max_iter=validation.size("max_iter", self.max_iter),
             tol=validation.number("tol", self.tol, low=0.0),
             threads=backends.thread_count("threads", self.threads),
+            max_fun=np.inf if self.max_fun is None else validation.size("max_fun", self.max_fun),
+            biases=validation.flag("biases", self.biases),
         )
 
 
@@ -139,6 +143,8 @@ class Search:
         self.precise, self.converged, self.ended = net.dtype == np.float64, False, False
         self._bind(rows, net.dtype)
         self.theta, self._known = net.parameters.astype(np.float64), None
+        program = net.program
+        self._fixed = [] if goal.biases else [part for part in program.slices if part not in program.penalized]
         history.device = self._evaluate.device
 
     def start(self):
@@ -154,6 +160,8 @@ class Search:
         """(loss, gradient) at theta; that of the last theta is kept."""
         if self._known is None or not np.array_equal(self._known[0], theta):
             self._known = theta.copy(), self._evaluate(theta)
+            for part in self._fixed:
+                self._known[1][1][part] = 0.0
         loss, gradient = self._known[1]
         return loss, gradient.copy()
 
@@ -218,7 +226,7 @@ def _lbfgs(search):
     while not search.ended:
         precise = search.precise
         # `accept` counts the iterations and looks at the gradient
-        limits = {"maxiter": search.goal.max_iter, "maxfun": np.inf, "gtol": 0.0, "ftol": LEAST_CHANGE}
+        limits = {"maxiter": search.goal.max_iter, "maxfun": search.goal.max_fun, "gtol": 0.0, "ftol": LEAST_CHANGE}
         options = limits | {"maxcor": PAIRS, "maxls": SEARCH_STEPS}
         found = optimize.minimize(
             search.value, search.theta, jac=True, method="L-BFGS-B", callback=iterate, options=options

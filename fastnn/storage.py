@@ -50,7 +50,7 @@ def describe(net, n_features=None):
         for layer in net.layers
     ]
     return {
-        "class": "LogisticRegression" if hasattr(net, "n_classes") else "Sequential",
+        "class": "Sequential",
         "n_features": net.n_features or n_features,
         "layers": layers,
         "loss": _plain(net.loss),
@@ -65,7 +65,7 @@ def describe(net, n_features=None):
 def check_description(about):
     """Refuse what no `describe` gives; the values are left to the constructors of layers and nets."""
     files.must_have("net", about, _NET)
-    validation.choice("class", about["class"], ["LogisticRegression", "Sequential"])
+    validation.choice("class", about["class"], ["Sequential"])
     validation.choice("dtype", about["dtype"], ["float32", "float64"])
     validation.size("n_features", about["n_features"])
     for layer in about["layers"]:
@@ -190,7 +190,7 @@ def load(path: PathLike) -> "Sequential | Any":
 
     Returns
     -------
-    Sequential, LogisticRegression or Ensemble
+    Sequential or Ensemble
         Its predictions are those of what was saved, bit for bit; a checkpoint gives the net as it stood at the end of
         the epoch. The optimizer starts afresh.
 
@@ -250,7 +250,6 @@ def _ensemble(members, values):
 
 def _made(about):
     """The net of a description, not built."""
-    from .logistic import LogisticRegression
     from .models import Sequential
 
     layers = [
@@ -258,11 +257,8 @@ def _made(about):
         for layer in about["layers"]
     ]
     settings = {name: about[name] for name in ("dtype", "seed", "standardize")}
-    if about["class"] == "Sequential":
-        of_loss = {name: about[name] for name in ("loss", "huber_delta", "quantile")}
-        net = Sequential(layers, **of_loss, **settings)
-    else:
-        net = LogisticRegression(max([2, *(layer.units or 0 for layer in layers)]), **settings)
+    settings |= {name: about[name] for name in ("loss", "huber_delta", "quantile")}
+    net = Sequential(layers, **settings)
     if describe(net, about["n_features"]) != about:
         raise must_be("net", "a description in full", about)
     return net

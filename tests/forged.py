@@ -55,7 +55,7 @@ def scaled():
 
 
 def logistic():
-    return fastnn.LogisticRegression(3, dtype="float64")
+    return fastnn.logistic_net(3, dtype="float64")
 
 
 def watched(path=None):

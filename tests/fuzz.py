@@ -392,7 +392,7 @@ def constructors(rng):
             lambda: fastnn.EarlyStopping(odd("loss"), odd(3), odd(0.0)),
             lambda: fastnn.ReduceLROnPlateau(odd("loss"), odd(0.5), odd(3)),
             lambda: fastnn.Checkpoint(odd("x"), odd(1)),
-            lambda: fastnn.LogisticRegression(odd(2)),
+            lambda: fastnn.logistic_net(odd(2)),
             lambda: fastnn.Standardization(*(array(np.ones(n)) for n in (3, 3, 1, 1))),
             lambda: fastnn.set_num_threads(odd(2)),
             lambda: fastnn.load(odd("x")),

@@ -29,14 +29,14 @@ def test_planar_flower(order):
 
 def test_logistic_regression_cannot_tell_the_petals():
     X, y = recipes.planar_flower()
-    net = fastnn.LogisticRegression(dtype="float64")
+    net = fastnn.logistic_net(dtype="float64")
     net.fit(X, y, optimizer=fastnn.SGD(learning_rate=0.5), epochs=5000)
     assert accuracy(net, X, y) == pytest.approx(0.47, abs=0.005)
 
 
 def test_cats_by_logistic_regression(cats):
     X_train, y_train, X_test, y_test = cats
-    net = fastnn.LogisticRegression(dtype="float64")
+    net = fastnn.logistic_net(dtype="float64")
     cost = net.fit(X_train, y_train, optimizer=fastnn.SGD(learning_rate=0.005), epochs=2000).loss
     assert [round(cost[i], 6) for i in (0, 100, 1900)] == [0.693147, 0.584508, 0.140872]
     assert round(accuracy(net, X_train, y_train), 4) == 0.9904

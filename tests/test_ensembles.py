@@ -180,7 +180,7 @@ REFUSED = [
     (lambda: fastnn.Ensemble([]), ValueError, r"nets must be a list of at least one fastnn.Sequential; got \[\]"),
     (lambda: fastnn.Ensemble(net_of()), TypeError, "nets must be a list"),
     (lambda: fastnn.Ensemble([net_of(), 3]), TypeError, "nets must be a list"),
-    (lambda: fastnn.Ensemble([net_of(), fastnn.LogisticRegression(3)]), fastnn.NotBuiltError, "no parameters"),
+    (lambda: fastnn.Ensemble([net_of(), fastnn.logistic_net(3)]), fastnn.NotBuiltError, "no parameters"),
     (
         lambda: fastnn.Ensemble([net_of(), net_of(dtype="float64")]),
         ValueError,
@@ -188,11 +188,11 @@ REFUSED = [
     ),
     (lambda: fastnn.Ensemble([net_of(), net_of(loss="mse")]), ValueError, "nets of the same loss; got cross_entropy"),
     (
-        lambda: fastnn.Ensemble([net_of(), fastnn.LogisticRegression(3).build(6)]),
+        lambda: fastnn.Ensemble([net_of(), fastnn.logistic_net(3).build(6)]),
         ValueError,
         "nets of the same n_features; got 5 and, at place 1, 6",
     ),
-    (lambda: fastnn.Ensemble([net_of(), fastnn.LogisticRegression(4).build(5)]), ValueError, "of the same outputs"),
+    (lambda: fastnn.Ensemble([net_of(), fastnn.logistic_net(4).build(5)]), ValueError, "of the same outputs"),
     (
         lambda: fastnn.Ensemble([named(list("abcde")), named(list("edcba"))]),
         ValueError,

@@ -103,7 +103,6 @@ NET = [
     ("watched net", array("extra", lambda none: np.zeros(3)), "arrays must be those of the net alone; got others, too"),
     ("watched net", array("mean", lambda none: np.zeros(5)), "arrays must be those of the net alone; got others, too"),
     ("watched net", put("more", 3), "facts must be a dict with net, feature_names, epoch, format alone"),
-    ("batches net", put("net layers 0 kernel_initializer", "he_normal"), "net must be a description in full"),
     ("ensemble", put("members", []), "weights must be an array of float64 (0,); got one of float64 (2,)"),
     ("ensemble", put("members", 3), "members must be list; got 3"),
     ("ensemble", put("members 1", 3), "member must be a dict; got 3"),
@@ -119,6 +118,11 @@ NET = [
     ("ensemble", array("net 01 W1", lambda none: np.zeros(3)), "arrays must be those of the nets alone; got another"),
     ("ensemble", array("net 1 W9", lambda none: np.zeros(3)), "arrays must be those of the net alone; got others"),
     ("ensemble", array("net 1 b1", nan_at_the_end), "b1 must be finite; got nan"),
+    (
+        "batches net",
+        lambda facts, arrays: facts["net"]["layers"][0].update(kernel_initializer=None),
+        "net must be a description in full",
+    ),
 ]
 RESUMED = [
     ("watched", put("epochs", -20_000_000), "epochs must be a positive int; got -20000000"),

@@ -222,7 +222,7 @@ SETTINGS = {
         "layers loss dtype device seed huber_delta standardize precision quantile",
         dict(layers=[fastnn.Dense(3)]),
     ),
-    fastnn.LogisticRegression: ("n_classes", {}),
+    fastnn.logistic_net: ("n_classes", {}),
     fastnn.SGD: ("learning_rate momentum nesterov weight_decay clip_norm clip_value", {}),
     fastnn.RMSprop: ("rho eps", {}),
     fastnn.AdamW: ("beta1 beta2 weight_decay", {}),

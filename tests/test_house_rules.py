@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import importlib.util
 import inspect
 import sys
 from pathlib import Path
@@ -10,6 +11,12 @@ import pytest
 
 import fastnn
 import fastnn.kernels.cpu
+
+PUBLIC = [fastnn, fastnn.plot, fastnn.studies, fastnn.kernels.cpu]
+if importlib.util.find_spec("sklearn") is not None:
+    import fastnn.sklearn
+
+    PUBLIC.append(fastnn.sklearn)
 
 ROOT = Path(__file__).parents[1]
 LINES = 60  # of a function, without its docstring and the functions inside it
@@ -107,14 +114,16 @@ def test_backends_alone_imports_the_kernels():
 
 def test_import_of_fastnn_needs_numpy_and_numba_alone():
     allowed = {"numpy", "numba", "fastnn", *sys.stdlib_module_names}
+    estimators = sources("fastnn/sklearn")  # which nothing else imports
     wrong = [
         (name_of(path), name)
         for path in sources("fastnn")
         if path.name != "__main__.py"
         for name in imported(path, parse(path), functions=False)
-        if name.partition(".")[0] not in allowed
+        if name.partition(".")[0] not in (allowed | {"scipy", "sklearn"} if path in estimators else allowed)
+        or (inside(name, "fastnn.sklearn") and path not in estimators)
     ]
-    assert not wrong
+    assert estimators and not wrong
 
 
 def test_tests_and_benchmarks_stay_outside():
@@ -223,7 +232,7 @@ def test_kernels_take_few_arguments():
 
 def public_objects():
     """(qualified name, function or class) of all that takes arguments in the public API, methods too."""
-    for module in (fastnn, fastnn.plot, fastnn.studies, fastnn.kernels.cpu):
+    for module in PUBLIC:
         for name in module.__all__:
             thing = getattr(module, name)
             if not callable(thing) or (inspect.isclass(thing) and issubclass(thing, BaseException)):

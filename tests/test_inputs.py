@@ -424,7 +424,7 @@ BAD = [
     (lambda: fastnn.Sequential(layers(), device="cuda", precision="fp8"), ValueError, "precision", "'fp8'"),
     (lambda: fastnn.Sequential(layers(), precision="tf32"), ValueError, "precision", "'tf32'"),
     (
-        lambda: fastnn.LogisticRegression(device="cuda", dtype="float64", precision="bf16"),
+        lambda: fastnn.logistic_net(device="cuda", dtype="float64", precision="bf16"),
         ValueError,
         "precision",
         "'bf16'",
@@ -439,8 +439,8 @@ BAD = [
     (lambda: fastnn.Sequential([fastnn.Dense(3)], loss="gaussian"), ValueError, "units", "3"),
     (lambda: fastnn.Sequential([fastnn.Dense(1)], loss="poisson"), ValueError, "loss", "'poisson' with 'linear'"),
     *not_counts(lambda v: fastnn.Sequential(layers()).build(v), "n_features"),
-    *not_counts(lambda v: fastnn.LogisticRegression(n_classes=v), "n_classes"),
-    (lambda: fastnn.LogisticRegression(n_classes=1), ValueError, "n_classes", "1"),
+    *not_counts(lambda v: fastnn.logistic_net(n_classes=v), "n_classes"),
+    (lambda: fastnn.logistic_net(n_classes=1), ValueError, "n_classes", "1"),
     (lambda: built().set_weights([np.zeros((7, 5))]), ValueError, "weights", "1"),
     (lambda: built().set_weights(3), TypeError, "weights", "3|int"),
     (

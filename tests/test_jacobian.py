@@ -88,7 +88,7 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="threads must be"):
         net.jacobian(np.zeros((3, 5)), threads=0)
     with pytest.raises(fastnn.NotBuiltError):
-        fastnn.LogisticRegression().jacobian(np.zeros((3, 5)))
+        fastnn.logistic_net().jacobian(np.zeros((3, 5)))
     net.device = "cuda"
     with pytest.raises(ValueError, match="device must be 'cpu' or 'auto' for jacobian"):
         net.jacobian(np.zeros((3, 5)))

@@ -1,4 +1,4 @@
-"""Sequential and LogisticRegression as a user meets them: weights, prediction, copies, failures, Ctrl-C."""
+"""Sequential and logistic_net as a user meets them: weights, prediction, copies, failures, Ctrl-C."""
 
 import copy
 import pickle
@@ -155,7 +155,6 @@ def test_summary_of_an_unbuilt_net():
 
 def test_repr_names_the_class():
     assert "Sequential" in repr(pair()[0])
-    assert "LogisticRegression" in repr(fastnn.LogisticRegression())
 
 
 def deep_copy(net):
@@ -347,9 +346,15 @@ def test_initial_weights_of_both_dtypes_are_the_same_draw():
     assert_close(*drawn, "pointwise", "float32")
 
 
+def test_the_former_name_of_logistic_net_warns():
+    with pytest.warns(FutureWarning, match="now called fastnn.logistic_net"):
+        net = fastnn.LogisticRegression(n_classes=3)
+    assert repr(net) == repr(fastnn.logistic_net(n_classes=3))
+
+
 def test_logistic_regression_of_two_classes():
     X, y = data(k=1, loss="binary_cross_entropy")
-    net = fastnn.LogisticRegression(dtype="float64")
+    net = fastnn.logistic_net(dtype="float64")
     net.build(5)
     assert [w.shape for w in net.get_weights()] == [(1, 5), (1,)]
     assert not flat(net.get_weights()).any()
@@ -362,7 +367,7 @@ def test_logistic_regression_of_two_classes():
 
 def test_logistic_regression_of_three_classes():
     X, y = data()
-    net = fastnn.LogisticRegression(n_classes=3, dtype="float64")
+    net = fastnn.logistic_net(n_classes=3, dtype="float64")
     history = net.fit(X, y, optimizer=fastnn.SGD(1.0), epochs=300)
     assert [w.shape for w in net.get_weights()] == [(3, 5), (3,)]
     assert history.loss[0] == pytest.approx(np.log(3.0), rel=1e-12)
@@ -375,7 +380,7 @@ def test_logistic_regression_agrees_with_scikit_learn():
     X, y = data(200, k=1, loss="binary_cross_entropy")
     y = y[:, 0]
     theirs = linear_model.LogisticRegression(C=1.0, tol=1e-12, max_iter=1000).fit(X, y)
-    net = fastnn.LogisticRegression(dtype="float64")
+    net = fastnn.logistic_net(dtype="float64")
     net.fit(X, y, optimizer=fastnn.SGD(1.0, momentum=0.9), epochs=3000, l2=1.0 / len(X))
     W, b = net.get_weights()
     np.testing.assert_allclose(W, theirs.coef_, rtol=0, atol=1e-6)

@@ -352,7 +352,7 @@ REFUSED = [
     (lambda: plot.decision_boundary(NET, POINTS, [0, 1], resolution=1), ValueError, "resolution must be .* got 1"),
     (lambda: plot.decision_boundary(NET, POINTS, [0, 1], resolution=0.5), TypeError, "resolution must be .* got 0.5"),
     (lambda: plot.weights(None), TypeError, "net must be a fastnn net; got None"),
-    (lambda: plot.weights(fastnn.LogisticRegression()), fastnn.NotBuiltError, "no parameters yet"),
+    (lambda: plot.weights(fastnn.logistic_net()), fastnn.NotBuiltError, "no parameters yet"),
     (lambda: plot.weights(NET, shape=(2, 2)), ValueError, r"shape must be .* product of 2; got \(2, 2\)"),
     (lambda: plot.weights(NET, shape=(-1, -2)), ValueError, "shape must be .* got"),
     (lambda: plot.weights(NET, shape=(2,)), ValueError, "shape must be .* got"),

@@ -60,7 +60,7 @@ def test_what_an_objective_refuses():
     with pytest.raises(ValueError, match="dtype must be"):
         net.objective(X, y, dtype="float16")
     with pytest.raises(fastnn.NotBuiltError):
-        fastnn.LogisticRegression().objective(X, y)
+        fastnn.logistic_net().objective(X, y)
     theta = np.full(net.parameters.shape, np.inf)
     assert not np.isfinite(net.objective(X, y)(theta)[0])
 
@@ -76,7 +76,7 @@ def test_logistic_regression_is_that_of_scikit_learn(solver, classes, weighted, 
     theirs = linear_model.LogisticRegression(C=0.7, tol=1e-10, max_iter=1000, class_weight=balanced)
     theirs.fit(X, y, weights)
     mass = ROWS if weights is None else weights.sum()
-    net = fastnn.LogisticRegression(classes, dtype=dtype)
+    net = fastnn.logistic_net(classes, dtype=dtype)
     options = dict(l2=1 / (0.7 * mass), tol=1e-8, max_iter=500, sample_weight=weights, class_weight=balanced)
     history = net.minimize(X, y, solver, **options)
     assert history.converged and history.epochs < 100
@@ -100,9 +100,9 @@ def test_least_squares_take_one_step_of_newton(dtype):
 def test_a_standardised_net_ends_where_one_on_standardised_data_does(solver):
     X, y, _ = problem(2)
     X[:, 2] += 1e4
-    net = fastnn.LogisticRegression(standardize=True, dtype="float64")
+    net = fastnn.logistic_net(standardize=True, dtype="float64")
     assert net.minimize(X, y, solver, l2=0.01, tol=1e-8).converged
-    plain = fastnn.LogisticRegression(dtype="float64")
+    plain = fastnn.logistic_net(dtype="float64")
     plain.minimize((X - X.mean(axis=0)) / X.std(axis=0), y, solver, l2=0.01, tol=1e-8)
     np.testing.assert_allclose(net.get_weights()[0], plain.get_weights()[0], rtol=1e-5)
 
@@ -110,7 +110,7 @@ def test_a_standardised_net_ends_where_one_on_standardised_data_does(solver):
 def test_softmax_without_a_penalty():
     """What all classes have in common changes nothing: the Hessian alone is singular."""
     X, y, _ = problem(3)
-    net = fastnn.LogisticRegression(3, dtype="float64")
+    net = fastnn.logistic_net(3, dtype="float64")
     history = net.minimize(X, y, "newton-cholesky", tol=1e-10)
     assert history.converged and history.epochs < 15
     assert abs(net.get_weights()[0].sum(axis=0)).max() < 1e-8
@@ -119,7 +119,7 @@ def test_softmax_without_a_penalty():
 def test_a_singular_hessian_is_left_to_lbfgs():
     X, y, _ = problem(2)
     X = np.column_stack([X, X[:, 0], np.zeros(ROWS)])
-    net = fastnn.LogisticRegression(dtype="float64")
+    net = fastnn.logistic_net(dtype="float64")
     assert net.minimize(X, y, "newton-cholesky", tol=1e-6).converged
     assert abs(objective_of(net, X, y, 0.0)[1]).max() <= 1e-6
 
@@ -139,7 +139,7 @@ def test_a_deep_net_ends_at_a_flat_place():
 
 def test_iterations_and_callbacks_end_it():
     X, y, _ = problem(2)
-    net, seen = fastnn.LogisticRegression(), []
+    net, seen = fastnn.logistic_net(), []
     history = net.minimize(X, y, max_iter=3, tol=0.0, callbacks=[lambda net, history: seen.append(history.epochs)])
     assert (history.epochs, history.converged, seen) == (3, False, [1, 2, 3])
     assert net.minimize(X, y, tol=0.0, callbacks=[lambda net, history: history.epochs == 2]).epochs == 2
@@ -149,7 +149,7 @@ def test_iterations_and_callbacks_end_it():
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_an_interrupt_leaves_the_last_iterate(solver):
     X, y, _ = problem(2)
-    net, losses = fastnn.LogisticRegression(dtype="float64"), []
+    net, losses = fastnn.logistic_net(dtype="float64"), []
 
     def interrupt(net, history):
         losses.append(history.loss[-1])
@@ -192,7 +192,7 @@ def test_what_minimize_refuses(options, error, words):
 
 
 def test_a_hessian_that_is_too_large():
-    net = fastnn.LogisticRegression(10)
+    net = fastnn.logistic_net(10)
     with pytest.raises(ValueError, match="solver must be 'lbfgs' for more than 8,192 parameters .+ 10,010"):
         net.minimize(np.zeros((10, 1000)), np.arange(10), "newton-cholesky")
 
@@ -201,7 +201,7 @@ def test_without_scipy(monkeypatch):
     X, y, _ = problem(2)
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(ImportError, match=r"pip install 'fastnn\[solvers\]'"):
-        fastnn.LogisticRegression().minimize(X, y)
+        fastnn.logistic_net().minimize(X, y)
 
 
 @pytest.mark.parametrize("m, n", [(1, 1), (5, 3), (130, 31), (67, 40), (64, 97)])

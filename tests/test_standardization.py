@@ -77,9 +77,9 @@ def test_the_shapes_take_every_path():
 
 def test_targets_of_a_classifier_and_of_bounded_outputs_stay_as_they_are(dtype):
     X, y = raw(100, 5, dtype, "cross_entropy")
-    net = fastnn.LogisticRegression(2, dtype=dtype, standardize=True)
+    net = fastnn.logistic_net(2, dtype=dtype, standardize=True)
     net.fit(X, y > 0, epochs=5)
-    twin = fastnn.LogisticRegression(2, dtype=dtype)
+    twin = fastnn.logistic_net(2, dtype=dtype)
     twin.fit(standard(X), y > 0, epochs=5)
     assert_close(net.predict(X), twin.predict(standard(X)), "training", dtype)
     net = fastnn.Sequential([fastnn.Dense(2, "softplus")], loss="mse", dtype=dtype, standardize=True)
@@ -203,7 +203,7 @@ def test_saved_and_loaded(tmp_path, dtype):
     other = fastnn.load(tmp_path / "trained")
     assert other.standardize and all(map(np.array_equal, other.standardization, net.standardization))
     assert np.array_equal(other.predict(X), net.predict(X))
-    regression = fastnn.LogisticRegression(2, dtype=dtype, standardize=True)
+    regression = fastnn.logistic_net(2, dtype=dtype, standardize=True)
     regression.fit(X, y[:, 0] > 20, epochs=2)
     regression.save(tmp_path / "regression")
     assert np.array_equal(fastnn.load(tmp_path / "regression").predict(X), regression.predict(X))

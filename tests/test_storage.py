@@ -27,8 +27,8 @@ X, _ = data(60)
             seed=2**62,
         ),
         lambda dtype: fastnn.Sequential([fastnn.Dense(3, "sigmoid")], dtype=dtype),
-        lambda dtype: fastnn.LogisticRegression(dtype=dtype, seed=3),
-        lambda dtype: fastnn.LogisticRegression(4, dtype=dtype, standardize=True),
+        lambda dtype: fastnn.logistic_net(dtype=dtype, seed=3),
+        lambda dtype: fastnn.logistic_net(4, dtype=dtype, standardize=True),
         lambda dtype: fastnn.Sequential(
             [fastnn.Dropout(0.1), fastnn.Dense(6, "relu"), fastnn.Dropout(0.5), fastnn.Dense(2)],
             dtype=dtype,

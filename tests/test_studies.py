@@ -37,7 +37,7 @@ class Scored:
 
 
 def scale(**more):
-    nets = {"wide": LAYERS, "linear": lambda seed: fastnn.LogisticRegression(3, seed=seed)}
+    nets = {"wide": LAYERS, "linear": lambda seed: fastnn.logistic_net(3, seed=seed)}
     rivals = {"majority": Majority, "scored": Scored}
     return fastnn.scale_study(nets, X, Y, TEST, sizes=[10, 30, 60], seeds=(4, 7), rivals=rivals, **FIT, **more)
 

@@ -15,6 +15,10 @@ PUBLIC = {f"fastnn.{name}": getattr(fastnn, name) for name in fastnn.__all__}
 PUBLIC |= {f"plot.{name}": getattr(plot, name) for name in plot.__all__}
 PUBLIC |= {f"studies.{name}": getattr(studies, name) for name in studies.__all__}
 PUBLIC |= {f"kernels.cpu.{name}": getattr(cpu, name) for name in cpu.__all__}
+if importlib.util.find_spec("sklearn") is not None:
+    from fastnn import sklearn
+
+    PUBLIC |= {f"sklearn.{name}": getattr(sklearn, name) for name in sklearn.__all__}
 if importlib.util.find_spec("numba_cuda") is not None:
     PUBLIC |= {f"kernels.cuda.{name}": getattr(cuda, name) for name in cuda.__all__}
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 import fastnn
 from fastnn.kernels import RELU, cuda
 from fastnn.kernels.cpu import dense_forward, matmul
+from fastnn.sklearn import LogisticRegression, MLPClassifier, MLPRegressor
 
 Floats = NDArray[np.floating]
 
@@ -87,7 +88,10 @@ assert_type(net.loss_and_gradient(X, y), tuple[float, Floats])
 assert_type(net.get_weights(), list[Floats])
 assert_type(net.summary(), str)
 assert_type(fastnn.apply(net.freeze(), X), Floats)
-assert_type(fastnn.LogisticRegression(3).build(2), fastnn.LogisticRegression)
+assert_type(fastnn.logistic_net(3).build(2), fastnn.Sequential)
+assert_type(MLPClassifier((8, 8), ["relu", "tanh"], class_weight={"no": 2.0}).fit(X, y), MLPClassifier)
+assert_type(LogisticRegression(C=0.1).fit(X, y).predict_proba(X), Floats)
+assert_type(MLPRegressor("huber", callbacks=[Watch(), stop]).fit(X, y, validation_data=(X, y)).coefs_, list[Floats])
 
 W, b, Z = np.zeros((4, 3), np.float32), np.zeros(4, np.float32), np.zeros((8, 4), np.float32)
 empty = np.zeros(0, np.float32)
@@ -100,6 +104,7 @@ print(cuda.formulas_of("float32").activations[RELU], cuda.permuted(cuda.epoch_ke
 
 net.fit(X, y, epochs="many")  # wrong
 fastnn.Dense("four")  # wrong
+MLPClassifier(alpha="small")  # wrong
 matmul(X, W.T)  # wrong
 cuda.matmul(X, OnGpu(), None, OnGpu())  # wrong
 cuda.no_such_kernel(OnGpu())  # wrong

@@ -11,7 +11,7 @@ class Fit:
     def peakmem_many_rows(self):
         """500,000 rows of 28 features: 56 MB."""
         X = np.random.default_rng(0).standard_normal((500_000, 28), np.float32)
-        net = fastnn.LogisticRegression()
+        net = fastnn.logistic_net()
         net.fit(X, X[:, 0] > 0, optimizer=fastnn.SGD(0.1), epochs=2, batch_size=1000, threads=1)
 
     def peakmem_many_parameters(self):
