@@ -19,6 +19,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+MOST_WORKERS = 4  # each takes up to 1 GB, and compiles from an empty cache what it comes to first
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Processes for all quick tests; none beside this one for what was chosen, a debugger, or output to look at."""
+    whole = config.args_source is config.ArgsSource.TESTPATHS and config.option.markexpr in config.getini("addopts")
+    chosen = config.option.keyword or config.getoption("lf", False)
+    if not whole or chosen or config.option.trace or config.option.capture == "no":
+        return 0
+    return min(os.cpu_count() or 1, MOST_WORKERS)
+
+
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request):
     """Name of a floating-point type."""

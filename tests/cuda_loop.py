@@ -28,11 +28,16 @@ products = importlib.import_module("fastnn.kernels.cuda.matmul")  # whose name i
 every_loop = pytest.mark.parametrize("loop", schedule.LOOPS, indirect=True)
 
 
-def but_for_the_graph(name, values):
-    """Decorator: every loop with every value, the graph, whose products are large, quickly with the first alone."""
-    cases = [*itertools.product(("block", "grid"), values), ("graph", values[0])]
-    cases += [pytest.param("graph", value, marks=pytest.mark.slow) for value in values[1:]]
+def loops_with(name, values, quick):
+    """Decorator: every loop with every value, quickly those pairs alone."""
+    cases = itertools.product(schedule.LOOPS, values)
+    cases = [case if case in quick else pytest.param(*case, marks=pytest.mark.slow) for case in cases]
     return pytest.mark.parametrize(("loop", name), cases, indirect=["loop"])
+
+
+in_each_dtype = loops_with(
+    "dtype", ("float32", "float64"), [("block", "float32"), ("grid", "float64"), ("graph", "float32")]
+)
 
 
 @pytest.fixture(autouse=True, params=["block", "grid"])
@@ -47,7 +52,7 @@ def loop(request, monkeypatch):
     return request.param
 
 
-@but_for_the_graph("dtype", ("float32", "float64"))
+@in_each_dtype
 def test_any_fit(loop, dtype):
     """Weights, a short last batch, l2, and the parts of a gradient, against the reference."""
     net, twin, weights = pair((3, 6, 2), ("tanh", "softmax"), dtype=dtype, l2=0.02, device="cuda")
@@ -88,8 +93,7 @@ def test_the_order_of_rows_and_the_masks_are_those_of_the_cpu(loop):
     assert_alike(make, lambda net: net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=2, batch_size=8), "float64")
 
 
-@every_loop
-@pytest.mark.parametrize("last", ["tanh", "linear"])
+@loops_with("last", ("tanh", "linear"), [("block", "tanh"), ("grid", "linear"), ("graph", "tanh")])
 def test_standardised_clipped_and_not_fused(last, loop):
     X, y = data(12, 4, 2, "mse")
 
@@ -163,7 +167,11 @@ def test_optimizers_go_on_from_fit_to_fit(name, loop):
         assert_close(history.loss, losses, "training")
 
 
-@but_for_the_graph("loss", list(reference.LOSSES))
+@loops_with(
+    "loss",
+    list(reference.LOSSES),
+    [*itertools.product(("block", "grid"), reference.LOSSES), ("graph", "cross_entropy")],
+)
 def test_passes_without_an_update(loss, loop):
     output = (reference.FUSED | {"mae": "tanh"}).get(loss, "linear")
     net, twin, weights = pair((3, 5, 2), ("gelu", output), loss, device="cuda")
@@ -287,7 +295,7 @@ def divergence_slope(prediction, target):
     return 1.0 - target / prediction
 
 
-@but_for_the_graph("dtype", ("float32", "float64"))
+@in_each_dtype
 def test_functions_of_the_user(loop, dtype):
     """Three pairs in four layers, one behind dropout, a loss of their own, weights and a short last batch."""
     X, y = data(19, 4, 2, "mse", dtype)

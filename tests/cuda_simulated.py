@@ -166,7 +166,9 @@ def test_large_tiles_and_parts(monkeypatch):
         assert_close(db, dZ.astype(np.float64).sum(axis=0), "sum")
 
 
-@pytest.mark.parametrize("name", ["linear", "gelu", "elu", "softmax"])
+@pytest.mark.parametrize(
+    "name, dtype", [("linear", "float32"), ("gelu", "float64"), ("elu", "float32"), ("softmax", "float64")]
+)
 def test_dense(name, dtype):
     param = reference.DEFAULT_PARAM.get(name, 0.0)
     for m, n_in, n_out in ((3, 5, 12), (11, 4, 3)):

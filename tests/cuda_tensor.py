@@ -32,6 +32,7 @@ def precision(request):
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(launch, "THREADS", 32)
+    grids.together(monkeypatch, meet=False)
 
 
 def rounded_product(a, b, precision):
@@ -90,8 +91,7 @@ def test_large_tiles_and_parts(full, m, n, precision, monkeypatch):
     assert_close(db, dZ.astype(np.float64).sum(axis=0), "sum")
 
 
-def test_no_thread_reads_what_another_has_yet_to_write(precision, monkeypatch):
-    grids.together(monkeypatch, meet=False)
+def test_no_thread_reads_what_another_has_yet_to_write(precision):
     dZ, X = aligned(normal(1, 70, 9, dtype="float32")), normal(2, 70, 11, dtype="float32")
     dW, db = np.full((9, 11), np.nan, np.float32), np.full(9, np.nan, np.float32)
     cuda.weight_gradient(dZ, X, None, dW, db, precision=precision)

@@ -6,6 +6,7 @@ an element that one thread writes is no other's business, whatever the order in 
 never meet, what one of them writes is no other's business in the whole launch.
 """
 
+import sys
 import threading
 
 import numpy as np
@@ -13,7 +14,6 @@ from numba.cuda.simulator import kernel as simulator
 
 from fastnn.kernels.cuda import plain
 
-PATIENCE = 60  # seconds that a thread waits for another
 MANY = object()  # readers
 
 
@@ -23,7 +23,7 @@ class _Thread(simulator.BlockThread):
     meetings = 0
 
     def syncthreads(self):
-        self._manager.barrier.wait(PATIENCE)
+        self._manager.meeting.exchange(self.thread_id)
         self.meetings += 1
 
     def run(self):
@@ -45,9 +45,9 @@ class _Grid:
         for other in self.threads:
             other.abort = True
         for block in self.blocks:
-            block.barrier.abort()
+            block.meeting.abort()
             for warp in list(block.__dict__.get("warps", {}).values()):
-                warp.barrier.abort()
+                warp.abort()
 
     def touch(self, thread, address, writes):
         """Fail if another thread wrote there, or reads what this one writes, since they last met."""
@@ -66,10 +66,15 @@ class _Grid:
             self.seen[address] = thread.meetings, writer, reader
 
     def run(self):
-        for thread in self.threads:
-            thread.start()
-        for thread in self.threads:
-            thread.join()
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(plain.PATIENCE)  # else all that wait wake up every 5 ms to ask for the lock
+        try:
+            for thread in self.threads:
+                thread.start()
+            for thread in self.threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(interval)
         if self.failed:
             error, trace = self.failed.exception
             raise error.with_traceback(trace)
@@ -100,7 +105,7 @@ class _Block(simulator.BlockManager):
 
     def __init__(self, function, grid_dim, block_dim, debug):
         super().__init__(function, grid_dim, block_dim, debug)
-        self.barrier = threading.Barrier(int(np.prod(block_dim)))
+        self.meeting = plain.Meeting(int(np.prod(block_dim)))
 
     def run(self, grid_point, *args):
         if not any(grid_point):

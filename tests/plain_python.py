@@ -77,31 +77,31 @@ def test_whole_numbers_wrap_around_as_in_a_register():
 @pytest.mark.parametrize("layouts", [("C", "C", "C"), ("F", "F", "F"), ("sliced", "reversed", "padded")])
 def test_product(layouts, sized, dtype):
     for shape in ((1, 1, 1), (5, 7, 3), (37, 83, 9)):
-        test_matmul.check_compiled(*shape, dtype, layouts, sized)
+        test_matmul.check(*shape, dtype, layouts, sized)
 
 
 @pytest.mark.parametrize("layout", ["C", "F", "reversed"])
 @pytest.mark.parametrize("name", test_dense.ALL)
 def test_dense_layer(name, layout, dtype):
-    test_dense.check_compiled(name, 19, 6, 21, dtype, [layout] * 8, layout != "F", layout != "reversed")
+    test_dense.check(name, 19, 6, 21, dtype, [layout] * 8, layout != "F", layout != "reversed")
 
 
 @pytest.mark.parametrize("name", test_activations.ALL)
 def test_activation(name, dtype):
     for layout in ("C", "F", "sliced"):
-        test_activations.check_compiled(name, 5, 19, dtype, [layout] * 4)
+        test_activations.check(name, 5, 19, dtype, [layout] * 4)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", test_losses.KINDS)
 def test_loss(kind, weighted, dtype):
     for layout in ("C", "sliced"):
-        test_losses.check_compiled(kind, 23, 5, dtype, [layout] * 4, weighted)
+        test_losses.check(kind, 23, 5, dtype, [layout] * 4, weighted)
 
 
 @pytest.mark.parametrize("case", test_updates.CASES)
 def test_update(case, dtype):
-    test_updates.check(case, 21, dtype, ["C"] * 4, compiled=False)
+    test_updates.check(case, 21, dtype, ["C"] * 4)
 
 
 @pytest.mark.parametrize("code", test_vmath.NAMES)

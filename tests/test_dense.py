@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import reference
-from arrays import DTYPES, LAYOUTS, Placed, as_array, blank, normal
+from arrays import DTYPES, LAYOUTS, Placed, blank, normal
 from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
@@ -20,24 +20,12 @@ SIZES = st.one_of(st.integers(1, 70), st.sampled_from([8, 15, 16, 17, 32, 33, 47
 
 @njit
 def compiled_forward(X, W, b, activation, param, work, Z, A):
-    cpu.dense_forward(as_array(X), as_array(W), as_array(b), activation, param, work, as_array(Z), as_array(A))
+    cpu.dense_forward(X, W, b, activation, param, work, Z, A)
 
 
 @njit
 def compiled_backward(dA, Z, A, X, W, activation, param, work, dX, dW, db):
-    cpu.dense_backward(
-        as_array(dA),
-        as_array(Z),
-        as_array(A),
-        as_array(X),
-        as_array(W),
-        activation,
-        param,
-        work,
-        as_array(dX),
-        as_array(dW),
-        as_array(db),
-    )
+    cpu.dense_backward(dA, Z, A, X, W, activation, param, work, dX, dW, db)
 
 
 def code_and_param(name):
@@ -56,13 +44,13 @@ def layer(m, n_in, n_out, dtype):
     return X, W, normal(3, n_out, dtype=dtype), normal(4, m, n_out, dtype=dtype)
 
 
-def check_compiled(name, m, n_in, n_out, dtype, layouts, sized, want_dX=True):
+def check(name, m, n_in, n_out, dtype, layouts, sized, want_dX=True):
     code, param = code_and_param(name)
     values = layer(m, n_in, n_out, dtype)
     X, W, b, dA = (Placed(v, dtype, layout) for v, layout in zip(values, layouts, strict=False))
     Z, A = blank((m, n_out), dtype, layouts[4]), blank((m, n_out), dtype, layouts[5])
     work = scratch(m, n_in, n_out, dtype, sized)
-    compiled_forward(X.spec, W.spec, b.spec, code, param, work, Z.spec, A.spec)
+    cpu.dense_forward(X.strided, W.strided, b.strided, code, param, work, Z.strided, A.strided)
     z, a = reference.dense_forward(*values[:3], name, param)
     assert_close(Z.array, z, "sum", what=f"Z of {name}")
     assert_close(A.array, a, "sum", what=f"A of {name}")
@@ -72,8 +60,8 @@ def check_compiled(name, m, n_in, n_out, dtype, layouts, sized, want_dX=True):
     dX = blank((m, n_in) if want_dX else (0, 0), dtype, layouts[6])
     dW, db = blank((n_out, n_in), dtype, layouts[7]), blank((n_out,), dtype, layouts[2])
     work[:] = np.nan
-    args = (dA.spec, Z.spec, A.spec, X.spec, W.spec, code, param, work, dX.spec, dW.spec, db.spec)
-    compiled_backward(*args)
+    read, written = [each.strided for each in (dA, Z, A, X, W)], [each.strided for each in (dX, dW, db)]
+    cpu.dense_backward(*read, code, param, work, *written)
     found = (dA, dX, dW, db) if want_dX else (dA, dW, db)
     expected = expected if want_dX else (expected[0], *expected[2:])
     for which, placed, right in zip(("dZ", "dX", "dW", "db"), found, expected, strict=False):
@@ -92,19 +80,19 @@ def check_compiled(name, m, n_in, n_out, dtype, layouts, sized, want_dX=True):
     *(st.booleans(), st.booleans()),
 )
 def test_any_size_and_layout(name, m, n_in, n_out, dtype, layouts, sized, want_dX):
-    check_compiled(name, m, n_in, n_out, dtype, layouts, sized, want_dX)
+    check(name, m, n_in, n_out, dtype, layouts, sized, want_dX)
 
 
 @pytest.mark.parametrize("sized", [False, True])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_each_layout(layout, sized, dtype):
-    check_compiled("tanh", 37, 23, 19, dtype, [layout] * 8, sized)
+    check("tanh", 37, 23, 19, dtype, [layout] * 8, sized)
 
 
 @pytest.mark.parametrize("sized", [False, True])
 @pytest.mark.parametrize("shape", [(1, 300, 1), (400, 2, 4), (209, 1000, 20), (130, 65, 257), (1, 1, 90)])
 def test_sizes_beyond_any_block(shape, sized, dtype):
-    check_compiled("sigmoid", *shape, dtype, ["C"] * 8, sized)
+    check("sigmoid", *shape, dtype, ["C"] * 8, sized)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -122,6 +110,24 @@ def test_from_python(name, dtype):
         expected = reference.dense_backward(slope, Z, X, W, name, param)
         for found, right in zip((dA, dX, dW, db), expected, strict=True):
             assert_close(found, right, "sum")
+
+
+@pytest.mark.parametrize(
+    "backward",
+    [
+        pytest.param(cpu.dense_backward, id="forward"),
+        pytest.param(compiled_backward, id="both", marks=pytest.mark.slow),
+    ],
+)
+def test_from_compiled_code(backward):
+    X, W, b, dA = layer(17, 9, 20, "float32")
+    slope, work = dA.copy(), scratch(17, 9, 20, "float32", True)
+    Z, A, dX, dW, db = (np.full_like(each, np.nan) for each in (dA, dA, X, W, b))
+    compiled_forward(X, W, b, kernels.SILU, 0.0, work, Z, A)
+    backward(dA, Z, A, X, W, kernels.SILU, 0.0, work, dX, dW, db)
+    right = *reference.dense_forward(X, W, b, "silu"), *reference.dense_backward(slope, Z, X, W, "silu")
+    for found, expected in zip((Z, A, dA, dX, dW, db), right, strict=True):
+        assert_close(found, expected, "sum")
 
 
 def test_from_python_with_strides():

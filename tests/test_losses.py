@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import reference
-from arrays import DTYPES, LAYOUTS, Placed, as_array, blank, normal
+from arrays import DTYPES, LAYOUTS, Placed, blank, normal
 from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
@@ -20,13 +20,9 @@ OUTPUTS = st.one_of(st.integers(1, 12), st.sampled_from([16, 17, 31, 32, 33, 48]
 
 
 @njit
-def compiled_forward(code, param, Z, y, w):
-    return cpu.loss_forward(code, param, as_array(Z), as_array(y), as_array(w))
-
-
-@njit
-def compiled_backward(code, param, Z, y, w, dZ):
-    cpu.loss_backward(code, param, as_array(Z), as_array(y), as_array(w), as_array(dZ))
+def compiled_both(code, param, Z, y, w, dZ):
+    cpu.loss_backward(code, param, Z, y, w, dZ)
+    return cpu.loss_forward(code, param, Z, y, w)
 
 
 def name_of(kind):
@@ -57,12 +53,12 @@ def problem(kind, m, k, dtype, weighted):
     return Z, y, w
 
 
-def check_compiled(kind, m, k, dtype, layouts, weighted):
+def check(kind, m, k, dtype, layouts, weighted):
     values = problem(kind, m, k, dtype, weighted)
     Z, y, w = (Placed(v, dtype, layout) for v, layout in zip(values, layouts, strict=False))
     dZ = blank(values[0].shape, dtype, layouts[3])
-    loss = compiled_forward(code_of(kind), DELTA, Z.spec, y.spec, w.spec)
-    compiled_backward(code_of(kind), DELTA, Z.spec, y.spec, w.spec, dZ.spec)
+    loss = cpu.loss_forward(code_of(kind), DELTA, Z.strided, y.strided, w.strided)
+    cpu.loss_backward(code_of(kind), DELTA, Z.strided, y.strided, w.strided, dZ.strided)
     assert_close(loss, reference.loss_forward(name_of(kind), *values, DELTA), "sum", dtype, kind)
     assert_close(dZ.array, reference.loss_backward(name_of(kind), *values, DELTA), "pointwise", what=kind)
     dZ.assert_guarded()
@@ -78,14 +74,15 @@ def check_compiled(kind, m, k, dtype, layouts, weighted):
     st.booleans(),
 )
 def test_any_size_and_layout(kind, m, k, dtype, layouts, weighted):
-    check_compiled(kind, m, k + (kind == "class_indices"), dtype, layouts, weighted)
+    # one output has one class, and a column of targets is then one of class indices
+    check(kind, m, k + (name_of(kind) == "cross_entropy"), dtype, layouts, weighted)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_layout(kind, weighted, dtype):
     for layout in LAYOUTS:
-        check_compiled(kind, 23, 5, dtype, [layout] * 4, weighted)
+        check(kind, 23, 5, dtype, [layout] * 4, weighted)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -99,6 +96,13 @@ def test_from_python(kind, weighted, dtype):
         assert isinstance(loss, float)
         assert_close(loss, reference.loss_forward(name_of(kind), Z, y, w, DELTA), "sum", dtype)
         assert_close(dZ, reference.loss_backward(name_of(kind), Z, y, w, DELTA), "pointwise")
+
+
+def test_from_compiled_code():
+    Z, y, w = problem("huber", 9, 4, "float32", True)
+    loss = compiled_both(kernels.HUBER, DELTA, Z, y, w, dZ := np.full_like(Z, np.nan))
+    assert_close(loss, reference.loss_forward("huber", Z, y, w, DELTA), "sum", "float32")
+    assert_close(dZ, reference.loss_backward("huber", Z, y, w, DELTA), "pointwise")
 
 
 def test_from_python_with_strides():

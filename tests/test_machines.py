@@ -100,15 +100,13 @@ def assembly(kernel, *arguments):
     return machine.emit_assembly(module)
 
 
-def codes():
-    for dtype in ("float32", "float64"):
-        v, m = np.ones(5, dtype), np.ones((2, 2), dtype)
-        yield f"product {dtype}", assembly(cpu.matmul, m, m, v, m)
-        yield f"elementary {dtype}", assembly(vmath.evaluate, vmath.TANH, v, v)
-        yield f"adam {dtype}", assembly(cpu.adam_update, v, v, v, v, 0.1, 0.9, 0.99, 1e-8, 0.0, 0.0, 1)
-
-
-print(json.dumps(dict(codes())))
+v, m = np.ones(5, dtype), np.ones((2, 2), dtype)
+codes = {
+    "product": assembly(cpu.matmul, m, m, v, m),
+    "elementary": assembly(vmath.evaluate, vmath.TANH, v, v),
+    "adam": assembly(cpu.adam_update, v, v, v, v, 0.1, 0.9, 0.99, 1e-8, 0.0, 0.0, 1),
+}
+print(json.dumps(codes))
 '''
 
 
@@ -118,10 +116,15 @@ KERNELS = ("product", "elementary", "adam")
 HARMLESS = {"NRT_incref", "NRT_decref", "memset", "pow"}
 
 
+@pytest.fixture(scope="module", params=["float32", pytest.param("float64", marks=pytest.mark.slow)])
+def dtype(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def arm(tmp_path_factory):
-    """{"kernel dtype": assembly for 64-bit ARM}."""
-    return json.loads(python(ARM, FASTNN_CACHE_DIR=tmp_path_factory.mktemp("arm")))
+def arm(dtype, tmp_path_factory):
+    """{kernel: assembly for 64-bit ARM}."""
+    return json.loads(python(f"dtype = {dtype!r}\n{ARM}", FASTNN_CACHE_DIR=tmp_path_factory.mktemp("arm")))
 
 
 def innermost(code, instruction):
@@ -137,7 +140,7 @@ def operands(instruction, dtype):
 
 @pytest.mark.skipif(llvm_version_info < (20,), reason="LLVM 15, of Numba 0.61, keeps some of the sums on the stack")
 def test_the_product_for_neon_keeps_its_sums_in_registers(arm, dtype):
-    code = arm[f"product {dtype}"]
+    code = arm["product"]
     # 8 x 2 sums, four times unrolled: as many instructions as products, none of them on the stack
     count, block = innermost(code, operands("fmla", dtype))
     assert count == 64
@@ -147,14 +150,14 @@ def test_the_product_for_neon_keeps_its_sums_in_registers(arm, dtype):
 
 
 def test_elementary_functions_for_neon_are_vectors_all_through(arm, dtype):
-    code = arm[f"elementary {dtype}"]
+    code = arm["elementary"]
     assert len(re.findall(operands("fmla", dtype), code)) > 50
     assert not re.search(r"^\s+bl\s", code, re.MULTILINE)
     assert not re.search(r"^\s+(fmadd|fmul|fdiv)\s+[sd]\d", code, re.MULTILINE)
 
 
 def test_the_update_for_neon_goes_by_whole_vectors(arm, dtype):
-    code = arm[f"adam {dtype}"]
+    code = arm["adam"]
     for instruction in ("fmla", "fsqrt", "fdiv"):
         assert re.search(rf"^\s+{operands(instruction, dtype)}", code, re.MULTILINE), instruction
     # theta, the gradient and two moments
@@ -163,6 +166,6 @@ def test_the_update_for_neon_goes_by_whole_vectors(arm, dtype):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_code_for_neon_calls_no_elementary_function_of_the_system(arm, kernel, dtype):
-    called = set(re.findall(r"^\s+bl\s+(\S+)", arm[f"{kernel} {dtype}"], re.MULTILINE))
+def test_code_for_neon_calls_no_elementary_function_of_the_system(arm, kernel):
+    called = set(re.findall(r"^\s+bl\s+(\S+)", arm[kernel], re.MULTILINE))
     assert {name for name in called if not name.startswith(("_ZN6fastnn", "fastnn_"))} <= HARMLESS

@@ -223,7 +223,7 @@ print(status("VmHWM") - before, X.nbytes, net.parameters.nbytes, 4 * (batch or r
 @pytest.mark.parametrize(
     "run, states",
     [
-        ("100_000, (784, 512, 512, 1), 128, fastnn.Adam()", 2),
+        ("40_000, (784, 512, 512, 1), 128, fastnn.Adam()", 2),
         ("40_000, (784, 128, 1), 8192, fastnn.Adam()", 2),
         ("400, (60_000, 40, 1), None, fastnn.SGD(1e-6)", 0),
         ("1_000_000, (28, 1), None, fastnn.SGD(0.1, momentum=0.9)", 1),

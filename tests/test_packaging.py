@@ -228,10 +228,16 @@ assert loss[-1] < loss[0], loss
     assert ran.returncode == 0, ran.stderr
 
 
-def check_types(python, tmp_path):
+@pytest.fixture(scope="module")
+def checked_before(tmp_path_factory):
+    """Folder where mypy keeps what it found out about NumPy."""
+    return tmp_path_factory.mktemp("mypy")
+
+
+def check_types(python, tmp_path, checked_before):
     """mypy --strict over a user's program finds every type that the program asserts, and the mistakes in it alone."""
     shutil.copyfile(ROOT / "tests" / "typed_program.py", tmp_path / "program.py")
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache"]
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", checked_before]
     command += ["--python-executable", python, "program.py"]
     checked = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=tmp_path)
     lines = (tmp_path / "program.py").read_text(encoding="utf-8").splitlines()
@@ -240,12 +246,12 @@ def check_types(python, tmp_path):
     assert found == wrong, checked.stdout + checked.stderr
 
 
-def test_a_type_checker_reads_the_wheel(wheel_environment, tmp_path):
-    check_types(wheel_environment[0], tmp_path)
+def test_a_type_checker_reads_the_wheel(wheel_environment, tmp_path, checked_before):
+    check_types(wheel_environment[0], tmp_path, checked_before)
 
 
-def test_a_type_checker_reads_an_editable_install(linked, tmp_path):
-    check_types(linked[1], tmp_path)
+def test_a_type_checker_reads_an_editable_install(linked, tmp_path, checked_before):
+    check_types(linked[1], tmp_path, checked_before)
 
 
 def test_kernels_is_refused_under_that_name():
@@ -272,7 +278,7 @@ except ValueError:
     pass  # no parallel region has been entered
 else:
     raise AssertionError("a thread pool is running")
-extras = {"matplotlib", "tqdm", "sklearn", "torch", "pandas", "safetensors"} & set(sys.modules)
+extras = {"matplotlib", "tqdm", "sklearn", "torch", "pandas", "safetensors", "hypothesis"} & set(sys.modules)
 assert not extras, extras
 """
     ran = run_python(code, cwd=tmp_path, env={**os.environ, "FASTNN_CACHE_DIR": str(tmp_path / "cache")})

@@ -26,17 +26,10 @@ def compiled():
     jobs.fastnn.warmup()
 
 
-@pytest.fixture(scope="module", params=["float32", "float64"])
-def bits(request):
-    """(dtype, fingerprints of its runs in this process)."""
-    return request.param, str(jobs.bits(request.param))
-
-
-@LAYERS
-def test_the_same_bits_in_every_process_on_any_number_of_threads(layer, bits):
-    dtype, here = bits
+@pytest.mark.parametrize("layer, dtype", [("omp", "float32"), ("workqueue", "float64")])
+def test_the_same_bits_in_every_process_on_any_number_of_threads(layer, dtype):
     code = f"import jobs; assert jobs.fastnn.get_num_threads() == 7; print(jobs.bits({dtype!r}))"
-    assert python(code, NUMBA_NUM_THREADS=7, NUMBA_THREADING_LAYER=layer) == here + "\n"
+    assert python(code, NUMBA_NUM_THREADS=7, NUMBA_THREADING_LAYER=layer) == f"{jobs.bits(dtype)}\n"
 
 
 TOGETHER = """

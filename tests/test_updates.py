@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import reference
-from arrays import DTYPES, Placed, as_array, normal
+from arrays import DTYPES, Placed, normal
 from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
@@ -34,46 +34,14 @@ STATES = {"sgd": 0, "momentum": 1, "rmsprop": 2, "adam": 2}
 
 
 @njit
-def compiled_sgd(theta, grad, rate, decay):
-    cpu.sgd_update(as_array(theta), as_array(grad), rate, decay)
+def compiled_updates(theta, grad, first, second):
+    cpu.sgd_update(theta, grad, RATE, 0.1)
+    cpu.momentum_update(theta, grad, first, RATE, 0.9, True, 0.1)
+    cpu.rmsprop_update(theta, grad, first, second, RATE, 0.9, 1e-8, 0.5, 0.1)
+    cpu.adam_update(theta, grad, first, second, RATE, 0.9, 0.999, 1e-8, 0.1, 0.1, 3)
 
 
-@njit
-def compiled_momentum(theta, grad, velocity, rate, momentum, nesterov, decay):
-    cpu.momentum_update(as_array(theta), as_array(grad), as_array(velocity), rate, momentum, nesterov, decay)
-
-
-@njit
-def compiled_rmsprop(theta, grad, square, velocity, rate, rho, eps, momentum, decay):
-    cpu.rmsprop_update(
-        as_array(theta), as_array(grad), as_array(square), as_array(velocity), rate, rho, eps, momentum, decay
-    )
-
-
-@njit
-def compiled_adam(theta, grad, first, second, rate, beta1, beta2, eps, decay, decoupled, step):
-    cpu.adam_update(
-        as_array(theta),
-        as_array(grad),
-        as_array(first),
-        as_array(second),
-        rate,
-        beta1,
-        beta2,
-        eps,
-        decay,
-        decoupled,
-        step,
-    )
-
-
-COMPILED = {
-    "sgd": compiled_sgd,
-    "momentum": compiled_momentum,
-    "rmsprop": compiled_rmsprop,
-    "adam": compiled_adam,
-}
-FROM_PYTHON = {
+UPDATES = {
     "sgd": cpu.sgd_update,
     "momentum": cpu.momentum_update,
     "rmsprop": cpu.rmsprop_update,
@@ -81,7 +49,7 @@ FROM_PYTHON = {
 }
 
 
-def check(case, size, dtype, layouts, compiled):
+def check(case, size, dtype, layouts, form="array"):
     kind, settings = CASES[case]
     theta = Placed(normal(0, size, dtype=dtype), dtype, layouts[0])
     states = [Placed(np.zeros(size), dtype, layout) for layout in layouts[2 : 2 + STATES[kind]]]
@@ -89,9 +57,8 @@ def check(case, size, dtype, layouts, compiled):
     for step in range(1, STEPS + 1):
         grad = Placed(normal(step, size, dtype=dtype), dtype, layouts[1])
         counter = (step,) if kind == "adam" else ()
-        passed = [p.spec if compiled else p.array for p in (theta, grad, *states)]
-        update = COMPILED[kind] if compiled else FROM_PYTHON[kind]
-        assert update(*passed, RATE, *settings, *counter) is None
+        passed = [getattr(each, form) for each in (theta, grad, *states)]
+        assert UPDATES[kind](*passed, RATE, *settings, *counter) is None
         answer = getattr(reference, kind)(right[0], grad.array, *right[1:], RATE, *settings, *counter)
         right = list(answer) if isinstance(answer, tuple) else [answer]
         grad.assert_unchanged()
@@ -109,18 +76,26 @@ def check(case, size, dtype, layouts, compiled):
     st.tuples(*[st.sampled_from(LAYOUTS)] * 4),
 )
 def test_any_size_and_stride(case, size, dtype, layouts):
-    check(case, size, dtype, layouts, compiled=True)
+    check(case, size, dtype, layouts, "strided")
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_from_python(case, dtype):
     for size in (1, 17, 203):
-        check(case, size, dtype, ["C"] * 4, compiled=False)
+        check(case, size, dtype, ["C"] * 4)
+
+
+def test_from_compiled_code(dtype):
+    here, there = ([abs(normal(i, 21, dtype=dtype)) for i in range(4)] for _ in range(2))
+    compiled_updates(*here)
+    getattr(compiled_updates, "py_func", compiled_updates)(*there)
+    for one, other in zip(here, there, strict=True):
+        assert_close(one, other, "pointwise")
 
 
 @pytest.mark.parametrize("case", ["sgd, decay", "nesterov, decay", "rmsprop, momentum, decay", "adamw"])
 def test_from_python_with_strides(case):
-    check(case, 37, "float32", ["sliced"] * 4, compiled=False)
+    check(case, 37, "float32", ["sliced"] * 4)
 
 
 @pytest.mark.parametrize("case", ["sgd", "momentum", "rmsprop, momentum", "adam"])
@@ -129,7 +104,7 @@ def test_from_python_with_a_read_only_gradient(case):
     theta, grad, states = np.ones(20), normal(1, 20), [np.zeros(20) for _ in range(STATES[kind])]
     expected = getattr(reference, kind)(theta, grad, *states, RATE, *settings, *((1,) if kind == "adam" else ()))
     grad.flags.writeable = False
-    FROM_PYTHON[kind](theta, grad, *states, RATE, *settings, *((1,) if kind == "adam" else ()))
+    UPDATES[kind](theta, grad, *states, RATE, *settings, *((1,) if kind == "adam" else ()))
     assert_close(theta, expected[0] if isinstance(expected, tuple) else expected, "pointwise")
 
 
@@ -139,7 +114,7 @@ def test_nan_stays_in_its_place_and_shows(case, dtype):
     theta, grad = np.ones(40, dtype), np.full(40, 0.5, dtype)
     grad[33] = np.nan
     states = [np.zeros(40, dtype) for _ in range(STATES[kind])]
-    FROM_PYTHON[kind](theta, grad, *states, RATE, *settings, *((1,) if kind == "adam" else ()))
+    UPDATES[kind](theta, grad, *states, RATE, *settings, *((1,) if kind == "adam" else ()))
     assert np.isnan(theta).nonzero()[0].tolist() == [33]
 
 
@@ -147,7 +122,7 @@ def test_nan_stays_in_its_place_and_shows(case, dtype):
 def test_no_gradient_at_all_is_no_division_by_zero(case, dtype):
     kind, settings = CASES[case]
     theta, states = np.ones(40, dtype), [np.zeros(40, dtype) for _ in range(STATES[kind])]
-    FROM_PYTHON[kind](theta, np.zeros(40, dtype), *states, RATE, *settings, *((1,) if kind == "adam" else ()))
+    UPDATES[kind](theta, np.zeros(40, dtype), *states, RATE, *settings, *((1,) if kind == "adam" else ()))
     decayed = 1.0 - RATE * 0.1 if case == "adamw" else 1.0
     assert_close(theta, np.full(40, decayed), "pointwise")
 

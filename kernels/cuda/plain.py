@@ -99,11 +99,44 @@ def load_acquire(pointer, value):
     return pointer.dtype.type(pointer._cell(0).value)
 
 
-class _Warp:
-    """Where the lanes of one warp exchange values."""
+class Meeting:
+    """Where a number of threads wait for one another and exchange values.
 
-    def __init__(self, lanes):
-        self.barrier, self.values = threading.Barrier(lanes), {}
+    A `threading.Barrier` has them all wait for one lock once more, when they leave: three times as long for a warp.
+    """
+
+    def __init__(self, threads):
+        self.threads, self.lock, self.broken = threads, threading.Lock(), False
+        self.given, self.gates, self.all = {}, [], None
+
+    def exchange(self, place, value=None):
+        """What every thread gave, by its place, as soon as the last one has come."""
+        gate = threading.Lock()
+        gate.acquire()
+        with self.lock:
+            self.given[place] = value
+            self.gates.append(gate)
+            if len(self.given) == self.threads:
+                # all have read what was exchanged before: they are here
+                self.all, self.given = self.given, {}
+                self._open()
+        if not gate.acquire(timeout=PATIENCE) or self.broken:
+            raise threading.BrokenBarrierError
+        return self.all
+
+    def abort(self):
+        """Let nobody wait here, now or later."""
+        with self.lock:
+            self.broken = True
+            self._open()
+
+    def _open(self):
+        gates, self.gates = self.gates, []
+        for gate in gates:
+            gate.release()
+
+
+PATIENCE = 60  # seconds that a thread waits for another
 
 
 def _exchanged(value):
@@ -113,13 +146,8 @@ def _exchanged(value):
     with _lock:
         warps = manager.__dict__.setdefault("warps", {})
         if warp not in warps:
-            warps[warp] = _Warp(min(32, math.prod(manager._block_dim) - 32 * warp))
-    warp = warps[warp]
-    warp.values[lane] = value
-    warp.barrier.wait(60)
-    values = dict(warp.values)
-    warp.barrier.wait(60)
-    return values, lane
+            warps[warp] = Meeting(min(32, math.prod(manager._block_dim) - 32 * warp))
+    return warps[warp].exchange(lane, value), lane
 
 
 def lane_of(value, mask):
