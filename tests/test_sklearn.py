@@ -20,7 +20,7 @@ from sklearn import linear_model, neural_network
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_iris, make_multilabel_classification
+from sklearn.datasets import load_digits, load_iris, make_multilabel_classification
 from sklearn.ensemble import AdaBoostClassifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
@@ -508,3 +508,24 @@ def test_the_net_goes_where_nets_go(fitted, tmp_path):
     np.testing.assert_array_equal(fastnn.load(tmp_path / "net.safetensors").predict(X), model.net_.predict(X))
     few = fastnn.apply(model.net_.freeze(), X[:4].astype(model.net_.dtype))
     np.testing.assert_allclose(few, model.net_.predict(X)[:4], rtol=1e-12)
+
+
+def test_grid_search_and_a_sweep_find_the_same_best():
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:600] / 16, y[:600]
+    folds = [(np.flatnonzero(np.arange(600) % 3 != i), np.flatnonzero(np.arange(600) % 3 == i)) for i in range(3)]
+    rates, widths = [1e-4, 1e-2], [2, 48]
+    net = MLPClassifier(batch_size=32, max_iter=12, tol=0.0, n_iter_no_change=12, alpha=0.0)
+    grid = dict(learning_rate_init=rates, hidden_layer_sizes=[(width,) for width in widths])
+    search = GridSearchCV(net, grid, cv=folds, refit=False).fit(X, y)
+    sweep = fastnn.Sweep(
+        lambda width: [fastnn.Dense(width, "relu"), fastnn.Dense(10, "softmax")],
+        width=widths,
+        optimizer=fastnn.Adam,
+        learning_rate=rates,
+        batch_size=32,
+    )
+    best = sweep.fit(X, y, epochs=12, cv=folds, refit=False).best
+    assert best.values["learning_rate"] == search.best_params_["learning_rate_init"] == 1e-2
+    assert best.values["width"] == search.best_params_["hidden_layer_sizes"][0] == 48
+    assert abs(best.score - search.best_score_) < 0.03  # other starting weights
