@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from .layers import Layer
 # What a sweep takes beside the parameters of its layers, with the value where none is given
 OWN = {"optimizer": None, "batch_size": None, "l2": 0.0, "seed": 0}
 _MOST = 10**6  # candidates: each takes some memory for as long as the sweep lasts
-_TRIES = 100  # draws for each candidate that was not drawn before
+_MOST_MISSES = 1000  # draws in a row that were drawn before: then there are hardly any others
 
 
 @dataclass(frozen=True)
@@ -154,22 +155,35 @@ class Space:
         for name, choices in self._choices.items():
             if not isinstance(choices, list):
                 raise must_be("sample", f"a number of candidates, since {name} is a distribution", None)
-        count = np.prod([float(len(choices)) for choices in self._choices.values()])
-        if count > _MOST:
-            raise must_be("sample", f"at most {_MOST:,} candidates", described(f"None for {count:,.0f} of them"))
+        if self._combinations > _MOST:
+            raise must_be("sample", f"at most {_MOST:,} candidates", described(f"None for {self._combinations:,}"))
         combinations = itertools.product(*self._choices.values())
         return [self.candidate(dict(zip(self._choices, values, strict=True))) for values in combinations]
 
+    @property
+    def _combinations(self):
+        """How many there are, as far as all choices are lists."""
+        return math.prod(len(choices) for choices in self._choices.values() if isinstance(choices, list))
+
     def sample(self, count: int, rng: np.random.Generator) -> list[Candidate]:
-        """Random combinations, no two the same as far as there are enough."""
+        """Random combinations, no two the same; all of them where there are no more than `count`."""
+        if count > _MOST:
+            raise must_be("sample", f"at most {_MOST:,}", count)
+        finite = all(isinstance(choices, list) for choices in self._choices.values())
+        if finite and self._combinations <= _MOST:
+            every, sizes = self._combinations, [len(choices) for choices in self._choices.values()]
+            places = np.unravel_index(rng.permutation(every)[:count], sizes) if sizes else ()
+            chosen = zip(*places, strict=True) if sizes else [()]
+            items = self._choices.items()
+            return [self.candidate({name: c[i] for (name, c), i in zip(items, at, strict=True)}) for at in chosen]
         found: dict[Any, Candidate] = {}
-        for _ in range(_TRIES * count):
+        misses = 0
+        while len(found) < count and misses < _MOST_MISSES:
             drawn = {name: _drawn(choices, rng) for name, choices in self._choices.items()}
             key = tuple(place for place, _ in drawn.values())
+            misses += 1
             if key not in found:
-                found[key] = self.candidate({name: value for name, (_, value) in drawn.items()})
-            if len(found) == count:
-                break
+                found[key], misses = self.candidate({name: value for name, (_, value) in drawn.items()}), 0
         return list(found.values())
 
     def candidate(self, values: dict[str, Any]) -> Candidate:

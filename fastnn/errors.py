@@ -4,6 +4,8 @@ import difflib
 import reprlib
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from .history import History
 
@@ -47,6 +49,9 @@ class DeadUnitsWarning(UserWarning):
     """A fit left a layer of ReLU units that are 0 for all rows: no gradient passes them, and it cannot learn."""
 
 
+MOST_QUOTED = 1000  # elements of an array
+
+
 class _Quotation(reprlib.Repr):
     """A repr that neither fails nor grows with what is quoted."""
 
@@ -69,6 +74,8 @@ class _Quotation(reprlib.Repr):
         return repr(bytes(x[: self.maxstring]))
 
     def repr_instance(self, x, level):
+        if isinstance(x, np.ndarray) and x.size > MOST_QUOTED:
+            return f"an array of shape {x.shape} and dtype {x.dtype}"  # with many dimensions NumPy would write all
         return repr(x)
 
 

@@ -45,7 +45,7 @@ def make(cv, rows, X, y, kind, shuffle, seed):
         found = [(np.flatnonzero(held != fold), np.flatnonzero(held == fold)) for fold in range(count)]
     elif validation.has(cv, "split") and not isinstance(cv, str | bytes):
         found = list(cv.split(X, y))
-    elif validation.has(cv, "__iter__") and not isinstance(cv, str | bytes | dict):
+    elif isinstance(cv, list | tuple) or validation.has(cv, "__next__"):
         found = list(cv)
     else:
         raise must_be("cv", _ACCEPTED, cv, TypeError)

@@ -493,7 +493,25 @@ def still_works(net):
     assert np.isfinite(outputs).all() or net.standardization or np.abs(net.parameters).max() > 1e3
 
 
-KINDS = [methods, methods, attributes, constructors, frozen, public_kernels, threads]
+def sweeps(rng):
+    """A sweep over hostile values, with hostile data, folds and scores."""
+    odd = lambda good: mostly(rng, good, [*numbers(rng), *matrices(rng)], 0.93)  # noqa: E731
+    values = dict(width=odd([2, 3]), optimizer=odd([fastnn.SGD(0.1), fastnn.Adam()]), batch_size=odd([None, 4]))
+    values |= dict(l2=odd(0.0), seed=odd(range(2)))
+    sweep = fastnn.Sweep(lambda width: [fastnn.Dense(width, "tanh"), fastnn.Dense(1)], **values)
+    X = rng.normal(size=(ROWS, FEATURES)).astype("f4")
+    judged = {pick(rng, ["cv", "validation_split", "validation_data"]): odd(None)}
+    how = dict(halving=odd(None), sample=odd(None), score=odd(None), early_stopping=odd(None), keep=odd(3), seed=odd(0))
+    how |= dict(refit=odd(None), shuffle=odd(True), sample_weight=odd(None), metrics=odd(()), threads=2)
+    result = sweep.fit(odd(X), odd(X[:, 0]), epochs=mostly(rng, 2, [0, -1, 1.5, None, "3"], 0.9), **judged, **how)
+    assert len(repr(result)) > 0 and len(result.to_dataframe()) == len(result.trials)
+    for trial in result.trials:
+        assert math.isfinite(trial.score) or trial.diverged or math.isnan(trial.score)
+        for net in trial.nets:
+            still_works(net)
+
+
+KINDS = [methods, methods, attributes, constructors, frozen, public_kernels, threads, sweeps]
 
 
 def expected(error):
