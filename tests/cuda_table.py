@@ -44,8 +44,9 @@ def loss(name):
     def call(dtype):
         from fastnn.kernels import cuda
 
-        Z, w, dZ, result = _arrays(dtype, (500, 12), (500,), (500, 12), (300,))
-        cuda.loss_backward(getattr(kernels, name), 1.0, Z, Z, w, dZ, result)
+        targets = 12 // formulas.named(formulas.LOSSES, name.lower()).outputs_per_target
+        Z, y, w, dZ, result = _arrays(dtype, (500, 12), (500, targets), (500,), (500, 12), (300,))
+        cuda.loss_backward(getattr(kernels, name), 1.0, Z, y, w, dZ, result)
 
     return call
 
@@ -195,12 +196,16 @@ KERNELS = {
     "activation silu": (activation("SILU"), (24, 0), (32, 0)),
     "activation gelu": (activation("GELU"), (24, 0), (32, 0)),
     "activation gelu_tanh": (activation("GELU_TANH"), (24, 0), (32, 0)),
+    "activation exp": (activation("EXP"), (24, 0), (24, 0)),
     "activation softmax": (activation("SOFTMAX"), (40, 0), (64, 0)),
     "loss binary_cross_entropy": (loss("BINARY_CROSS_ENTROPY"), (56, 128), (64, 256)),
     "loss cross_entropy": (loss("CROSS_ENTROPY"), (56, 128), (64, 256)),
     "loss mse": (loss("MSE"), (56, 128), (64, 256)),
     "loss mae": (loss("MAE"), (56, 128), (64, 256)),
     "loss huber": (loss("HUBER"), (56, 128), (64, 256)),
+    "loss quantile": (loss("QUANTILE"), (56, 128), (64, 256)),
+    "loss poisson": (loss("POISSON"), (56, 128), (64, 256)),
+    "loss gaussian": (loss("GAUSSIAN"), (64, 128), (64, 256)),  # two outputs a thread at once
     "update sgd": (update("sgd_update", 0, 0.1, 0.0), (32, 0), (32, 0)),
     "update momentum": (update("momentum_update", 1, 0.1, 0.9, False, 0.0), (32, 0), (48, 0)),
     "update nesterov": (update("momentum_update", 1, 0.1, 0.9, True, 0.0), (32, 0), (48, 0)),

@@ -61,6 +61,11 @@ def softplus(z):
     return np.maximum(z, 0.0) + np.log1p(np.exp(-np.abs(z)))
 
 
+def _exp(z):
+    with np.errstate(over="ignore"):
+        return np.exp(z)
+
+
 def _normal_cdf(z):
     """0.5 erfc(-z / sqrt 2): accurate in the left tail too."""
     return 0.5 * np.vectorize(math.erfc, otypes=[np.float64])(-z / math.sqrt(2.0))
@@ -107,7 +112,7 @@ def activation(name, z, param=0.0):
     if name == "softmax":
         return softmax(z)
     if name == "exp":
-        return np.exp(z)
+        return _exp(z)
     raise ValueError(name)
 
 
@@ -136,7 +141,7 @@ def activation_derivative(name, z, param=0.0):
         s = sigmoid(2.0 * _ROOT_2_PI * (z + 0.044715 * z**3))
         return s + z * s * (1.0 - s) * 2.0 * _ROOT_2_PI * (1.0 + 3 * 0.044715 * z * z)
     if name == "exp":
-        return np.exp(z)
+        return _exp(z)
     raise ValueError(name)
 
 

@@ -17,8 +17,8 @@ STEADY = [name for name in OPTIMIZERS if not name.startswith("rmsprop")]
 
 @st.composite
 def runs(draw):
-    loss = draw(st.sampled_from(reference.LOSSES))
-    smooth = [name for name in reference.ACTIVATIONS if name not in ("relu", "leaky_relu")]
+    loss = draw(st.sampled_from([name for name in reference.LOSSES if name != "poisson"]))  # whose exp runs away
+    smooth = [name for name in reference.ACTIVATIONS if name not in ("relu", "leaky_relu", "exp")]
     hidden = draw(st.lists(st.tuples(WIDTH, st.sampled_from(smooth)), max_size=4))
     last = reference.FUSED.get(loss) or draw(st.sampled_from(["linear", "tanh", "softplus"]))
     rows = draw(st.one_of(st.integers(1, 100), st.integers(500, 2500)))

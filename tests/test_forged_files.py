@@ -59,7 +59,7 @@ ANY = [  # what load and resume refuse alike
     ("standardised", put("net layers 0 more", 3), "layer must be a dict with kind, units"),
     ("standardised", put("net layers 0 kind", "Sequential"), "kind must be one of 'Dense', 'Dropout'"),
     ("standardised", put("net huber_delta", 10**400), "huber_delta must be float"),
-    ("standardised", put("net quantile", 1.0), "quantile must be a finite float"),
+    ("standardised", put("net quantile", 1), "quantile must be float"),
     ("standardised", put("net dtype", "(1,2"), "dtype must be one of"),
     ("standardised", put("net", None), "must be a dict with net"),
     ("standardised", put("epoch", -20_000_000), "epoch must be a non-negative int"),

@@ -1,12 +1,16 @@
 """The same weights as torch after fifty steps of every optimiser, full batch, from the same start."""
 
+import numpy as np
 import pytest
 import recipes
 import reference
+from arrays import normal
 from nets import data, flat, pair
 from tolerance import assert_close
 
 import fastnn
+from fastnn import kernels
+from fastnn.kernels import cpu
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
@@ -154,3 +158,19 @@ def test_activations_of_the_reference(name):
     values = z.detach().numpy()
     assert_close(reference.activation(name, values, param), a.detach().numpy(), "sum")
     assert_close(reference.activation_derivative(name, values, param), slope.numpy(), "sum")
+
+
+@pytest.mark.parametrize("loss", ["poisson", "gaussian"])
+def test_losses_of_distributions(loss, dtype):
+    """From the logarithms of rates, and from means and logarithms of variances."""
+    Z, y = normal(1, 40, 6, dtype=dtype), abs(normal(2, 40, 6 if loss == "poisson" else 3, dtype=dtype))
+    z, target = torch.from_numpy(Z).requires_grad_(), torch.from_numpy(y)
+    if loss == "poisson":
+        theirs = torch.nn.PoissonNLLLoss(log_input=True)(z, target)
+    else:
+        theirs = torch.nn.GaussianNLLLoss()(z[:, :3], target, z[:, 3:].exp())
+    theirs.backward()
+    code, none, dZ = getattr(kernels, loss.upper()), np.empty(0, dtype), np.empty_like(Z)
+    cpu.loss_backward(code, 0.0, Z, y, none, dZ)
+    assert_close(cpu.loss_forward(code, 0.0, Z, y, none), theirs.item(), "sum", dtype)
+    assert_close(dZ, z.grad.numpy(), "sum")

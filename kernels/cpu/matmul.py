@@ -183,9 +183,10 @@ def product_rows(m, n, k, a, ld_a, b, ld_b, c, rs_c, cs_c, start, bias):
     """C (m, n) = A (m, k) @ B (n, k)^T, both operands by rows of consecutive elements; `start` as for `product`."""
     whole_m, whole_n, most_n = m // 4 * 4, n // 4 * 4, n // MANY * MANY
     paired_m = m // 2 * 2
+    shared_n = whole_n if m > 1 else 0  # columns that several rows of A meet at once
     for at in range(0, k, DEPTH):
         depth = min(DEPTH, k - at)
-        for j in range(0, whole_n, 4):
+        for j in range(0, shared_n, 4):
             q, t = b + (j * ld_b + at), c + j * cs_c
             for i in range(0, whole_m, 4):
                 _dots_4x4(depth, a + (i * ld_a + at), ld_a, q, ld_b, t + i * rs_c, rs_c, cs_c, start, bias + i)
