@@ -178,7 +178,7 @@ def loop(whole_grid, command, net=None):
         rule = kernels.ADAM if command == tables.TRAIN else None
         structure = schedule.structure_of(every, command, rule)
         shared = 0 if whole_grid else schedule.SHARED_BYTES
-        return [(step.run_of(np.dtype(dtype).type, whole_grid, structure), (types.int64,) * 7, step.THREADS, shared)]
+        return [(step.run_of(np.dtype(dtype).type, whole_grid, structure), (types.int64,) * 8, step.THREADS, shared)]
 
     return kernel
 

@@ -22,7 +22,7 @@ from .launch import checked, operand, plane, run
 from .loop_tiles import tiles_of
 from .matmul import NO_OPERAND, PLAIN, Side, multiply, side, space
 from .phases import Phases, delta_of, element_at, has_input_gradient, padded_count, pre_of, value_of
-from .primitives import exp, quotient, store4
+from .primitives import exp, load4, quotient, store4
 from .tiling import ACTIVATE, SLOPE
 from .toolchain import device, for_each_real
 
@@ -171,8 +171,9 @@ def loop_of(real, structure):
             else:
                 for o in range(tile - tiles, n_out, row_step):
                     summed = zero
-                    for s in range(first, last):
-                        summed += delta[o * ld + s]
+                    for s in range(first, last, 4):
+                        d0, d1, d2, d3 = load4(delta + (o * ld + s))
+                        summed += (d0 + d1) + (d2 + d3)
                     out[op[B_AT] + o] = summed
             item += step.threads
         return before + items
