@@ -18,7 +18,7 @@ from .losses import RESULT
 from .matmul import work_size
 from .own import key_of
 from .phases import Structure, operation_module
-from .step import SUMS, THREADS
+from .step import IN_ONE_BLOCK, SUMS, THREADS
 from .toolchain import SIMULATED, cuda
 
 # Work of a step up to which one block, then a grid, is chosen. Estimates: the first run on a GPU (H100 80GB,
@@ -119,7 +119,8 @@ def make_schedule(program, dtype, batch, command, loop=None):
 
 def one_block(program, dtype, batch, command):
     """The schedule of a run in one block, whether or not it fits there."""
-    return _loop(program, dtype, batch, command, "block", 1, min(THREADS, round_up(_items(program, batch), 32)))
+    most = THREADS * IN_ONE_BLOCK[np.dtype(dtype).itemsize]
+    return _loop(program, dtype, batch, command, "block", 1, min(most, round_up(_items(program, batch), 32)))
 
 
 def fits(schedule, dtype):
