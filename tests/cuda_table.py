@@ -228,8 +228,8 @@ KERNELS = {
     "step by rmsprop": (step("RMSPROP"), (64, 128), (96, 256)),
     "loop of one block": (loop(False, tables.TRAIN), (128, 49152), (248, 49152)),
     "loop of a grid": (loop(True, tables.TRAIN), (240, 0), (255, 0)),
-    "loop of one block, outputs": (loop(False, tables.PREDICT), (128, 49152), (160, 49152)),
-    "loop of a grid, outputs": (loop(True, tables.PREDICT), (152, 0), (168, 0)),
+    "loop of one block, outputs": (loop(False, tables.PREDICT), (128, 49152), (168, 49152)),
+    "loop of a grid, outputs": (loop(True, tables.PREDICT), (152, 0), (208, 0)),
     "loop of one block, gradients": (loop(False, tables.INPUT_GRADIENT), (128, 49152), (240, 49152)),
     "loop of a grid, gradients": (loop(True, tables.INPUT_GRADIENT), (208, 0), (255, 0)),
 }

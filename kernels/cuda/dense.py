@@ -36,7 +36,7 @@ def loop_of(real, structure):
     activate, slope = activations_of(real, structure.activations)
     tiles = tiles_of(real)
     sharing, tile_forward, tile_backward = tiles.sharing, tiles.tile_forward, tiles.tile_backward
-    row_of, tile_gradient = tiles.row_of, tiles.tile_gradient
+    row_of, tile_gradient, first_of_warp = tiles.row_of, tiles.tile_gradient, tiles.first_of_warp
     outputs, wanted, zero = structure.command & OUTPUT != 0, structure.command & INPUT_BACKWARD != 0, real(0.0)
 
     @device
@@ -54,7 +54,8 @@ def loop_of(real, structure):
         code, items = op[ACTIVATION], groups * ((n_out + 3) >> 2)
         pointwise = activates(op) and code != SOFTMAX and code != LINEAR
         share = sharing(step.threads, items, n_in)
-        item, lane, shared = quotient(step.thread, share), step.thread & (share - 1), share > 1
+        item, lane = quotient(step.thread, share), step.thread & (share - 1)
+        shared = share > 1 and first_of_warp(step.thread, share) < items
         # threads that share sums have one tile at most; those without exchange lanes with their warp all the same
         while item < items or shared:
             tile = quotient(min(item, items - 1), groups)
@@ -131,7 +132,8 @@ def loop_of(real, structure):
         delta, out = delta_of(step, op[Op.OUTPUT]), delta_of(step, op[Op.INPUT])
         items = groups * ((n_in + 3) >> 2)
         share = sharing(step.threads, items, n_out)
-        item, lane, shared = quotient(step.thread, share), step.thread & (share - 1), share > 1
+        item, lane = quotient(step.thread, share), step.thread & (share - 1)
+        shared = share > 1 and first_of_warp(step.thread, share) < items
         while item < items or shared:
             tile = quotient(min(item, items - 1), groups)
             i, s = 4 * tile, 4 * (min(item, items - 1) - tile * groups)

@@ -24,6 +24,11 @@ def tiles_of(real):
         return share
 
     @device
+    def first_of_warp(thread, share):
+        """The first item of a thread's warp: where there is one, all lanes take part in the sums."""
+        return quotient(thread & ~31, share)
+
+    @device
     def scaled_sum(sums, w, x):
         """Four sums, with w times four samples."""
         return sums[0] + w * x[0], sums[1] + w * x[1], sums[2] + w * x[2], sums[3] + w * x[3]
@@ -156,6 +161,7 @@ def tiles_of(real):
 
     return SimpleNamespace(
         sharing=sharing,
+        first_of_warp=first_of_warp,
         tile_forward=tile_forward,
         tile_backward=tile_backward,
         row_of=row_of,

@@ -32,6 +32,7 @@ from ..tables import (
     Run,
     State,
 )
+from .loop_tiles import tiles_of
 from .losses import sample_loss_of
 from .phases import Step, delta_of, operation_module, padded_count, value_of
 from .primitives import (
@@ -147,25 +148,30 @@ def gather_of(real, whole_grid):
 def loss_of_step(real, structure, row_of):
     """A thread's share of the sum of w * loss; where a gradient is wanted, also that with respect to the outputs."""
     loss_of, wanted = sample_loss_of(real, structure.loss), structure.command & BACKWARD != 0
-    zero, one = real(0.0), real(1.0)
+    zero, one, tiles = real(0.0), real(1.0), tiles_of(real)
+    sharing, first_of_warp = tiles.sharing, tiles.first_of_warp
 
     @device
     def loss(step, last, order, mass):
         t, ld, n_out, columns = step.table, step.table[Run.LD], last[Op.N_OUT], step.table[Run.Y_COLUMNS]
-        a, delta, summed, s = value_of(step, last[Op.OUTPUT]), delta_of(step, last[Op.OUTPUT]), zero, step.thread
+        a, delta, summed = value_of(step, last[Op.OUTPUT]), delta_of(step, last[Op.OUTPUT]), zero
         y, weights = global_at(t[Run.Y], real), global_at(t[Run.WEIGHTS], real)
-        labels, param = t[Run.LABELS] != 0, step.reals[Real.LOSS_PARAM]
-        while s < padded_count(step):
-            if s < step.count:
-                row = row_of(step, order, s)
-                weight = weights[row] if t[Run.WEIGHTS] != 0 else one
-                target, d, factor = y + row * columns, delta + s, weight / mass
-                value = loss_of(param, n_out, a + s, ld, target, 1, labels, wanted, factor, d, ld, 0, 1)
+        labels, param, padded = t[Run.LABELS] != 0, step.reals[Real.LOSS_PARAM], padded_count(step)
+        lanes = sharing(step.threads, padded, n_out << 4)  # one an output at most
+        s, lane = quotient(step.thread, lanes), step.thread & (lanes - 1)
+        first = first_of_warp(step.thread, lanes) if lanes > 1 else s
+        while first < padded:
+            inside, sample = s < step.count, min(s, step.count - 1)
+            row = row_of(step, order, sample)
+            weight = weights[row] if t[Run.WEIGHTS] != 0 else one
+            target, d, factor, write = y + row * columns, delta + sample, weight / mass, wanted and inside
+            value = loss_of(param, n_out, a + sample, ld, target, 1, labels, write, factor, d, ld, lane, lanes)
+            if inside and lane == 0:
                 summed += value * weight
-            elif wanted:
-                for j in range(n_out):
+            if wanted and not inside and s < padded:
+                for j in range(lane, n_out, lanes):
                     delta[j * ld + s] = zero
-            s += step.threads
+            s, first = s + step.threads, first + step.threads
         return summed
 
     return loss
