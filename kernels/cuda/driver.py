@@ -359,7 +359,7 @@ def epoch_sums(values, masses, made, positions, per_epoch, begun):
         np.bincount(places[counted], numbers[counted], nets * epochs).reshape(nets, epochs)
         for numbers in (products, masses)
     ]
-    sums = np.stack(shares, axis=-1)
+    sums = np.stack(shares, axis=-1).astype(np.float64)  # bincount of nothing gives integers
     sums[:, 0] += begun
     return sums
 
