@@ -237,6 +237,7 @@ class Contract:
         self.apart = [pair for pair in pairs if any(self.operands[name].written for name in pair)]
         self.signature = inspect.signature(function)
         parameters = self.signature.parameters.items()
+        self.defaults = tuple(parameter.default for _, parameter in parameters)
         self.rules = [(name, self.operands.get(name, parameter.annotation)) for name, parameter in parameters]
         if any(rule in (Floats, Integers, DeviceArray, DeviceArray | None) for _, rule in self.rules):
             raise TypeError(f"each array of {function.__name__} needs an operand in its contract")
@@ -264,6 +265,9 @@ class Contract:
         TypeError, ValueError
             For an argument that is not accepted.
         """
+        missing = self.defaults[len(arguments) :]
+        if not keywords and missing and inspect.Parameter.empty not in missing:  # without `bind`, which takes as long
+            arguments = (*arguments, *missing)
         if keywords or len(arguments) != len(self.rules):
             bound = self.signature.bind(*arguments, **keywords)
             bound.apply_defaults()

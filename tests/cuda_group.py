@@ -31,6 +31,7 @@ NETS = [
 @pytest.fixture(autouse=True)
 def watched(monkeypatch):
     monkeypatch.setattr(schedule, "THREADS", 32)
+    monkeypatch.setattr(schedule, "IN_ONE_BLOCK", {4: 1, 8: 1})
     monkeypatch.setattr(launch, "THREADS", 32)
     grids.together(monkeypatch, meet=False)
 
@@ -147,6 +148,18 @@ def test_parameters_that_the_last_step_made_infinite_are_seen():
     group.execute()
     assert group.diverged.tolist() == [False, True]
     assert group.counters[:, tables.State.STEP].tolist() == [1, 1]
+
+
+def test_all_nets_diverge_in_their_first_step():
+    program = program_of(drops=None, loss="mse")
+    group, losses = group_of(program, 2), np.full((2, 1), np.nan)
+    group.bind_data(X, 1e200 * SCORES)
+    group.bind_steps(np.full((1, 2), 0.1), losses)
+    group.execute()
+    assert group.diverged.all() and not group.active.any() and not group.counters[:, tables.State.STEP].any()
+    group.execute()  # of no net
+    group.to_host()
+    assert group.parameters.tobytes() == starts(program, 2)[0].tobytes() and np.isnan(losses).all()
 
 
 def test_rates_that_all_share_and_batches_without_weight():

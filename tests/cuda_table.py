@@ -179,7 +179,7 @@ def loop(whole_grid, command, net=None):
         rule = kernels.ADAM if command == tables.TRAIN else None
         structure = schedule.structure_of(every, command, rule)
         shared = 0 if whole_grid else schedule.SHARED_BYTES
-        return [(step.run_of(np.dtype(dtype).type, whole_grid, structure), (types.int64,) * 7, step.THREADS, shared)]
+        return [(step.run_of(np.dtype(dtype).type, whole_grid, structure), (types.int64,) * 8, step.THREADS, shared)]
 
     return kernel
 
@@ -231,11 +231,11 @@ KERNELS = {
     "step by momentum": (step("MOMENTUM"), (48, 128), (64, 256)),
     "step by nesterov": (step("NESTEROV"), (48, 128), (64, 256)),
     "step by rmsprop": (step("RMSPROP"), (64, 128), (96, 256)),
-    "loop of one block": (loop(False, tables.TRAIN), (208, 49152), (248, 49152)),
-    "loop of a grid": (loop(True, tables.TRAIN), (232, 0), (255, 0)),
-    "loop of one block, outputs": (loop(False, tables.PREDICT), (128, 49152), (160, 49152)),
-    "loop of a grid, outputs": (loop(True, tables.PREDICT), (152, 0), (168, 0)),
-    "loop of one block, gradients": (loop(False, tables.INPUT_GRADIENT), (184, 49152), (224, 49152)),
+    "loop of one block": (loop(False, tables.TRAIN), (128, 49152), (248, 49152)),
+    "loop of a grid": (loop(True, tables.TRAIN), (240, 0), (255, 0)),
+    "loop of one block, outputs": (loop(False, tables.PREDICT), (128, 49152), (168, 49152)),
+    "loop of a grid, outputs": (loop(True, tables.PREDICT), (152, 0), (208, 0)),
+    "loop of one block, gradients": (loop(False, tables.INPUT_GRADIENT), (128, 49152), (240, 49152)),
     "loop of a grid, gradients": (loop(True, tables.INPUT_GRADIENT), (208, 0), (255, 0)),
 }
 STEP = "pick", "gather", "scaled", "drop", "clip", "scale", "update", "advance"  # kernels of a step

@@ -22,7 +22,7 @@ from .launch import checked, operand, plane, run
 from .loop_tiles import tiles_of
 from .matmul import NO_OPERAND, PLAIN, Side, multiply, side, space
 from .phases import Phases, delta_of, element_at, has_input_gradient, padded_count, pre_of, value_of
-from .primitives import exp, quotient, store4
+from .primitives import exp, load4, quotient, store4
 from .tiling import ACTIVATE, SLOPE
 from .toolchain import device, for_each_real
 
@@ -35,7 +35,8 @@ def loop_of(real, structure):
     """The phases of the loops."""
     activate, slope = activations_of(real, structure.activations)
     tiles = tiles_of(real)
-    sharing, tile_product, row_of, tile_gradient = tiles.sharing, tiles.tile_product, tiles.row_of, tiles.tile_gradient
+    sharing, tile_forward, tile_backward = tiles.sharing, tiles.tile_forward, tiles.tile_backward
+    row_of, tile_gradient, first_of_warp = tiles.row_of, tiles.tile_gradient, tiles.first_of_warp
     outputs, wanted, zero = structure.command & OUTPUT != 0, structure.command & INPUT_BACKWARD != 0, real(0.0)
 
     @device
@@ -53,14 +54,13 @@ def loop_of(real, structure):
         code, items = op[ACTIVATION], groups * ((n_out + 3) >> 2)
         pointwise = activates(op) and code != SOFTMAX and code != LINEAR
         share = sharing(step.threads, items, n_in)
-        item, lane, shared = quotient(step.thread, share), step.thread & (share - 1), share > 1
+        item, lane = quotient(step.thread, share), step.thread & (share - 1)
+        shared = share > 1 and first_of_warp(step.thread, share) < items
         # threads that share sums have one tile at most; those without exchange lanes with their warp all the same
         while item < items or shared:
             tile = quotient(min(item, items - 1), groups)
-            o, s, last = 4 * tile, 4 * (min(item, items - 1) - tile * groups), n_out - 1
-            w0, w1 = W + o * n_in, W + min(o + 1, last) * n_in
-            w2, w3 = W + min(o + 2, last) * n_in, W + min(o + 3, last) * n_in
-            sums = tile_product(x + s, ld, w0, w1, w2, w3, 1, n_in, lane, share)
+            o, s = 4 * tile, 4 * (min(item, items - 1) - tile * groups)
+            sums = tile_forward(x + s, ld, W, n_in, o, n_out, lane, share)
             row, rows = lane, min(4, n_out - o) if item < items else 0
             while row < rows:
                 v0, v1, v2, v3 = row_of(sums, row)
@@ -132,12 +132,12 @@ def loop_of(real, structure):
         delta, out = delta_of(step, op[Op.OUTPUT]), delta_of(step, op[Op.INPUT])
         items = groups * ((n_in + 3) >> 2)
         share = sharing(step.threads, items, n_out)
-        item, lane, shared = quotient(step.thread, share), step.thread & (share - 1), share > 1
+        item, lane = quotient(step.thread, share), step.thread & (share - 1)
+        shared = share > 1 and first_of_warp(step.thread, share) < items
         while item < items or shared:
             tile = quotient(min(item, items - 1), groups)
-            i, s, last = 4 * tile, 4 * (min(item, items - 1) - tile * groups), n_in - 1
-            w0, w1, w2, w3 = W + i, W + min(i + 1, last), W + min(i + 2, last), W + min(i + 3, last)
-            sums = tile_product(delta + s, ld, w0, w1, w2, w3, n_in, n_out, lane, share)
+            i, s = 4 * tile, 4 * (min(item, items - 1) - tile * groups)
+            sums = tile_backward(delta + s, ld, W, n_in, i, n_out, lane, share)
             row, rows = lane, min(4, n_in - i) if item < items else 0
             while row < rows:
                 v0, v1, v2, v3 = row_of(sums, row)
@@ -171,8 +171,9 @@ def loop_of(real, structure):
             else:
                 for o in range(tile - tiles, n_out, row_step):
                     summed = zero
-                    for s in range(first, last):
-                        summed += delta[o * ld + s]
+                    for s in range(first, last, 4):
+                        d0, d1, d2, d3 = load4(delta + (o * ld + s))
+                        summed += (d0 + d1) + (d2 + d3)
                     out[op[B_AT] + o] = summed
             item += step.threads
         return before + items

@@ -266,7 +266,7 @@ class Plan(base.Plan):
             self.upload("counter", np.zeros(1, np.uint32))
         counter, shared = (self.address("counter"), 0) if grid else (0, places.size * self.dtype.itemsize)
         kernel, (blocks, threads) = run_of(self.dtype.type, grid, self.structure), places.shape
-        numbers = places.theta_at, places.grad_at, places.parts, places.sums_at
+        numbers = places.theta_at, places.grad_at, places.parts, places.sums_at, places.rows_at
         length = self.table.size + State.SIZE
         shape = nets * blocks, threads
         run(kernel, shape, 0, self.address("table"), length, *numbers, counter, shared=shared)
@@ -359,7 +359,7 @@ def epoch_sums(values, masses, made, positions, per_epoch, begun):
         np.bincount(places[counted], numbers[counted], nets * epochs).reshape(nets, epochs)
         for numbers in (products, masses)
     ]
-    sums = np.stack(shares, axis=-1)
+    sums = np.stack(shares, axis=-1).astype(np.float64)  # bincount of nothing gives integers
     sums[:, 0] += begun
     return sums
 

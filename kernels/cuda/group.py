@@ -99,7 +99,8 @@ class Group:
         self._passes: dict[int, Plan] = {}
 
     def _must_fit(self, batch):
-        block, dtype = one_block(self.program, batch, TRAIN), self.parameters.dtype
+        dtype = self.parameters.dtype
+        block = one_block(self.program, dtype, batch, TRAIN)
         if not fits(block, dtype):
             accepted = f"a net and batch of at most {shared_bytes():,} bytes, which one block holds"
             raise ValueError(f"program must be {accepted}; got {block.size * dtype.itemsize:,} for a batch of {batch}")
@@ -291,8 +292,8 @@ class Group:
 
     def _pass(self, command, program, rows):
         """A plan for passes over so many rows without a gradient, as many of them at a time as one block holds."""
-        batch = min(rows, MOST_PASSED)
-        while not fits(one_block(program, batch, command), self.parameters.dtype) and batch > 1:
+        batch, dtype = min(rows, MOST_PASSED), self.parameters.dtype
+        while not fits(one_block(program, dtype, batch, command), dtype) and batch > 1:
             batch = -(-batch // 2)
         if command not in self._passes or self._passes[command]["BATCH"] != batch:
             self._passes[command] = Plan(program, self.parameters[0], batch, command, loop="block")

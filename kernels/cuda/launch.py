@@ -4,6 +4,7 @@ Arrays of CuPy, PyTorch and Numba say where they stand by `__cuda_array_interfac
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -63,7 +64,7 @@ def operand(name, array, dimensions, dtype=None):
         raise ValueError(f"{name} must have {dimensions} dimensions; got shape {shape}")
     strides = facts.get("strides")
     if strides is None:
-        strides = np.cumprod([kind.itemsize, *shape[:0:-1]])[::-1]
+        strides = [kind.itemsize * math.prod(shape[i + 1 :]) for i in range(dimensions)]
     if any(step % kind.itemsize for step in strides):
         raise ValueError(f"{name} must be {ON_ITS_SIZE}; got one between them")
     return Operand(int(facts["data"][0] or 0), shape, tuple(int(s) // kind.itemsize for s in strides), kind)

@@ -13,6 +13,7 @@ from .toolchain import device, for_each_real
 def tiles_of(real):
     """The functions for one dtype."""
     zero = real(0.0)
+    four = zero, zero, zero, zero
 
     @device
     def sharing(threads, items, terms):
@@ -23,38 +24,82 @@ def tiles_of(real):
         return share
 
     @device
-    def tile_product(x, ld, w0, w1, w2, w3, term_step, terms, lane, share):
-        """Sums over the terms of four rows w0 to w3 and of four samples at x: by one thread, or by all that share them.
+    def first_of_warp(thread, share):
+        """The first item of a thread's warp: where there is one, all lanes take part in the sums."""
+        return quotient(thread & ~31, share)
 
-        x (terms, ld); from term to term of a row it is `term_step` elements.
-        """
-        a00 = a01 = a02 = a03 = a10 = a11 = a12 = a13 = zero
-        a20 = a21 = a22 = a23 = a30 = a31 = a32 = a33 = zero
-        i, x = lane, x + lane * ld
-        while i < terms:
-            x0, x1, x2, x3 = load4(x)
-            w = w0[i * term_step]
-            a00, a01, a02, a03 = a00 + w * x0, a01 + w * x1, a02 + w * x2, a03 + w * x3
-            w = w1[i * term_step]
-            a10, a11, a12, a13 = a10 + w * x0, a11 + w * x1, a12 + w * x2, a13 + w * x3
-            w = w2[i * term_step]
-            a20, a21, a22, a23 = a20 + w * x0, a21 + w * x1, a22 + w * x2, a23 + w * x3
-            w = w3[i * term_step]
-            a30, a31, a32, a33 = a30 + w * x0, a31 + w * x1, a32 + w * x2, a33 + w * x3
-            i, x = i + share, x + share * ld
+    @device
+    def scaled_sum(sums, w, x):
+        """Four sums, with w times four samples."""
+        return sums[0] + w * x[0], sums[1] + w * x[1], sums[2] + w * x[2], sums[3] + w * x[3]
+
+    @device
+    def outer_sum(sums, w, x):
+        """The sums of four rows, with the products of four weights, one a row, and four samples."""
+        a, b, c, d = sums
+        return scaled_sum(a, w[0], x), scaled_sum(b, w[1], x), scaled_sum(c, w[2], x), scaled_sum(d, w[3], x)
+
+    @device
+    def lane_sums(sums, share):
+        """The same sums in all lanes that share them."""
+        (a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3), (d0, d1, d2, d3) = sums
         mask = share >> 1
         while mask > 0:
-            a00, a01, a02, a03 = pair_sum(a00, mask), pair_sum(a01, mask), pair_sum(a02, mask), pair_sum(a03, mask)
-            a10, a11, a12, a13 = pair_sum(a10, mask), pair_sum(a11, mask), pair_sum(a12, mask), pair_sum(a13, mask)
-            a20, a21, a22, a23 = pair_sum(a20, mask), pair_sum(a21, mask), pair_sum(a22, mask), pair_sum(a23, mask)
-            a30, a31, a32, a33 = pair_sum(a30, mask), pair_sum(a31, mask), pair_sum(a32, mask), pair_sum(a33, mask)
+            a0, a1, a2, a3 = pair_sum(a0, mask), pair_sum(a1, mask), pair_sum(a2, mask), pair_sum(a3, mask)
+            b0, b1, b2, b3 = pair_sum(b0, mask), pair_sum(b1, mask), pair_sum(b2, mask), pair_sum(b3, mask)
+            c0, c1, c2, c3 = pair_sum(c0, mask), pair_sum(c1, mask), pair_sum(c2, mask), pair_sum(c3, mask)
+            d0, d1, d2, d3 = pair_sum(d0, mask), pair_sum(d1, mask), pair_sum(d2, mask), pair_sum(d3, mask)
             mask >>= 1
-        return (
-            (a00, a01, a02, a03),
-            (a10, a11, a12, a13),
-            (a20, a21, a22, a23),
-            (a30, a31, a32, a33),
-        )
+        return (a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3), (d0, d1, d2, d3)
+
+    @device
+    def tile_forward(x, ld, W, n_in, o, n_out, lane, share):
+        """Sums over the inputs of four outputs from `o` on and of four samples at x, by the lanes that share them.
+
+        x (n_in, ld). Where n_in is a multiple of four, weights are read four at a time.
+        """
+        sums, last = (four, four, four, four), n_out - 1
+        w0, w1 = W + o * n_in, W + min(o + 1, last) * n_in
+        w2, w3 = W + min(o + 2, last) * n_in, W + min(o + 3, last) * n_in
+        if n_in & 3 == 0:
+            i = 4 * lane
+            while i < n_in:
+                p, q, r, s = load4(w0 + i), load4(w1 + i), load4(w2 + i), load4(w3 + i)
+                at = x + i * ld
+                sums = outer_sum(sums, (p[0], q[0], r[0], s[0]), load4(at))
+                sums = outer_sum(sums, (p[1], q[1], r[1], s[1]), load4(at + ld))
+                sums = outer_sum(sums, (p[2], q[2], r[2], s[2]), load4(at + 2 * ld))
+                sums = outer_sum(sums, (p[3], q[3], r[3], s[3]), load4(at + 3 * ld))
+                i += 4 * share
+        else:
+            i = lane
+            while i < n_in:
+                sums = outer_sum(sums, (w0[i], w1[i], w2[i], w3[i]), load4(x + i * ld))
+                i += share
+        return lane_sums(sums, share)
+
+    @device
+    def tile_backward(delta, ld, W, n_in, i, n_out, lane, share):
+        """Sums over the outputs of four inputs from `i` on and of four samples at delta, likewise.
+
+        delta (n_out, ld).
+        """
+        sums, last, o = (four, four, four, four), n_in - 1, lane
+        if n_in & 3 == 0:
+            while o + share < n_out:  # two at a time: the reads of both are on their way
+                w, v = load4(W + (o * n_in + i)), load4(W + ((o + share) * n_in + i))
+                x, y = load4(delta + o * ld), load4(delta + (o + share) * ld)
+                sums = outer_sum(outer_sum(sums, w, x), v, y)
+                o += 2 * share
+            if o < n_out:
+                sums = outer_sum(sums, load4(W + (o * n_in + i)), load4(delta + o * ld))
+        else:
+            i1, i2, i3 = min(i + 1, last), min(i + 2, last), min(i + 3, last)
+            while o < n_out:
+                w = W + o * n_in
+                sums = outer_sum(sums, (w[i], w[i1], w[i2], w[i3]), load4(delta + o * ld))
+                o += share
+        return lane_sums(sums, share)
 
     @device
     def pair_sum(value, mask):
@@ -66,8 +111,9 @@ def tiles_of(real):
         return a if row == 0 else b if row == 1 else c if row == 2 else d
 
     @device
-    def dot4(a, b):
-        return a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]
+    def dot4(summed, a, b):
+        """A sum with four products, one after another: each is one instruction."""
+        return (((summed + a[0] * b[0]) + a[1] * b[1]) + a[2] * b[2]) + a[3] * b[3]
 
     @device
     def store_row(out, column, step, columns, a, b, c, d):
@@ -97,13 +143,13 @@ def tiles_of(real):
             x0, x1 = load4(x + (column * ld + s)), load4(x + (i1 * ld + s))
             x2, x3 = load4(x + (i2 * ld + s)), load4(x + (i3 * ld + s))
             d = load4(delta + (row * ld + s))
-            a00, a01, a02, a03 = a00 + dot4(d, x0), a01 + dot4(d, x1), a02 + dot4(d, x2), a03 + dot4(d, x3)
+            a00, a01, a02, a03 = dot4(a00, d, x0), dot4(a01, d, x1), dot4(a02, d, x2), dot4(a03, d, x3)
             d = load4(delta + (o1 * ld + s))
-            a10, a11, a12, a13 = a10 + dot4(d, x0), a11 + dot4(d, x1), a12 + dot4(d, x2), a13 + dot4(d, x3)
+            a10, a11, a12, a13 = dot4(a10, d, x0), dot4(a11, d, x1), dot4(a12, d, x2), dot4(a13, d, x3)
             d = load4(delta + (o2 * ld + s))
-            a20, a21, a22, a23 = a20 + dot4(d, x0), a21 + dot4(d, x1), a22 + dot4(d, x2), a23 + dot4(d, x3)
+            a20, a21, a22, a23 = dot4(a20, d, x0), dot4(a21, d, x1), dot4(a22, d, x2), dot4(a23, d, x3)
             d = load4(delta + (o3 * ld + s))
-            a30, a31, a32, a33 = a30 + dot4(d, x0), a31 + dot4(d, x1), a32 + dot4(d, x2), a33 + dot4(d, x3)
+            a30, a31, a32, a33 = dot4(a30, d, x0), dot4(a31, d, x1), dot4(a32, d, x2), dot4(a33, d, x3)
             s += 4
         store_row(dW + row * n_in, column, column_step, n_in, a00, a01, a02, a03)
         if row + row_step < n_out:
@@ -113,4 +159,11 @@ def tiles_of(real):
         if row + 3 * row_step < n_out:
             store_row(dW + o3 * n_in, column, column_step, n_in, a30, a31, a32, a33)
 
-    return SimpleNamespace(sharing=sharing, tile_product=tile_product, row_of=row_of, tile_gradient=tile_gradient)
+    return SimpleNamespace(
+        sharing=sharing,
+        first_of_warp=first_of_warp,
+        tile_forward=tile_forward,
+        tile_backward=tile_backward,
+        row_of=row_of,
+        tile_gradient=tile_gradient,
+    )

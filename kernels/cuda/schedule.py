@@ -18,7 +18,7 @@ from .losses import RESULT
 from .matmul import work_size
 from .own import key_of
 from .phases import Structure, operation_module
-from .step import SUMS, THREADS
+from .step import IN_ONE_BLOCK, SUMS, THREADS
 from .toolchain import SIMULATED, cuda
 
 # Work of a step up to which one block, then a grid, is chosen. Estimates: the first run on a GPU (H100 80GB,
@@ -54,9 +54,9 @@ class Schedule(NamedTuple):
 
     `loop`: one of LOOPS. `shape`: blocks, and threads of a block. `size`: elements of the workspace. `buffers`: records
     of `tables.Buffer`. For one block and a grid, `ld` elements from feature to feature, `theta_at` the parameters,
-    `sums_at` sums over all threads, `grad_at` the `parts` of the gradient. For the graph, `picked_at` row numbers,
-    targets and weights, `result_at` what a loss writes, `penalties_at`, `squares_at` and `scale_at` what an update
-    does, `work_at` the scratch of products.
+    `sums_at` sums over all threads, `grad_at` the `parts` of the gradient; for one block, `rows_at` row numbers. For
+    the graph, `picked_at` row numbers, targets and weights, `result_at` what a loss writes, `penalties_at`,
+    `squares_at` and `scale_at` what an update does, `work_at` the scratch of products.
     """
 
     loop: str
@@ -66,6 +66,7 @@ class Schedule(NamedTuple):
     ld: int = 0
     theta_at: int = 0
     sums_at: int = 0
+    rows_at: int = 0
     grad_at: int = 0
     parts: int = 1
     picked_at: tuple[int, ...] = ()
@@ -98,7 +99,7 @@ def make_schedule(program, dtype, batch, command, loop=None):
     chosen, flops = loop or os.environ.get("FASTNN_CUDA_LOOP"), batch * program.flops_per_sample
     if chosen not in (None, "", *LOOPS):
         raise ValueError(f"FASTNN_CUDA_LOOP must be {', '.join(LOOPS[:-1])} or {LOOPS[-1]}; got {chosen!r}")
-    block, work = one_block(program, batch, command), _items(program, batch)
+    block, work = one_block(program, dtype, batch, command), _items(program, batch)
     if not chosen:
         small = flops <= BLOCK_FLOPS and fits(block, dtype)
         chosen = "block" if small else "grid" if flops <= GRID_FLOPS else "graph"
@@ -113,12 +114,13 @@ def make_schedule(program, dtype, batch, command, loop=None):
         numbers = f"a batch of {batch * max(program.widths):,} numbers"
         raise ValueError(f"FASTNN_CUDA_LOOP must be 'graph' for {numbers}; got 'grid'")
     blocks = min(multiprocessors(), -(-work // THREADS))
-    return _loop(program, batch, command, "grid", blocks, THREADS)
+    return _loop(program, dtype, batch, command, "grid", blocks, THREADS)
 
 
-def one_block(program, batch, command):
+def one_block(program, dtype, batch, command):
     """The schedule of a run in one block, whether or not it fits there."""
-    return _loop(program, batch, command, "block", 1, min(THREADS, round_up(_items(program, batch), 32)))
+    most = THREADS * IN_ONE_BLOCK[np.dtype(dtype).itemsize]
+    return _loop(program, dtype, batch, command, "block", 1, min(most, round_up(_items(program, batch), 32)))
 
 
 def fits(schedule, dtype):
@@ -147,19 +149,24 @@ class _Places:
         return start
 
 
-def _loop(program, batch, command, loop, blocks, threads):
+def _loop(program, dtype, batch, command, loop, blocks, threads):
     place, ld = _Places(4), round_up(batch, 32) + 4  # neighbouring features begin in different banks
     theta_at, sums_at = place(program.size), place(SUMS * -(-blocks * threads // 32))
     buffers = _buffers(program, command, lambda width: place(width * ld), lambda width: place(width * ld))
     tiles = sum(-(-b // 4) * (-(-a // 4) + 1) for a, b in program.trained)
     parts = int(max(1, min(blocks * threads // tiles, batch // 16, MAX_PARTS)))
     grad_at = place(parts * program.size if command & BACKWARD else 0)
-    return Schedule(loop, (blocks, int(threads)), place.end, buffers, ld, theta_at, sums_at, grad_at, parts)
+    rows_at = place(round_up(batch, 4) * _elements_of_index(dtype) if loop == "block" else 0)
+    return Schedule(loop, (blocks, int(threads)), place.end, buffers, ld, theta_at, sums_at, rows_at, grad_at, parts)
+
+
+def _elements_of_index(dtype):
+    return -(-8 // np.dtype(dtype).itemsize)
 
 
 def _graph(program, dtype, batch, command):
-    place, per_item = _Places(32), -(-8 // np.dtype(dtype).itemsize)
-    picked_at = place(batch * per_item), place(batch * program.outputs), place(batch)
+    place = _Places(32)
+    picked_at = place(batch * _elements_of_index(dtype)), place(batch * program.outputs), place(batch)
     result_at, (blocks, _) = place(RESULT), pass_over(program.size)
     penalties_at, squares_at, scale_at = place(blocks), place(blocks), place(1)
     backward, width = command & BACKWARD, max(program.widths[1:])

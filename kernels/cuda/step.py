@@ -10,6 +10,8 @@ t is the table of `driver.Plan`, r the reals, both on the device; x (features, L
 side; `turn` counts what the counter must reach at the next barrier of a grid.
 """
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from ..formulas import RULES
@@ -30,23 +32,29 @@ from ..tables import (
     Run,
     State,
 )
+from .loop_tiles import tiles_of
 from .losses import sample_loss_of
 from .phases import Step, delta_of, operation_module, padded_count, value_of
 from .primitives import (
     atomic_add_release,
     global_at,
+    load4,
     load_acquire,
     opaque,
     quotient,
     shared_memory,
     sqrt,
+    store4,
+    viewed,
     warp_sum,
 )
 from .rng import half_bits, row_at, stream_key
 from .toolchain import cuda, device, for_each_real, kernel
 from .updates import FACTORS, rule_of
 
-THREADS = 256  # of a block at most: with more, a thread has fewer registers than the loop takes (198 to 254, sm_90)
+THREADS = 256  # of a block of a grid at most: with more, a thread has fewer registers than it takes (238 to 255, sm_90)
+# Times THREADS, of one block: in float32 it gets by with 128 registers and spills none, in float64 it takes 248 (sm_90)
+IN_ONE_BLOCK = {4: 2, 8: 1}  # by the bytes of an element
 SUMS = 4  # sums over all threads in a step, each with a place for each warp
 CLIP_TINY = 1e-6  # added to the norm of a gradient, as torch.nn.utils.clip_grad_norm_ has it
 
@@ -64,31 +72,61 @@ def grid_barrier(counter, turn):
     return turn
 
 
+class Order(NamedTuple):
+    """Which rows of the data a step takes: `first` of the epoch's order, and what `rng.row_at` draws that from.
+
+    `rows`: where one block keeps the numbers of the rows, of which each takes some hundred instructions to draw.
+    """
+
+    first: int
+    key: int
+    left_bits: int
+    right_bits: int
+    rows: Any
+
+
 @for_each_real
-def gather_of(real):
-    """The phases that gather samples and weights, and write results."""
+def gather_of(real, whole_grid):
+    """The phases that find and gather samples and weights, and write results."""
     zero = real(0.0)
 
     @device
-    def gather(step, features, first, key, left_bits, right_bits):
-        """Copy the rows of the step to buffer 0; the last one fills the last four samples."""
+    def drawn(step, order, s):
+        index = order.first + min(s, step.count - 1)
+        return row_at(step.table, order.key, index, order.left_bits, order.right_bits)
+
+    @device
+    def draw(step, order):
+        """Find the rows of the step, once each; the last one fills the last four samples."""
+        s = step.thread
+        while s < padded_count(step):
+            order.rows[s] = drawn(step, order, s)
+            s += step.threads
+
+    @device
+    def row_of(step, order, s):
+        """The row of sample s; a barrier of a grid takes longer than to draw it anew."""
+        return drawn(step, order, s) if whole_grid else order.rows[s]
+
+    @device
+    def gather(step, features, order):
+        """Copy the rows of the step to buffer 0."""
         t, out = step.table, value_of(step, 0)
         ld, stride = t[Run.LD], t[Run.X_STRIDE]
         x, item = global_at(t[Run.X], real), step.thread
         while item < padded_count(step) * features:
             s = quotient(item, features)
             i = item - s * features
-            row = row_at(t, key, first + min(s, step.count - 1), left_bits, right_bits)
-            out[i * ld + s] = x[row * stride + i]
+            out[i * ld + s] = x[row_of(step, order, s) * stride + i]
             item += step.threads
 
     @device
-    def weigh(step, first, key, left_bits, right_bits):
+    def weigh(step, order):
         """A thread's share of the sum of the step's weights."""
         t, summed, s = step.table, zero, step.thread
         weights = global_at(t[Run.WEIGHTS], real)
         while s < step.count:
-            summed += weights[row_at(t, key, first + s, left_bits, right_bits)]
+            summed += weights[row_of(step, order, s)]
             s += step.threads
         return summed
 
@@ -103,32 +141,37 @@ def gather_of(real):
             out[(first + s) * t[Run.OUT_STRIDE] + i] = x[i * t[Run.LD] + s]
             item += step.threads
 
-    return gather, weigh, write_out
+    return draw, row_of, gather, weigh, write_out
 
 
 @for_each_real
-def loss_of_step(real, structure):
+def loss_of_step(real, structure, row_of):
     """A thread's share of the sum of w * loss; where a gradient is wanted, also that with respect to the outputs."""
     loss_of, wanted = sample_loss_of(real, structure.loss), structure.command & BACKWARD != 0
-    zero, one = real(0.0), real(1.0)
+    zero, one, tiles = real(0.0), real(1.0), tiles_of(real)
+    sharing, first_of_warp = tiles.sharing, tiles.first_of_warp
 
     @device
-    def loss(step, last, first, key, left_bits, right_bits, mass):
+    def loss(step, last, order, mass):
         t, ld, n_out, columns = step.table, step.table[Run.LD], last[Op.N_OUT], step.table[Run.Y_COLUMNS]
-        a, delta, summed, s = value_of(step, last[Op.OUTPUT]), delta_of(step, last[Op.OUTPUT]), zero, step.thread
+        a, delta, summed = value_of(step, last[Op.OUTPUT]), delta_of(step, last[Op.OUTPUT]), zero
         y, weights = global_at(t[Run.Y], real), global_at(t[Run.WEIGHTS], real)
-        labels, param = t[Run.LABELS] != 0, step.reals[Real.LOSS_PARAM]
-        while s < padded_count(step):
-            if s < step.count:
-                row = row_at(t, key, first + s, left_bits, right_bits)
-                weight = weights[row] if t[Run.WEIGHTS] != 0 else one
-                target, d, factor = y + row * columns, delta + s, weight / mass
-                value = loss_of(param, n_out, a + s, ld, target, 1, labels, wanted, factor, d, ld, 0, 1)
+        labels, param, padded = t[Run.LABELS] != 0, step.reals[Real.LOSS_PARAM], padded_count(step)
+        lanes = sharing(step.threads, padded, n_out << 4)  # one an output at most
+        s, lane = quotient(step.thread, lanes), step.thread & (lanes - 1)
+        first = first_of_warp(step.thread, lanes) if lanes > 1 else s
+        while first < padded:
+            inside, sample = s < step.count, min(s, step.count - 1)
+            row = row_of(step, order, sample)
+            weight = weights[row] if t[Run.WEIGHTS] != 0 else one
+            target, d, factor, write = y + row * columns, delta + sample, weight / mass, wanted and inside
+            value = loss_of(param, n_out, a + sample, ld, target, 1, labels, write, factor, d, ld, lane, lanes)
+            if inside and lane == 0:
                 summed += value * weight
-            elif wanted:
-                for j in range(n_out):
+            if wanted and not inside and s < padded:
+                for j in range(lane, n_out, lanes):
                     delta[j * ld + s] = zero
-            s += step.threads
+            s, first = s + step.threads, first + step.threads
         return summed
 
     return loss
@@ -160,22 +203,36 @@ def update_of(real, code):
         limit, squares = step.reals[Real.CLIP_VALUE], zero
         for index in range(count):
             part = ranges + Range.SIZE * index
-            l2, i = step.reals[Real.L2] if part[Range.DECAYS] != 0 else zero, step.thread
+            l2, i = step.reals[Real.L2] if part[Range.DECAYS] != 0 else zero, 4 * step.thread
             theta, grad = step.parameters + part[Range.OFFSET], step.gradients + part[Range.OFFSET]
-            while i < part[Range.ROWS] * part[Range.COLUMNS]:
-                g = zero
-                for k in range(step.parts):
-                    g += grad[k * step.size + i]
-                g += l2 * theta[i]
-                g = limit if g > limit else -limit if g < -limit else g
-                squares += g * g
-                grad[i] = g
-                i += step.threads
+            end = part[Range.ROWS] * part[Range.COLUMNS]
+            while i < end:
+                for j in range(i, min(i + 4, end)):  # those that `update` takes together
+                    g = zero
+                    for k in range(step.parts):
+                        g += grad[k * step.size + j]
+                    g += l2 * theta[j]
+                    g = limit if g > limit else -limit if g < -limit else g
+                    squares += g * g
+                    grad[j] = g
+                i += 4 * step.threads
         return squares
 
     @device
+    def store(vector, i, end, a, b, c, d):
+        """Four elements, those that are inside the range."""
+        if i + 4 <= end:
+            store4(vector + i, a, b, c, d)
+        else:
+            vector[i] = a
+            if i + 1 < end:
+                vector[i + 1] = b
+            if i + 2 < end:
+                vector[i + 2] = c
+
+    @device
     def update(step, ranges, count, parts, scale, numbers):
-        """Update all parameters, from the first `parts` of the gradient."""
+        """Update all parameters, from the first `parts` of the gradient: four at once, the last ones partly in vain."""
         t, r = step.table, step.reals
         first, second = global_at(t[Run.FIRST_MOMENT], real), global_at(t[Run.SECOND_MOMENT], real)
         s = r + Real.SETTINGS
@@ -185,20 +242,29 @@ def update_of(real, code):
             decay = r[Real.WEIGHT_DECAY]
             if part[Range.DECAYS] != 0 and t[Run.CLIPS] == 0:  # else the gradient has it
                 decay += r[Real.L2]
-            i, end = part[Range.OFFSET] + step.thread, part[Range.OFFSET] + part[Range.ROWS] * part[Range.COLUMNS]
+            i, end = part[Range.OFFSET] + 4 * step.thread, part[Range.OFFSET] + part[Range.ROWS] * part[Range.COLUMNS]
             while i < end:
-                g = scale * step.gradients[i]
-                for k in range(1, parts):
-                    g += step.gradients[k * step.size + i]
-                m = first[i] if states > 0 else zero
-                v = second[i] if states > 1 else zero
-                p, m, v = rule(step.parameters[i], g, m, v, decay, n)
-                step.parameters[i] = p
+                m0 = m1 = m2 = m3 = v0 = v1 = v2 = v3 = zero
                 if states > 0:
-                    first[i] = m
+                    m0, m1, m2, m3 = load4(first + i)
                 if states > 1:
-                    second[i] = v
-                i += step.threads
+                    v0, v1, v2, v3 = load4(second + i)
+                p0, p1, p2, p3 = load4(step.parameters + i)
+                g0, g1, g2, g3 = load4(step.gradients + i)
+                g0, g1, g2, g3 = scale * g0, scale * g1, scale * g2, scale * g3
+                for k in range(1, parts):
+                    h0, h1, h2, h3 = load4(step.gradients + (k * step.size + i))
+                    g0, g1, g2, g3 = g0 + h0, g1 + h1, g2 + h2, g3 + h3
+                p0, m0, v0 = rule(p0, g0, m0, v0, decay, n)
+                p1, m1, v1 = rule(p1, g1, m1, v1, decay, n)
+                p2, m2, v2 = rule(p2, g2, m2, v2, decay, n)
+                p3, m3, v3 = rule(p3, g3, m3, v3, decay, n)
+                store(step.parameters, i, end, p0, p1, p2, p3)
+                if states > 0:
+                    store(first, i, end, m0, m1, m2, m3)
+                if states > 1:
+                    store(second, i, end, v0, v1, v2, v3)
+                i += 4 * step.threads
 
     return penalty, clip, update
 
@@ -270,11 +336,11 @@ def phases_of(real, whole_grid, structure):
 def run_of(real, whole_grid, structure):
     """The kernel for one dtype, by one block or by the whole grid, of what a program and a run use."""
     command, zero, one, tiny = structure.command, real(0.0), real(1.0), real(CLIP_TINY)
-    gather, weigh, write_out = gather_of(real)
+    draw, row_of, gather, weigh, write_out = gather_of(real, whole_grid)
     forward, backward, gradient, wait = phases_of(real, whole_grid, structure)
     has_loss, has_backward, updates = command & LOSS != 0, command & BACKWARD != 0, command & UPDATE != 0
     has_output, has_input_gradient = command & OUTPUT != 0, command & INPUT_BACKWARD != 0
-    loss = loss_of_step(real, structure) if has_loss else None
+    loss = loss_of_step(real, structure, row_of) if has_loss else None
     penalty, clip, update = update_of(real, structure.rule) if updates else (None, None, None)
 
     @device
@@ -359,8 +425,8 @@ def run_of(real, whole_grid, structure):
         update(step, ranges, count, parts, scale, numbers)
         return wait(counter, turn)
 
-    @kernel(THREADS, min_blocks_per_sm=1)
-    def run(tables, length, theta_at, grad_at, parts, sums_at, arrivals):
+    @kernel(THREADS if whole_grid else THREADS * IN_ONE_BLOCK[np.dtype(real).itemsize], min_blocks_per_sm=1)
+    def run(tables, length, theta_at, grad_at, parts, sums_at, rows_at, arrivals):
         t = global_at(tables, np.int64)
         thread, threads, counter, turn = cuda.grid(1), cuda.gridsize(1), global_at(arrivals, np.uint32), 0
         if not whole_grid:
@@ -392,12 +458,16 @@ def run_of(real, whole_grid, structure):
             first, begin = position * batch if t[Run.OPEN_EPOCH] == 0 else 0, head
             count, seen = min(batch, rows - first), t[Run.SEEN] + first
             step = Step(t, r, theta, grad, workspace, thread, threads, count, seen, mask_key, parts, size)
+            order = Order(first, key, left_bits, right_bits, viewed(workspace + rows_at, np.int64))
             if finished == 0 or opaque(stays) == 0:
-                gather(step, features, first, key, left_bits, right_bits)
+                if not whole_grid:
+                    draw(step, order)
+                    turn = wait(counter, turn)
+                gather(step, features, order)
                 begin = 0
             mass, value = real(count), zero
             if has_loss and t[Run.WEIGHTS] != 0:
-                mass = weigh(step, first, key, left_bits, right_bits)
+                mass = weigh(step, order)
                 mass, turn = total(mass, sums, thread, threads, counter, turn)
             else:
                 turn = wait(counter, turn)
@@ -405,7 +475,7 @@ def run_of(real, whole_grid, structure):
             if has_output:
                 write_out(step, value_of(step, last[Op.OUTPUT]), last[Op.N_OUT], first)
             if has_loss:
-                value = loss(step, last, first, key, left_bits, right_bits, mass)
+                value = loss(step, last, order, mass)
                 value, turn = total(value, sums + warps, thread, threads, counter, turn)
                 value = value / mass
             if updates:  # alone, as the others: Numba then drops what is not wanted

@@ -36,7 +36,11 @@ def step_numbers(real, rule, rates, settings, steps):
     """
     rounded = [float(real(setting)) for setting in settings]
     numbers = rule.prepare(np.sqrt)(rates, rounded, steps)
-    return np.stack(np.broadcast_arrays(*numbers), axis=-1).astype(np.float64)
+    shapes = [np.shape(number) for number in numbers]
+    together = np.empty((*np.broadcast_shapes(*shapes), FACTORS))
+    for i, number in enumerate(numbers):
+        together[..., i] = number
+    return together
 
 
 @for_each_real
