@@ -59,7 +59,7 @@ class Sweep:
     def _train_all(self, groups):
         for tasks in groups:
             program, dtype = tasks[0].plan.program, tasks[0].state.parameters.dtype
-            together = fits(one_block(program, tasks[0].plan["BATCH"], TRAIN), dtype)
+            together = fits(one_block(program, dtype, tasks[0].plan["BATCH"], TRAIN), dtype)
             for part in [tasks] if together else [[task] for task in tasks]:
                 if self._stopped:
                     return
