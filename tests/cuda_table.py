@@ -236,7 +236,7 @@ KERNELS = {
     "loop of one block, outputs": (loop(False, tables.PREDICT), (128, 49152), (168, 49152)),
     "loop of a grid, outputs": (loop(True, tables.PREDICT), (152, 0), (208, 0)),
     "loop of one block, gradients": (loop(False, tables.INPUT_GRADIENT), (128, 49152), (240, 49152)),
-    "loop of a grid, gradients": (loop(True, tables.INPUT_GRADIENT), (208, 0), (255, 0)),
+    "loop of a grid, gradients": (loop(True, tables.INPUT_GRADIENT), (224, 0), (255, 0)),
 }
 STEP = "pick", "gather", "scaled", "drop", "clip", "scale", "update", "advance"  # kernels of a step
 WIDE = ("update", "product")  # read 128 bits at a time, but for the one that takes any strides

@@ -5,6 +5,8 @@ x and delta are (features, ld) with the samples side by side, read four at a tim
 
 from types import SimpleNamespace
 
+import numpy as np
+
 from .primitives import lane_of, load4, quotient
 from .toolchain import device, for_each_real
 
@@ -14,6 +16,7 @@ def tiles_of(real):
     """The functions for one dtype."""
     zero = real(0.0)
     four = zero, zero, zero, zero
+    wide = real is np.float32  # in float64 sums and operands take more registers than a thread of a grid has
 
     @device
     def sharing(threads, items, terms):
@@ -56,12 +59,12 @@ def tiles_of(real):
     def tile_forward(x, ld, W, n_in, o, n_out, lane, share):
         """Sums over the inputs of four outputs from `o` on and of four samples at x, by the lanes that share them.
 
-        x (n_in, ld). Where n_in is a multiple of four, weights are read four at a time.
+        x (n_in, ld). In float32, where n_in is a multiple of four, weights are read four at a time.
         """
         sums, last = (four, four, four, four), n_out - 1
         w0, w1 = W + o * n_in, W + min(o + 1, last) * n_in
         w2, w3 = W + min(o + 2, last) * n_in, W + min(o + 3, last) * n_in
-        if n_in & 3 == 0:
+        if wide and n_in & 3 == 0:
             i = 4 * lane
             while i < n_in:
                 p, q, r, s = load4(w0 + i), load4(w1 + i), load4(w2 + i), load4(w3 + i)
@@ -85,7 +88,7 @@ def tiles_of(real):
         delta (n_out, ld).
         """
         sums, last, o = (four, four, four, four), n_in - 1, lane
-        if n_in & 3 == 0:
+        if wide and n_in & 3 == 0:
             while o + share < n_out:  # two at a time: the reads of both are on their way
                 w, v = load4(W + (o * n_in + i)), load4(W + ((o + share) * n_in + i))
                 x, y = load4(delta + o * ld), load4(delta + (o + share) * ld)
@@ -112,7 +115,9 @@ def tiles_of(real):
 
     @device
     def dot4(summed, a, b):
-        """A sum with four products, one after another: each is one instruction."""
+        """A sum with four products: in float32 one after another, so that each is one instruction."""
+        if not wide:
+            return summed + (a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3])
         return (((summed + a[0] * b[0]) + a[1] * b[1]) + a[2] * b[2]) + a[3] * b[3]
 
     @device

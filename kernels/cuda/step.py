@@ -145,7 +145,7 @@ def gather_of(real, whole_grid):
 
 
 @for_each_real
-def loss_of_step(real, structure, row_of):
+def loss_of_step(real, whole_grid, structure, row_of):
     """A thread's share of the sum of w * loss; where a gradient is wanted, also that with respect to the outputs."""
     loss_of, wanted = sample_loss_of(real, structure.loss), structure.command & BACKWARD != 0
     zero, one, tiles = real(0.0), real(1.0), tiles_of(real)
@@ -157,10 +157,13 @@ def loss_of_step(real, structure, row_of):
         a, delta, summed = value_of(step, last[Op.OUTPUT]), delta_of(step, last[Op.OUTPUT]), zero
         y, weights = global_at(t[Run.Y], real), global_at(t[Run.WEIGHTS], real)
         labels, param, padded = t[Run.LABELS] != 0, step.reals[Real.LOSS_PARAM], padded_count(step)
-        lanes = sharing(step.threads, padded, n_out << 4)  # one an output at most
+        # one an output at most; in a grid of float64 the sums of lanes take more registers than a thread has
+        lanes = 1 if whole_grid else sharing(step.threads, padded, n_out << 4)
         s, lane = quotient(step.thread, lanes), step.thread & (lanes - 1)
-        first = first_of_warp(step.thread, lanes) if lanes > 1 else s
-        while first < padded:
+        end = padded
+        if lanes > 1:  # all lanes of a warp that has a sample take part, once
+            end = s + 1 if first_of_warp(step.thread, lanes) < padded else s
+        while s < end:
             inside, sample = s < step.count, min(s, step.count - 1)
             row = row_of(step, order, sample)
             weight = weights[row] if t[Run.WEIGHTS] != 0 else one
@@ -171,7 +174,7 @@ def loss_of_step(real, structure, row_of):
             if wanted and not inside and s < padded:
                 for j in range(lane, n_out, lanes):
                     delta[j * ld + s] = zero
-            s, first = s + step.threads, first + step.threads
+            s += step.threads
         return summed
 
     return loss
@@ -340,7 +343,7 @@ def run_of(real, whole_grid, structure):
     forward, backward, gradient, wait = phases_of(real, whole_grid, structure)
     has_loss, has_backward, updates = command & LOSS != 0, command & BACKWARD != 0, command & UPDATE != 0
     has_output, has_input_gradient = command & OUTPUT != 0, command & INPUT_BACKWARD != 0
-    loss = loss_of_step(real, structure, row_of) if has_loss else None
+    loss = loss_of_step(real, whole_grid, structure, row_of) if has_loss else None
     penalty, clip, update = update_of(real, structure.rule) if updates else (None, None, None)
 
     @device
