@@ -187,6 +187,7 @@ def update_of(real, code):
     `ranges` points to their records, `count` is their number.
     """
     zero, half, rule, states = real(0.0), real(0.5), rule_of(real, code), len(RULES[code].states)
+    together = 4 if real is np.float32 else 1  # parameters; four of float64 take more registers than a thread has
 
     @device
     def penalty(step, ranges, count):
@@ -206,11 +207,11 @@ def update_of(real, code):
         limit, squares = step.reals[Real.CLIP_VALUE], zero
         for index in range(count):
             part = ranges + Range.SIZE * index
-            l2, i = step.reals[Real.L2] if part[Range.DECAYS] != 0 else zero, 4 * step.thread
+            l2, i = step.reals[Real.L2] if part[Range.DECAYS] != 0 else zero, together * step.thread
             theta, grad = step.parameters + part[Range.OFFSET], step.gradients + part[Range.OFFSET]
             end = part[Range.ROWS] * part[Range.COLUMNS]
             while i < end:
-                for j in range(i, min(i + 4, end)):  # those that `update` takes together
+                for j in range(i, min(i + together, end)):  # those that `update` takes together
                     g = zero
                     for k in range(step.parts):
                         g += grad[k * step.size + j]
@@ -218,7 +219,7 @@ def update_of(real, code):
                     g = limit if g > limit else -limit if g < -limit else g
                     squares += g * g
                     grad[j] = g
-                i += 4 * step.threads
+                i += together * step.threads
         return squares
 
     @device
@@ -235,7 +236,7 @@ def update_of(real, code):
 
     @device
     def update(step, ranges, count, parts, scale, numbers):
-        """Update all parameters, from the first `parts` of the gradient: four at once, the last ones partly in vain."""
+        """Update all parameters from the first `parts` of the gradient; of the last four some in vain."""
         t, r = step.table, step.reals
         first, second = global_at(t[Run.FIRST_MOMENT], real), global_at(t[Run.SECOND_MOMENT], real)
         s = r + Real.SETTINGS
@@ -245,29 +246,44 @@ def update_of(real, code):
             decay = r[Real.WEIGHT_DECAY]
             if part[Range.DECAYS] != 0 and t[Run.CLIPS] == 0:  # else the gradient has it
                 decay += r[Real.L2]
-            i, end = part[Range.OFFSET] + 4 * step.thread, part[Range.OFFSET] + part[Range.ROWS] * part[Range.COLUMNS]
+            i, end = (
+                part[Range.OFFSET] + together * step.thread,
+                part[Range.OFFSET] + part[Range.ROWS] * part[Range.COLUMNS],
+            )
             while i < end:
-                m0 = m1 = m2 = m3 = v0 = v1 = v2 = v3 = zero
-                if states > 0:
-                    m0, m1, m2, m3 = load4(first + i)
-                if states > 1:
-                    v0, v1, v2, v3 = load4(second + i)
-                p0, p1, p2, p3 = load4(step.parameters + i)
-                g0, g1, g2, g3 = load4(step.gradients + i)
-                g0, g1, g2, g3 = scale * g0, scale * g1, scale * g2, scale * g3
-                for k in range(1, parts):
-                    h0, h1, h2, h3 = load4(step.gradients + (k * step.size + i))
-                    g0, g1, g2, g3 = g0 + h0, g1 + h1, g2 + h2, g3 + h3
-                p0, m0, v0 = rule(p0, g0, m0, v0, decay, n)
-                p1, m1, v1 = rule(p1, g1, m1, v1, decay, n)
-                p2, m2, v2 = rule(p2, g2, m2, v2, decay, n)
-                p3, m3, v3 = rule(p3, g3, m3, v3, decay, n)
-                store(step.parameters, i, end, p0, p1, p2, p3)
-                if states > 0:
-                    store(first, i, end, m0, m1, m2, m3)
-                if states > 1:
-                    store(second, i, end, v0, v1, v2, v3)
-                i += 4 * step.threads
+                if together == 1:
+                    g = scale * step.gradients[i]
+                    for k in range(1, parts):
+                        g += step.gradients[k * step.size + i]
+                    m0, v0 = first[i] if states > 0 else zero, second[i] if states > 1 else zero
+                    p0, m0, v0 = rule(step.parameters[i], g, m0, v0, decay, n)
+                    step.parameters[i] = p0
+                    if states > 0:
+                        first[i] = m0
+                    if states > 1:
+                        second[i] = v0
+                else:
+                    m0 = m1 = m2 = m3 = v0 = v1 = v2 = v3 = zero
+                    if states > 0:
+                        m0, m1, m2, m3 = load4(first + i)
+                    if states > 1:
+                        v0, v1, v2, v3 = load4(second + i)
+                    p0, p1, p2, p3 = load4(step.parameters + i)
+                    g0, g1, g2, g3 = load4(step.gradients + i)
+                    g0, g1, g2, g3 = scale * g0, scale * g1, scale * g2, scale * g3
+                    for k in range(1, parts):
+                        h0, h1, h2, h3 = load4(step.gradients + (k * step.size + i))
+                        g0, g1, g2, g3 = g0 + h0, g1 + h1, g2 + h2, g3 + h3
+                    p0, m0, v0 = rule(p0, g0, m0, v0, decay, n)
+                    p1, m1, v1 = rule(p1, g1, m1, v1, decay, n)
+                    p2, m2, v2 = rule(p2, g2, m2, v2, decay, n)
+                    p3, m3, v3 = rule(p3, g3, m3, v3, decay, n)
+                    store(step.parameters, i, end, p0, p1, p2, p3)
+                    if states > 0:
+                        store(first, i, end, m0, m1, m2, m3)
+                    if states > 1:
+                        store(second, i, end, v0, v1, v2, v3)
+                i += together * step.threads
 
     return penalty, clip, update
 
