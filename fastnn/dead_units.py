@@ -57,7 +57,7 @@ def _relu_layers(net, rows):
     if any(isinstance(layer.activation, tuple) for layer in net.layers):  # functions of the user's own may raise
         return []
     operations = net.program.evaluating.operations
-    ends = [i for i, operation in enumerate(operations, 1) if isinstance(operation, backends.operations.Dense)]
+    ends = [i for i, operation in enumerate(operations, 1) if operation.parameters(1)]
     trained = [layer for layer in net.layers if layer.arrays]
     found = [
         (end, number, layer)

@@ -187,9 +187,9 @@ def test_nets_are_freed_but_for_those_that_are_kept():
 
     def count(result):
         gc.collect()
-        seen.append(sum(isinstance(each, TrainingState) for each in gc.get_objects()))
+        seen.append(sum(type(each) is TrainingState for each in gc.get_objects()))
 
-    before = sum(isinstance(each, TrainingState) for each in gc.get_objects())
+    before = sum(type(each) is TrainingState for each in gc.get_objects())
     sweep = fastnn.Sweep(classifier, width=[2], optimizer=fastnn.SGD(0.1), seed=range(1300))
     result = sweep.fit(X, LABELS, epochs=1, callbacks=[count], keep=5, threads=1)
     assert len(seen) == 3 and max(seen) - before < 600
