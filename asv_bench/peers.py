@@ -336,6 +336,7 @@ def main():
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for the results")
     parser.add_argument("--chart", type=Path, metavar="FILE.png", help="file for the chart; --readme needs none")
     parser.add_argument("--readme", action="store_true", help="renew README.md, docs/performance.md and docs/race.png")
+    parser.add_argument("--mark", default="race", choices=["race", "sweeps"], help="of the lines between which they go")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error(f"--rounds must be positive; got {options.rounds}")
@@ -344,7 +345,7 @@ def main():
     files = files if options.readme else {}
     try:
         for file in files:
-            report.around(file)  # before the race, not after it
+            report.around(file, options.mark)  # before the race, not after it
         if options.source:
             result = json.loads(options.source.read_text())
         else:
@@ -355,11 +356,11 @@ def main():
             if not any(result[table] for table in report.TABLES):
                 parser.error(f"no row was raced: --only {' '.join(options.only)}")
         print(report.markdown(result))
-        chart = options.chart or (ROOT / "docs" / "race.png" if options.readme else None)
+        chart = options.chart or (ROOT / "docs" / "race.png" if options.readme and options.mark == "race" else None)
         if chart:
             report.draw(result, chart)
         for file, text in files.items():
-            report.renew(file, result, chart, text)
+            report.renew(file, result, chart, text, options.mark)
     except (WorkerError, Unequal, report.NoMarkers, OSError) as error:
         say(f"error: {error}")
         return 1

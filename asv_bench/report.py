@@ -275,9 +275,9 @@ def between(file, text, mark="race"):
     file.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
-def renew(file, result, chart, text):
+def renew(file, result, chart, text, mark="race"):
     """Replace what stands between the markers of a file by `text(result, chart)`."""
-    between(file, text(result, os.path.relpath(chart.resolve(), file.resolve().parent)))
+    between(file, text(result, chart and os.path.relpath(chart.resolve(), file.resolve().parent)), mark)
 
 
 def draw(result, file):

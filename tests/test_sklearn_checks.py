@@ -11,8 +11,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fastnn.sklearn import LogisticRegression, MLPClassifier, MLPRegressor
 
-# they make too few epochs to converge
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+# they make too few epochs to converge, of nets so small that all units may die
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore::fastnn.DeadUnitsWarning"),
+]
 
 
 @parametrize_with_checks([LogisticRegression(), MLPClassifier(max_iter=20), MLPRegressor(max_iter=20)])
