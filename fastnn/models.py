@@ -314,6 +314,26 @@ class Sequential:
         self._state, self.kept = backends.TrainingState(parameters, self.seed), {}
         return self
 
+    def take(self, other: "Sequential", state: Any) -> Self:
+        """Become a net with the program, standardisation and names of another, and a state that was trained by it.
+
+        Parameters
+        ----------
+        other : Sequential
+            Built, of the same layers and settings.
+        state : kernels.state.TrainingState
+            Of this net alone from now on.
+
+        Returns
+        -------
+        Sequential
+            The net itself.
+        """
+        self._check_idle()
+        self._program, self._standardization = other.program, other.standardization
+        self._state, self.kept, self._feature_names = state, {}, other.feature_names
+        return self
+
     def get_weights(self) -> list[Floats]:
         """The parameters, copied.
 

@@ -22,7 +22,7 @@ from .schedules import Constant
 from .sweep_result import Held, SweepResult, Trial, headline, ranked
 
 # Nets that are made at a time, and the most that their arrays take: a GPU trains some hundred at once (estimates)
-_WAVE_NETS, _WAVE_BYTES = {"cpu": 512, "cuda": 4096}, 1 << 28
+_WAVE_NETS, _WAVE_BYTES = {"cpu": 256, "cuda": 4096}, 1 << 28
 _MOST_DRAWN = 1 << 25  # bytes of starting values that are kept for nets that begin alike
 _MOST_PLANS = 64  # that are kept from wave to wave
 _ROUNDS = 3  # of a halving, at most: what comes before says little
@@ -195,6 +195,10 @@ class Field:
             self._built[key] = self.net(candidate, fold)
         return self._built[key]
 
+    def trained_net(self, candidate, fold, state):
+        """The net of a candidate on a fold, with the state of its task."""
+        return self._make(candidate.net.layers, candidate.seed).take(self._net_of(candidate, fold), state)
+
     def _starting_values(self, candidate, net):
         """The parameters that a net of a candidate begins with, in an array of its own."""
         key = id(candidate.net), candidate.seed
@@ -354,6 +358,9 @@ class Search:
 
     def _started(self, wave):
         tasks = [task for trial in wave for task in self._tasks[trial.number]]
+        # what is at work at the same time was not made one after another: it shares no cache line
+        apart = -(-len(tasks) // self._steps.threads)
+        tasks = [tasks[i] for first in range(apart) for i in range(first, len(tasks), apart)]
         sweep = backends.make_sweep(self._net.device, tasks, self._steps.threads)
         sweep.start()
         return wave, sweep
@@ -402,12 +409,8 @@ class Search:
 
     def _nets(self, number, tasks):
         """The nets of a candidate, one for each fold."""
-        nets = []
-        for fold, task in enumerate(tasks):
-            net = self._field.net(self._candidates[number], fold)
-            net.state.copy_from(task.state)
-            nets.append(net)
-        return nets
+        candidate, field = self._candidates[number], self._field
+        return [field.trained_net(candidate, fold, task.state) for fold, task in enumerate(tasks)]
 
     def refit(self, trial):
         """The net of a candidate, trained on all rows."""

@@ -182,17 +182,17 @@ def _address(array):
     return 0 if array is None else array.ctypes.data
 
 
-def _job(task, tables):
-    """The fields of `Job` of a task, in their order; `tables`: of the place of the copies of a plan."""
+def _job(task, places):
+    """The fields of `Job` of a task, in their order; `places`: where the copies of each plan stand."""
     state = task.state
-    at = [array.ctypes.data for array in (state.parameters, state.table, state.sums, *state.moments)]
+    at = [_address(array) for array in (state.parameters, state.table, state.sums, *state.moments)]
     at += [0] * (5 - len(at))
-    run, loss_run, output_run = (tables(one) for one in (task.plan, task.loss_plan, task.output_plan))
+    run, loss_run, output_run = (places[id(plan)] for plan in (task.plan, task.loss_plan, task.output_plan))
     update = addresses_of_rule(task.rule, state.parameters.dtype)
     return (
-        *(*run[:2], task.reals.ctypes.data, at[0], state.parameters.size, *at[1:], *update, task.clips),
-        *(task.epochs_left, task.steps_per_epoch, task.rates.ctypes.data, int(len(task.rates) > 1)),
-        *(task.losses.ctypes.data, task.epochs, task.last),
+        *(*run[:2], _address(task.reals), at[0], state.parameters.size, *at[1:], *update, task.clips),
+        *(task.epochs_left, task.steps_per_epoch, _address(task.rates), int(len(task.rates) > 1)),
+        *(_address(task.losses), task.epochs, task.last),
         *(*loss_run, _address(task.validation), *output_run, _address(task.out)),
         *(task.patience, task.wait, -1 if task.best_epoch is None else task.best_epoch),
         *(_address(task.best_parameters), 0, FINE, 0, 0, 0),
@@ -227,7 +227,10 @@ class Sweep:
         self._like = tasks[0].state.parameters
         self._work_in(plans.values(), threads)
         self._copies = {key: self._copied(plan) for key, plan in plans.items()}
-        self._jobs = np.array([_job(task, self._place) for task in tasks], np.int64)
+        places = {id(None): (0, 0, 0)}  # of the first copy of a plan: address, bytes to the next, address of the reals
+        for key, (rows, size) in self._copies.items():
+            places[key] = _address(rows), rows.strides[0], _address(rows) + 8 * size
+        self._jobs = np.array([_job(task, places) for task in tasks], np.int64)
         self._numbers = np.array([(task.best, task.min_delta, np.nan) for task in tasks])
         self._queue = aligned(Queue.SIZE, np.int64)
         self._queue[Queue.COUNT] = len(tasks)
@@ -256,13 +259,6 @@ class Sweep:
                 if name in plan.kept:
                     row[getattr(Run, name)] = array.ctypes.data
         return rows, size
-
-    def _place(self, plan):
-        """(address, bytes from copy to copy, address of the reals) of the first copy of a plan."""
-        if plan is None:
-            return 0, 0, 0
-        rows, size = self._copies[id(plan)]
-        return rows.ctypes.data, rows.strides[0], rows.ctypes.data + 8 * size
 
     def start(self) -> None:
         """Let the threads begin."""
