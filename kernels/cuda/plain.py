@@ -102,7 +102,7 @@ def load_acquire(pointer, value):
 class Meeting:
     """Where a number of threads wait for one another and exchange values.
 
-    A `threading.Barrier` has them all wait for one lock once more, when they leave: three times as long for a warp.
+    A `threading.Barrier` has them all wait for one lock once more, when they leave: twice as long for a warp.
     """
 
     def __init__(self, threads):
