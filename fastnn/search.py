@@ -45,6 +45,8 @@ class Judging:
             raise must_be("early_stopping", "None or fastnn.EarlyStopping", stops, TypeError)
         if stops is not None and stops.monitor not in (None, "loss", "validation_loss"):
             raise must_be("early_stopping", "one that monitors 'loss' or 'validation_loss'", stops.monitor)
+        if not isinstance(self.metrics, list | tuple):
+            raise must_be("metrics", "a sequence of names or functions f(y_true, outputs)", self.metrics, TypeError)
         if not isinstance(self.callbacks, list | tuple) or not all(map(callable, self.callbacks)):
             raise must_be("callbacks", "a sequence of functions (result)", self.callbacks, TypeError)
 
@@ -442,6 +444,4 @@ def _done(tasks):
 
 def _others(wanted, own):
     """The metrics beside the score."""
-    if not isinstance(wanted, list | tuple):
-        return wanted
     return [one for one in wanted if one not in own]

@@ -317,6 +317,7 @@ def test_bad_sweeps_are_refused_before_anything_is_trained():
     refused("score must be a function that says greater_is_better", plain, score=lambda y, p: 1.0)
     refused("callbacks must be a sequence of functions", plain, callbacks=[3], kind=TypeError)
     refused("keep must be a non-negative int", plain, keep=-1)
+    refused("metrics must be a sequence of names", plain, metrics="accuracy", kind=TypeError)
 
     class Falling(fastnn.Schedule):
         def rates(self, epochs):
