@@ -13,7 +13,7 @@ CHUNK_FLOPS = 1e9  # of products between two looks at Ctrl-C, some 0.02 s
 def check(net, n_features):
     """Refuse a net that has no Hessian here."""
     accepted = "'lbfgs' for a net of other layers than one Dense, and for a loss other than"
-    accepted += " a cross-entropy, or mse of a linear layer"
+    accepted += " a cross-entropy, poisson, or mse of a linear layer"
     loss, kinds = backends.loss(net.loss), [type(layer) for layer in net.layers]
     alone = kinds.count(Dense) == 1 and all(kind in (Dense, Dropout) for kind in kinds)
     activation = net.layers[-1].activation or "linear"

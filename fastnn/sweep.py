@@ -101,10 +101,10 @@ class Sweep:
     ) -> SweepResult:
         """Train the candidates and judge them.
 
-        Beside the data, and the conversions of them that `Sequential.fit` would make, memory is taken by the nets that
-        are at work, at most 256 MB or two waves of one net for each thread, by those that are kept (`keep`, or, between
-        the rounds of a halving, those that go on), with their outputs for the held-out rows, and by 8 bytes an epoch of
-        each net for its losses.
+        Memory is taken by the data and their conversions, as in `Sequential.fit`, and for nets of full batches by a
+        copy of the rows of each fold. Then by the nets at work with their outputs for the held-out rows, two waves of
+        at most 256 nets (4,096 on a GPU) or about 256 MB each; by those that are kept: `keep`, or, between the rounds
+        of a halving, those that go on; and by 8 bytes an epoch of each net for its losses.
 
         Parameters
         ----------

@@ -158,7 +158,7 @@ class SweepResult:
         """
         found = ranked(self.trials, self.greater)
         if not found:
-            given = described(f"{len(self.trials)} that diverged or were not trained to the end")
+            given = described(f"{len(self.trials)} that diverged, have a score of NaN or were not trained to the end")
             raise must_be("result", "one of a sweep in which a candidate has a score", given)
         return found[0]
 
