@@ -47,20 +47,32 @@ class Fields(ModuleType):
 
 
 # The program: its header, then a record for each operation and one for each parameter range. With MEMBERS above 0 the
-# header is that of an ensemble: whole tables of so many nets follow, operations and parameters are those of all.
+# header is that of an ensemble: whole tables of so many nets follow, operations and parameters are those of all. DENSE
+# parameters come before the ranges of which a step touches only some rows; WIDEST: most numbers that an operation makes
+# of a sample.
 Header = Fields(
-    "Header", "OPERATIONS RANGES FEATURES OUTPUTS PARAMETERS OPERATIONS_AT RANGES_AT LOSS FEW_ROWS LENGTH MEMBERS"
+    "Header",
+    """
+    OPERATIONS RANGES FEATURES OUTPUTS PARAMETERS DENSE OPERATIONS_AT RANGES_AT LOSS FEW_ROWS LENGTH MEMBERS WIDEST
+    """,
 )
 FEW_ROWS_MARK = 0x66617374_6E6E0000  # plus the bytes of an element: marks what is linked for `apply_rows`
 # An operation: which kind, its number in the program, the buffers that it reads and fills, their features, its
 # parameter ranges; on a CPU the addresses of its compiled functions. From OWN on the fields are those of its kind.
 Op = Fields("Op", "KIND NUMBER BLOCK FEW_ROWS INPUT OUTPUT N_IN N_OUT RANGE RANGES FLAGS 11:OWN 17:END")
 Op.SIZE = Op.END
-# A range of the flat parameters: a matrix of ROWS x COLUMNS elements from OFFSET on; whether l2 acts on it.
-Range = Fields("Range", "OFFSET ROWS COLUMNS DECAYS")
+# A range of the flat parameters: a matrix of ROWS x COLUMNS elements from OFFSET on; whether l2 acts on it; whether a
+# step updates only the rows that its batch touches.
+Range = Fields("Range", "OFFSET ROWS COLUMNS DECAYS BY_TOUCHED_ROWS")
+# A feature of an Embedding, made of the column SOURCE of the rows: which kind, its place among the outputs, how many
+# numbers it is, for codes their number and where their table stands in the parameters, where the edges of its bins
+# stand behind the records: lower edges, then inverse widths.
+Column = Fields("Column", "KIND SOURCE AT SIZE_OF LEVELS TABLE EDGES")
+PLAIN, MISSING, BINS, VECTOR, ONE_HOT = range(5)
 
-# Flags of an operation: its input is the samples as rows; its activation belongs to the loss, which takes logits.
-FROM_ROWS, LOGITS = 1, 2
+# Flags of an operation: its input is the samples as rows; its activation belongs to the loss, which takes logits; these
+# rows are the features that an Embedding made; the weights of one-hot codes are added to its products.
+FROM_ROWS, LOGITS, EXPANDED, ADDED = 1, 2, 4, 8
 
 # A run. What threads write stands on cache lines of its own.
 Run = Fields(

@@ -182,12 +182,12 @@ def _with_constants(program, dtype):
     """A copy of a program's table, with the constants of its operations after it: a record says how far behind it."""
     parts, end = [program.table.copy()], program.table.size
     for i, operation in enumerate(program.operations):
-        constants = operation.constants(dtype)
+        constants = operation.constants(dtype, program.offsets(i))
         if constants is not None:
             record = int(program.table[Header.OPERATIONS_AT]) + i * Op.SIZE
             parts[0][record + operation.fields.CONSTANTS] = end - record
             cells = np.zeros(-(-constants.nbytes // 8), np.int64)
-            cells.view(dtype)[: constants.size] = constants
+            cells.view(constants.dtype)[: constants.size] = constants
             parts.append(cells)
             end += cells.size
     return np.concatenate(parts)

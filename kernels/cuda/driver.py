@@ -253,7 +253,7 @@ class Plan(base.Plan):
                 pair = operation.activation and operation.activation.functions
                 if pair in codes:
                     record[operation.fields.ACTIVATION] = codes[pair]
-                constants = operation.constants(self.dtype)
+                constants = operation.constants(self.dtype, self.program.offsets(i))
                 if constants is not None:
                     self.upload(f"constants {i}", constants)
                     record[operation.fields.CONSTANTS] = self.address(f"constants {i}")
