@@ -86,7 +86,7 @@ def _capture(run):
         states.append(plain)
     facts = {
         "net": storage.describe(net),
-        "feature_names": net.feature_names,
+        "feature_names": None if net.columns else net.feature_names,
         "epoch": net.state.epoch,
         "step": net.state.step,
         "fit": identity(run.steps.optimizer, run.hooks, run.measures, run.rows, run.batch),
@@ -99,9 +99,13 @@ def _capture(run):
         "stopped": bool(run.stopped),
         "metrics": list(history.metrics),
         "callbacks": states,
-    }
+    } | storage.learned_facts(net)
     copies = {name: np.array(array, array.dtype.newbyteorder("="), order="C") for name, array in kept.items()}
     return facts, storage.arrays(net) | copies
+
+
+def _listed(array):
+    return None if array is None else array.tolist()
 
 
 def _with_state(hooks):
@@ -166,6 +170,7 @@ class Saved:
         pairs += [(f"the {name}", facts["fit"][name], fit[name]) for name in fit]
         if facts["feature_names"] and rows.columns:
             pairs.append(("the feature_names", facts["feature_names"], list(rows.columns)))
+        pairs.append(("what class indices stand for", facts.get("classes"), _listed(rows.classes)))
         for what, found, wanted in pairs:
             if found != wanted:
                 given = described(f"one where {what} is {found!r} and not {wanted!r}: {path}")
@@ -175,6 +180,8 @@ class Saved:
             raise must_be("epochs", accepted, steps.epochs)
         with files.refusing("resume", path):
             self.found = storage.suitable(facts, self.arrays, net, n_features)
+            if rows.encoding is not None and self.found.encoding != rows.encoding:
+                raise must_be("X", "the table of the checkpoint", described("one of which columns learn something else"))
             if net.standardize and self.found.learned is None:
                 raise must_be("mean", "an array, for a net with standardize=True", None)
             self._check_arrays(net.dtype, steps.rule, fit["record"])
@@ -243,7 +250,7 @@ class Saved:
 
 def _check_facts(facts, fit):
     """Refuse facts that no `_capture` gives."""
-    files.must_have("facts", facts, _FACTS)
+    files.must_have("facts", facts, _FACTS | storage.optional(facts))
     storage.check_description(facts["net"])
     files.must_have("fit", facts["fit"], dict.fromkeys(fit, files.SETTING))
     for names in (facts["feature_names"] or [], facts["fit"]["callbacks"], facts["fit"]["record"], facts["metrics"]):

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays, backends, validation
+from . import arrays, backends, encoding, frames, labels, validation
 from .errors import described, must_be, quoted
 
 _MOST_BATCHES = 10**7  # a pass that claims more has no known length: the rates of a whole pass stand in memory
@@ -17,8 +17,8 @@ class Data:
 
     Parameters
     ----------
-    X : array (m, n) or device rows
-        Samples in the net's dtype.
+    X : array (m, n), device rows or frames.Table
+        Samples in the net's dtype; a Table until the Columns of the net have learned from one.
     y : array (m,) or (m, k)
         Targets in the net's dtype.
     labels : bool
@@ -29,6 +29,10 @@ class Data:
         Numbers of the rows that count, in their order; None for all.
     columns : tuple of str or None
         Names of the features, where X came as a table that has them.
+    encoding : Encoding or None
+        By which X was made of a Table.
+    classes : array or None
+        What the class indices stand for, where y came as text.
     """
 
     X: Any
@@ -37,6 +41,8 @@ class Data:
     weights: Any = None
     rows: Any = None
     columns: Any = None
+    encoding: Any = None
+    classes: Any = None
 
     def __len__(self):
         return len(self.X if self.rows is None else self.rows)
@@ -54,8 +60,9 @@ class Data:
     def chosen(self, part):
         """The rows at the places `part`, a slice or an array of int64, of those that count; X is shared."""
         if isinstance(part, slice) and self.rows is None:
+            X = self.X.taken(part) if isinstance(self.X, frames.Table) else self.X[part]
             weights = None if self.weights is None else self.weights[part]
-            return replace(self, X=self.X[part], y=self.y[part], weights=weights)
+            return replace(self, X=X, y=self.y[part], weights=weights)
         return replace(self, rows=part if self.rows is None else self.rows[part])
 
     def copied(self):
@@ -68,12 +75,24 @@ class Data:
         """For training, with the weights of their classes, as `fit` takes them."""
         if class_weight is None:
             return self
+        if self.classes is not None:
+            class_weight = labels.by_index("class_weight", class_weight, self.classes)
         facts = self.y, self.labels, net.outputs, self.y.dtype, self.rows, self.weights
         return replace(self, weights=validation.class_weights(class_weight, *facts))
 
 
 def check(
-    net, X, y, sample_weight=None, rows=None, prefix="", features=None, columns=None, may_be_zero=False, dtype=None
+    net,
+    X,
+    y,
+    sample_weight=None,
+    rows=None,
+    prefix="",
+    features=None,
+    columns=None,
+    classes=None,
+    may_be_zero=False,
+    dtype=None,
 ):
     """The Data of what a user passes.
 
@@ -89,6 +108,8 @@ def check(
         Columns of X, where the net is not built.
     columns : tuple of str, optional
         Their names, where the net has none yet.
+    classes : array, optional
+        What text in y may be, where the net has learned none yet; by default it is learned from y.
     may_be_zero : bool
         Whether all weights may be zero.
     dtype : dtype, optional
@@ -99,18 +120,88 @@ def check(
     Data
         X where it was, if it can be read there; the others on the host.
     """
-    names = None if type(X) is np.ndarray else validation.column_names(X)
     dtype = net.dtype if dtype is None else dtype
-    known = features or net.n_features, net.device, columns or net.feature_names
-    X = arrays.matrix(f"{prefix}X", X, dtype, *known)
+    if net.columns is None:
+        names = None if type(X) is np.ndarray else validation.column_names(X)
+        known = features or net.n_features, net.device, columns or net.feature_names
+        X = arrays.matrix(f"{prefix}X", X, dtype, *known)
+    else:
+        names, X = None, frames.table(f"{prefix}X", X)
+        X = X if net.encoding is None else net.encoding.encode(X, dtype, finite=True)
     of_y, of_weights = f"{prefix}y", f"{prefix}sample_weight"
     y, weights = arrays.host(of_y, y, net.device), arrays.host(of_weights, sample_weight, net.device)
-    y, labels = validation.targets(of_y, y, dtype, len(X), backends.loss(net.loss), net.targets)
+    y, classes = _indices(net, of_y, y, classes)
+    y, are_labels = validation.targets(of_y, y, dtype, len(X), backends.loss(net.loss), net.targets)
     rows = validation.row_numbers(f"{prefix}rows", rows, len(X))
     weights = validation.sample_weights(of_weights, weights, dtype, len(X), rows, may_be_zero)
     # whoever shares an array may give it another shape, but not our view of it
     X, y, weights = (array.view() if type(array) is np.ndarray else array for array in (X, y, weights))
-    return Data(X, y, labels, weights, rows, names)
+    return Data(X, y, are_labels, weights, rows, names, net.encoding, classes)
+
+
+def _indices(net, name, y, classes):
+    """(targets with class indices in the place of text, the classes that they stand for, or None)."""
+    if backends.loss(net.loss).targets == "numbers" or not labels.are_text(y):
+        return y, net.classes
+    if net.classes is not None:
+        classes = net.classes
+    elif classes is None:
+        classes = labels.learn(name, y)
+        wanted = max(net.outputs, 2)
+        if len(classes) != wanted:
+            raise must_be(name, f"labels of {wanted} classes, for {net.outputs} outputs", described(f"{len(classes)}"))
+    return labels.encode(classes, name, y), classes
+
+
+def samples(net, X, device=None):
+    """Rows without targets, as `predict` takes them.
+
+    Parameters
+    ----------
+    net : Sequential
+        Built.
+    X : array-like (m, n_features)
+        What the user passed.
+    device : str, optional
+        Where they may stand; by default that of the net.
+
+    Returns
+    -------
+    array (m, n_features) or device rows
+        In the net's dtype.
+    """
+    if net.columns is not None:
+        return net.encoding.encode(frames.table("X", X), net.dtype, finite=False)
+    device = net.device if device is None else device
+    return arrays.matrix("X", X, net.dtype, net.program.n_features, device, net.feature_names, False)
+
+
+def encoded(net, rows, *others):
+    """Data, as matrices: where they are of a Table yet, by an encoding that is learned from `rows` alone.
+
+    Parameters
+    ----------
+    net : Sequential
+        Which begins with Columns, where there is a Table.
+    rows : Data
+        To train on.
+    *others : Data or None
+        To validate on.
+
+    Returns
+    -------
+    list of Data or None
+        Of `rows`, then of the others.
+    """
+    if not isinstance(rows.X, frames.Table):
+        return [rows, *others]
+    learned = encoding.learn(net.columns, rows.X, rows.rows, rows.weights, net.dtype)
+    made: dict[int, Any] = {}
+    for one in (rows, *others):
+        if one is not None and id(one.X) not in made:
+            made[id(one.X)] = learned.encode(one.X, net.dtype, finite=True)
+    given = (rows, *others)
+    return [None if one is None else replace(one, X=made[id(one.X)], encoding=learned) for one in given]
 
 
 def split(data, share, shuffle, seed):
@@ -189,7 +280,10 @@ class Batches:
             raise must_be("X", "an iterable of at least one batch", described("one that is empty"))
         self.first = self._checked(first, 0)
         self.given = first[:2]
-        self._known = {"features": self.first.X.shape[1], "columns": self.first.columns}
+        self._known = {"classes": self.first.classes}
+        if net.columns is None:
+            self._known |= {"features": self.first.X.shape[1], "columns": self.first.columns}
+        self.first = encoded(net, self.first)[0]
 
     def __len__(self):
         """Batches of a pass as the iterable says, or 0 where it does not."""
@@ -218,5 +312,7 @@ class Batches:
             size = f" of {len(batch)}" if isinstance(batch, list | tuple) else ""
             kind = described(f"a {type(batch).__name__}{size}{shape}")
             raise must_be(name, "(X, y) or (X, y, sample_weight)", kind, TypeError)
-        learns = self._net.standardize and self._net.standardization is None  # from the first batch
-        return check(self._net, *batch, prefix=f"{name}: ", may_be_zero=not learns, **self._known)
+        net = self._net
+        learns = net.standardize and net.standardization is None  # from the first batch
+        learns = learns or net.columns is not None and net.encoding is None
+        return check(net, *batch, prefix=f"{name}: ", may_be_zero=not learns, **self._known)

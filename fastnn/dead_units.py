@@ -58,7 +58,7 @@ def _relu_layers(net, rows):
         return []
     operations = net.program.evaluating.operations
     ends = [i for i, operation in enumerate(operations, 1) if operation.parameters(1)]
-    trained = [layer for layer in net.layers if layer.arrays]
+    trained = [layer for layer in net.bound_layers if layer.arrays]
     found = [
         (end, number, layer)
         for number, (end, layer) in enumerate(zip(ends, trained, strict=True), 1)
@@ -73,7 +73,9 @@ def _values(net, end, rows, places, threads, device):
     """Outputs of the first `end` operations for the rows at some places."""
     whole = net.program
     program = backends.Program(whole.n_features, whole.evaluating.operations[:end], whole.loss)
-    parameters = net.state.parameters[: program.size]
+    parameters = np.zeros(program.size, net.dtype)
+    for part, source in zip(program.slices, whole.slices, strict=False):
+        parameters[part] = net.state.parameters[source]
     plan = backends.make_plan(device, net.precision, program, parameters, len(places), backends.PREDICT, threads)
     out = np.empty((len(places), program.outputs), net.dtype)
     plan.bind_data(rows.X, rows=places if rows.rows is None else rows.rows[places])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import arrays, backends, custom, evaluation, exchange, inference, plans, storage, validation
+from . import arrays, backends, custom, evaluation, exchange, frames, inference, plans, storage, validation
 from . import metrics as scores
 from .arrays import AnyArray
 from .backends import Floats, Integers
@@ -25,6 +25,7 @@ _SHARED = (
     "loss",
     "huber_delta",
     "quantile",
+    "columns",
 )  # what the nets of an ensemble have in common
 # What a loss takes in the place of averages A that are kept above `least`, by the activation that is fused with it
 _LOGITS = {
@@ -119,6 +120,22 @@ class Ensemble:
         return next((net.feature_names for net in self._nets if net.feature_names is not None), None)
 
     @property
+    def columns(self) -> Any:
+        """The Columns that the nets begin with; None where they take numbers alone."""
+        return self._nets[0].columns
+
+    @property
+    def encoding(self) -> Any:
+        """What the Columns of all nets learned; None where that differs, as between folds."""
+        first = self._nets[0].encoding
+        return first if all(net.encoding == first for net in self._nets) else None
+
+    @property
+    def classes(self) -> Any:
+        """The labels that class indices stand for, where the nets were trained on text; else None."""
+        return self._nets[0].classes
+
+    @property
     def device(self) -> str:
         """That of the first net, or "cpu" where any net is on it: with another one X may be in the memory of a GPU."""
         devices = [net.device for net in self._nets]
@@ -152,21 +169,28 @@ class Ensemble:
         array (m, n_out)
             In the dtype of the nets, on the host.
         """
-        X = arrays.matrix("X", X, self.dtype, self.n_features, self.device, self.feature_names, False)
+        if self.columns is None:
+            X = arrays.matrix("X", X, self.dtype, self.n_features, self.device, self.feature_names, False)
+        else:
+            X = frames.table("X", X)
         return self._average(X, backends.thread_count("threads", threads))
 
     def _average(self, X, threads, rows=None):
-        """Averages for checked samples, or for some `rows` of them."""
+        """Averages for checked samples or for a Table, or for some `rows` of them."""
         shape = (len(X) if rows is None else len(rows), self.outputs)
         out, sums, total = np.empty(shape, self.dtype), np.zeros(shape), 0.0
+        encoding, table = None, X if isinstance(X, frames.Table) else None
         for net, weight in self.pairs():
             if weight > 0:
+                if table is not None and (encoding is None or net.encoding != encoding):
+                    encoding = net.encoding
+                    X = encoding.encode(table, self.dtype, finite=False)
                 backends.add_outputs(weight, plans.outputs(net, X, out, threads, rows), sums)
                 total += weight
         backends.average_of_sums(total, sums, out)
         return out
 
-    def predict_labels(self, X: AnyArray, threads: int | None = None) -> Integers:
+    def predict_labels(self, X: AnyArray, threads: int | None = None) -> Any:
         """Classes: the likeliest one by the averaged probabilities, as `Sequential.predict_labels` gives them.
 
         Parameters
@@ -178,7 +202,7 @@ class Ensemble:
 
         Returns
         -------
-        array of int64
+        array of int64, or of text
             (m,) or (m, k), on the host.
 
         Raises
@@ -187,7 +211,8 @@ class Ensemble:
             For nets whose loss is not a cross-entropy, and for a row whose outputs are NaN.
         """
         kind = scores.kind_with_labels(self.loss)
-        return scores.checked_labels(self.predict(X, threads), kind)
+        found = scores.checked_labels(self.predict(X, threads), kind)
+        return found if self.classes is None else self.classes[found]
 
     def evaluate(
         self,
@@ -236,6 +261,7 @@ class Ensemble:
         Frozen
             A named tuple of arrays that cannot be written to; later fits do not change it.
         """
+        self._must_share_encoding("freeze")
         voting = [(net, weight) for net, weight in self.pairs() if weight > 0]
         return inference.frozen_average(*zip(*voting, strict=True))
 
@@ -275,7 +301,34 @@ class Ensemble:
         ImportError
             Without onnx.
         """
+        self._must_share_encoding("to_onnx")
         exchange.save_ensemble(self, path)
+
+    def encode(self, X: AnyArray) -> Floats:
+        """The rows of a table as numbers and codes, as `Sequential.encode` gives them.
+
+        Parameters
+        ----------
+        X : table
+            With the columns that the nets read.
+
+        Returns
+        -------
+        array (m, n_features)
+            In the dtype of the nets.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a table that does not suit, for nets without Columns, and where these learned different things.
+        """
+        self._must_share_encoding("encode")
+        return self._nets[0].encode(X)
+
+    def _must_share_encoding(self, what):
+        if self.columns is not None and self.encoding is None:
+            given = described("nets whose Columns learned different things, as those of folds do")
+            raise must_be(what, "asked of nets that were trained on the same rows", given)
 
     def summary(self) -> str:
         """A table of the nets.
@@ -309,8 +362,12 @@ def _checked_nets(nets):
         net.program  # noqa: B018  (it says what is missing)
         for what in _SHARED:
             own, common = getattr(net, what), getattr(first, what)
+            if what == "n_features" and first.columns is not None:
+                continue  # what columns learn in other rows may be more or less
             if own != common:
                 raise must_be("nets", f"nets of the same {what}", described(f"{common!s} and, at place {i}, {own!s}"))
+        if not np.array_equal(net.classes, first.classes):
+            raise must_be("nets", "nets of the same classes", described(f"{net.classes} at place {i}"))
         names = names or net.feature_names
         if net.feature_names not in (None, names):
             given = described(f"{names} and, at place {i}, {net.feature_names}")

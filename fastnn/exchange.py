@@ -8,6 +8,7 @@ import numpy as np
 
 from . import backends, files
 from .errors import described, must_be
+from .layers import Dense
 
 _OPSET = 13  # of 2020; later ones only for activations that name a later operator
 
@@ -49,12 +50,15 @@ def _net(graph, net, prefix=""):
     """The name of the outputs of a net; those of its arrays begin with `prefix`."""
     arrays, names = iter(net.program.views(net.state.parameters)), iter(net.array_names)
     learned, value = net.standardization, "X"
-    if learned is not None:
+    if learned is not None and net.columns is None:
         value = graph.add("Sub", value, graph.constant(learned.mean, f"{prefix}mean"))
         value = graph.add("Mul", value, graph.constant(1 / learned.std, f"{prefix}scale"))
-    for layer in net.layers:
+    for layer in net.bound_layers:
         own = [graph.constant(array, prefix + next(names)) for array in next(arrays)] if layer.arrays else []
-        value = _activated(graph, layer.add_to_onnx(graph, value, own), layer)
+        value = layer.add_to_onnx(graph, value, own)
+        if graph.added is not None and isinstance(layer, Dense):
+            value, graph.added = graph.add("Add", value, graph.added), None
+        value = _activated(graph, value, layer)
     if learned is not None and net.scales_targets:
         value = graph.add("Mul", value, graph.constant(learned.target_std, f"{prefix}target_std"))
         value = graph.add("Add", value, graph.constant(learned.target_mean, f"{prefix}target_mean"))
@@ -86,10 +90,15 @@ class Graph:
     ----------
     dtype : dtype
         Of the net.
+
+    Attributes
+    ----------
+    added : str or None
+        Name of what the next Dense layer adds to its products.
     """
 
     def __init__(self, dtype):
-        self.dtype, self.nodes, self.constants = dtype, [], []
+        self.dtype, self.nodes, self.constants, self.added = dtype, [], [], None
 
     def add(self, operator, *inputs, **attributes):
         """A node more, from the names of its inputs to that of its output."""
@@ -106,6 +115,20 @@ class Graph:
         name = name or f"c{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.asarray(value, self.dtype), name))
         return name
+
+    def integers(self, value):
+        """The name of an array of int64, or of one."""
+        from onnx import numpy_helper
+
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value, np.int64), name))
+        return name
+
+    def cast(self, value, dtype):
+        """A value in another dtype."""
+        from onnx import helper
+
+        return self.add("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def opset(self):
         """The first version of ONNX that has all operators."""

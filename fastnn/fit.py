@@ -176,7 +176,7 @@ def fit(net, given, steps, watch):
 
 def partial_fit(net, X, y, sample_weight, steps):
     """Carry out `Sequential.partial_fit`: one step on all rows of X."""
-    rows = data.check(net, X, y, sample_weight)
+    rows = data.encoded(net, data.check(net, X, y, sample_weight))[0]
     prepare(net, rows, (X, y))
     history = History(1)
     with (
@@ -227,8 +227,9 @@ def checked_rows(net, given, steps):
         # the layers draw from (seed, number of the layer)
         parts = data.split(rows, share, steps.shuffle, (net.seed, len(net.layers)))
         rows, held_out = rows.chosen(parts[0]), rows.chosen(parts[1])
-        if steps.shuffle and steps.batch_size in (None, len(rows)):
-            rows = rows.copied()  # each step takes all rows: to gather them each time would cost more than one copy
+    rows, held_out = data.encoded(net, rows, held_out)
+    if share is not None and steps.shuffle and steps.batch_size in (None, len(rows)):
+        rows = rows.copied()  # each step takes all rows: to gather them each time would cost more than one copy
     if steps.batch_size is not None and steps.batch_size > len(rows):
         raise must_be("batch_size", f"at most the {len(rows)} samples, or None for all", steps.batch_size)
     return batches, rows, held_out
@@ -238,8 +239,8 @@ def data_apart(net, given, rows):
     """The Data of `validation_data`, beside `rows` to train on."""
     if not isinstance(given, list | tuple) or len(given) not in (2, 3):
         raise must_be("validation_data", "None, (X, y) or (X, y, sample_weight)", given, TypeError)
-    known = {"features": rows.X.shape[1], "columns": rows.columns}
-    return data.check(net, *given, prefix="validation ", **known)
+    known = {} if net.columns is not None else {"features": rows.X.shape[1], "columns": rows.columns}
+    return data.check(net, *given, prefix="validation ", classes=rows.classes, **known)
 
 
 def _must_suit_batches(given, steps):
@@ -253,7 +254,7 @@ def _must_suit_batches(given, steps):
 
 
 def prepare(net, rows, given):
-    """Build the net for these rows, where that was not done, and let it learn their standardisation.
+    """Build the net for these rows, where that was not done; it learns their standardisation, columns and classes.
 
     `given`: X and y as the user passed them.
     """
@@ -261,9 +262,11 @@ def prepare(net, rows, given):
     if net.standardize and net.standardization is None:
         learned = standardization.learn(rows, net.targets, net.scales_targets, given)
     if net.parameters is None:
-        net.build(rows.X.shape[1])
+        net.build(rows.X.shape[1] if rows.encoding is None else rows.encoding)
     if net.feature_names is None:
         net.feature_names = rows.columns
+    if net.classes is None:
+        net.classes = rows.classes
     if learned is not None:
         net.standardization = learned
 

@@ -173,17 +173,17 @@ class Dense(Layer):
         """
         n_out, n_in = arrays[0].shape
         for array, name in zip(arrays, (self.kernel_initializer, self.bias_initializer), strict=True):
-            array[...] = initialize(name, n_in, n_out, array.shape, rng)
+            array[...] = initialize(name, max(n_in, 1), n_out, array.shape, rng)  # one-hot codes alone leave no n_in
 
-    def add_to_onnx(self, graph: Any, value: str, names: list[str]) -> str:
+    def add_to_onnx(self, graph: Any, value: str | None, names: list[str]) -> str:
         """The product and b.
 
         Parameters
         ----------
         graph : exchange.Graph
             Receives them.
-        value : str
-            Name of its input.
+        value : str or None
+            Name of its input; None where it has no columns.
         names : list of str
             Those of W and b.
 
@@ -194,7 +194,9 @@ class Dense(Layer):
         """
         W, b = names
         name: str
-        if graph.dtype == "float64":  # where ONNX Runtime 1.16 fuses Gemm and Tanh into an operator that it lacks
+        if value is None:
+            name = b
+        elif graph.dtype == "float64":  # where ONNX Runtime 1.16 fuses Gemm and Tanh into an operator that it lacks
             name = graph.add("Add", graph.add("MatMul", value, graph.add("Transpose", W)), b)
         else:
             name = graph.add("Gemm", value, W, b, transB=1)
@@ -246,8 +248,14 @@ class Dropout(Layer):
         return f"Dropout({self.rate:g})"
 
 
+def array_names(layers):
+    """Names of the arrays of some bound layers."""
+    trained = [layer for layer in layers if layer.arrays]
+    return [f"{name}{i}" for i, layer in enumerate(trained, 1) for name in layer.arrays]
+
+
 def starting_values(layers, program, seed, dtype):
-    """The parameters (program.size,) that a net of these layers starts with: a function of the seed alone."""
+    """The parameters (program.size,) that a net of these bound layers starts with: a function of the seed alone."""
     parameters = np.zeros(program.size, dtype)
     trained = [layer for layer in layers if layer.arrays]
     for i, (layer, views) in enumerate(zip(trained, program.views(parameters), strict=True)):

@@ -14,10 +14,13 @@ from . import (
     backends,
     custom,
     data,
+    encoding,
     evaluation,
     exchange,
     fit,
+    frames,
     inference,
+    labels,
     plans,
     solvers,
     standardization,
@@ -28,12 +31,15 @@ from . import metrics as scores
 from .arrays import AnyArray, DeviceArray
 from .backends import Floats, Integers
 from .callbacks import Callback
+from .columns import Columns
 from .custom import Pair
+from .encoded import Encoded
+from .encoding import Encoding
 from .errors import BusyError, NotBuiltError, described, must_be
 from .files import PathLike
 from .history import History
 from .inference import Frozen
-from .layers import Layer, starting_values
+from .layers import Dense, Layer, array_names, starting_values
 from .objective import Objective
 from .optimizers import Optimizer
 from .standardization import Standardization
@@ -121,6 +127,7 @@ class Sequential:
         backends.check_precision(precision, device, self.dtype)
         self.precision, self._device = precision, device
         self._state = self._program = self._standardization = self._feature_names = None
+        self._bound, self._classes = self._layers, None
         self.kept: dict[Any, Any] = {}  # what was made for the program, for later calls
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -174,6 +181,47 @@ class Sequential:
         return list(self._layers)
 
     @property
+    def columns(self) -> Columns | None:
+        """The Columns that it begins with; None where it takes numbers alone."""
+        first = self._layers[0]
+        return first if isinstance(first, Columns) else None
+
+    @property
+    def encoding(self) -> Encoding | None:
+        """What its Columns learned from its first training data."""
+        return self._bound[0].encoding if isinstance(self._bound[0], Encoded) else None
+
+    @property
+    def bound_layers(self) -> tuple[Layer, ...]:
+        """The layers as the kernels compute them: Columns with what they learned."""
+        return self._bound
+
+    def layers_with(self, encoding: Encoding) -> tuple[Layer, ...]:
+        """The bound layers that a net which begins with Columns would have.
+
+        Parameters
+        ----------
+        encoding : Encoding
+            What the columns have learned.
+
+        Returns
+        -------
+        tuple of Layer
+            As `bound_layers`.
+        """
+        dense = next(layer for layer in self._layers if isinstance(layer, Dense))
+        return (Encoded(encoding, dense), *self._layers[1:])
+
+    @property
+    def classes(self) -> Any:
+        """The labels (k,) that class indices stand for, where the first training data had text; else None."""
+        return self._classes
+
+    @classes.setter
+    def classes(self, value: Any) -> None:
+        self._classes = value if value is None else labels.checked("classes", value, max(self.outputs, 2))
+
+    @property
     def device(self) -> str:
         """Where it is trained and predicts: "cpu", "cuda" or "auto"; it may be assigned to."""
         return self._device
@@ -194,12 +242,15 @@ class Sequential:
         """Names of the columns of the table that it was first trained on; None where there were none.
 
         A table whose columns have other names, or another order, is refused from then on; arrays, which have no names,
-        are taken as they are. Pickles, copies and files keep the names; they can be assigned to.
+        are taken as they are. Pickles, copies and files keep the names; they can be assigned to. Those of Columns are
+        the columns of the table that these read.
         """
-        return self._feature_names
+        return self._feature_names if self.encoding is None else self.encoding.names
 
     @feature_names.setter
     def feature_names(self, value: Sequence[str] | None) -> None:
+        if self.columns is not None:
+            raise must_be("feature_names", "left alone in a net with Columns, which know their names", value)
         self._feature_names = validation.names("feature_names", value, self.program.n_features)
 
     @property
@@ -247,9 +298,9 @@ class Sequential:
 
     @property
     def parameter_slices(self) -> list[tuple[slice, ...]]:
-        """(W slice, b slice) of each layer into `parameters` and into a flat gradient."""
+        """(W slice, b slice) of each layer into `parameters` and into a flat gradient; of Columns one a table."""
         slices = iter(self.program.slices)
-        return [tuple(next(slices) for _ in layer.arrays) for layer in self._layers if layer.arrays]
+        return [tuple(next(slices) for _ in layer.arrays) for layer in self._bound if layer.arrays]
 
     @property
     def arrays(self) -> list[Floats]:
@@ -259,8 +310,7 @@ class Sequential:
     @property
     def array_names(self) -> list[str]:
         """Names of `arrays`."""
-        trained = [layer for layer in self._layers if layer.arrays]
-        return [f"{name}{i}" for i, layer in enumerate(trained, 1) for name in layer.arrays]
+        return array_names(self._bound)
 
     @property
     def standardization(self) -> Standardization | None:
@@ -276,43 +326,86 @@ class Sequential:
         self._program = self._make_program(self.program.n_features, learned)
         self._standardization, self.kept = learned, {}
 
-    def _make_program(self, n_features, learned):
+    def _make_program(self, n_features, learned, layers=None):
         """The program of the layers, between a standardisation of the samples and one back to the targets' units."""
         loss, before, after = backends.loss(self.loss), [], []
         if learned is not None:
             before, after = learned.operations(self.scales_targets, loss.outputs_per_target == 2)
-        operations, number = before, 0
-        for layer in self._layers:
+        operations, number = before if self.columns is None else [], 0
+        for layer in self._bound if layers is None else layers:
             operations += layer.operations(number)
             number += bool(layer.arrays)
         parameter = 0.0 if loss.parameter is None else getattr(self, loss.parameter)
         return backends.Program(n_features, operations, loss, parameter, after)
 
-    def build(self, n_features: int) -> Self:
+    def build(self, n_features: Any) -> Self:
         """Make the parameters and draw their starting values; `fit` does it where it was not done.
 
         Parameters
         ----------
-        n_features : int
-            Number of inputs.
+        n_features : int, table or Encoding
+            Number of inputs; for a net that begins with Columns the table that they learn from, or what they learned.
 
         Returns
         -------
         Sequential
             The net itself.
         """
-        n_features = validation.size("n_features", n_features)
         self._check_idle()
+        layers = self._layers
+        if self.columns is None:
+            n_features = validation.size("n_features", n_features)
+        else:
+            learned = self._learned(n_features)
+            n_features, layers = learned.n_features, self.layers_with(learned)
         needed = "parameters of a size beyond 64 bits"
         try:
-            program = self._make_program(n_features, None)
+            program = self._make_program(n_features, None, layers)
             needed = f"{program.size:,} parameters, {program.size * self.dtype.itemsize:,} bytes"
-            parameters = starting_values(self._layers, program, self.seed, self.dtype)
+            parameters = starting_values(layers, program, self.seed, self.dtype)
         except (MemoryError, OverflowError, ValueError):  # which of them depends on the size
             raise MemoryError(f"n_features and units are too large: no memory for {needed}") from None
-        self._program, self._standardization, self._feature_names = program, None, None
+        self._bound, self._program = layers, program
+        self._standardization = self._feature_names = self._classes = None
         self._state, self.kept = backends.TrainingState(parameters, self.seed), {}
         return self
+
+    def _learned(self, given):
+        """The Encoding to be built with."""
+        if isinstance(given, Encoding):
+            if given.columns != self.columns:
+                raise must_be("n_features", "an Encoding of the Columns of the net", given)
+            return given
+        if isinstance(given, int | np.integer):
+            raise must_be("n_features", "a table that the Columns of the net can learn from", given, TypeError)
+        table = frames.table("n_features", given)
+        return encoding.learn(self.columns, table, None, None, self.dtype)
+
+    def encode(self, X: AnyArray) -> Floats:
+        """The rows of a table as numbers and codes: what `fastnn.apply` and ONNX take of a net that begins with Columns.
+
+        Parameters
+        ----------
+        X : table
+            With the columns that the net reads, by name in any order; an array without names by position.
+
+        Returns
+        -------
+        array (m, n_features)
+            In the net's dtype: standard scores, NaN where a number is missing, and codes, 0 for what was not seen in
+            training, 1 for what is missing.
+
+        Raises
+        ------
+        NotBuiltError
+            Before the columns have learned.
+        TypeError, ValueError
+            For a table that does not suit, and for a net without Columns.
+        """
+        if self.columns is None:
+            raise must_be("encode", "called on a net that begins with Columns", described("one without"))
+        self.program  # noqa: B018  (it says what is missing)
+        return data.samples(self, X)
 
     def take(self, other: "Sequential", state: Any) -> Self:
         """Become a net with the program, standardisation and names of another, and a state that was trained by it.
@@ -330,8 +423,9 @@ class Sequential:
             The net itself.
         """
         self._check_idle()
-        self._program, self._standardization = other.program, other.standardization
-        self._state, self.kept, self._feature_names = state, {}, other.feature_names
+        self._bound, self._program = other.bound_layers, other.program
+        self._standardization, self._classes = other.standardization, other.classes
+        self._state, self.kept, self._feature_names = state, {}, None if self.columns else other.feature_names
         return self
 
     def get_weights(self) -> list[Floats]:
@@ -622,11 +716,11 @@ class Sequential:
         array (m, n_out)
             In the net's dtype; for an X on a GPU it is there, too, and of the same kind.
         """
-        X = arrays.matrix("X", X, self.dtype, self.program.n_features, self.device, self._feature_names, False)
+        X = data.samples(self, X)
         threads = backends.thread_count("threads", threads)
         return plans.outputs(self, X, backends.empty_result(X, self.outputs), threads)
 
-    def predict_labels(self, X: AnyArray, threads: int | None = None) -> Integers:
+    def predict_labels(self, X: AnyArray, threads: int | None = None) -> Any:
         """Classes.
 
         Parameters
@@ -638,9 +732,10 @@ class Sequential:
 
         Returns
         -------
-        array of int64
+        array of int64, or of text
             On the host: (m,) class indices for softmax, (m,) of 0 and 1 for one sigmoid output, (m, k) of 0 and 1 for k
-            of them: 1 where the probability is above 0.5.
+            of them: 1 where the probability is above 0.5. Of a net that was trained on text, its `classes` in their
+            place.
 
         Raises
         ------
@@ -648,9 +743,10 @@ class Sequential:
             For a net whose loss is not a cross-entropy, and for a row whose outputs are NaN.
         """
         kind = scores.kind_with_labels(self.loss)
-        X = arrays.matrix("X", X, self.dtype, self.program.n_features, self.device, self._feature_names, False)
+        X = data.samples(self, X)
         out, threads = np.empty((len(X), self.outputs), self.dtype), backends.thread_count("threads", threads)
-        return scores.checked_labels(plans.outputs(self, X, out, threads), kind)
+        found = scores.checked_labels(plans.outputs(self, X, out, threads), kind)
+        return found if self._classes is None else self._classes[found]
 
     def evaluate(
         self,
@@ -822,6 +918,7 @@ class Sequential:
         array (m, n_features)
             In the net's dtype; for an X on a GPU it is there, too, and of the same kind.
         """
+        self._must_take_numbers("input_gradient")
         threads, features = backends.thread_count("threads", threads), self.program.n_features
         these = data.check(self, X, y, sample_weight, features=features)
         out = backends.empty_result(these.X, features)
@@ -857,7 +954,8 @@ class Sequential:
         """
         if self.device == "cuda":
             raise must_be("device", "'cpu' or 'auto' for jacobian, which is made on the CPU alone", self.device)
-        X = arrays.matrix("X", X, self.dtype, self.program.n_features, "cpu", self._feature_names, False)
+        self._must_take_numbers("jacobian")
+        X = data.samples(self, X, "cpu")
         threads = backends.thread_count("threads", threads)
         out = np.empty((len(X), self.outputs, X.shape[1]), self.dtype)
         with plans.kept(self, backends.JACOBIAN, len(X), threads) as plan:
@@ -865,6 +963,10 @@ class Sequential:
             plan.bind_output(out.reshape(len(X), -1))
             plans.run(plan)
         return out
+
+    def _must_take_numbers(self, what):
+        if self.columns is not None:
+            raise must_be(what, "asked of a net of numbers: a code has no derivative", described("one with Columns"))
 
     def freeze(self) -> Frozen:
         """The net as it is now, for `fastnn.apply`: also in the user's own @njit functions.
@@ -934,9 +1036,10 @@ class Sequential:
         lines = [f"{'layer':<24}{'inputs':>10}{'outputs':>10}{'parameters':>14}"]
         inputs, count = self.n_features, 0
         counts = iter(() if inputs is None else [sum(s.stop - s.start for s in part) for part in self.parameter_slices])
-        for layer in self._layers:
+        for layer in self._bound:
             if not layer.arrays:
                 lines.append(repr(layer))
+                inputs = inputs if layer.units is None else layer.units
                 continue
             activation = "" if layer.activation is None else f" {custom.named(layer.activation)}"
             own, outputs = next(counts, None), inputs if layer.units is None else layer.units
@@ -963,11 +1066,14 @@ def _loss_of(net, these, outputs, threads):
 
 def _checked_layers(layers):
     """The layers of a net, in a tuple."""
-    accepted = "a list of fastnn.Dense, with at most one fastnn.Dropout before each"
+    accepted = "a list of fastnn.Dense, with at most one fastnn.Dropout before each, after fastnn.Columns or without"
     if not isinstance(layers, list | tuple) or not all(isinstance(layer, Layer) for layer in layers):
         raise must_be("layers", accepted, layers, TypeError)
-    trained = [bool(layer.arrays) for layer in layers]
-    if not layers or layers[-1].units is None or not all(map(any, zip(trained, trained[1:], strict=False))):
+    first = 1 if layers and isinstance(layers[0], Columns) else 0
+    if any(isinstance(layer, Columns) for layer in layers[first:]):
+        raise must_be("layers", accepted, layers)
+    trained = [bool(layer.arrays) for layer in layers[first:]]
+    if not trained or layers[-1].units is None or not all(map(any, zip(trained, trained[1:], strict=False))):
         raise must_be("layers", accepted, layers)
     for layer in layers[:-1]:
         if layer.activation is not None and backends.by_row(backends.activation(layer.activation)):

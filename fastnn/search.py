@@ -16,7 +16,7 @@ import numpy as np
 
 from . import backends, data, fit, folds, metrics, plans, proposals, standardization, validation
 from .callbacks import EarlyStopping
-from .errors import must_be
+from .errors import described, must_be
 from .layers import starting_values
 from .schedules import Constant
 from .sweep_result import Held, SweepResult, Trial, headline, ranked
@@ -78,13 +78,30 @@ class Asking:
 
 @dataclass
 class Fold:
-    """Rows to train on and rows held out; `learned`: their Standardization, once a net needed it."""
+    """Rows to train on and rows held out; `learned`: their Standardization, once a net needed it.
+
+    `matrices`: the Fold that each of the Columns made of it.
+    """
 
     trained: Any
     held: Any
     unweighted: Any
     learned: Any = None
     side_by_side: Any = None
+    matrices: Any = None
+
+    def read_by(self, net):
+        """This Fold, or that of matrices which the Columns of a net make of it."""
+        if net.columns is None:
+            return self
+        self.matrices = self.matrices or {}
+        if net.columns not in self.matrices:
+            unweighted, held = data.encoded(net, self.unweighted, self.held)
+            if net.device == "cuda":
+                unweighted = replace(unweighted, X=backends.uploaded(unweighted.X))
+            weighted = replace(unweighted, weights=self.trained.weights)
+            self.matrices[net.columns] = Fold(weighted, held, unweighted)
+        return self.matrices[net.columns]
 
 
 class Field:
@@ -113,6 +130,7 @@ class Field:
         if net.device == "cuda" and type(rows.X) is np.ndarray:
             rows = replace(rows, X=backends.uploaded(rows.X))  # once, for all nets
         self.rows, self.features, self.columns = rows, rows.X.shape[1], rows.columns
+        self._all = Fold(rows, None, rows)
         self.kind = backends.loss(net.loss).targets
         self.folds = [self._fold(net, *parts) for parts in self._parts(net, judging.cv, seed)]
         self._plans, self._drawn, self._built, self._rates = {}, {}, {}, {}
@@ -142,11 +160,13 @@ class Field:
 
     def net(self, candidate, fold):
         """A net of a candidate, built, with the standardisation of a fold (None: of all rows)."""
-        net = self._make(candidate.net.layers, candidate.seed).build(self.features)
+        part = (self._all if fold is None else self.folds[fold]).read_by(candidate.net)
+        learned = part.unweighted.encoding
+        net = self._make(candidate.net.layers, candidate.seed).build(self.features if learned is None else learned)
         if self.columns is not None:
             net.feature_names = self.columns
+        net.classes = self.rows.classes
         if net.standardize:
-            part = Fold(self.rows, None, self.rows) if fold is None else self.folds[fold]
             if part.learned is None:
                 given = self.given.X, self.given.y
                 part.learned = standardization.learn(part.unweighted, net.outputs, net.scales_targets, given)
@@ -159,7 +179,7 @@ class Field:
         held, stops = len(self.folds[fold].held), self._stops
         task = backends.SweepTask(
             plan,
-            backends.TrainingState(self._starting_values(candidate, net), candidate.seed),
+            backends.TrainingState(self._starting_values(candidate, net, fold), candidate.seed),
             np.zeros(epochs),
             loss_plan,
             output_plan,
@@ -177,7 +197,7 @@ class Field:
         if key not in self._plans:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
-            part, net = self.folds[fold], self._net_of(candidate, fold)
+            part, net = self.folds[fold].read_by(candidate.net), self._net_of(candidate, fold)
             rows, batch = part.trained, candidate.steps.batch_size or len(part.trained)
             if batch == len(rows) and rows.rows is not None:  # each step takes all: a copy costs less
                 part.side_by_side = rows = part.side_by_side or rows.copied()
@@ -191,7 +211,7 @@ class Field:
 
     def _net_of(self, candidate, fold):
         """A net with the program of a candidate on a fold."""
-        key = id(candidate.net), fold if candidate.net.standardize else 0
+        key = id(candidate.net), fold if candidate.net.standardize or candidate.net.columns else 0
         if key not in self._built:
             if len(self._built) >= _MOST_PLANS:
                 self._built.clear()
@@ -202,13 +222,13 @@ class Field:
         """The net of a candidate on a fold, with the state of its task."""
         return self._make(candidate.net.layers, candidate.seed).take(self._net_of(candidate, fold), state)
 
-    def _starting_values(self, candidate, net):
-        """The parameters that a net of a candidate begins with, in an array of its own."""
-        key = id(candidate.net), candidate.seed
+    def _starting_values(self, candidate, net, fold):
+        """The parameters that a net of a candidate begins with on a fold, in an array of its own."""
+        key = id(candidate.net), candidate.seed, fold if net.columns else 0
         if key not in self._drawn:
             if len(self._drawn) * net.parameters.nbytes > _MOST_DRAWN:
                 self._drawn.clear()
-            self._drawn[key] = starting_values(net.layers, net.program, candidate.seed, net.dtype)
+            self._drawn[key] = starting_values(net.bound_layers, net.program, candidate.seed, net.dtype)
         return self._drawn[key].copy()
 
     def rates(self, candidate, first, epochs, rows):
@@ -268,6 +288,9 @@ class Search:
             one, other = getattr(net, name), getattr(self._net, name)
             if one != other:
                 raise must_be(f"candidate {candidate.shown()}: {name}", f"{other!r}, as of another candidate", one)
+        if (net.columns is None) != (self._net.columns is None):
+            given = described("some with and some without")
+            raise must_be(f"candidate {candidate.shown()}: layers", "all with fastnn.Columns, or none", given)
         rows = len(self._field)
         if candidate.steps.batch_size is not None and candidate.steps.batch_size > rows:
             name = f"candidate {candidate.shown()}: batch_size"

@@ -75,7 +75,7 @@ def minimize(net, given, goal, callbacks, bar):
     _check_scipy()
     if not isinstance(callbacks, list | tuple) or not all(map(callable, callbacks)):
         raise must_be("callbacks", "a sequence of functions (net, history)", callbacks, TypeError)
-    rows = data.check(net, given.X, given.y, given.sample_weight)
+    rows = data.encoded(net, data.check(net, given.X, given.y, given.sample_weight))[0]
     if goal.solver == "newton-cholesky":
         newton.check(net, rows.X.shape[1])
     weighted = rows.weighted_by_class(net, given.class_weight)

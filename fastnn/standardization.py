@@ -94,7 +94,10 @@ def learn(data, targets, scales_targets, given=(None, None)):
     ValueError
         For a feature or a target of which the net's dtype does not keep the differences.
     """
-    moments = _moments("X", np.asarray(data.X), given[0], data)
+    if data.encoding is None:
+        moments = _moments("X", np.asarray(data.X), given[0], data)
+    else:  # which has made standard scores of numbers
+        moments = np.zeros(data.X.shape[1]), np.ones(data.X.shape[1])
     of_targets = np.zeros(targets), np.ones(targets)
     if scales_targets:
         of_targets = _moments("y", data.y, given[1], data)

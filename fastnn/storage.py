@@ -5,18 +5,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import backends, files, standardization, validation
+from . import backends, files, labels, standardization, validation
+from .columns import Columns
+from .encoding import Encoding
 from .errors import described, must_be
 from .files import PathLike
-from .layers import KINDS
+from .layers import KINDS as LAYERS
+from .layers import array_names
 from .standardization import Standardization
 
 if TYPE_CHECKING:
     from .models import Sequential
 
 _MEMBER = {"net": dict, "feature_names": (list, type(None)), "epoch": int}
+_LEARNED = {"encoding": dict, "classes": list}  # that some nets have
 _FACTS = _MEMBER | {"format": int}
 _ENSEMBLE = {"members": list, "format": int}
+KINDS = LAYERS | {"Columns": Columns}
+_OF_ENCODING = "encoding "  # what the names of its arrays begin with
 _NET = {
     "class": str,
     "n_features": int,
@@ -72,7 +78,8 @@ def check_description(about):
         files.must_have("layer", layer, {"kind": str}, others=True)
         validation.choice("kind", layer["kind"], list(KINDS))
         arguments = inspect.signature(KINDS[layer["kind"]]).parameters
-        files.must_have("layer", layer, dict.fromkeys(("kind", *arguments), files.SETTING))
+        kind = dict if layer["kind"] == "Columns" else files.SETTING  # what the dict holds is left to its class
+        files.must_have("layer", layer, {"kind": str, **dict.fromkeys(arguments, kind)})
     for setting in (about["loss"], *(value for layer in about["layers"] for value in layer.values())):
         if isinstance(setting, list):
             files.must_be_names("functions", setting)
@@ -81,9 +88,22 @@ def check_description(about):
 def arrays(net):
     """Copies of the arrays that a net's predictions depend on, by name; another thread may train it meanwhile."""
     learned = {} if net.standardization is None else net.standardization._asdict()
+    if net.encoding is not None:
+        learned |= {_OF_ENCODING + name: array for name, array in net.encoding.arrays().items()}
     live = dict(zip(net.array_names, net.arrays, strict=True)) | learned
     copies = {name: array.copy() for name, array in live.items()}
     return {name: validation.numeric_array(name, copy, copy.shape, copy.dtype) for name, copy in copies.items()}
+
+
+def learned_facts(net):
+    """What a net learned beside arrays: by the names in which a file keeps it; without what it has not."""
+    found = {} if net.encoding is None else {"encoding": net.encoding.facts()}
+    return found if net.classes is None else found | {"classes": net.classes.tolist()}
+
+
+def optional(facts):
+    """The kinds of those facts that some nets have, as far as they are there."""
+    return {name: kind for name, kind in _LEARNED.items() if name in facts}
 
 
 class Restored(NamedTuple):
@@ -97,16 +117,24 @@ class Restored(NamedTuple):
         From the names of the net's arrays to arrays of its shapes and dtype, all finite.
     learned : Standardization or None
         None where it has learned none.
+    encoding : Encoding or None
+        Of a net that begins with Columns.
+    classes : list of str or None
+        What class indices stand for.
     """
 
     names: tuple[str, ...] | None
     weights: dict[str, Any]
     learned: Standardization | None
+    encoding: Any
+    classes: Any
 
     @property
     def arrays(self):
         """Names of the arrays that it is made of."""
-        return {*self.weights, *(() if self.learned is None else Standardization._fields)}
+        learned = () if self.learned is None else Standardization._fields
+        encoding = {} if self.encoding is None else self.encoding.arrays()
+        return {*self.weights, *learned, *(_OF_ENCODING + name for name in encoding)}
 
     @property
     def size(self):
@@ -117,10 +145,20 @@ class Restored(NamedTuple):
 
 def suitable(facts, values, net, n_features):
     """A Restored of a file, for a net that need not be built; refuses missing and unsuitable arrays."""
-    columns = validation.names("feature_names", facts["feature_names"], n_features)
+    layers, encoding, classes = net.layers, None, facts.get("classes")
+    if classes is not None:
+        labels.checked("classes", classes, max(net.outputs, 2))
+    if net.columns is None:
+        columns = validation.names("feature_names", facts["feature_names"], n_features)
+    else:
+        own = {name.removeprefix(_OF_ENCODING): values[name] for name in values if name.startswith(_OF_ENCODING)}
+        encoding, columns = Encoding.restored(net.columns, facts.get("encoding"), own), None
+        if encoding.n_features != n_features:
+            raise must_be("n_features", f"the {encoding.n_features} of the encoding", n_features)
+        layers = net.layers_with(encoding)
     weights, width, number = {}, n_features, 0
-    names = iter(net.array_names)
-    for layer in net.layers:
+    names = iter(array_names(layers))
+    for layer in layers:
         for operation in layer.operations(number):
             for (shape, _), name in zip(operation.parameters(width), names, strict=False):
                 files.must_be_array(name, values.get(name), shape, net.dtype)
@@ -128,18 +166,21 @@ def suitable(facts, values, net, n_features):
             width = operation.outputs(width)
         number += bool(layer.arrays)
     if not (net.standardize and "mean" in values):
-        return Restored(columns, weights, None)
+        return Restored(columns, weights, None, encoding, classes)
     for name in Standardization._fields:
         size = net.targets if name.startswith("target") else n_features
         files.must_be_array(name, values.get(name), (size,), np.float64)
     learned = Standardization(*(values[name] for name in Standardization._fields))
-    return Restored(columns, weights, standardization.checked(learned, n_features, net.targets, net.dtype))
+    learned = standardization.checked(learned, n_features, net.targets, net.dtype)
+    return Restored(columns, weights, learned, encoding, classes)
 
 
 def restore(net, found):
     """Put a Restored into its net, which has been built."""
     if found.names is not None:
         net.feature_names = found.names
+    if found.classes is not None:
+        net.classes = found.classes
     if found.learned is not None:
         net.standardization = found.learned
     net.set_weights([found.weights[name] for name in net.array_names])
@@ -168,7 +209,8 @@ def save_ensemble(ensemble, path):
 
 def _facts(net):
     """All that is kept of a net but its arrays."""
-    facts = {"net": describe(net), "feature_names": net.feature_names, "epoch": net.state.epoch}
+    names = None if net.columns else net.feature_names
+    facts = {"net": describe(net), "feature_names": names, "epoch": net.state.epoch} | learned_facts(net)
     _must_have_names(facts["net"])
     return facts
 
@@ -207,10 +249,11 @@ def load(path: PathLike) -> "Sequential | Any":
     text = files.as_text("path", path)
     with files.refusing("path", text):
         several = "members" in facts
-        files.must_have("facts", facts, _ENSEMBLE if several else _FACTS, others="fit" in facts)  # of a Checkpoint
+        kinds = _ENSEMBLE if several else _FACTS | optional(facts)
+        files.must_have("facts", facts, kinds, others="fit" in facts)  # of a Checkpoint
         members = facts["members"] if several else [facts]
         for member in members:
-            files.must_have("member", member, _MEMBER, others=not several)
+            files.must_have("member", member, _MEMBER | optional(member), others=not several)
             check_description(member["net"])
     for member in members:
         _must_have_names(member["net"])
@@ -226,7 +269,7 @@ def _net(facts, values, others=False):
     more = values.keys() - found.arrays
     if more and not others:
         raise must_be("arrays", "those of the net alone", described(f"others, too: {', '.join(map(repr, more))}"))
-    net.build(about["n_features"])
+    net.build(about["n_features"] if found.encoding is None else found.encoding)
     restore(net, found)
     net.state.epoch = epoch
     return net
