@@ -290,8 +290,8 @@ def adam(theta, grad, first, second, rate, beta1, beta2, eps, decay, decoupled, 
 class Optimizer:
     """One optimiser's hyperparameters and state for a list of arrays.
 
-    kind is "sgd", "momentum", "rmsprop", "adagrad", "adam" or "adamw"; the other arguments are those of torch, rate_decay
-    its lr_decay. Gradients are clipped by value first, then by the norm of all of them.
+    kind is "sgd", "momentum", "rmsprop", "adagrad", "adam" or "adamw"; the other arguments are those of torch, whose
+    lr_decay is rate_decay. Gradients are clipped by value first, then by the norm of all of them.
     """
 
     def __init__(

@@ -272,7 +272,8 @@ def _table(run, reals, theta, op, thread, index, part, task, gradient):
         squares = _update_given(run, reals, theta, record, task, gradient)
     else:
         count, codes = run[Run.COUNT], int32_at(run[Run.CODES]) + part[Part.ROW] * run[Run.BATCH]
-        deltas, bits = pointer_at(run[Run.DELTAS], theta) + record[Column.AT], run[Run.SLOT_BITS]
+        place = record[Column.AT] if record[Column.KIND] == VECTOR else run[Run.VECTORS]
+        deltas, bits = pointer_at(run[Run.DELTAS], theta) + place, run[Run.SLOT_BITS]
         heads = int32_at(run[Run.HEADS]) + (thread << bits)
         links = int32_at(run[Run.LINKS]) + 2 * run[Run.BATCH] * thread
         touched, squares = links + run[Run.BATCH], 0.0
