@@ -204,7 +204,7 @@ class Embedding(Operation):
     @functools.cached_property
     def ordered(self) -> tuple[Plain | Missing | Bins | Vector | OneHot, ...]:
         """The features as they come out: vectors, one-hot codes, which have no place, and numbers."""
-        return tuple(sorted(self.features, key=lambda one: not isinstance(one, Vector) + isinstance(one, OneHot)))
+        return tuple(sorted(self.features, key=lambda one: (not isinstance(one, Vector), not isinstance(one, OneHot))))
 
     @property
     def tables(self) -> list[Vector | OneHot]:
@@ -355,6 +355,11 @@ class Program:
         first = sum(len(one.parameters(n)) for one, n in zip(self.operations[:index], self.widths, strict=False))
         count = len(self.operations[index].parameters(self.widths[index]))
         return [int(offset) for offset in self.ranges[first : first + count, Range.OFFSET]]
+
+    @functools.cached_property
+    def embedding(self) -> "Embedding | None":
+        """The operation that makes rows of its own of the samples, which those after it take for them."""
+        return next((one for one in self.operations if isinstance(one, Embedding)), None)
 
     @property
     def trained(self) -> list[tuple[int, int]]:
