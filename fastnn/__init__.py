@@ -8,10 +8,12 @@ from .backends import get_num_threads, set_num_threads
 from .callbacks import Callback, EarlyStopping, ReduceLROnPlateau
 from .candidates import Range
 from .checkpoint import Checkpoint
+from .column_kinds import Code, Date, Number
+from .columns import Columns
 from .devices import measure_devices
 from .ensembles import Ensemble
 from .environment import show_versions, warmup
-from .errors import BusyError, DeadUnitsWarning, DivergedError, NotBuiltError
+from .errors import BusyError, DeadUnitsWarning, DivergedError, IdColumnWarning, NotBuiltError
 from .history import History
 from .inference import Frozen, apply
 from .layers import *  # noqa: F403  (so that a new kind of layer costs no edit here; the same for optimizers)
@@ -29,16 +31,21 @@ __all__ = [
     "BusyError",
     "Callback",
     "Checkpoint",
+    "Code",
+    "Columns",
     "Constant",
     "CosineDecay",
+    "Date",
     "DeadUnitsWarning",
     "DivergedError",
     "Ensemble",
     "EarlyStopping",
     "Frozen",
     "History",
+    "IdColumnWarning",
     "InverseTimeDecay",
     "NotBuiltError",
+    "Number",
     "Range",
     "ReduceLROnPlateau",
     "Schedule",
