@@ -148,6 +148,11 @@ class Columns(Layer):
         """From the name of each column to what it is; a copy."""
         return dict(zip(self.names, self.kinds, strict=True))
 
+    @classmethod
+    def argument_names(cls) -> tuple[str, ...]:
+        """Names of the arguments that files keep."""
+        return ("columns",)
+
     def arguments(self) -> dict[str, Any]:
         """What its class makes it of again, by the name of the argument, as JSON can hold it."""
         return {"columns": {name: described_column(column) for name, column in self.columns.items()}}
@@ -164,6 +169,12 @@ class Columns(Layer):
         lines = [(name, repr(self.columns.get(name, "-")).strip("'"), self._reasons.get(name, "")) for name in names]
         widths = [max(len(line[i]) for line in lines) for i in range(2)]
         return "\n".join(f"{one:<{widths[0]}}  {two:<{widths[1]}}  {three}".rstrip() for one, two, three in lines)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Columns) and self.arguments() == other.arguments()
+
+    def __hash__(self) -> int:
+        return hash(self.names)
 
     def __repr__(self) -> str:
         return f"Columns({', '.join(f'{name}={column!r}' for name, column in self.columns.items())})"

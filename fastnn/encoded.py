@@ -39,6 +39,11 @@ class Encoded(Layer):
         """Numbers that it makes of a row; one-hot codes make none."""
         return int(self.operation.outputs(self.encoding.n_features))
 
+    @property
+    def title(self) -> str:
+        """Name of the kind that the user gave."""
+        return "Columns"
+
     def operations(self, number: int) -> list[Any]:
         """One Embedding.
 

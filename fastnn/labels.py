@@ -4,6 +4,7 @@ import numpy as np
 
 from . import frames
 from .errors import described, must_be, quoted
+from .validation import has
 
 _ACCEPTED = "labels (text, numbers or booleans), none of them missing"
 
@@ -98,3 +99,38 @@ def _unknown(classes, name, values, place, rows, kind):
     row = place if rows is None else int(rows[place])
     given = described(f"{quoted(values.shown(place))} at row {row}")
     return must_be(name, f"of the classes {quoted(classes.tolist())}", given, kind)
+
+
+def are_text(y):
+    """Whether labels are text: what no number stands for."""
+    if isinstance(y, np.ndarray) and y.dtype.kind in "biuf":
+        return False
+    kind = getattr(getattr(y, "dtype", None), "kind", "O")
+    if kind in "biuf":
+        return False
+    first = next((label for label in (y if has(y, "__iter__") else ()) if label is not None), None)
+    return isinstance(first, str)
+
+
+def checked(name, value, count):
+    """An array of `count` classes, different text in order, that cannot be written to."""
+    accepted = f"a list of {count} different labels, sorted"
+    listed = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(listed, list | tuple) or not all(isinstance(label, str) for label in listed):
+        raise must_be(name, accepted, value, TypeError)
+    if len(listed) != count or list(listed) != sorted(set(listed)):
+        raise must_be(name, accepted, value)
+    found = np.array(listed)
+    found.flags.writeable = False
+    return found
+
+
+def by_index(name, weights, classes):
+    """The weights of classes, given by label, by class number."""
+    if not isinstance(weights, dict):
+        return weights
+    numbers = {label: number for number, label in enumerate(classes.tolist())}
+    for label in weights:
+        if label not in numbers:
+            raise must_be(name, f"a dict with keys among {quoted(list(numbers))}", label)
+    return {numbers[label]: weight for label, weight in weights.items()}

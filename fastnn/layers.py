@@ -37,9 +37,19 @@ class Layer:
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{name} of a layer cannot be changed: make a new {type(self).__name__}")
 
+    @property
+    def title(self) -> str:
+        """Name of its kind."""
+        return type(self).__name__
+
+    @classmethod
+    def argument_names(cls) -> tuple[str, ...]:
+        """Names of the arguments that files keep."""
+        return tuple(inspect.signature(cls).parameters)
+
     def arguments(self) -> dict[str, Any]:
         """What its class makes it of again, by the name of the argument."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        return {name: getattr(self, name) for name in self.argument_names()}
 
     def operations(self, number: int) -> list[Any]:
         """What the kernels compute for it.

@@ -1047,7 +1047,7 @@ class Sequential:
                 f"{'?' if number is None else f'{number:,}':>{width}}"
                 for number, width in ((inputs, 10), (outputs, 10), (own, 14))
             )
-            lines.append(f"{type(layer).__name__ + activation:<24}{numbers}")
+            lines.append(f"{layer.title + activation:<24}{numbers}")
             inputs, count = outputs, count + (own or 0)
         known = f"{count:,}" if count else "?"
         lines.append(f"{f'loss {custom.named(self.loss)}, {self.dtype}':<44}{known:>14}")

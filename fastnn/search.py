@@ -129,7 +129,8 @@ class Field:
         rows = data.check(net, given.X, given.y, given.sample_weight)
         if net.device == "cuda" and type(rows.X) is np.ndarray:
             rows = replace(rows, X=backends.uploaded(rows.X))  # once, for all nets
-        self.rows, self.features, self.columns = rows, rows.X.shape[1], rows.columns
+        self.rows, self.columns = rows, rows.columns
+        self.features = rows.X.shape[1] if net.columns is None else None
         self._all = Fold(rows, None, rows)
         self.kind = backends.loss(net.loss).targets
         self.folds = [self._fold(net, *parts) for parts in self._parts(net, judging.cv, seed)]

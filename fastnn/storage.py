@@ -1,6 +1,5 @@
 """Nets in files: what is kept of one, and one that is made of it again."""
 
-import inspect
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -77,7 +76,7 @@ def check_description(about):
     for layer in about["layers"]:
         files.must_have("layer", layer, {"kind": str}, others=True)
         validation.choice("kind", layer["kind"], list(KINDS))
-        arguments = inspect.signature(KINDS[layer["kind"]]).parameters
+        arguments = KINDS[layer["kind"]].argument_names()
         kind = dict if layer["kind"] == "Columns" else files.SETTING  # what the dict holds is left to its class
         files.must_have("layer", layer, {"kind": str, **dict.fromkeys(arguments, kind)})
     for setting in (about["loss"], *(value for layer in about["layers"] for value in layer.values())):
@@ -188,7 +187,7 @@ def restore(net, found):
 
 def _plain(setting):
     """A setting as JSON holds it: functions become a list of their names."""
-    if setting is None or isinstance(setting, str | int | float):
+    if setting is None or isinstance(setting, str | int | float | dict):
         return setting
     return [getattr(function, "__name__", "?") for function in setting]
 
