@@ -170,10 +170,11 @@ def samples(net, X, device=None):
     array (m, n_features) or device rows
         In the net's dtype.
     """
+    n_features = net.program.n_features
     if net.columns is not None:
         return net.encoding.encode(frames.table("X", X), net.dtype, finite=False)
     device = net.device if device is None else device
-    return arrays.matrix("X", X, net.dtype, net.program.n_features, device, net.feature_names, False)
+    return arrays.matrix("X", X, net.dtype, n_features, device, net.feature_names, False)
 
 
 def encoded(net, rows, *others):

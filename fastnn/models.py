@@ -404,7 +404,6 @@ class Sequential:
         """
         if self.columns is None:
             raise must_be("encode", "called on a net that begins with Columns", described("one without"))
-        self.program  # noqa: B018  (it says what is missing)
         return data.samples(self, X)
 
     def take(self, other: "Sequential", state: Any) -> Self:

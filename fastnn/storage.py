@@ -102,7 +102,7 @@ def learned_facts(net):
 
 def optional(facts):
     """The kinds of those facts that some nets have, as far as they are there."""
-    return {name: kind for name, kind in _LEARNED.items() if name in facts}
+    return {name: kind for name, kind in _LEARNED.items() if type(facts) is dict and name in facts}
 
 
 class Restored(NamedTuple):
