@@ -181,7 +181,9 @@ class Saved:
         with files.refusing("resume", path):
             self.found = storage.suitable(facts, self.arrays, net, n_features)
             if rows.encoding is not None and self.found.encoding != rows.encoding:
-                raise must_be("X", "the table of the checkpoint", described("one of which columns learn something else"))
+                raise must_be(
+                    "X", "the table of the checkpoint", described("one of which columns learn something else")
+                )
             if net.standardize and self.found.learned is None:
                 raise must_be("mean", "an array, for a net with standardize=True", None)
             self._check_arrays(net.dtype, steps.rule, fit["record"])

@@ -529,3 +529,61 @@ def test_grid_search_and_a_sweep_find_the_same_best():
     assert best.values["learning_rate"] == search.best_params_["learning_rate_init"] == 1e-2
     assert best.values["width"] == search.best_params_["hidden_layer_sizes"][0] == 48
     assert abs(best.score - search.best_score_) < 0.03  # other starting weights
+
+
+def bike_table(rows=240):
+    """A frame with text, gaps and a number that matters, and labels as text."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("narwhals")
+    rng = np.random.default_rng(3)
+    frame = pandas.DataFrame({"warm": rng.normal(size=rows), "weather": rng.choice(["sun", "rain", "fog"], rows)})
+    busy = (frame["weather"] == "sun") + frame["warm"] + rng.normal(0, 0.2, rows) > 0.5
+    frame.loc[::9, "warm"] = np.nan
+    frame.loc[4::11, "weather"] = None
+    return frame, np.where(busy, "busy", "quiet")
+
+
+@pytest.mark.parametrize("columns", ["infer", fastnn.Columns(warm=fastnn.Number(bins=4), weather=fastnn.Code())])
+def test_columns_let_tables_in(columns):
+    frame, labels = bike_table()
+    net = MLPClassifier(
+        (8,), columns=columns, random_state=0, max_iter=20, learning_rate_init=0.02, n_iter_no_change=50
+    )
+    assert cross_val_score(net, frame, labels, cv=3).mean() > 0.8
+    search = GridSearchCV(net, {"hidden_layer_sizes": [(4,), (8,)]}, cv=2).fit(frame, labels)
+    net = clone(net).set_params(early_stopping=True).fit(frame, labels)
+    assert search.best_score_ > 0.75
+    assert net.columns_.names == ("warm", "weather") and net.feature_names_in_.tolist() == ["warm", "weather"]
+    assert set(net.predict(frame[["weather", "warm"]])) == {"busy", "quiet"}
+    np.testing.assert_allclose(net.predict_proba(frame).sum(axis=1), 1.0, rtol=1e-6)
+    assert ((net.decision_function(frame) > 0) == (net.predict(frame) == net.classes_[1])).all()
+    assert [W.shape[1] for W in net.coefs_] == [8, 1] and [len(b) for b in net.intercepts_] == [8, 1]
+    assert net.__sklearn_tags__().input_tags.string and not MLPClassifier().__sklearn_tags__().input_tags.string
+    with pytest.raises(ValueError, match="column 'weather'"):
+        net.predict(frame[["warm"]])
+    with pytest.raises(ValueError, match="columns must be None, 'infer' or fastnn.Columns"):
+        MLPClassifier(columns="guess").fit(frame, labels)
+
+
+def test_logistic_regression_on_a_table_is_that_on_one_hot_codes():
+    frame, labels = bike_table()
+    columns = fastnn.Columns(weather=fastnn.Code())
+    ours = LogisticRegression(columns=columns, tol=1e-8).fit(frame, labels)
+    hot = np.stack(
+        [(frame["weather"] == level).to_numpy() for level in ("fog", "rain", "sun")] + [frame["weather"].isna()]
+    )
+    theirs = linear_model.LogisticRegression(tol=1e-8).fit(hot.T.astype(float), labels)
+    np.testing.assert_allclose(ours.predict_proba(frame), theirs.predict_proba(hot.T.astype(float)), atol=1e-5)
+    with pytest.raises(ValueError, match="solver must be 'lbfgs'"):
+        LogisticRegression(columns=columns, solver="newton-cholesky").fit(frame, labels)
+
+
+def test_regression_and_partial_fits_on_a_table():
+    frame, labels = bike_table()
+    y = (labels == "busy") + frame["warm"].fillna(0.0).to_numpy()
+    net = MLPRegressor((8,), columns="infer", random_state=0, learning_rate_init=0.02, max_iter=30).fit(frame, y)
+    assert net.score(frame, y) > 0.7
+    parts = MLPRegressor((8,), columns="infer", random_state=0)
+    for part in (slice(0, 120), slice(120, 240)):
+        parts.partial_fit(frame[part], y[part])
+    assert parts.predict(frame).shape == (240,)

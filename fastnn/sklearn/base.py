@@ -11,11 +11,14 @@ from . import inputs
 
 
 class NetEstimator(BaseEstimator):
-    """An estimator over a net, `net_`, that takes sparse samples, too."""
+    """An estimator over a net, `net_`, that takes sparse samples, too, or tables where its parameter `columns` is set."""
+
+    columns: Any
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
+        tags.input_tags.sparse = self.columns is None
+        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = self.columns is not None
         return tags
 
     def __sklearn_is_fitted__(self):

@@ -7,7 +7,8 @@ from sklearn import get_config
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from .. import validation
+from .. import frames, validation
+from ..columns import Columns
 from ..errors import described, must_be, quoted
 from ..layers import Dense
 from ..models import Sequential
@@ -33,7 +34,13 @@ def check_verbose(value):
 
 
 def samples_and_targets(estimator, X, y, dtype, reset, **checks):
-    """X (m, n), dense and in one of the dtypes, and y (m,) or (m, k)."""
+    """X (m, n), dense and in one of the dtypes, or a Table where the estimator has columns, and y (m,) or (m, k)."""
+    if estimator.columns is not None:
+        X = _table(estimator, X, reset)
+        y = validate_data(estimator, y=y, **checks)
+        if len(y) != len(X):
+            raise must_be("y", f"an array of {len(X)} rows, as X", described(f"{len(y)} rows"))
+        return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
     X, y = validate_data(estimator, X, y, accept_sparse="csr", dtype=dtype, order="C", reset=reset, **checks)
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
@@ -45,6 +52,27 @@ def samples_and_targets(estimator, X, y, dtype, reset, **checks):
             raise must_be("X", accepted, described(f"a sparse matrix of shape {X.shape}, dense {needed:,} bytes"))
         X = X.toarray(order="C")
     return X, y
+
+
+def _table(estimator, X, reset):
+    """A Table, of which scikit-learn's attributes are set; columns are known by name, so that their order is free."""
+    table = frames.table("X", X)
+    if reset:
+        estimator.columns_ = columns_of(estimator.columns, table)
+        estimator.n_features_in_ = table.width
+        vars(estimator).pop("feature_names_in_", None)
+        if table.names is not None:
+            estimator.feature_names_in_ = np.array(table.names, object)
+    return table
+
+
+def columns_of(value, table):
+    """The Columns of a parameter `columns`."""
+    if isinstance(value, Columns):
+        return value
+    if not isinstance(value, str) or value != "infer":
+        raise must_be("columns", "None, 'infer' or fastnn.Columns", value)
+    return Columns.infer(table)
 
 
 def outputs_of(estimator, X, predict=None):
@@ -66,6 +94,8 @@ def outputs_of(estimator, X, predict=None):
     """
     net = estimator.net_
     predict = predict or net.predict
+    if net.columns is not None:
+        return predict(X)
     X = validate_data(estimator, X, accept_sparse="csr", dtype=net.dtype, order="C", reset=False)
     if not issparse(X):
         return predict(X)
@@ -82,7 +112,7 @@ def linear_outputs(net):
     """From (m, n) to the outputs of a classifier's net before their sigmoid or softmax."""
     *hidden, last = net.layers
     linear = Sequential([*hidden, Dense(last.units)], loss="mse", dtype=net.dtype, device=net.device)
-    linear.build(net.n_features)
+    linear.build(net.n_features if net.columns is None else net.encoding)
     linear.parameters = net.parameters
     return linear.predict
 

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from .. import validation
 from ..backends import Floats
+from ..columns import Columns
 from ..errors import described, must_be, quoted
 from ..logistic import logistic_net
 from ..solvers import SOLVERS
@@ -48,6 +49,9 @@ class LogisticRegression(NetClassifier):
     dtype : str or dtype
         float32 or float64, of the coefficients; "auto" is that of X where it is one of them, else float64. The last
         iterations are in float64 either way.
+    columns : Columns, "infer" or None
+        What the columns of a table are, so that X may be a frame with text, dates and gaps; "infer" lets
+        `fastnn.Columns.infer` decide. One-hot codes keep it a linear model; solver is lbfgs then.
 
     Attributes
     ----------
@@ -63,6 +67,8 @@ class LogisticRegression(NetClassifier):
         The labels, sorted.
     coding_ : object
         How labels become targets of the net, and its outputs labels.
+    columns_ : Columns
+        Those that are read, where the parameter `columns` is set.
     n_features_in_ : int
         Columns of X.
     feature_names_in_ : array of str
@@ -84,18 +90,19 @@ class LogisticRegression(NetClassifier):
         warm_start: bool = False,
         device: str = "cpu",
         dtype: DTypeLike | Literal["auto"] = "auto",
+        columns: Columns | Literal["infer"] | None = None,
     ) -> None:
         vars(self).update({name: value for name, value in locals().items() if name not in ("self", "__class__")})
 
     @property
     def coef_(self) -> Floats:
-        """Coefficients, (1, n) for two classes, else (c, n)."""
-        return self.net_.arrays[0]
+        """Coefficients, (1, n) for two classes, else (c, n); with columns those of numbers, `net_` has the others."""
+        return self.net_.arrays[-2]
 
     @property
     def intercept_(self) -> Floats:
         """Intercepts, (1,) for two classes, else (c,)."""
-        return self.net_.arrays[1]
+        return self.net_.arrays[-1]
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Find the minimum of the objective.
@@ -126,7 +133,8 @@ class LogisticRegression(NetClassifier):
         going_on = hasattr(self, "net_") and self.warm_start
         dtypes = [self.net_.dtype] if going_on else inputs.dtype_of(self.dtype)
         X, y = inputs.samples_and_targets(self, X, y, dtypes, not going_on)
-        weights = validation.sample_weights("sample_weight", sample_weight, X.dtype, len(X))
+        dtype = X.dtype if self.columns is None else dtypes[0]
+        weights = validation.sample_weights("sample_weight", sample_weight, dtype, len(X))
         if not going_on:
             vars(self).pop("net_", None)  # a fit that is refused leaves an estimator that is not fitted
         coding = inputs.Coding(y)
@@ -135,17 +143,19 @@ class LogisticRegression(NetClassifier):
         net = self.net_ if going_on else None
         if net is None:
             self.coding_, self.classes_ = coding, coding.classes
-            net = logistic_net(len(coding.classes), dtype=X.dtype, device=self.device).build(X.shape[1])
+            columns = None if self.columns is None else self.columns_
+            net = logistic_net(len(coding.classes), dtype=dtype, device=self.device, columns=columns)
+            net.build(X.shape[1] if columns is None else X)
         elif not np.array_equal(coding.classes, self.classes_):
             raise must_be("y", f"of the classes {self.classes_} of the last fit, with warm_start", coding.classes)
         targets = coding.encoded("y", y)
-        weights = coding.class_weights(self.class_weight, targets, X.dtype, weights)
+        weights = coding.class_weights(self.class_weight, targets, dtype, weights)
         if not self.fit_intercept:
-            net.arrays[1][...] = 0.0  # of a fit that had one
+            net.arrays[-1][...] = 0.0  # of a fit that had one
         self.net_ = net
         full_batch.minimize(self, X, targets, weights, 1.0, strength)
         self.n_iter_ = np.array([self.history_.epochs])
-        if hasattr(self, "feature_names_in_"):
+        if hasattr(self, "feature_names_in_") and self.columns is None:
             self.net_.feature_names = tuple(self.feature_names_in_)
         return self
 

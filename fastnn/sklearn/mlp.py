@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from .. import backends, validation
 from ..backends import Floats
 from ..callbacks import Callback
+from ..columns import Columns
 from ..custom import Pair
 from ..errors import DivergedError, described, must_be
 from ..history import History
@@ -223,13 +224,18 @@ class _MLP(NetEstimator):
 
     @property
     def coefs_(self) -> list[Floats]:
-        """Weights of each layer, (n_in, n_out): views of those of `net_`."""
-        return [W.T for W in self.net_.arrays[::2]]
+        """Weights of each layer, (n_in, n_out): views of those of `net_`, without what columns of codes have."""
+        return [W.T for W in self._arrays()[::2]]
 
     @property
     def intercepts_(self) -> list[Floats]:
         """Biases of each layer, (n_out,): views of those of `net_`."""
-        return self.net_.arrays[1::2]
+        return self._arrays()[1::2]
+
+    def _arrays(self):
+        """W1, b1, W2, ... of the dense layers."""
+        tables = 0 if self.net_.columns is None else len(self.net_.bound_layers[0].arrays)
+        return self.net_.arrays[tables:]
 
     @property
     def n_layers_(self) -> int:
@@ -255,32 +261,36 @@ class _MLP(NetEstimator):
         going_on = hasattr(self, "net_") and (partial or self.warm_start)
         dtypes = [self.net_.dtype] if going_on else inputs.dtype_of(self.dtype)
         X, y = self._validated(X, y, dtypes, not going_on)
-        weights = validation.sample_weights("sample_weight", sample_weight, X.dtype, len(X))
+        dtype = X.dtype if self.columns is None else dtypes[0]
+        weights = validation.sample_weights("sample_weight", sample_weight, dtype, len(X))
         if not going_on:
             vars(self).pop("net_", None)  # a fit that is refused leaves an estimator that is not fitted
         targets = self._encoded(y, going_on, partial)
         rng = check_random_state(self.random_state)
-        net = self.net_ if going_on else self._new_net(X, targets, rng)
-        rows, held_out = self._held_out(X, targets, weights, validation_data, rng)
-        weights = self._weighted(targets, X.dtype, weights, rows)
+        net = self.net_ if going_on else self._new_net(X, targets, dtype, rng)
+        rows, held_out = self._held_out(X, targets, weights, validation_data, dtype, rng)
+        weights = self._weighted(targets, dtype, weights, rows)
         self._begin(net, going_on, partial)
         if self.solver in _STOCHASTIC:
             self._train(X, targets, rows, weights, held_out, partial)
         else:
             self._minimize(X, targets, weights)
-        if hasattr(self, "feature_names_in_"):
+        if hasattr(self, "feature_names_in_") and self.columns is None:
             self.net_.feature_names = tuple(self.feature_names_in_)
         return self
 
-    def _new_net(self, X, targets, rng):
-        """A net with starting weights."""
+    def _new_net(self, X, targets, dtype, rng):
+        """A net with starting weights; one with columns gets its own when these have learned."""
         hidden = list(_hidden_layers(self))
         output, of_loss = self._output(targets)
         dense = [*(layer for layer, _ in hidden), output]
-        weights = list(_drawn_weights(dense, X.shape[1], rng))
         layers = [layer for pair in hidden for layer in pair if not (isinstance(layer, Dropout) and not layer.rate)]
+        weights = () if self.columns is not None else list(_drawn_weights(dense, X.shape[1], rng))
         seed = check_random_state(self.random_state).randint(2**31 - 1)  # rng is to split rows as scikit-learn does
-        net = Sequential([*layers, output], dtype=X.dtype, device=self.device, seed=seed, **of_loss)
+        settings = dict(dtype=dtype, device=self.device, seed=seed, **of_loss)
+        if self.columns is not None:
+            return Sequential([self.columns_, *layers, output], **settings)
+        net = Sequential([*layers, output], **settings)
         net.build(X.shape[1]).set_weights(weights)
         return net
 
@@ -288,7 +298,8 @@ class _MLP(NetEstimator):
         """Take the net, and begin its record anew or go on with it."""
         self.net_, self.n_iter_ = net, 0
         if not partial:
-            net.state.forget()
+            if net.parameters is not None:
+                net.state.forget()
             self._rate_scale = 1.0
         if not going_on:
             self.t_ = 0
@@ -297,14 +308,14 @@ class _MLP(NetEstimator):
             self.loss_curve_, self.best_loss_ = [], None if self.early_stopping else math.inf
             self.validation_scores_ = self.best_validation_score_ = None
 
-    def _held_out(self, X, targets, weights, given, rng):
+    def _held_out(self, X, targets, weights, given, dtype, rng):
         """(numbers of the rows to train on or None, what `Sequential.fit` takes as validation_data)."""
         if given is not None:
             if self.solver not in _STOCHASTIC:
                 raise must_be("validation_data", f"None for solver={self.solver!r}", described("some"))
             if not isinstance(given, list | tuple) or len(given) not in (2, 3):
                 raise must_be("validation_data", "None, (X, y) or (X, y, sample_weight)", given, TypeError)
-            held_X, held_y = self._validated(given[0], given[1], [X.dtype], False)
+            held_X, held_y = self._validated(given[0], given[1], [dtype], False)
             return None, (held_X, self._encoded(held_y, True, True), *given[2:])
         if not self.early_stopping or self.solver not in _STOCHASTIC:
             return None, None
@@ -315,7 +326,7 @@ class _MLP(NetEstimator):
             accepted = "a share of the rows that leaves at least two to validate on"
             raise must_be("validation_fraction", accepted, described(f"{self.validation_fraction} of {len(X)} rows"))
         apart = () if weights is None else (weights[held],)
-        return train, (X[held], targets[held], *apart)
+        return train, (X[held] if self.columns is None else X.taken(held), targets[held], *apart)
 
     def _train(self, X, targets, rows, weights, held_out, partial):
         """Make the steps of adam or sgd."""
@@ -443,6 +454,9 @@ class MLPClassifier(NetClassifier, _MLP):
         "cpu", "cuda" or "auto", as `fastnn.Sequential` takes it; X and y are on the host.
     dtype : str or dtype
         float32, which is about twice as fast, or float64; "auto" is that of X where it is one of them, else float64.
+    columns : Columns, "infer" or None
+        What the columns of a table are, so that X may be a frame with text, dates and gaps; "infer" lets
+        `fastnn.Columns.infer` decide. With alpha=0 a step touches only what its rows touch of the tables of codes.
 
     Attributes
     ----------
@@ -472,6 +486,8 @@ class MLPClassifier(NetClassifier, _MLP):
         The labels, sorted; range(k) for k labels that do not exclude each other.
     coding_ : object
         How labels become targets of the net, and its outputs labels.
+    columns_ : Columns
+        Those that are read, where the parameter `columns` is set.
     n_features_in_ : int
         Columns of X.
     feature_names_in_ : array of str
@@ -511,6 +527,7 @@ class MLPClassifier(NetClassifier, _MLP):
         callbacks: Callbacks | None = None,
         device: str = "cpu",
         dtype: DTypeLike | Literal["auto"] = "auto",
+        columns: Columns | Literal["infer"] | None = None,
     ) -> None:
         vars(self).update({name: value for name, value in locals().items() if name not in ("self", "__class__")})
 
@@ -683,6 +700,9 @@ class MLPRegressor(RegressorMixin, _MLP):
         "cpu", "cuda" or "auto", as `fastnn.Sequential` takes it; X and y are on the host.
     dtype : str or dtype
         float32, which is about twice as fast, or float64; "auto" is that of X where it is one of them, else float64.
+    columns : Columns, "infer" or None
+        What the columns of a table are, so that X may be a frame with text, dates and gaps; "infer" lets
+        `fastnn.Columns.infer` decide. With alpha=0 a step touches only what its rows touch of the tables of codes.
 
     Attributes
     ----------
@@ -708,6 +728,8 @@ class MLPRegressor(RegressorMixin, _MLP):
         Layers, the inputs counted as one, and outputs of the net.
     out_activation_ : str
         identity, or exp for poisson.
+    columns_ : Columns
+        Those that are read, where the parameter `columns` is set.
     n_features_in_ : int
         Columns of X.
     feature_names_in_ : array of str
@@ -748,6 +770,7 @@ class MLPRegressor(RegressorMixin, _MLP):
         callbacks: Callbacks | None = None,
         device: str = "cpu",
         dtype: DTypeLike | Literal["auto"] = "auto",
+        columns: Columns | Literal["infer"] | None = None,
     ) -> None:
         vars(self).update({name: value for name, value in locals().items() if name not in ("self", "__class__")})
 
