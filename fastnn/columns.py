@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import frames
+from . import dates, frames
 from .column_kinds import BINS, DIM, LEAST, ONE_HOT_LEVELS, Code, Column, Date, Number, described_column, made_column
 from .errors import IdColumnWarning, described, must_be, quoted
 from .layers import Layer
@@ -190,7 +190,7 @@ class _Suggestion:
             return None, f"nothing to learn from: always {always}"
         if kind == "times":
             return Date(), "times"
-        if kind == "text" and frames.times_of_text(values.levels)[1] is None:
+        if kind == "text" and dates.times_of_text(values.levels)[1] is None:
             return Date(), "text that says times"
         of = f"{len(distinct):,} different values in {rows:,} rows"
         if kind == "text":

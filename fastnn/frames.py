@@ -9,7 +9,6 @@ import contextlib
 import datetime
 import decimal
 import numbers
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -22,8 +21,6 @@ from .validation import column_names, has
 _ACCEPTED = "a DataFrame, a dict of arrays, a structured array, a 2-D array or a sequence of rows"
 _CELLS = "numbers, text, booleans, dates or missing values"
 _NO_VALUES = {"NoneType", "NAType", "NaTType"}  # of pandas, too, which need not be here to be known
-# as ISO 8601 writes a date, or a date and a time, whose zone may follow
-_ISO = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)(?:Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
 
 
 class Values(NamedTuple):
@@ -212,7 +209,7 @@ def table(argument, value):
 def _is_frame(value):
     """Whether it is a table with named columns; nothing is imported to find out."""
     marks = "columns", "__narwhals_dataframe__", "__narwhals_lazyframe__", "__dataframe__", "__arrow_c_stream__"
-    return any(has(value, mark) for mark in marks) and not has(value, "dtype")
+    return any(has(type(value), mark) for mark in marks) and not has(type(value), "dtype")
 
 
 def _made(argument, names, width, rows, column, listed=lambda place: False):
@@ -255,14 +252,15 @@ def _of_frame(argument, value):
     try:
         import narwhals
     except ImportError:
-        kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
-        raise ImportError(f"{argument}, a {kind}, needs narwhals: pip install 'fastnn[tables]'") from None
+        needs = f"{argument}, a {_full_name(value)}, needs narwhals: pip install 'fastnn[tables]'"
+        raise ImportError(needs) from None
     _check_names(argument, column_names(value) or ())  # narwhals would not name the argument
     try:
         frame = narwhals.from_native(value, eager_only=True)
-    except Exception as error:  # whatever a library raises; a lazy frame has to be collected
-        given = described(f"a {type(value).__module__.partition('.')[0]}.{type(value).__name__} ({quoted(error)})")
-        raise must_be(argument, _ACCEPTED, given, TypeError) from None
+    except Exception as error:  # whatever a library raises
+        lazy = has(type(value), "collect")
+        why = "collect() gives a DataFrame" if lazy else quoted(error)
+        raise must_be(argument, _ACCEPTED, described(f"a {_full_name(value)} ({why})"), TypeError) from None
     columns = tuple(frame.columns)
     names = columns if any(isinstance(name, str) for name in columns) else None  # pandas numbers what has no names
     listed = [isinstance(kind, narwhals.Categorical | narwhals.Enum) for kind in frame.schema.values()]
@@ -277,6 +275,10 @@ def _of_frame(argument, value):
         return series.to_numpy()
 
     return _made(argument, names, len(columns), len(frame), column, listed.__getitem__)
+
+
+def _full_name(value):
+    return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
 
 
 def _of_rows(argument, value):
@@ -477,28 +479,7 @@ def _array_of(where, kind, whole, cells, rows):
         raise _too_large(where, cells[row], rows[row]) from None
 
 
-def times_of_text(levels):
-    """Times that text says in the way of ISO 8601, 2024-01-31 or 2024-01-31T17:30:00, with a zone or without.
-
-    Parameters
-    ----------
-    levels : list of str
-        Distinct; empty text is missing.
-
-    Returns
-    -------
-    times : array (n,), datetime64[us]
-        What the clock said there; NaT where text is no such time.
-    wrong : int or None
-        Place of the first that is not empty and no such time.
-    """
-    times = np.full(len(levels), np.datetime64("NaT"), "datetime64[us]")
-    wrong = None
-    for i, text in enumerate(levels):
-        parts = _ISO.fullmatch(text)
-        with contextlib.suppress(ValueError):  # such as a month 13
-            if parts:
-                times[i] = np.datetime64("T".join(filter(None, parts.groups())), "us")
-        if text and wrong is None and np.isnat(times[i]):
-            wrong = i
-    return times, wrong
+def wrong_kind(where, values, accepted):
+    """The error for a column of values of another kind; it tells the first."""
+    row = int(np.argmin(values.missing))
+    return must_be(where, accepted, described(f"{quoted(values.shown(row))} at row {row}"), TypeError)
