@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import backends, files, validation
+from .cells import Values, wrong_kind
 from .column_kinds import Code, Number
 from .errors import described, must_be
-from .frames import Values, wrong_kind
 
 UNSEEN, MISSING, FIRST = 0, 1, 2  # codes: of what is unseen or rare, of what is missing, of the first level
 KINDS_OF_CODES = {"numbers": "numbers", "booleans": "numbers", "text": "text", "nothing": "nothing"}  # of their values

@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 
+from .cells import wrong_kind
 from .errors import described, must_be
-from .frames import wrong_kind
 
 # as ISO 8601 writes a date, or a date and a time, whose zone may follow
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)(?:Z|[+-]\d\d:?\d\d)?)?", re.ASCII)

@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import dates, files, validation
+from .cells import Values
 from .codings import KINDS_OF_CODES, NO_LEVELS, Codes, Numbers, check_finite, check_kind, numbers_of, whole_numbers_of
 from .column_kinds import LEAST, PARTS, Code, Column, Date, Number
 from .columns import Columns, looks_like_ids, warn_of_ids
 from .errors import described, must_be, quoted
-from .frames import Table, Values
+from .frames import Table
 
 
 class Encoding:
@@ -305,7 +306,7 @@ def _learned_numbers(source, where, values, chosen, dtype):
         warn_of_ids(name, distinct, rows, "as a Number they teach little (fastnn.Code() takes ids)", 3)
     shift, scale = (_robust if about.scaling == "robust" else _standard)(distinct, counts)
     limits = np.finfo(np.float64)
-    if not (np.isfinite(distinct[-1] - distinct[0]) and 0 < scale < limits.eps / limits.tiny):
+    if not (distinct[-1] / 2 - distinct[0] / 2 < limits.max / 2 and 0 < scale < limits.eps / limits.tiny):
         given = f"numbers from {distinct[0]:g} to {distinct[-1]:g}"
         raise must_be(where, "numbers whose differences float64 can hold", described(given))
     found = Numbers(name, part, about, shift, scale, None, gaps, True)

@@ -38,22 +38,16 @@ def missing_library(*names):
     return pytest.mark.skipif(bool(absent), reason=f"no {' and '.join(absent)}")
 
 
-def _pandas(columns):
+def _pandas(columns, ids="object"):
     import pandas
 
     # of a list of ids with gaps pandas would make floats, which would lose digits
-    return pandas.DataFrame({name: np.array(cells, object) for name, cells in columns.items()}).infer_objects()
+    return pandas.DataFrame(columns | {"ad": pandas.Series(columns["ad"], dtype=ids)})
 
 
 def _pandas_nullable(columns):
-    frame = _pandas({name: cells for name, cells in columns.items() if name != "ad"})
-    import pandas
-
-    frame["ad"] = pandas.array(columns["ad"], dtype="Int64")
-    frame["paid"] = frame["paid"].astype("boolean")
-    frame["price"] = frame["price"].astype("Float64")
-    frame["city"] = frame["city"].astype("category")
-    return frame
+    kinds = {"paid": "boolean", "price": "Float64", "city": "category"}
+    return _pandas(columns, "Int64").astype(kinds)
 
 
 def _polars(columns):

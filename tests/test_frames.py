@@ -27,7 +27,7 @@ def test_every_form_of_a_table_gives_the_same_cells(form):
     columns = table()
     found = frames.table("X", FORMS[form](columns))
     assert len(found) == 200
-    order = dict(zip(found.names or columns, range(5), strict=True))  # nullable ids come last
+    order = dict(zip(found.names or columns, range(5), strict=True))
     for name, cells in columns.items():
         values = found.values(order[name])
         assert cells_of(values) == cells, name
