@@ -7,17 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from . import frames
+from . import dates, frames
 from .column_kinds import BINS, DIM, LEAST, ONE_HOT_LEVELS, Code, Column, Date, Number, described_column, made_column
-from .errors import IdColumnWarning, described, must_be
+from .errors import IdColumnWarning, described, must_be, quoted
 from .layers import Layer
 from .validation import size
 
 FEW_VALUES = 20  # whole numbers of no more different values are codes (fastai's cont_cat_split)
 ROWS_A_VALUE = 10  # and if they come so often on average
-# Whole numbers are ids if most rows have one of their own, and if they are far from zero for their spread, as numbers
+# Whole numbers are ids where most rows have one of their own, and they are far from zero for their spread, as numbers
 # that were given out one after the other are: amounts and measures go down to a fraction of the largest one
 _ID_SHARE, _ID_SPREAD, _ID_VALUES = 0.5, 1.0, 50
+# Or where they are hashes of text: huge, spread widely, and yet some come again
+_HASH_MEDIAN, _HASH_SPREAD, _HASH_ROWS = 1e8, 4.0, 1.2
 _ID_WORDS = {"id", "ids", "uuid", "guid", "zip", "zipcode", "postcode", "postal", "code"}
 _TIME_WORDS = {"time", "timestamp", "date", "datetime", "year", "epoch"}
 
@@ -85,7 +87,7 @@ class Columns(Layer):
 
         Numbers get bins. Text, booleans, categoricals, whole numbers of few values, and ids become codes: one-hot up to
         8 levels, above that with vectors. Times, and text that says times, become dates. Columns that are empty or
-        always the same are left out.
+        always the same are left out, where columns have names.
 
         Parameters
         ----------
@@ -137,6 +139,8 @@ class Columns(Layer):
                 column, reasons[name] = suggest(name, table.values(place))
                 if column is not None:
                     found[name] = column
+                elif table.names is None:  # the others are known by their places
+                    found[name] = {"text": Code(), "times": Date()}.get(table.values(place).kind, Number())
         if not found:
             raise must_be("frame", "a table with a column that is not always the same", described("none"))
         made = cls(found)
@@ -190,14 +194,14 @@ class _Suggestion:
         present = ~values.missing
         rows, kind = int(present.sum()), values.kind
         if kind == "nothing":
-            return None, "left out: all values are missing"
+            return None, "nothing to learn from: all values are missing"
         distinct, counts = np.unique(values.array[present], return_counts=True)
-        if len(distinct) == 1:
-            always = described(f"{values.shown(int(np.argmax(present)))!r}")
-            return None, f"left out: always {always}" + (" or missing" if rows < len(present) else "")
+        if len(distinct) == 1 and rows == len(present):
+            always = quoted(values.shown(int(np.argmax(present))))
+            return None, f"nothing to learn from: always {always}"
         if kind == "times":
             return Date(), "times"
-        if kind == "text" and frames.times_of_text(values.levels)[1] is None:
+        if kind == "text" and dates.times_of_text(values.levels)[1] is None:
             return Date(), "text that says times"
         of = f"{len(distinct):,} different values in {rows:,} rows"
         if kind == "text":
@@ -211,7 +215,8 @@ class _Suggestion:
         if len(distinct) <= min(FEW_VALUES, rows // ROWS_A_VALUE):
             return self._code(counts), f"whole numbers, {of}"
         if looks_like_ids(name, distinct, rows):
-            warn_of_ids(name, f"{of}; they are taken for codes", 3)
+            hint = f"they are taken for codes (columns={{{name!r}: fastnn.Number()}} takes them for numbers)"
+            warn_of_ids(name, distinct, rows, hint, 4)
             return self._code(counts), f"whole numbers that look like ids, {of}"
         return self.number, f"whole numbers, {of}"
 
@@ -245,14 +250,15 @@ def looks_like_ids(name, distinct, rows):
         return False
     if words & _ID_WORDS:
         return True
-    low, high = float(distinct[0]), float(distinct[-1])
+    low, median, high = (float(distinct[place]) for place in (0, len(distinct) // 2, -1))
     in_a_row = len(distinct) == rows and high - low < 2 * rows
-    return len(distinct) >= max(_ID_VALUES, _ID_SHARE * rows) and (in_a_row or high - low < _ID_SPREAD * low)
+    given_out = len(distinct) >= max(_ID_VALUES, _ID_SHARE * rows) and (in_a_row or high - low < _ID_SPREAD * low)
+    hashed = median > _HASH_MEDIAN and _HASH_SPREAD * low < high and rows > _HASH_ROWS * len(distinct)
+    return given_out or hashed
 
 
-def warn_of_ids(name, what, level):
-    """Warn of plain numbers that look like ids; `level`: calls up to the user's code."""
-    says = f"fastnn.Code() or fastnn.Number() for {name!r} says which it is"
-    warnings.warn(
-        f"the column {name!r} holds whole numbers that look like ids ({what}). {says}", IdColumnWarning, level
-    )
+def warn_of_ids(name, distinct, rows, what, level):
+    """Warn of numbers that look like ids; `what` is done with them; `level`: calls up to the user's code."""
+    count = f"{len(distinct):,} different ones in {rows:,} rows"
+    text = f"the column {name!r} holds whole numbers that look like ids, {count}: {what}"
+    warnings.warn(text, IdColumnWarning, level)

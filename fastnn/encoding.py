@@ -1,226 +1,17 @@
 """What a net learned of the columns of its training rows, and the matrix that it makes of a table."""
 
-import functools
-import hashlib
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import backends, files, validation
+from . import dates, files, validation
+from .cells import Values
+from .codings import KINDS_OF_CODES, NO_LEVELS, Codes, Numbers, check_finite, check_kind, numbers_of, whole_numbers_of
 from .column_kinds import LEAST, PARTS, Code, Column, Date, Number
 from .columns import Columns, looks_like_ids, warn_of_ids
 from .errors import described, must_be, quoted
-from .frames import Table, Values, times_of_text
-
-UNSEEN, MISSING, FIRST = 0, 1, 2  # codes: of what is unseen or rare, of what is missing, of the first level
-_NO_LEVELS = np.zeros(0, np.int64)
-_MICROSECONDS = {"day": 86_400_000_000, "hour": 3_600_000_000}
-# Microseconds that rows must span for a part of their times to have come round
-_CYCLES = {
-    name: days * _MICROSECONDS["day"] for name, days in (("month", 366), ("day", 31), ("weekday", 7), ("hour", 1))
-}
-_KINDS = {"numbers": "numbers", "booleans": "numbers", "text": "text", "nothing": "nothing"}  # of the values of codes
-
-
-@dataclass(frozen=True, eq=False)
-class Numbers:
-    """A column of the matrix that holds numbers.
-
-    Parameters
-    ----------
-    column : str
-        Of the table.
-    part : str or None
-        Of a date.
-    about : Number
-        What the column is.
-    shift, scale : float
-        A number x becomes (x - shift) * scale.
-    edges : array (n,) or None
-        Of bins, in numbers of the matrix, float64 and increasing.
-    gaps, varies : bool
-        Whether training rows had missing values, and different values.
-    """
-
-    column: str
-    part: str | None
-    about: Number
-    shift: float
-    scale: float
-    edges: NDArray[np.float64] | None
-    gaps: bool
-    varies: bool
-    kind: ClassVar[str] = "numbers"
-
-    def encoded(self, where: str, values: Values, finite: bool) -> NDArray[Any]:
-        """The numbers of a column, standardised: (m,) float64, NaN where they are missing."""
-        numbers = _numbers(where, values)
-        infinite = np.isinf(numbers)
-        if finite and infinite.any():
-            raise _infinite(where, numbers, infinite)
-        return self.scaled(numbers)
-
-    def scaled(self, numbers: NDArray[Any]) -> NDArray[np.float64]:
-        """Numbers as they stand in the matrix."""
-        z = (numbers - self.shift) * self.scale
-        if self.about.scaling == "robust":
-            z = np.where(np.isinf(z), np.copysign(3.0, z), z / np.hypot(1.0, z / 3.0))
-        return z
-
-    def features(self, source: int) -> list[Any]:
-        """What the net makes of it; nothing of a number that never changed."""
-        program, found = backends.operations, []
-        if self.varies:
-            found.append(program.Plain(source) if self.edges is None else program.Bins(source, self.edges))
-        if self.gaps:
-            found.append(program.Missing(source))
-        return found
-
-    def facts(self) -> dict[str, Any]:
-        """All but the arrays."""
-        return {name: getattr(self, name) for name in ("kind", "column", "part", "shift", "scale", "gaps", "varies")}
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The edges, where there are any."""
-        return {} if self.edges is None else {"edges": self.edges}
-
-    @staticmethod
-    def restored(column, part, about, facts, arrays):
-        """One of facts and arrays that somebody may have forged."""
-        files.must_have("numbers", facts, {"shift": float, "scale": float, "gaps": bool, "varies": bool})
-        validation.number("shift", facts["shift"])
-        validation.number("scale", facts["scale"], above=0.0)
-        edges = arrays.pop("edges", None)
-        if edges is not None:
-            files.must_be_array("edges", edges, (edges.size,), np.float64)
-            accepted = "None, or increasing finite numbers, at least two, with bins that say so"
-            if about.bins is None or not 2 <= len(edges) <= 2 * (about.bins + 1) or not np.isfinite(edges).all():
-                raise must_be("edges", accepted, edges)
-            if not (np.diff(edges) >= np.finfo(np.float32).eps / 2).all():
-                raise must_be("edges", accepted, edges)
-        return Numbers(column, part, about, edges=edges, **facts)
-
-
-@dataclass(frozen=True, eq=False)
-class Codes:
-    """A column of the matrix that holds codes.
-
-    Parameters
-    ----------
-    column : str
-        Of the table.
-    part : str or None
-        Of a date.
-    about : Code
-        What the column is.
-    values : str
-        "text", "numbers", or "nothing" where all training rows lacked it.
-    levels : array or list of str
-        Those that have codes of their own, increasing; int64, or float64 where some are not whole; none with a hash.
-    """
-
-    column: str
-    part: str | None
-    about: Code
-    values: str
-    levels: Any
-    kind: ClassVar[str] = "codes"
-
-    @property
-    def count(self) -> int:
-        """Codes."""
-        return FIRST + (self.about.hash or len(self.levels))
-
-    @functools.cached_property
-    def _codes_of_text(self):
-        return {level: code for code, level in enumerate(self.levels, FIRST)}
-
-    def encoded(self, where: str, values: Values, finite: bool) -> NDArray[Any]:
-        """The codes of a column: (m,)."""
-        kind = _KINDS.get(values.kind)
-        if kind is None:
-            raise _wrong_kind(where, values, "text, numbers or booleans (fastnn.Date() takes dates)")
-        if "nothing" not in (kind, self.values) and kind != self.values:
-            raise _wrong_kind(where, values, f"{self.values}, as in training")
-        if kind == "text":
-            codes = self._of_text(values.levels)[values.array]
-        elif kind == "numbers":
-            codes = self._of_numbers(_whole(where, values, finite))
-        else:
-            codes = np.zeros(len(values.array), np.int64)
-        return np.where(values.missing, MISSING, codes)
-
-    def _of_text(self, levels):
-        if self.about.hash is not None:
-            return FIRST + np.array([_text_hash(level) % self.about.hash for level in levels], np.int64)
-        if self.values == "nothing":
-            return np.zeros(len(levels), np.int64)
-        codes = self._codes_of_text
-        return np.array([codes.get(level, UNSEEN) for level in levels], np.int64)
-
-    def _of_numbers(self, numbers):
-        if self.about.hash is not None:
-            return FIRST + (_number_hashes(numbers) % np.uint64(self.about.hash)).astype(np.int64)
-        if not len(self.levels):
-            return np.zeros(len(numbers), np.int64)
-        fits = True
-        if self.levels.dtype == np.int64 and numbers.dtype != np.int64:
-            fits = np.floor(numbers) == numbers
-            fits &= abs(numbers) < 2.0**63
-            numbers = np.where(fits, numbers, 0).astype(np.int64)
-        places = np.minimum(np.searchsorted(self.levels, numbers), len(self.levels) - 1)
-        return np.where((self.levels[places] == numbers) & fits, places + FIRST, UNSEEN)
-
-    def features(self, source: int) -> list[Any]:
-        """What the net makes of it."""
-        program, dim = backends.operations, self.about.dim
-        return [program.OneHot(source, self.count) if dim is None else program.Vector(source, self.count, dim)]
-
-    def facts(self) -> dict[str, Any]:
-        """All but the levels."""
-        return {name: getattr(self, name) for name in ("kind", "column", "part", "values")}
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The levels, text as UTF-8 and where each ends in it."""
-        if self.about.hash is not None or self.values == "nothing":
-            return {}
-        if self.values == "numbers":
-            return {"levels": self.levels}
-        encoded = [level.encode("utf-8", "surrogatepass") for level in self.levels]
-        ends = np.cumsum([len(one) for one in encoded], dtype=np.int64)
-        return {"text": np.frombuffer(b"".join(encoded), np.uint8).copy(), "ends": ends}
-
-    @staticmethod
-    def restored(column, part, about, facts, arrays):
-        """One of facts and arrays that somebody may have forged."""
-        files.must_have("codes", facts, {"values": str})
-        values = validation.choice("values", facts["values"], ["text", "numbers", "nothing"])
-        levels: Any = _NO_LEVELS
-        if about.hash is None and values == "numbers":
-            levels = arrays.pop("levels", None)
-            dtype = np.float64 if getattr(levels, "dtype", None) == np.float64 else np.int64
-            files.must_be_array("levels", levels, (np.size(levels),), dtype)
-            if not (np.isfinite(levels).all() and (levels[1:] > levels[:-1]).all()):
-                raise must_be("levels", "increasing finite numbers", levels)
-        elif about.hash is None and values == "text":
-            levels = _text_of(arrays.pop("text", None), arrays.pop("ends", None))
-        return Codes(column, part, about, values, levels)
-
-
-def _text_of(text, ends):
-    """Levels of the arrays that `Codes.arrays` made of them."""
-    files.must_be_array("ends", ends, (np.size(ends),), np.int64)
-    files.must_be_array("text", text, (np.size(text),), np.uint8)
-    bounds = [0, *ends.tolist()]
-    if bounds[-1] != len(text) or not (np.diff(bounds) > 0).all():
-        raise must_be("ends", f"increasing, from above 0 to {len(text)}", ends)
-    whole = text.tobytes()
-    levels = [whole[a:b].decode("utf-8", "surrogatepass") for a, b in zip(bounds, bounds[1:], strict=False)]
-    if not all(a < b for a, b in zip(levels, levels[1:], strict=False)):
-        raise must_be("levels", "different text, sorted", described("another order"))
-    return levels
+from .frames import Table
 
 
 class Encoding:
@@ -241,10 +32,12 @@ class Encoding:
         Columns of the table that are read.
     feature_names : tuple of str
         Columns of the matrix; a part of a date follows its name after a dot.
+    codings : tuple of Numbers or Codes
+        How each column of the matrix is made.
     """
 
     def __init__(self, columns: Columns, codings: list[Numbers | Codes]) -> None:
-        self.columns, self.names, self._codings = columns, columns.names, tuple(codings)
+        self.columns, self.names, self.codings = columns, columns.names, tuple(codings)
         self.n_features = len(codings)
         self.feature_names = tuple(one.column if one.part is None else f"{one.column}.{one.part}" for one in codings)
 
@@ -274,11 +67,11 @@ class Encoding:
         places = dict(zip(self.names, table.places(self.names), strict=True))
         out = np.empty((len(table), self.n_features), dtype)
         with np.errstate(over="ignore", invalid="ignore"):
-            for j, one in enumerate(self._codings):
+            for j, one in enumerate(self.codings):
                 where = _where(table, one.column)
                 values = table.values(places[one.column])
                 if one.part is not None:
-                    values = part_of(_times(where, values), one.part)
+                    values = dates.part_of(dates.times(where, values), one.part)
                 out[:, j] = one.encoded(where, values, finite)
         return out
 
@@ -290,7 +83,7 @@ class Encoding:
         tuple
             Features of `kernels.program.Embedding`.
         """
-        return tuple(feature for j, one in enumerate(self._codings) for feature in one.features(j))
+        return tuple(feature for j, one in enumerate(self.codings) for feature in one.features(j))
 
     def levels(self, name: str) -> list[Any]:
         """The levels of a column of codes that have codes of their own, from code 2 on.
@@ -310,8 +103,9 @@ class Encoding:
         TypeError, ValueError
             For another name.
         """
-        known = {name: one for name, one in zip(self.feature_names, self._codings, strict=True) if one.kind == "codes"}
-        return list(known[validation.choice("name", name, list(known))].levels)
+        known = {name: one for name, one in zip(self.feature_names, self.codings, strict=True) if one.kind == "codes"}
+        levels = known[validation.choice("name", name, list(known))].levels
+        return list(levels if isinstance(levels, list) else levels.tolist())
 
     def facts(self) -> dict[str, Any]:
         """All but the arrays, as JSON can hold it.
@@ -321,7 +115,7 @@ class Encoding:
         dict
             For `restored`.
         """
-        return {"codings": [one.facts() for one in self._codings]}
+        return {"codings": [one.facts() for one in self.codings]}
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Edges of bins and levels of codes, by a name and the place of their column in the matrix.
@@ -331,7 +125,7 @@ class Encoding:
         dict
             From str to contiguous arrays.
         """
-        return {f"{name} {j}": array for j, one in enumerate(self._codings) for name, array in one.arrays().items()}
+        return {f"{name} {j}": array for j, one in enumerate(self.codings) for name, array in one.arrays().items()}
 
     @classmethod
     def restored(cls, columns: Columns, facts: Any, arrays: Any) -> "Encoding":
@@ -419,104 +213,6 @@ def _where(table, column):
     return f"column {column!r} of {table.argument}"
 
 
-def _wrong_kind(where, values, accepted):
-    """The error for a column of values of another kind; it tells the first."""
-    row = int(np.argmin(values.missing))
-    return must_be(where, accepted, described(f"{quoted(values.shown(row))} at row {row}"), TypeError)
-
-
-def _infinite(where, numbers, wrong):
-    row = int(np.argmax(wrong))
-    return must_be(where, "finite or missing", described(f"{numbers[row]} at row {row}"))
-
-
-def _numbers(where, values):
-    """Numbers (m,) of a column, float64, NaN where they are missing; float64 without gaps is not copied."""
-    if values.kind not in ("numbers", "booleans", "nothing"):
-        hint = {"times": " (fastnn.Date() takes dates)", "text": " (fastnn.Code() takes text)"}[values.kind]
-        raise _wrong_kind(where, values, f"numbers{hint}")
-    if values.kind == "nothing":
-        return np.full(len(values.array), np.nan)
-    numbers = values.array.astype(np.float64, copy=False)
-    gaps = values.missing & ~np.isnan(numbers)  # NaN stands in most of them already
-    return np.where(gaps, np.nan, numbers) if gaps.any() else numbers
-
-
-def _whole(where, values, finite):
-    """Numbers of a column of codes: int64 where all are whole, else float64; 0 where they are missing."""
-    array = np.where(values.missing, 0, values.array)
-    if array.dtype.kind != "f":
-        return array.astype(np.int64, copy=False)
-    infinite = np.isinf(array)
-    if finite and infinite.any():
-        raise _infinite(where, array, infinite)
-    array = array.astype(np.float64, copy=False)
-    whole = (np.floor(array) == array).all() and (abs(array) < 2.0**63).all()
-    return array.astype(np.int64) if whole else array
-
-
-def _text_hash(text):
-    """A hash of 64 bits, the same everywhere."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
-
-
-def _number_hashes(numbers):
-    """Hashes (m,) of 64 bits, the same everywhere; whole numbers of either dtype have the same (Vigna's splitmix64)."""
-    bits = numbers.view(np.uint64)
-    if numbers.dtype == np.float64:
-        whole = (np.floor(numbers) == numbers) & (abs(numbers) < 2.0**63)
-        bits = np.where(whole, np.where(whole, numbers, 0).astype(np.int64).view(np.uint64), bits)
-    bits = bits + np.uint64(0x9E3779B97F4A7C15)
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))
-
-
-def _times(where, values):
-    """Times of a column."""
-    if values.kind == "text":
-        times, wrong = times_of_text(values.levels)
-        if wrong is not None:
-            row = int(np.argmax((values.array == wrong) & ~values.missing))
-            accepted = "dates, or text such as 2024-01-31 or 2024-01-31 17:30:00"
-            raise must_be(where, accepted, described(f"{values.levels[wrong]!r} at row {row}"))
-        return values._replace(kind="times", array=times[values.array], levels=[])
-    if values.kind not in ("times", "nothing"):
-        raise _wrong_kind(where, values, "dates, or text that says dates")
-    return values
-
-
-def part_of(values, part):
-    """A part of times, as a column of numbers.
-
-    Parameters
-    ----------
-    values : Values
-        Of times.
-    part : str
-        One of `PARTS`; a week begins with 0, Monday.
-
-    Returns
-    -------
-    Values
-        Days since 1970 as float64, or int64.
-    """
-    if values.kind == "nothing":
-        return values
-    times = np.where(values.missing, np.datetime64(0, "us"), values.array)
-    since = times.astype(np.int64)
-    days, months = times.astype("datetime64[D]"), times.astype("datetime64[M]")
-    number = {
-        "elapsed": lambda: since / _MICROSECONDS["day"],
-        "year": lambda: months.astype(np.int64) // 12 + 1970,
-        "month": lambda: months.astype(np.int64) % 12 + 1,
-        "day": lambda: (days - months).astype(np.int64) + 1,
-        "weekday": lambda: (days.astype(np.int64) + 3) % 7,
-        "hour": lambda: since // _MICROSECONDS["hour"] % 24,
-    }[part]()
-    return values._replace(kind="numbers", array=number)
-
-
 class _Rows:
     """The training rows of a table, and how often each counts."""
 
@@ -576,11 +272,15 @@ def learn(columns, table, rows=None, weights=None, dtype=np.float32):
     chosen, codings = _Rows(table, rows, weights), []
     for name, place in zip(columns.names, table.places(columns.names), strict=True):
         column, where = columns.columns[name], _where(table, name)
-        values = chosen.of(table.values(place))
-        parts: dict[Any, Values] = {None: values}
+        values = table.values(place)
         if isinstance(column, Date):
-            values = _times(where, values)
-            parts = {part: part_of(values, part) for part in column.parts or _useful_parts(values)}
+            values = chosen.of(dates.times(where, values))
+            parts: dict[Any, Values] = {
+                part: dates.part_of(values, part) for part in column.parts or dates.useful_parts(values)
+            }
+        else:
+            check_kind(where, values, column)
+            parts = {None: chosen.of(values)}
         for part, own in parts.items():
             kind = _kind_of(column, part)
             learned = _learned_numbers if isinstance(kind, Number) else _learned_codes
@@ -591,36 +291,22 @@ def learn(columns, table, rows=None, weights=None, dtype=np.float32):
     return found
 
 
-def _useful_parts(values):
-    """The parts of times that tell something, by what the times span."""
-    times = values.array[~values.missing]
-    span = int(np.ptp(times).astype(np.int64)) if values.kind == "times" else 0
-    found = ["elapsed"]
-    for part, cycle in _CYCLES.items():
-        if span > cycle:
-            different = part_of(values, part).array[~values.missing]
-            found += [part] * bool((different != different[0]).any())  # a date has no hour
-    return found
-
-
 def _learned_numbers(source, where, values, chosen, dtype):
     """Numbers of training rows."""
     name, part, about = source
-    numbers = _numbers(where, values)
-    infinite = np.isinf(numbers)
-    if infinite.any():
-        row = chosen.numbers[np.argmax(infinite)]
-        raise must_be(where, "finite or missing", described(f"{numbers[np.argmax(infinite)]} at row {row}"))
+    numbers = numbers_of(values)
+    check_finite(where, numbers, chosen.numbers)
     present = ~values.missing
     distinct, counts = chosen.counted(numbers, present)
     gaps = bool(len(distinct)) and not present.all()
     if len(distinct) < 2:
         return Numbers(name, part, about, float(distinct[0]) if len(distinct) else 0.0, 1.0, None, gaps, False)
-    if part is None and values.kind == "numbers" and looks_like_ids(name, distinct, int(present.sum())):
-        warn_of_ids(name, f"{len(distinct):,} different values; it is a Number", 2)
+    rows = int(np.count_nonzero(present))
+    if part is None and values.kind == "numbers" and looks_like_ids(name, distinct, rows):
+        warn_of_ids(name, distinct, rows, "as a Number they teach little (fastnn.Code() takes ids)", 3)
     shift, scale = (_robust if about.scaling == "robust" else _standard)(distinct, counts)
     limits = np.finfo(np.float64)
-    if not (np.isfinite(distinct[-1] - distinct[0]) and 0 < scale < limits.eps / limits.tiny):
+    if not (distinct[-1] / 2 - distinct[0] / 2 < limits.max / 2 and 0 < scale < limits.eps / limits.tiny):
         given = f"numbers from {distinct[0]:g} to {distinct[-1]:g}"
         raise must_be(where, "numbers whose differences float64 can hold", described(given))
     found = Numbers(name, part, about, shift, scale, None, gaps, True)
@@ -664,17 +350,16 @@ def _edges(found, distinct, counts, dtype):
 def _learned_codes(source, where, values, chosen, dtype):
     """Codes of training rows."""
     name, part, about = source
-    kind = _KINDS.get(values.kind)
-    if kind is None:
-        raise _wrong_kind(where, values, "text, numbers or booleans (fastnn.Date() takes dates)")
-    least, levels = about.least or LEAST, _NO_LEVELS
+    kind, least, levels = KINDS_OF_CODES[values.kind], about.least or LEAST, NO_LEVELS
     present = ~values.missing
     if kind == "text" and about.hash is None:
         weights = None if chosen.weights is None else chosen.weights[present]
         counts = np.bincount(values.array[present], weights, len(values.levels))
         levels = sorted(level for level, count in zip(values.levels, counts, strict=True) if count >= least)
     elif kind == "numbers" and about.hash is None:
-        distinct, counts = chosen.counted(_whole(where, values, True), present)
+        numbers = whole_numbers_of(where, values, chosen.numbers)
+        check_finite(where, numbers, chosen.numbers)
+        distinct, counts = chosen.counted(numbers, present)
         levels = distinct[counts >= least]
     found = Codes(name, part, about, kind, levels)
     most = 1 << (np.finfo(dtype).nmant + 1)

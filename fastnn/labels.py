@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import frames
+from . import cells
 from .errors import described, must_be, quoted
 from .validation import has
 
@@ -62,7 +62,7 @@ def encode(classes, name, y, rows=None):
         For a label that is not one of the classes; it tells the first.
     """
     counted = _checked(name, y, rows)
-    values = counted if rows is None else frames.values(name, y)
+    values = counted if rows is None else cells.values(name, y)
     text = classes.dtype.kind == "U"
     if (counted.kind == "text") != text:
         raise _unknown(classes, name, counted, 0, rows, TypeError)
@@ -82,7 +82,7 @@ def encode(classes, name, y, rows=None):
 
 def _checked(name, y, rows):
     """Values of the labels that count, none of them missing."""
-    values = frames.values(name, y)
+    values = cells.values(name, y)
     if not len(values.array):
         raise must_be(name, _ACCEPTED, described("none"))
     if values.kind == "times":
