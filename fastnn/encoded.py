@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from . import backends
-from .encoding import FIRST
+from .codings import FIRST
 from .initializers import initialize
 from .layers import Dense, Layer
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import arrays, backends, custom, evaluation, exchange, frames, inference, plans, storage, validation
 from . import metrics as scores
 from .arrays import AnyArray
-from .backends import Floats, Integers
+from .backends import Floats
 from .data import Data
 from .errors import described, must_be
 from .files import PathLike

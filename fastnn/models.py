@@ -29,7 +29,7 @@ from . import (
 )
 from . import metrics as scores
 from .arrays import AnyArray, DeviceArray
-from .backends import Floats, Integers
+from .backends import Floats
 from .callbacks import Callback
 from .columns import Columns
 from .custom import Pair
@@ -382,7 +382,7 @@ class Sequential:
         return encoding.learn(self.columns, table, None, None, self.dtype)
 
     def encode(self, X: AnyArray) -> Floats:
-        """The rows of a table as numbers and codes: what `fastnn.apply` and ONNX take of a net that begins with Columns.
+        """The rows of a table as numbers and codes: what `fastnn.apply` and ONNX take where a net begins with Columns.
 
         Parameters
         ----------

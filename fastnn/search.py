@@ -91,7 +91,7 @@ class Fold:
     matrices: Any = None
 
     def read_by(self, net):
-        """This Fold, or that of matrices which the Columns of a net make of it."""
+        """The Fold as a net takes it: of the matrices that its Columns make of tables."""
         if net.columns is None:
             return self
         self.matrices = self.matrices or {}

@@ -581,9 +581,10 @@ def test_logistic_regression_on_a_table_is_that_on_one_hot_codes():
 def test_regression_and_partial_fits_on_a_table():
     frame, labels = bike_table()
     y = (labels == "busy") + frame["warm"].fillna(0.0).to_numpy()
-    net = MLPRegressor((8,), columns="infer", random_state=0, learning_rate_init=0.02, max_iter=30).fit(frame, y)
+    settings = {"hidden_layer_sizes": (8,), "columns": "infer", "random_state": 0}
+    net = MLPRegressor(**settings, learning_rate_init=0.02, max_iter=30).fit(frame, y)
     assert net.score(frame, y) > 0.7
-    parts = MLPRegressor((8,), columns="infer", random_state=0)
+    parts = MLPRegressor(**settings)
     for part in (slice(0, 120), slice(120, 240)):
         parts.partial_fit(frame[part], y[part])
     assert parts.predict(frame).shape == (240,)

@@ -11,7 +11,7 @@ from . import inputs
 
 
 class NetEstimator(BaseEstimator):
-    """An estimator over a net, `net_`, that takes sparse samples, too, or tables where its parameter `columns` is set."""
+    """An estimator over a net, `net_`, that takes sparse samples, too, or tables where `columns` is set."""
 
     columns: Any
 

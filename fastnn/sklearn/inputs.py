@@ -36,8 +36,8 @@ def check_verbose(value):
 def samples_and_targets(estimator, X, y, dtype, reset, **checks):
     """X (m, n), dense and in one of the dtypes, or a Table where the estimator has columns, and y (m,) or (m, k)."""
     if estimator.columns is not None:
+        y = validate_data(estimator, y=y, **checks)  # which forgets what it knew of X
         X = _table(estimator, X, reset)
-        y = validate_data(estimator, y=y, **checks)
         if len(y) != len(X):
             raise must_be("y", f"an array of {len(X)} rows, as X", described(f"{len(y)} rows"))
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
