@@ -54,7 +54,8 @@ class Sequential:
     Parameters
     ----------
     layers : sequence of Dense and Dropout
-        At least one Dense, and it is the last. Neither layers nor the settings of a net can be changed afterwards, but
+        At least one Dense, and it is the last. `Columns` before all others let the net take tables, with numbers, text,
+        dates and gaps, and learn from its first training data what is in them. Neither layers nor the settings of a net can be changed afterwards, but
         for `device`.
     loss : str or tuple, optional
         binary_cross_entropy (for a sigmoid output), cross_entropy (softmax), poisson (exp), mse, mae, huber, quantile
@@ -88,7 +89,8 @@ class Sequential:
         often as its weight says; and so the targets of a regression whose last layer is linear, so that losses are
         those of standardised targets. Kept in `standardization`; predictions take and give numbers as they are. Fewer
         than two rows teach nothing and are refused, and so are columns whose differences are lost in the net's dtype,
-        such as the seconds of a minute, near 1.7e9, in float32.
+        such as the seconds of a minute, near 1.7e9, in float32. Columns scale numbers by themselves: here the targets
+        alone are left.
     precision : str
         What a GPU may round the operands of the products of large nets to: "float32" for not at all; "tf32" (10 bits
         of mantissa) or "bf16" (7 bits), both summed in float32, for its tensor cores. Parameters, activations and all
@@ -468,7 +470,7 @@ class Sequential:
         batch_size: int | None = None,
         shuffle: bool = True,
         sample_weight: AnyArray | None = None,
-        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
         l2: float = 0.0,
         validation_data: Sequence[AnyArray] | None = None,
         validation_split: float | None = None,
@@ -490,6 +492,12 @@ class Sequential:
             such as a DataFrame, are kept in `feature_names`: all methods refuse tables with others, or with these in
             another order.
 
+            Of a net that begins with Columns, a table (m rows): a DataFrame of any library (extra `tables`), a dict of
+            arrays or lists, a structured array, or an array or a list of rows, whose columns are known by their places.
+            Columns have any order, and others may be there, too. From the rows that are trained on, each as often as
+            its weight says, the first fit learns means, bins and levels; what is unseen later, and what is missing, has
+            a place of its own. All methods take such tables.
+
             Without y, and if it has neither `shape` nor `__array__`: an iterable of (X, y) or (X, y, sample_weight),
             such as a DataLoader of torch, each one step in the order in which they come; batch_size, shuffle, weights,
             rows and validation_split must then be left out. An iterator that can be passed over only once takes
@@ -497,7 +505,8 @@ class Sequential:
             passed over.
         y : array-like (m,) or (m, k)
             Labels in [0, 1] for a sigmoid output, class indices or one-hot rows for softmax, numbers for the rest, none
-            below 0 for poisson.
+            below 0 for poisson. Text (m,) stands for the classes of one sigmoid output or of softmax: those of the
+            first fit, sorted, are kept in `classes`.
         optimizer : Optimizer, optional
             Default Adam(). State is kept between fits as long as the kind of optimizer stays; each begins with its
             rate, or its schedule, anew, whatever ReduceLROnPlateau made of it before.
@@ -511,7 +520,7 @@ class Sequential:
             Not negative and not all zero. The loss of a batch is sum(w l) / sum(w): a row of weight 2 counts as two
             rows, one of weight 0 as none, in scores, too.
         class_weight : dict or "balanced", optional
-            Weight of each class, times sample_weight, in the training loss alone: neither validation data nor metrics
+            Weight of each class, by index or by its text, times sample_weight, in the training loss alone: neither validation data nor metrics
             know of it. "balanced" is m / (classes * count), m and count the weights of all rows that are trained on and
             of those of the class.
         l2 : float
@@ -577,7 +586,7 @@ class Sequential:
         y: AnyArray,
         solver: str = "lbfgs",
         sample_weight: AnyArray | None = None,
-        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
         l2: float = 0.0,
         max_iter: int = 100,
         tol: float = 1e-4,
@@ -970,6 +979,8 @@ class Sequential:
     def freeze(self) -> Frozen:
         """The net as it is now, for `fastnn.apply`: also in the user's own @njit functions.
 
+        Of a net that begins with Columns it takes rows of numbers and codes, as `encode` gives them.
+
         Returns
         -------
         Frozen
@@ -1009,7 +1020,8 @@ class Sequential:
         ----------
         path : path-like
             The file. Its input "X" (samples, n_features) and its output "output" (samples, n_out) are in the net's
-            dtype; standardisation is part of it. Operators are those of version 13 (2020).
+            dtype; standardisation is part of it. Of a net that begins with Columns the input is what `encode` gives:
+            text and dates are left to it. Operators are those of version 13 (2020).
 
         Raises
         ------
