@@ -55,8 +55,8 @@ class Sequential:
     ----------
     layers : sequence of Dense and Dropout
         At least one Dense, and it is the last. `Columns` before all others let the net take tables, with numbers, text,
-        dates and gaps, and learn from its first training data what is in them. Neither layers nor the settings of a net can be changed afterwards, but
-        for `device`.
+        dates and gaps, and learn from its first training data what is in them. Neither layers nor the settings of a net
+        can be changed afterwards, but for `device`.
     loss : str or tuple, optional
         binary_cross_entropy (for a sigmoid output), cross_entropy (softmax), poisson (exp), mse, mae, huber, quantile
         or gaussian. Default by the last activation: the loss that belongs to it, else mse. Or a pair (f, df) of your
@@ -520,9 +520,9 @@ class Sequential:
             Not negative and not all zero. The loss of a batch is sum(w l) / sum(w): a row of weight 2 counts as two
             rows, one of weight 0 as none, in scores, too.
         class_weight : dict or "balanced", optional
-            Weight of each class, by index or by its text, times sample_weight, in the training loss alone: neither validation data nor metrics
-            know of it. "balanced" is m / (classes * count), m and count the weights of all rows that are trained on and
-            of those of the class.
+            Weight of each class, by index or by its text, times sample_weight, in the training loss alone: neither
+            validation data nor metrics know of it. "balanced" is m / (classes * count), m and count the weights of all
+            rows that are trained on and of those of the class.
         l2 : float
             Adds l2 / 2 * sum(W^2) over all weights, not biases, to the loss.
         validation_data : tuple, optional
