@@ -53,6 +53,9 @@ class Number(Column):
     scaling : str
         "standard": mean 0 and standard deviation 1, in float64. "robust": median 0 and quartiles 1 apart, then
         x / sqrt(1 + (x / 3)**2), which keeps outliers within 3 (Holzmueller et al. 2024).
+    levels : int, optional
+        Where training rows hold at most so many different values, these are one-hot codes, too, so that a single value
+        can stand out, such as a capital gain of exactly 0. None, the default: never.
 
     Raises
     ------
@@ -62,11 +65,13 @@ class Number(Column):
 
     bins: int | None
     scaling: str
+    levels: int | None
 
-    def __init__(self, bins: int | None = None, scaling: str = "standard") -> None:
+    def __init__(self, bins: int | None = None, scaling: str = "standard", levels: int | None = None) -> None:
         if bins is not None and size("bins", bins) > MOST_BINS:
             raise must_be("bins", f"None or a positive int of at most {MOST_BINS}", bins)
-        vars(self).update(bins=bins and int(bins), scaling=choice("scaling", scaling, SCALINGS))
+        levels = None if levels is None else size("levels", levels)
+        vars(self).update(bins=bins and int(bins), scaling=choice("scaling", scaling, SCALINGS), levels=levels)
 
 
 class Code(Column):

@@ -14,6 +14,9 @@ from .errors import described, must_be, quoted
 from .frames import Table
 
 
+LEVEL = "level"  # the part of a Number that are codes of its values
+
+
 class Encoding:
     """What was learned of the columns of a table.
 
@@ -31,7 +34,7 @@ class Encoding:
     names : tuple of str
         Columns of the table that are read.
     feature_names : tuple of str
-        Columns of the matrix; a part of a date follows its name after a dot.
+        Columns of the matrix; a part of a date, or "level" for numbers as codes, follows its name after a dot.
     codings : tuple of Numbers or Codes
         How each column of the matrix is made.
     """
@@ -70,7 +73,7 @@ class Encoding:
             for j, one in enumerate(self.codings):
                 where = _where(table, one.column)
                 values = table.values(places[one.column])
-                if one.part is not None:
+                if isinstance(self.columns.columns[one.column], Date):
                     values = dates.part_of(dates.times(where, values), one.part)
                 out[:, j] = one.encoded(where, values, finite)
         return out
@@ -182,7 +185,9 @@ class Encoding:
 
 
 def _kind_of(column: Column, part: Any) -> Number | Code:
-    """What a column, or a part of a date, is."""
+    """What a column, or a part of it, is."""
+    if isinstance(column, Number) and column.levels and part == LEVEL:
+        return Code()
     if isinstance(column, Number | Code):
         if part is not None:
             raise must_be("part", "None for a Number and a Code", part)
@@ -202,7 +207,7 @@ def _check_parts(columns, codings):
             chosen = [part for part in PARTS if part in parts]
             right = parts == (chosen if column.parts is None else column.parts) and bool(parts)
         else:
-            right = parts == [None]
+            right = parts == [None] or (isinstance(column, Number) and column.levels and parts == [None, LEVEL])
         if not right:
             raise must_be("codings", f"those of {column!r} for the column {name!r}", described(f"parts {parts}"))
     if at < len(codings):
@@ -281,6 +286,8 @@ def learn(columns, table, rows=None, weights=None, dtype=np.float32):
         else:
             check_kind(where, values, column)
             parts = {None: chosen.of(values)}
+            if isinstance(column, Number) and column.levels and _count(parts[None]) <= column.levels:
+                parts[LEVEL] = parts[None]
         for part, own in parts.items():
             kind = _kind_of(column, part)
             learned = _learned_numbers if isinstance(kind, Number) else _learned_codes
@@ -289,6 +296,11 @@ def learn(columns, table, rows=None, weights=None, dtype=np.float32):
     if not found.features():
         raise must_be(table.argument, "a table with a column that is not always the same", described("none"))
     return found
+
+
+def _count(values):
+    """Different values of a column."""
+    return len(np.unique(numbers_of(values)[~values.missing]))
 
 
 def _learned_numbers(source, where, values, chosen, dtype):

@@ -77,10 +77,13 @@ def test_arguments_that_are_refused(make, error, message):
     "about, message",
     [
         ({"kind": "Sequential"}, "kind of column 'a' must be one of 'Number', 'Code', 'Date'; got 'Sequential'"),
-        ({"kind": "Number"}, "column 'a' must be a dict with kind, bins, scaling alone"),
+        ({"kind": "Number"}, "column 'a' must be a dict with kind, bins, scaling, levels alone"),
         ({"kind": "Number", "bins": 3, "scaling": "standard", "more": 1}, "column 'a' must be a dict with kind, bins"),
-        ({"kind": "Number", "bins": {}, "scaling": "standard"}, "bins must be"),
-        ({"kind": "Number", "bins": 1 << 62, "scaling": "standard"}, "bins must be None or a positive int of at most"),
+        ({"kind": "Number", "bins": {}, "scaling": "standard", "levels": None}, "bins must be"),
+        (
+            {"kind": "Number", "bins": 1 << 62, "scaling": "standard", "levels": None},
+            "bins must be None or a positive int of at most",
+        ),
         ({"kind": "Code", "dim": [], "least": None, "hash": None}, "dim must be a positive int"),
         ({"kind": "Date", "parts": [["year"]]}, "parts must be one of"),
         ({"kind": []}, "kind must be str"),

@@ -474,3 +474,19 @@ def test_levels_are_asked_for_by_the_names_of_features():
     assert encoding.levels("when.weekday") == list(range(7))
     with pytest.raises(ValueError, match=r"name must be one of 'city', .*; got 'price'"):
         encoding.levels("price")
+
+
+def test_numbers_of_few_values_are_codes_too():
+    given = {"few": [1.0, 2.0, 2.0, None, 1.0, 3.0], "many": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]}
+    columns = Columns(few=Number(bins=4, levels=3), many=Number(levels=5))
+    found = learned(columns, given)
+    assert found.feature_names == ("few", "few.level", "many") and found.levels("few.level") == [1.0, 2.0]
+    assert encoded(found, given)[:, 1].tolist() == [2, 3, 3, 1, 2, 0]  # 3.0 comes once
+    assert [type(one).__name__ for one in found.features()] == ["Bins", "Missing", "OneHot", "Plain"]
+    assert Encoding.restored(columns, found.facts(), found.arrays()) == found
+    facts = found.facts()
+    with pytest.raises(ValueError, match="codings must be those of Number"):
+        Encoding.restored(columns, {"codings": [facts["codings"][0], facts["codings"][0], *facts["codings"][1:]]}, {})
+    facts["codings"][2] |= {"part": "level"}
+    with pytest.raises(ValueError):
+        Encoding.restored(columns, facts, found.arrays())
