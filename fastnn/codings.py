@@ -67,7 +67,9 @@ class Numbers:
         """What the net makes of it; nothing of a number that never changed."""
         program, found = backends.operations, []
         if self.varies:
-            found.append(program.Plain(source) if self.edges is None else program.Bins(source, self.edges))
+            found.append(program.Plain(source))
+            if self.edges is not None:
+                found.append(program.Bins(source, self.edges))
         if self.gaps:
             found.append(program.Missing(source))
         return found

@@ -10,7 +10,8 @@ from . import files
 from .errors import must_be
 from .validation import choice, size
 
-BINS = 16  # of numbers, where columns are inferred; the share below each edge is 1/16, of values and of distinct ones
+BINS, SCALING = 32, "robust"  # of numbers, where columns are inferred (docs/tables.md has the measurements)
+LEVELS = 128  # different values up to which numbers are codes, too, where columns are inferred
 LEAST = 2  # rows of a level that gets a row of its own: those that come once teach what an unseen one means
 ONE_HOT_LEVELS = 8  # a code of more levels gets a vector, where columns are inferred (Holzmueller et al. 2024)
 DIM = 8  # of these vectors (Holzmueller et al. 2024)
@@ -47,8 +48,8 @@ class Number(Column):
     Parameters
     ----------
     bins : int, optional
-        The number becomes the share of each bin that lies below it (piecewise-linear encoding, Gorishniy et al. 2022),
-        which lets a net bend at every edge. So many bins hold equal shares of the rows, and so many equal shares of the
+        Beside the number itself, the share of each bin that lies below it (piecewise-linear encoding, Gorishniy et al.
+        2022), which lets a net bend at every edge. So many bins hold equal shares of the rows, and so many equal shares of the
         distinct values; the edges of both are joined. None, the default, takes the number as it is.
     scaling : str
         "standard": mean 0 and standard deviation 1, in float64. "robust": median 0 and quartiles 1 apart, then

@@ -8,7 +8,20 @@ from typing import Any
 import numpy as np
 
 from . import dates, frames
-from .column_kinds import BINS, DIM, LEAST, ONE_HOT_LEVELS, Code, Column, Date, Number, described_column, made_column
+from .column_kinds import (
+    BINS,
+    DIM,
+    LEAST,
+    LEVELS,
+    ONE_HOT_LEVELS,
+    SCALING,
+    Code,
+    Column,
+    Date,
+    Number,
+    described_column,
+    made_column,
+)
 from .errors import IdColumnWarning, described, must_be, quoted
 from .layers import Layer
 from .validation import size
@@ -127,7 +140,7 @@ class Columns(Layer):
             for name in names:
                 if name not in known:
                     raise must_be(argument, f"of the columns of frame ({', '.join(known)})", name)
-        suggest = _Suggestion(Number(bins), Code(least=least), size("dim", dim))
+        suggest = _Suggestion(Number(bins, SCALING, LEVELS), Code(least=least), size("dim", dim))
         found: dict[str, Column] = {}
         reasons: dict[str, str] = {}
         for place, name in enumerate(known):

@@ -13,7 +13,6 @@ from .columns import Columns, looks_like_ids, warn_of_ids
 from .errors import described, must_be, quoted
 from .frames import Table
 
-
 LEVEL = "level"  # the part of a Number that are codes of its values
 
 

@@ -482,7 +482,7 @@ def test_numbers_of_few_values_are_codes_too():
     found = learned(columns, given)
     assert found.feature_names == ("few", "few.level", "many") and found.levels("few.level") == [1.0, 2.0]
     assert encoded(found, given)[:, 1].tolist() == [2, 3, 3, 1, 2, 0]  # 3.0 comes once
-    assert [type(one).__name__ for one in found.features()] == ["Bins", "Missing", "OneHot", "Plain"]
+    assert [type(one).__name__ for one in found.features()] == ["Plain", "Bins", "Missing", "OneHot", "Plain"]
     assert Encoding.restored(columns, found.facts(), found.arrays()) == found
     facts = found.facts()
     with pytest.raises(ValueError, match="codings must be those of Number"):
