@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .cells import Values, array_of, values
-from .errors import described, misspelt, must_be, quoted
+from .errors import described, must_be, quoted
 from .validation import column_names, has
 
 _ACCEPTED = "a DataFrame, a dict of arrays, a structured array, a 2-D array or a sequence of rows"
@@ -79,9 +79,8 @@ class Table:
         places = {name: place for place, name in enumerate(self.names)}
         for name in names:
             if name not in places:
-                near = misspelt(name, self.names).removeprefix(quoted(name))
-                given = f"one of {len(self.names)} columns without it{near.replace('did you mean', 'but with')}"
-                raise must_be(self.argument, f"a table with the column {name!r}", described(given.replace("?)", ")")))
+                given = described(f"one with {quoted(list(self.names))}")
+                raise must_be(self.argument, f"a table with the column {name!r}", given)
         return [places[name] for name in names]
 
     def taken(self, rows: Any) -> "Table":
@@ -182,7 +181,7 @@ def _of_mapping(argument, value):
 
 def _of_frame(argument, value):
     try:
-        import narwhals
+        import narwhals.stable.v2 as narwhals
     except ImportError:
         needs = f"{argument}, a {_full_name(value)}, needs narwhals: pip install 'fastnn[tables]'"
         raise ImportError(needs) from None
@@ -220,7 +219,7 @@ def _of_rows(argument, value):
         if not isinstance(value, list | tuple):
             raise must_be(argument, _ACCEPTED, described(f"a {type(value).__name__}"), TypeError)
         for i, row in enumerate(value):
-            if not isinstance(row, list | tuple | np.ndarray) or np.ndim(row) != 1:
+            if not isinstance(row, list | tuple | np.ndarray):
                 raise must_be(argument, _ACCEPTED, described(f"{quoted(row)} as row {i}"), TypeError)
             if len(row) != len(value[0]):
                 accepted = f"rows of one length ({len(value[0])}, as row 0)"

@@ -55,7 +55,7 @@ def test_columns_are_known_by_name():
     shuffled = {"more": [[]] * 200} | shuffled
     np.testing.assert_array_equal(encoded(encoding, shuffled), encoded(encoding, columns))
     del shuffled["ad"]
-    with pytest.raises(ValueError, match="X must be a table with the column 'ad'; got one of 5 columns without it"):
+    with pytest.raises(ValueError, match="X must be a table with the column 'ad'; got one with "):
         encoded(encoding, shuffled)
 
 
@@ -193,6 +193,7 @@ def test_hashes_are_the_same_everywhere():
     whole = learned(BUCKETS, HASHED | {"c": [1, 1, 2, 2]})  # numbers have the hash of their value, in any dtype
     assert encoded(whole, HASHED | {"c": [1, 2, 2, 1]}, "float64")[:2, 2].tolist() == [X[1, 2], X[3, 2]]
     code = "import fastnn.encoding, fastnn.frames; from test_encoding import BUCKETS, HASHED, encoded, learned\n"
+    code += "import sys; assert not {'narwhals', 'pandas', 'polars'} & sys.modules.keys()\n"
     code += "print(encoded(learned(BUCKETS, HASHED, dtype='float64'), HASHED, 'float64').tolist())"
     assert python(code, PYTHONHASHSEED="7").strip() == str(X.tolist())
 
