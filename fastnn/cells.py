@@ -248,12 +248,8 @@ def _filled(where, kind, whole, cells, rows):
     try:
         return np.array(list(map(int, cells)), np.int64) if whole else np.array(list(map(float, cells)))
     except OverflowError:
-        fits = (
-            (lambda cell: -(1 << 63) <= cell < 1 << 63)
-            if whole
-            else (lambda cell: isinstance(cell, float) or abs(cell) < 1 << 1023)
-        )
-        row = next(i for i, cell in enumerate(cells) if not fits(cell))
+        most = 1 << 63 if whole else 1 << 1023
+        row = next(i for i, cell in enumerate(cells) if not (isinstance(cell, float) or -most <= cell < most))
         raise _too_large(where, cells[row], rows[row]) from None
 
 

@@ -49,8 +49,8 @@ class Number(Column):
     ----------
     bins : int, optional
         Beside the number itself, the share of each bin that lies below it (piecewise-linear encoding, Gorishniy et al.
-        2022), which lets a net bend at every edge. So many bins hold equal shares of the rows, and so many equal shares of the
-        distinct values; the edges of both are joined. None, the default, takes the number as it is.
+        2022), which lets a net bend at every edge. So many bins hold equal shares of the rows, and so many equal shares
+        of the distinct values; the edges of both are joined. None, the default, takes the number alone.
     scaling : str
         "standard": mean 0 and standard deviation 1, in float64. "robust": median 0 and quartiles 1 apart, then
         x / sqrt(1 + (x / 3)**2), which keeps outliers within 3 (Holzmueller et al. 2024).

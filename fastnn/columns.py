@@ -26,11 +26,9 @@ from .errors import IdColumnWarning, described, must_be, quoted
 from .layers import Layer
 from .validation import size
 
-FEW_VALUES = 20  # whole numbers of no more different values are codes (fastai's cont_cat_split)
-ROWS_A_VALUE = 10  # and if they come so often on average
 # Whole numbers are ids where most rows have one of their own, and they are far from zero for their spread, as numbers
 # that were given out one after the other are: amounts and measures go down to a fraction of the largest one
-_ID_SHARE, _ID_SPREAD, _ID_VALUES = 0.5, 1.0, 50
+_ID_LEAST, _ID_SHARE, _ID_SPREAD, _ID_VALUES = 20, 0.5, 1.0, 50
 # Or where they are hashes of text: huge, spread widely, and yet some come again
 _HASH_MEDIAN, _HASH_SPREAD, _HASH_ROWS = 1e8, 4.0, 1.2
 _ID_WORDS = {"id", "ids", "uuid", "guid", "zip", "zipcode", "postcode", "postal", "code"}
@@ -98,8 +96,8 @@ class Columns(Layer):
     ) -> "Columns":
         """Columns as a look at a table suggests them; `summary` says why.
 
-        Numbers get bins. Text, booleans, categoricals, whole numbers of few values, and ids become codes: one-hot up to
-        8 levels, above that with vectors. Times, and text that says times, become dates. Columns that are empty or
+        Numbers get bins and, where they have few values, are codes, too. Text, booleans, categoricals and ids become
+        codes: one-hot up to 8 levels, above that with vectors. Times, and text that says times, become dates. Columns that are empty or
         always the same are left out, where columns have names.
 
         Parameters
@@ -225,8 +223,6 @@ class _Suggestion:
             return self._code(counts), f"a categorical, {of}"
         if not (np.floor(distinct) == distinct).all():
             return self.number, "numbers"
-        if len(distinct) <= min(FEW_VALUES, rows // ROWS_A_VALUE):
-            return self._code(counts), f"whole numbers, {of}"
         if looks_like_ids(name, distinct, rows):
             hint = f"they are taken for codes (columns={{{name!r}: fastnn.Number()}} takes them for numbers)"
             warn_of_ids(name, distinct, rows, hint, 4)
@@ -255,7 +251,7 @@ def looks_like_ids(name, distinct, rows):
     bool
         False for numbers that are not whole.
     """
-    if len(distinct) <= FEW_VALUES or not (np.floor(distinct) == distinct).all():
+    if len(distinct) <= _ID_LEAST or not (np.floor(distinct) == distinct).all():
         return False
     words = set(re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name))
     words = {word.lower() for word in words}

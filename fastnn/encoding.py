@@ -14,6 +14,7 @@ from .errors import described, must_be, quoted
 from .frames import Table
 
 LEVEL = "level"  # the part of a Number that are codes of its values
+_ARRAYS = "edges", "levels", "text", "ends"  # of a coding
 
 
 class Encoding:
@@ -151,15 +152,13 @@ class Encoding:
             For what no Encoding gives.
         """
         files.must_have("encoding", facts, {"codings": list})
-        left, codings = dict(arrays), []
+        left, codings, kinds = dict(arrays), [], columns.columns
         for j, about in enumerate(facts["codings"]):
             files.must_have("coding", about, {"kind": str, "column": str, "part": (str, type(None))}, others=True)
             own = {key: value for key, value in about.items() if key not in ("kind", "column", "part")}
-            named = {
-                name: left.pop(f"{name} {j}") for name in ("edges", "levels", "text", "ends") if f"{name} {j}" in left
-            }
-            column = validation.choice("column", about["column"], list(columns.names))
-            kind = _kind_of(columns.columns[column], about["part"])
+            named = {name: left.pop(f"{name} {j}") for name in _ARRAYS if f"{name} {j}" in left}
+            column = validation.choice("column", about["column"], list(kinds))
+            kind = _kind_of(kinds[column], about["part"])
             coding = Numbers if isinstance(kind, Number) else Codes
             if about["kind"] != coding.kind:
                 raise must_be("kind", repr(coding.kind), about["kind"])
@@ -221,11 +220,11 @@ class _Rows:
     """The training rows of a table, and how often each counts."""
 
     def __init__(self, table, rows, weights):
-        self.table = table
         chosen = np.arange(len(table)) if rows is None else rows
         if weights is not None:
             weights = weights[chosen].astype(np.float64)
             chosen, weights = chosen[weights > 0], weights[weights > 0]
+            weights /= min(1.0, weights.mean()) if len(weights) else 1.0
         self.numbers, self.weights = chosen, weights
         self.all = rows is None and len(chosen) == len(table)
 
@@ -254,7 +253,8 @@ def learn(columns, table, rows=None, weights=None, dtype=np.float32):
     rows : array (r,) of int, optional
         Numbers of the rows to learn from; others are not looked at. Default: all.
     weights : array (m,), optional
-        Of all rows of the table; a row of weight 0 is not looked at.
+        Of all rows of the table; a row of weight 0 is not looked at. Those whose mean is below 1 are no counts, and are
+        scaled to a mean of 1.
     dtype : dtype
         Of the matrix.
 
@@ -331,8 +331,8 @@ def _standard(distinct, counts):
     """(mean, 1 / standard deviation) of numbers that come so often."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         shares = counts / counts.sum()
-        mean = distinct[0] + shares @ (distinct - distinct[0])  # sums of differences keep the digits
-        return float(mean), float(1 / np.sqrt(shares @ (distinct - mean) ** 2))
+        mean = distinct[0] + (shares * (distinct - distinct[0])).sum()  # sums of differences keep the digits
+        return float(mean), float(1 / np.sqrt((shares * (distinct - mean) ** 2).sum()))
 
 
 def _robust(distinct, counts):

@@ -62,6 +62,12 @@ def _polars_categorical(columns):
     return polars.DataFrame(columns).with_columns(polars.col("city").cast(polars.Categorical))
 
 
+def _pyarrow(columns):
+    import pyarrow
+
+    return pyarrow.table(columns | {"city": pyarrow.array(columns["city"]).dictionary_encode()})
+
+
 FORMS = {
     "lists": dict,
     "arrays": lambda columns: {name: np.array(cells, object) for name, cells in columns.items()},
@@ -77,6 +83,7 @@ FORMS = {
     "pandas nullable": _pandas_nullable,
     "polars": _polars,
     "polars categorical": _polars_categorical,
+    "pyarrow": _pyarrow,
 }
 KINDS = [
     pytest.param(name, marks=missing_library("narwhals", name.split()[0])) if name.startswith("p") else name

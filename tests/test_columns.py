@@ -114,23 +114,26 @@ def inferred_table():
     }
 
 
+NUMBER = Number(bins=32, scaling="robust", levels=128)  # where nobody says more
+
+
 def test_a_look_at_a_table():
     with pytest.warns(fastnn.IdColumnWarning) as caught:
         cols = Columns.infer(inferred_table(), target="clicked")
     assert [re.findall("'(.*?)'", str(one.message))[0] for one in caught] == ["ad_id", "userId", "hashed"]
     assert all(one.filename == __file__ for one in caught)
     assert cols.columns == {
-        "price": Number(bins=16),
+        "price": NUMBER,
         "city": Code(),
-        "ad": Code(dim=8),
+        "ad": NUMBER,
         "paid": Code(),
         "when": Date(),
-        "age": Number(bins=16),
-        "rooms": Code(),
+        "age": NUMBER,
+        "rooms": NUMBER,
         "ad_id": Code(),
         "userId": Code(dim=8),
         "hashed": Code(dim=8),
-        "income": Number(bins=16),
+        "income": NUMBER,
         "day": Date(),
         "street": Code(dim=8),
         "flag": Code(),
@@ -148,7 +151,7 @@ def test_what_is_decided_is_not_looked_at():
     columns = {"ad_id": Number(), "day": Code(), "userId": Code(hash=64), "hashed": Code()}
     cols = Columns.infer(inferred_table(), ["clicked", "price"], columns, bins=None, least=5, dim=3)
     assert {**cols.columns, **columns} == cols.columns
-    assert cols.columns["age"] == Number() and cols.columns["street"] == Code(dim=3, least=5)
+    assert cols.columns["age"] == Number(None, "robust", 128) and cols.columns["street"] == Code(dim=3, least=5)
     assert cols.columns["city"] == Code(least=5) and "price" not in cols.names
     assert "ad_id" in cols.summary() and "as you said" in cols.summary()
     finer = Columns.infer({"a": list("abcdefghij") * 2}, dim=3)
@@ -165,13 +168,13 @@ def test_numbers_that_are_no_ids():
         "area": rng.normal(150, 30, 2000).round(1),
     }
     for name, cells in amounts.items():
-        assert Columns.infer({name: cells}).columns == {name: Number(bins=16)}
+        assert Columns.infer({name: cells}).columns == {name: NUMBER}
 
 
 def test_columns_without_names_are_known_by_their_places():
     X = np.column_stack([np.arange(50) * 0.5, np.ones(50)])
     cols = Columns.infer(X)
-    assert cols.columns == {"x0": Number(bins=16), "x1": Number()}
+    assert cols.columns == {"x0": NUMBER, "x1": Number()}
     with pytest.raises(ValueError, match=r"target must be of the columns of frame \(x0, x1\); got 'y'"):
         Columns.infer(X, target="y")
 
@@ -181,7 +184,7 @@ def test_categoricals_of_whole_numbers_are_codes():
     pandas = pytest.importorskip("pandas")
     numbers = np.arange(60) % 30
     frame = pandas.DataFrame({"a": pandas.Categorical(numbers), "b": numbers})
-    assert Columns.infer(frame).columns == {"a": Code(dim=8), "b": Number(bins=16)}
+    assert Columns.infer(frame).columns == {"a": Code(dim=8), "b": NUMBER}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import datetime
 import decimal
-import subprocess
 import sys
 from unittest import mock
 
@@ -183,20 +182,11 @@ def test_without_narwhals_a_frame_says_what_to_install():
         frames.table("X", pandas.DataFrame({"a": [1]}))
 
 
-def test_tables_without_a_frame_import_no_library_of_frames():
-    code = "import sys; from fastnn import frames; t = frames.table('X', {'a': [1, None]}); t.values(0)"
-    code += "; assert not {'pandas', 'polars', 'narwhals'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_columns_are_found_by_name_or_by_place():
     found = frames.table("X", {"age": [1], "town": [2]})
     assert found.places(("town", "age")) == [1, 0]
-    given = "got one of 2 columns without it"
-    with pytest.raises(ValueError, match=rf"X must be a table with the column 'twon'; {given} \(but with 'town'\)"):
-        found.places(("twon",))
-    with pytest.raises(ValueError, match=f"X must be a table with the column 'q'; {given}$"):
-        found.places(("q",))
+    with pytest.raises(ValueError, match=r"X must be a table with the column 'Age'; got one with \['age', 'town'\]"):
+        found.places(("town", "Age"))
     plain = frames.table("X", np.ones((2, 3)))
     assert plain.places(("a", "b", "c")) == [0, 1, 2]
     with pytest.raises(ValueError, match=r"X must be of 2 columns where they have no names \(a, b\); got 3 columns"):
