@@ -20,6 +20,7 @@ from .layers import *  # noqa: F403  (so that a new kind of layer costs no edit 
 from .logistic import logistic_net
 from .models import Sequential
 from .optimizers import *  # noqa: F403
+from .presets import Preset, preset
 from .schedules import Constant, CosineDecay, InverseTimeDecay, Schedule, StepDecay, WarmUp
 from .standardization import Standardization
 from .storage import load
@@ -45,6 +46,7 @@ __all__ = [
     "IdColumnWarning",
     "InverseTimeDecay",
     "NotBuiltError",
+    "Preset",
     "Number",
     "Range",
     "ReduceLROnPlateau",
@@ -65,6 +67,7 @@ __all__ = [
     "logistic_net",
     "measure_devices",
     "plot",
+    "preset",
     "rate_study",
     "scale_study",
     "set_num_threads",

@@ -97,8 +97,8 @@ class Columns(Layer):
         """Columns as a look at a table suggests them; `summary` says why.
 
         Numbers get bins and, where they have few values, are codes, too. Text, booleans, categoricals and ids become
-        codes: one-hot up to 8 levels, above that with vectors. Times, and text that says times, become dates. Columns that are empty or
-        always the same are left out, where columns have names.
+        codes: one-hot up to 8 levels, above that with vectors. Times, and text that says times, become dates. Columns
+        that are empty or always the same are left out, where columns have names.
 
         Parameters
         ----------

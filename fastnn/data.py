@@ -120,14 +120,16 @@ def check(
     Data
         X where it was, if it can be read there; the others on the host.
     """
-    dtype = net.dtype if dtype is None else dtype
+    dtype, learned = net.dtype if dtype is None else dtype, net.encoding
     if net.columns is None:
         names = None if type(X) is np.ndarray else validation.column_names(X)
         known = features or net.n_features, net.device, columns or net.feature_names
         X = arrays.matrix(f"{prefix}X", X, dtype, *known)
+    elif isinstance(X, encoding.EncodedRows):
+        names, learned, X = None, X.encoding, X.matrix
     else:
         names, X = None, frames.table(f"{prefix}X", X)
-        X = X if net.encoding is None else net.encoding.encode(X, dtype, finite=True)
+        X = X if learned is None else learned.encode(X, dtype, finite=True)
     of_y, of_weights = f"{prefix}y", f"{prefix}sample_weight"
     y, weights = arrays.host(of_y, y, net.device), arrays.host(of_weights, sample_weight, net.device)
     y, classes = _indices(net, of_y, y, classes)
@@ -136,7 +138,7 @@ def check(
     weights = validation.sample_weights(of_weights, weights, dtype, len(X), rows, may_be_zero)
     # whoever shares an array may give it another shape, but not our view of it
     X, y, weights = (array.view() if type(array) is np.ndarray else array for array in (X, y, weights))
-    return Data(X, y, are_labels, weights, rows, names, net.encoding, classes)
+    return Data(X, y, are_labels, weights, rows, names, learned, classes)
 
 
 def _indices(net, name, y, classes):

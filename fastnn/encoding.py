@@ -1,6 +1,6 @@
 """What a net learned of the columns of its training rows, and the matrix that it makes of a table."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,6 +180,21 @@ class Encoding:
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+
+class EncodedRows(NamedTuple):
+    """Rows of a table that were encoded already: what the nets of a preset share.
+
+    Parameters
+    ----------
+    matrix : array (m, n_features)
+        In the dtype of the nets.
+    encoding : Encoding
+        That made it.
+    """
+
+    matrix: NDArray[Any]
+    encoding: Encoding
 
 
 def _kind_of(column: Column, part: Any) -> Number | Code:
