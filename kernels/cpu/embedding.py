@@ -18,13 +18,14 @@ from ..options import EXACT
 from ..program import Embedding
 from ..tables import BACKWARD, MISSING, ONE_HOT, PLAIN, UPDATE, VECTOR, Buffer, Column, Op, Real, Run
 from . import updates
-from .block import COLLECT, COLLECT_AND_UPDATE, UPDATE_PART, Part, Phase, buffer_at, samples_at
+from .block import COLLECT, COLLECT_AND_UPDATE, UPDATE_PART, Part, Phase, buffer_at, samples_at, whole_registers
 from .matmul import copy_rows, transpose
 from .memory import address_of, int32_at, plain, pointer_at, prefetch, retyped
-from .simd import absolute, lanes, load_part, load_strided, select, splat, store_part, store_strided, total
+from .simd import absolute, lanes, load, load_part, load_strided, select, splat, store, store_part, store_strided, total
 from .units import unit
 
 _FIELDS = Embedding.fields
+FAR = 1 << 18  # elements of a table above which it, and its moments, lie far away: in float32 a second-level cache
 AHEAD = 8  # rows of tables that are fetched before they are needed
 MIX = 2654435769  # 2^32 / the golden ratio: neighbouring codes go to slots far apart (Knuth, TAOCP 6.4)
 
@@ -66,12 +67,21 @@ def _fetch(size, row):
 
 
 @jit(EXACT)
-def _gather(count, codes, size, table, out, ld_out):
-    """The rows of a table that the codes name."""
+def _read_codes(run, theta, record, count, rows, ld, codes):
+    """The codes of a column, whose rows of the table are fetched, and their moments where they are far away."""
+    x, levels, size, table = (
+        rows + record[Column.SOURCE],
+        record[Column.LEVELS],
+        record[Column.SIZE_OF],
+        record[Column.TABLE],
+    )
+    far = levels * size > FAR and run[Run.COMMAND] & UPDATE != 0
     for s in range(count):
-        if s + AHEAD < count:
-            _fetch(size, table + codes[s + AHEAD] * size)
-        copy_rows(plain(1), size, table + codes[s] * size, size, out + s * ld_out, size)
+        code = _code_of(x[s * ld], levels)
+        codes[s] = code
+        _fetch(size, theta + (table + code * size))
+        if far:
+            _fetch_moments(run, theta, table + code * size, size)
 
 
 @jit(EXACT)
@@ -136,18 +146,21 @@ def _forward(run, theta, scratch, op, first, count):
     rows, ld = samples_at(run, theta, scratch, first, op)
     out, width = scratch + buffer_at(run, op[Op.OUTPUT])[Buffer.TRANSPOSED], op[Op.N_OUT]
     codes, ld_codes = _codes_at(run, scratch, first)
-    record = _columns_at(op)
+    record, tables = _columns_at(op), op[_FIELDS.CODES]
+    if tables > 0:
+        _read_codes(run, theta, record, count, rows, ld, codes)
     for f in range(op[_FIELDS.COLUMNS]):
-        x, place, levels = rows + record[Column.SOURCE], out + record[Column.AT], record[Column.LEVELS]
-        if f < op[_FIELDS.CODES]:
-            mine = codes + f * ld_codes
+        place, after = out + record[Column.AT], record + Column.SIZE
+        if f + 1 < tables:  # while its rows are fetched, those of this column are copied
+            _read_codes(run, theta, after, count, rows, ld, codes + (f + 1) * ld_codes)
+        if f >= tables:
+            _numbers(op, record, count, rows + record[Column.SOURCE], ld, place, width)
+        elif record[Column.KIND] == VECTOR:
+            mine, size = codes + f * ld_codes, record[Column.SIZE_OF]
             for s in range(count):
-                mine[s] = _code_of(x[s * ld], levels)
-            if record[Column.KIND] == VECTOR:
-                _gather(count, mine, record[Column.SIZE_OF], theta + record[Column.TABLE], place, width)
-        else:
-            _numbers(op, record, count, x, ld, place, width)
-        record = record + Column.SIZE
+                row = theta + (record[Column.TABLE] + mine[s] * size)
+                copy_rows(plain(1), size, row, size, place + s * width, width)
+        record = after
     if op[_FIELDS.UNITS] != 0:
         _add_one_hot(run, theta, scratch, op, codes, ld_codes, count)
 
@@ -171,20 +184,24 @@ def _find(code, levels, bits, rows, slots):
 def _sum_by_code(count, codes, levels, bits, slots, rows, size, deltas, ld, sums):
     """Sum the rows of the samples of each code, in the order of the samples; gives how many codes there are.
 
-    rows: the codes, as they come; sums (codes, size); slots: where a code is found, counted from 1 in `rows`, 0 in the
-    empty ones, as all are before.
+    rows: the codes, as they come; sums: (codes, size), each of whole registers, so that one can be added to as soon as
+    it is stored; slots: where a code is found, counted from 1 in `rows`, 0 in the empty ones, as all are before.
     """
-    found = 0
+    found, width = 0, lanes(sums)
+    whole = whole_registers(size, width)
     for s in range(count):
         slot = _find(codes[s], levels, bits, rows, slots)
         place, delta = slots[slot], deltas + s * ld
         if place == 0:
             rows[found] = codes[s]
-            copy_rows(plain(1), size, delta, size, sums + found * size, size)
+            for j in range(0, size, width):
+                store(sums + (found * whole + j), load_part(delta + j, size - j))
             found += 1
             slots[slot] = found
         else:
-            _add_row(size, delta, sums + (place - 1) * size)
+            for j in range(0, size, width):
+                target = sums + ((place - 1) * whole + j)
+                store(target, load(target) + load_part(delta + j, size - j))
     return found
 
 
@@ -216,6 +233,8 @@ def _sort(found, rows, order):
 @jit(EXACT)
 def _any(size, gradient):
     """Whether any number of a row is not zero."""
+    if gradient[0] != 0.0:  # saves a sum across the lanes for nearly all rows
+        return True
     for j in range(0, size, lanes(gradient)):
         if total(absolute(load_part(gradient + j, size - j))) != 0.0:
             return True
@@ -223,9 +242,8 @@ def _any(size, gradient):
 
 
 @jit(EXACT)
-def _fetch_state(run, theta, at, size):
-    """Fetch a row of a table and its moments, which lie far apart."""
-    _fetch(size, theta + at)
+def _fetch_moments(run, theta, at, size):
+    """Fetch the moments of a row of a table."""
     if run[Run.FIRST_MOMENT] != 0:
         _fetch(size, pointer_at(run[Run.FIRST_MOMENT], theta) + at)
     if run[Run.SECOND_MOMENT] != 0:
@@ -253,15 +271,16 @@ def _change_row(run, reals, theta, at, size, task, gradient, kept):
 def _change_table(run, reals, theta, record, task, rows, order, sums, found):
     """What a task of training does with the touched rows of a table, in their order where squares are summed."""
     size, table, squares = record[Column.SIZE_OF], record[Column.TABLE], 0.0
-    sorts = task == COLLECT
+    whole, sorts = whole_registers(size, lanes(sums)), task == COLLECT
     if sorts:
         _sort(found, rows, order)
     for i in range(found):
         place = np.int64(order[i]) if sorts else i
         if i + AHEAD < found:
-            _fetch_state(run, theta, table + rows[i + AHEAD] * size, size)
+            _fetch(size, theta + (table + rows[i + AHEAD] * size))
+            _fetch_moments(run, theta, table + rows[i + AHEAD] * size, size)
         at = table + rows[place] * size
-        squares += _change_row(run, reals, theta, at, size, task, sums + place * size, False)
+        squares += _change_row(run, reals, theta, at, size, task, sums + place * whole, False)
     return squares
 
 
@@ -269,10 +288,11 @@ def _change_table(run, reals, theta, record, task, rows, order, sums, found):
 def _change_whole_table(run, reals, theta, record, task, slots, rows, sums, found):
     """What a task of training does with all rows of a table, on which l2 acts."""
     size, table, bits, squares = record[Column.SIZE_OF], record[Column.TABLE], run[Run.SLOT_BITS], 0.0
-    zeros = sums + found * size
+    whole = whole_registers(size, lanes(sums))
+    zeros = sums + found * whole
     for row in range(record[Column.LEVELS]):
         place = slots[_find(row, record[Column.LEVELS], bits, rows, slots)]
-        gradient = zeros if place == 0 else sums + (place - 1) * size
+        gradient = zeros if place == 0 else sums + (place - 1) * whole
         for j in range(size if place == 0 else 0):
             zeros[j] = 0.0
         squares += _change_row(run, reals, theta, table + row * size, size, task, gradient, False)
@@ -287,7 +307,7 @@ def _write_gradient(record, rows, sums, found, gradient):
     for j in range(0, whole, lanes(sums)):
         store_part(gradient + j, zero, whole - j)
     for i in range(found):
-        copy_rows(plain(1), size, sums + i * size, size, gradient + rows[i] * size, size)
+        copy_rows(plain(1), size, sums + i * whole_registers(size, lanes(sums)), size, gradient + rows[i] * size, size)
 
 
 @jit(EXACT)

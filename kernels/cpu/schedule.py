@@ -94,7 +94,7 @@ class Schedule:
         self.parts = np.array(list(self._parts()), np.int64)
         self.part_size = round_up(PART_ROWS * PART_COLUMNS + max(outputs), 64)
         self._place()
-        self._place_tables(rows)
+        self._place_tables(rows, width)
 
     def _parts(self):
         """Parts that cover all parameters but the gaps between ranges."""
@@ -157,7 +157,7 @@ class Schedule:
                 turn += 1
         self.buffers = np.array(buffers, np.int64)
 
-    def _place_tables(self, rows):
+    def _place_tables(self, rows, width):
         """Find places for the codes of a block, and the sizes of what is kept of a batch of `rows`."""
         embedding = self.program.embedding
         tables = embedding.tables if embedding else []
@@ -171,7 +171,7 @@ class Schedule:
             "SLOT_BITS": max((min(2 * rows, one.levels) - 1 for one in tables), default=0).bit_length(),
         }
         # the sums of the rows that a batch touches, and one row of zeros
-        sums = max(((min(rows, one.levels) + 1) * (one.size or units) for one in tables), default=0)
+        sums = max(((min(rows, one.levels) + 1) * round_up(one.size or units, width) for one in tables), default=0)
         self.part_size = max(self.part_size, round_up(sums, 64))
 
     def _take(self, elements):
