@@ -125,7 +125,7 @@ def _values(where, array):
             array = np.where(masked, None, array)
         return _of_objects(where, array)
     if kind not in "biufUTmM":
-        raise must_be(where, _ACCEPTED, described(f"an array of dtype {array.dtype}"), TypeError)
+        raise _no_cells(where, array)
     if kind in "UT":
         found = _of_text(array.tolist())
     elif kind == "M":
@@ -136,11 +136,18 @@ def _values(where, array):
     return found._replace(missing=missing, kind="nothing" if missing.all() else found.kind)
 
 
+def _no_cells(where, array):
+    """The error for an array of another dtype."""
+    return must_be(where, _ACCEPTED, described(f"an array of dtype {array.dtype}"), TypeError)
+
+
 def _of_numbers(where, array):
     kind = array.dtype.kind
     if kind == "m":
         missing = np.isnat(array)
-        return Values("numbers", array / np.timedelta64(1, "s"), missing, [])
+        if np.datetime_data(array.dtype)[0] in ("Y", "M", "generic"):  # which are no certain number of seconds
+            raise _no_cells(where, array)
+        return Values("numbers", array.astype("m8[us]") / np.timedelta64(1, "s"), missing, [])
     if kind == "f":
         array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
         return Values("numbers", array, np.isnan(array), [])
@@ -156,14 +163,16 @@ def _too_large(where, value, row):
     return must_be(where, accepted, described(f"{quoted(value)} at row {row}"))
 
 
-def _of_times(where, array):
-    """Times as datetime64[us]; a coarser unit can hold what that cannot."""
+def _of_times(where, array, first=0):
+    """Times as datetime64[us], from row number `first` on; a coarser unit can hold what that cannot."""
     missing = np.isnat(array)
+    if np.datetime_data(array.dtype)[0] == "generic" and not missing.all():
+        raise _no_cells(where, array)
     years = np.where(missing, 0, array.astype("datetime64[Y]").astype(np.int64)) + 1970
     wrong = ~missing & ((years < 1) | (years > 9999))
     if wrong.any():
-        row = int(np.argmax(wrong))
-        raise must_be(where, "dates of the years 1 to 9999", described(f"year {years[row]} at row {row}"))
+        at = int(np.argmax(wrong))
+        raise must_be(where, "dates of the years 1 to 9999", described(f"year {years[at]} at row {first + at}"))
     return Values("times", array.astype("datetime64[us]"), missing, [])
 
 
@@ -172,7 +181,7 @@ def _of_text(cells):
     places: Any = collections.defaultdict()
     places.default_factory = places.__len__
     codes = np.fromiter(map(places.__getitem__, cells), np.int64, len(cells))
-    if not all(isinstance(value, str) or type(value).__name__ in _NO_VALUES or value != value for value in places):
+    if not all(isinstance(cell, str) or type(cell).__name__ in _NO_VALUES or _is_nan(cell) for cell in places):
         return None
     levels = [str(value) if isinstance(value, str) else "" for value in places]
     missing = np.array([not level for level in levels], bool)[codes]
@@ -214,19 +223,25 @@ def _of_objects(where, objects):
         raise _mixed(where, cells, types)
     kind = present.pop() if present else "text"
     if kind == "text":
-        return _of_text(cells)
-    gaps = np.fromiter((types[type(cell)] != kind or cell != cell for cell in cells), bool, len(cells))
+        return _of_text([cell if isinstance(cell, str) else None for cell in cells])
+    gaps = np.fromiter((types[type(cell)] != kind or _is_gap(cell) for cell in cells), bool, len(cells))
     kept = np.flatnonzero(~gaps).tolist()
-    whole = kind == "numbers" and all(isinstance(cells[i], numbers.Integral) for i in kept)
-    array = _filled(where, kind, whole, [cells[i] for i in kept], kept)
+    array = _filled(where, kind, [cells[i] for i in kept], kept)
     filled = np.zeros(len(cells), array.dtype)
     filled[kept] = array
     return Values(kind if kept else "nothing", filled, gaps, [])
 
 
+def _is_nan(cell):
+    return isinstance(cell, float) and cell != cell
+
+
 def _is_gap(cell):
     """Whether a cell that is not None or the like is missing all the same."""
-    return cell != cell or cell == ""
+    try:
+        return bool(cell != cell or cell == "")
+    except ArithmeticError:  # a signalling NaN
+        return True
 
 
 def _mixed(where, cells, types):
@@ -238,19 +253,34 @@ def _mixed(where, cells, types):
     return must_be(where, "values of one kind (numbers, text, booleans or dates)", described(given), TypeError)
 
 
-def _filled(where, kind, whole, cells, rows):
+def _filled(where, kind, cells, rows):
     """Cells of one kind, none of them missing, as an array."""
     if kind == "booleans":
         return np.array(cells, bool)
     if kind == "times":
-        naive = [cell.replace(tzinfo=None) if isinstance(cell, datetime.datetime) else cell for cell in cells]
-        return np.array(naive, "datetime64[us]")
+        return np.array([_time(where, cell, row) for cell, row in zip(cells, rows, strict=True)], "datetime64[us]")
+    whole = all(isinstance(cell, numbers.Integral) for cell in cells)
+    with np.errstate(over="ignore"):  # a long double becomes infinite
+        found = [_number(where, cell, row, whole) for cell, row in zip(cells, rows, strict=True)]
+    return np.array(found, np.int64 if whole else np.float64)
+
+
+def _number(where, cell, row, whole):
+    """A number as one of Python that int64 or float64 holds."""
     try:
-        return np.array(list(map(int, cells)), np.int64) if whole else np.array(list(map(float, cells)))
+        number = int(cell) if whole else float(cell)
     except OverflowError:
-        most = 1 << 63 if whole else 1 << 1023
-        row = next(i for i, cell in enumerate(cells) if not (isinstance(cell, float) or -most <= cell < most))
-        raise _too_large(where, cells[row], rows[row]) from None
+        raise _too_large(where, cell, row) from None
+    if whole and not -(1 << 63) <= number < 1 << 63:
+        raise _too_large(where, cell, row)
+    return number
+
+
+def _time(where, cell, row):
+    """A time without its zone, of a year that microseconds can hold."""
+    if isinstance(cell, np.datetime64):
+        return _of_times(where, np.array([cell]), row).array[0]
+    return cell.replace(tzinfo=None) if isinstance(cell, datetime.datetime) else cell
 
 
 def wrong_kind(where, values, accepted):
