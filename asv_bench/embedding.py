@@ -52,7 +52,7 @@ class Embedded(Racer):
         self.make()
 
     def check(self):
-        """(loss at the start, loss after some steps): later a dense Adam, which moves rows without samples, is ahead."""
+        """(loss at the start, loss after a few steps): a dense Adam also moves rows without samples, and drifts away."""
         before = self.loss()
         self.steps(CHECKED_STEPS)
         return before, self.loss()
