@@ -52,7 +52,7 @@ class Embedded(Racer):
         self.make()
 
     def check(self):
-        """(loss at the start, loss after a few steps): a dense Adam also moves rows without samples, and drifts away."""
+        """(loss at the start, loss after a few steps): a dense Adam also moves rows without samples, and drifts off."""
         before = self.loss()
         self.steps(CHECKED_STEPS)
         return before, self.loss()
