@@ -13,7 +13,7 @@ from tables import FORMS, KINDS, table
 import fastnn
 from fastnn import Code, Columns, Date, Number, frames
 from fastnn.encoding import Encoding, learn
-from fastnn.kernels.program import Bins, Missing, OneHot, Plain, Vector
+from fastnn.kernels.program import Bins, Embedding, Missing, OneHot, Plain, Vector
 
 COLUMNS = Columns(price=Number(bins=4), city=Code(), ad=Code(dim=3), paid=Code(), when=Date())
 nan, inf = float("nan"), float("inf")
@@ -478,6 +478,15 @@ def test_forged_facts_and_arrays_are_refused_by_name(change, message):
     with pytest.raises((TypeError, ValueError)) as caught:
         restored(facts, arrays)
     assert message in str(caught.value)
+
+
+def test_features_are_those_of_an_embedding():
+    encoding = learned(Columns(a=Number(bins=2), b=Number(), c=Code(), d=Code(dim=2), e=Code(hash=9)), every())
+    embedding = Embedding(encoding.features(), units=5)
+    bins = embedding.features[0].size
+    assert embedding.outputs(encoding.n_features) == bins + 1 + 1 + 2  # whether a is missing, b, the vector
+    tables = [(len(encoding.levels("d")) + 2, 2), (len(encoding.levels("c")) + 2, 5), (11, 5)]
+    assert [shape for shape, _ in embedding.parameters(encoding.n_features)] == tables
 
 
 def test_levels_are_asked_for_by_the_names_of_features():
