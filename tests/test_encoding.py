@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import json
+import pickle
 import struct
 
 import numpy as np
@@ -395,6 +396,8 @@ def test_facts_and_arrays_make_the_same_encoding_again():
     assert same == encoding and not same != encoding  # noqa: SIM202
     assert same.features()[1:] == encoding.features()[1:] and same.feature_names == encoding.feature_names
     np.testing.assert_array_equal(encoded(same, data), encoded(encoding, data))
+    assert pickle.loads(pickle.dumps(same)) == encoding
+    assert len(pickle.dumps(learned(EVERY, data))) == len(pickle.dumps(encoding))  # which has encoded since
     other = learned(EVERY, data | {"a": data["b"]})
     assert other != encoding and encoding != "text"
     assert learned(Columns(a=Number()), data) != learned(Columns(a=Number(scaling="robust")), data)
