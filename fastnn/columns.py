@@ -216,22 +216,23 @@ class _Suggestion:
             return Date(), "text that says times"
         of = f"{len(distinct):,} different values in {rows:,} rows"
         if kind == "text":
-            return self._code(counts), f"text, {of}"
+            return self._code(counts, f"text, {of}")
         if kind == "booleans":
-            return self._code(counts), "booleans"
+            return self._code(counts, "booleans")
         if values.listed:
-            return self._code(counts), f"a categorical, {of}"
+            return self._code(counts, f"a categorical, {of}")
         if not (np.floor(distinct) == distinct).all():
             return self.number, "numbers"
         if looks_like_ids(name, distinct, rows):
             hint = f"they are taken for codes (columns={{{name!r}: fastnn.Number()}} takes them for numbers)"
             warn_of_ids(name, distinct, rows, hint, 4)
-            return self._code(counts), f"whole numbers that look like ids, {of}"
+            return self._code(counts, f"whole numbers that look like ids, {of}")
         return self.number, f"whole numbers, {of}"
 
-    def _code(self, counts):
-        many = np.count_nonzero(counts >= (self.code.least or LEAST)) > ONE_HOT_LEVELS
-        return Code(self.dim, self.code.least) if many else self.code
+    def _code(self, counts, why):
+        levels = int(np.count_nonzero(counts >= (self.code.least or LEAST)))
+        code = Code(self.dim, self.code.least) if levels > ONE_HOT_LEVELS else self.code
+        return code, why if levels else f"{why}: all are too rare to be told apart"
 
 
 def looks_like_ids(name, distinct, rows):

@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import json
+import pickle
 import struct
 
 import numpy as np
@@ -13,7 +14,7 @@ from tables import FORMS, KINDS, table
 import fastnn
 from fastnn import Code, Columns, Date, Number, frames
 from fastnn.encoding import Encoding, learn
-from fastnn.kernels.program import Bins, Missing, OneHot, Plain, Vector
+from fastnn.kernels.program import Bins, Embedding, Missing, OneHot, Plain, Vector
 
 COLUMNS = Columns(price=Number(bins=4), city=Code(), ad=Code(dim=3), paid=Code(), when=Date())
 nan, inf = float("nan"), float("inf")
@@ -395,6 +396,8 @@ def test_facts_and_arrays_make_the_same_encoding_again():
     assert same == encoding and not same != encoding  # noqa: SIM202
     assert same.features()[1:] == encoding.features()[1:] and same.feature_names == encoding.feature_names
     np.testing.assert_array_equal(encoded(same, data), encoded(encoding, data))
+    assert pickle.loads(pickle.dumps(same)) == encoding
+    assert len(pickle.dumps(learned(EVERY, data))) == len(pickle.dumps(encoding))  # which has encoded since
     other = learned(EVERY, data | {"a": data["b"]})
     assert other != encoding and encoding != "text"
     assert learned(Columns(a=Number()), data) != learned(Columns(a=Number(scaling="robust")), data)
@@ -478,6 +481,15 @@ def test_forged_facts_and_arrays_are_refused_by_name(change, message):
     with pytest.raises((TypeError, ValueError)) as caught:
         restored(facts, arrays)
     assert message in str(caught.value)
+
+
+def test_features_are_those_of_an_embedding():
+    encoding = learned(Columns(a=Number(bins=2), b=Number(), c=Code(), d=Code(dim=2), e=Code(hash=9)), every())
+    embedding = Embedding(encoding.features(), units=5)
+    bins = embedding.features[1].size
+    assert embedding.outputs(encoding.n_features) == 1 + bins + 1 + 1 + 2  # a, whether it is missing, b, the vector
+    tables = [(len(encoding.levels("d")) + 2, 2), (len(encoding.levels("c")) + 2, 5), (11, 5)]
+    assert sorted(shape for shape, _ in embedding.parameters(encoding.n_features)) == sorted(tables)
 
 
 def test_levels_are_asked_for_by_the_names_of_features():
