@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["activations", "decision_boundary", "history", "metrics", "sweep", "weights"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 # Okabe and Ito's colours, told apart by colour-blind readers: jfly.uni-koeln.de/color
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 MARKERS = "osD^vP*X"

@@ -515,7 +515,7 @@ def test_grid_search_and_a_sweep_find_the_same_best():
     X, y = X[:600] / 16, y[:600]
     folds = [(np.flatnonzero(np.arange(600) % 3 != i), np.flatnonzero(np.arange(600) % 3 == i)) for i in range(3)]
     rates, widths = [1e-4, 1e-2], [2, 48]
-    net = MLPClassifier(batch_size=32, max_iter=12, tol=0.0, n_iter_no_change=12, alpha=0.0)
+    net = MLPClassifier(batch_size=32, max_iter=12, tol=0.0, n_iter_no_change=12, alpha=0.0, random_state=0)
     grid = dict(learning_rate_init=rates, hidden_layer_sizes=[(width,) for width in widths])
     search = GridSearchCV(net, grid, cv=folds, refit=False).fit(X, y)
     sweep = fastnn.Sweep(
