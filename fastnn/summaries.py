@@ -28,7 +28,8 @@ def page(net):
         return f"<tr>{''.join(cells)}</tr>"
 
     return (
-        f"<table><caption{left}>{type(net).__name__}: {html.escape(_settings(net))}. {_standing(net)}</caption>"
+        f'<table><caption style="text-align: left; white-space: nowrap">{type(net).__name__}, '
+        f"{html.escape(_settings(net))}<br>{_standing(net)}</caption>"
         f"<thead>{row('th', *_HEAD)}</thead><tbody>{''.join(row('td', *one) for one in rows)}</tbody>"
         f"<tfoot>{row('th', 'all', '', '', total)}</tfoot></table>"
     )
@@ -36,7 +37,7 @@ def page(net):
 
 def _rows(net):
     """([(layer, inputs, outputs, parameters), ...], parameters of all), numbers as text; empty where there are none."""
-    rows, inputs, count = [], net.n_features, 0
+    rows, inputs, count = [("standardize=True", "", "", "")] * net.standardize, net.n_features, 0
     counts = iter(() if inputs is None else [sum(s.stop - s.start for s in part) for part in net.parameter_slices])
     for layer in net.layers:
         if not layer.arrays:
@@ -55,7 +56,7 @@ def _line(layer, inputs, outputs, parameters):
 
 
 def _settings(net):
-    return f"loss {custom.named(net.loss)}, {net.dtype}{', standardize=True' if net.standardize else ''}"
+    return f"loss {custom.named(net.loss)}, {net.dtype}"
 
 
 def _standing(net):
