@@ -39,7 +39,7 @@ def test_summary_is_a_table_and_says_where_the_net_stands():
     stands = []
     for change in (
         lambda: net.build(2),
-        lambda: net.apply_gradient(np.ones(17), "sgd"),
+        lambda: net.apply_gradient(np.ones_like(net.parameters), "sgd"),
         lambda: net.partial_fit(X, y),
         lambda: net.fit(X, y, epochs=2000),
         lambda: net.reset().build(2),

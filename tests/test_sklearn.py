@@ -529,3 +529,16 @@ def test_grid_search_and_a_sweep_find_the_same_best():
     assert best.values["learning_rate"] == search.best_params_["learning_rate_init"] == 1e-2
     assert best.values["width"] == search.best_params_["hidden_layer_sizes"][0] == 48
     assert abs(best.score - search.best_score_) < 0.03  # other starting weights
+
+
+def test_a_warning_names_the_line_of_the_user():
+    X, y = np.random.default_rng(0).normal(size=(60, 3)), np.arange(60) % 2
+    for fit in (
+        lambda: MLPClassifier(max_iter=2, random_state=0).fit(X, y),
+        lambda: MLPClassifier(max_iter=1, solver="lbfgs", random_state=0).fit(X, y),
+        lambda: LogisticRegression(max_iter=1).fit(X, y),
+        lambda: MLPClassifier(batch_size=100, random_state=0).partial_fit(X, y, classes=[0, 1]),
+    ):
+        with pytest.warns(UserWarning) as caught:
+            fit()
+        assert [warning.filename for warning in caught] == [__file__]
