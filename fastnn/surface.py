@@ -75,5 +75,7 @@ class Hinting:
     if not TYPE_CHECKING:  # to a type checker it would say that there is every attribute
 
         def __getattr__(self, name):
+            if hasattr(type(self), name):  # a property that failed: its own error
+                return object.__getattribute__(self, name)
             known = () if name.startswith("_") else [one for one in dir(self) if not one.startswith("_")]
             raise unknown_attribute(f"a {type(self).__name__}", name, known)

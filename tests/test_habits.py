@@ -118,6 +118,16 @@ def test_attributes_that_are_not_there_are_not_there():
         assert repr(same) == repr(NET)
 
 
+def test_a_property_that_fails_gives_its_own_error():
+    class Own(fastnn.Sequential):
+        @property
+        def broken(self):
+            return self.n_features.nothing
+
+    with pytest.raises(AttributeError, match="'int' object has no attribute 'nothing'"):
+        _ = Own(layers()).build(2).broken
+
+
 def test_hooks_with_other_names_are_refused_and_methods_let_alone():
     class Own(fastnn.Callback):
         def on_time(self):
