@@ -44,8 +44,13 @@ def main():
         model.fit(table, clicked, optimizer=fastnn.Adam(3e-3), callbacks=[stop], **settings)
         found = model.predict(test)[:, 0]
         print(f"{name}: AUC {roc_auc_score(test_clicked, found):.4f}, log loss {log_loss(test_clicked, found):.4f}")
-    print(f"the true chances: AUC {roc_auc_score(test_clicked, chance):.4f}, log loss {log_loss(test_clicked, chance):.4f}")
-    new = {"ad_id": [900_003, 123, 123], "site": ["site-0.example", "site-0.example", "new.example"], "age": [30, 30, None]}
+    best = roc_auc_score(test_clicked, chance), log_loss(test_clicked, chance)
+    print(f"the true chances: AUC {best[0]:.4f}, log loss {best[1]:.4f}")
+    new = {
+        "ad_id": [900_003, 123, 123],
+        "site": ["site-0.example", "site-0.example", "new.example"],
+        "age": [30, 30, None],
+    }
     print(f"a known ad, a new one, all new: {', '.join(f'{one:.3f}' for one in net.predict(new)[:, 0])}")
 
     figure, axes = panels(2, width=10, sharey=True)

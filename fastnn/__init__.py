@@ -1,8 +1,9 @@
 """fastnn: small and medium neural networks, trained and served at the speed of the hardware."""
 
+import sys
 from typing import TYPE_CHECKING
 
-from . import layers, optimizers, plot, studies
+from . import errors, layers, optimizers, plot, studies, surface
 from ._version import __version__
 from .backends import get_num_threads, set_num_threads
 from .callbacks import Callback, EarlyStopping, ReduceLROnPlateau
@@ -17,6 +18,7 @@ from .errors import BusyError, DeadUnitsWarning, DivergedError, IdColumnWarning,
 from .history import History
 from .inference import Frozen, apply
 from .layers import *  # noqa: F403  (so that a new kind of layer costs no edit here; the same for optimizers)
+from .log import Log
 from .logistic import logistic_net
 from .models import Sequential
 from .optimizers import *  # noqa: F403
@@ -45,6 +47,7 @@ __all__ = [
     "History",
     "IdColumnWarning",
     "InverseTimeDecay",
+    "Log",
     "NotBuiltError",
     "Preset",
     "Number",
@@ -78,12 +81,18 @@ __all__ = [
 ]
 __all__ += layers.__all__
 __all__ += optimizers.__all__
+surface.finish(sys.modules[__name__], __all__)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "kernels"]
+
 
 if not TYPE_CHECKING:  # to a type checker it would say that there is every name
 
     def __getattr__(name: str):
         if name != "LogisticRegression":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            raise errors.unknown_attribute("fastnn", name, () if name.startswith("_") else __all__)
         import warnings
 
         new = "fastnn.logistic_net; the estimator is fastnn.sklearn.LogisticRegression"

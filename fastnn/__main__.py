@@ -1,10 +1,4 @@
-"""What this installation runs on, and a real training run with its plots.
-
-python -m fastnn            the run
-python -m fastnn bench      how fast this machine trains, in under a minute
-python -m fastnn devices    measure from which work nets with device="auto" take the GPU; takes minutes
-python -m fastnn warmup     only compile the kernels into the cache, for images and clusters
-"""
+"""The command line, `python -m fastnn` or `fastnn`: by default a real training run with its plots."""
 
 import argparse
 import json
@@ -81,44 +75,37 @@ def draw(path, panels):
     figure.savefig(path, dpi=120)
 
 
-def parsed(arguments):
-    """Options of the command line."""
+def parsed(arguments=None):
+    """Options of the command line; without a command it is `run`."""
     parser = argparse.ArgumentParser(
-        prog="python -m fastnn", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m fastnn",
+        description="Train nets, and measure and prepare this machine. Without a COMMAND it is run.",
+        epilog="COMMAND --help shows the options of one.",
     )
-    parser.add_argument(
-        "command", nargs="?", choices=("run", "bench", "devices", "warmup"), default="run", help=argparse.SUPPRESS
-    )
-    parser.add_argument("--dtype", choices=("float32", "float64"), help="with warmup: this one (default: both)")
-    parser.add_argument("--output", type=Path, default=Path("."), help="folder for the plots (default: this one)")
-    parser.add_argument("--epochs", type=int, default=100, help="epochs of both nets on the digits (default: 100)")
-    parser.add_argument("--threads", type=int, help="threads that may take part (default: all cores)")
-    parser.add_argument("--json", action="store_true", help="with bench and devices: JSON instead of a table")
-    return parser.parse_args(arguments)
+    parser.add_argument("--version", action="version", version=f"fastnn {fastnn.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    made = {name: commands.add_parser(name, help=text, description=text) for name, (_, text) in COMMANDS.items()}
+    threads = {"type": int, "help": "threads that may take part (default: all cores)"}
+    made["run"].add_argument("--output", type=Path, default=Path("."), help="folder for the pictures (default: here)")
+    made["run"].add_argument("--epochs", type=int, default=100, help="epochs of both nets on the digits (default: 100)")
+    for name in ("run", "bench"):
+        made[name].add_argument("--threads", **threads)
+    for name in ("bench", "devices"):
+        made[name].add_argument("--json", action="store_true", help="JSON instead of a table")
+    made["warmup"].add_argument("--dtype", choices=("float32", "float64"), help="this one (default: both)")
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    named = arguments and (arguments[0] in ("-h", "--help", "--version") or not arguments[0].startswith("-"))
+    return parser.parse_args(arguments if named else ["run", *arguments])
 
 
 def main(arguments=None):
     """Run the command; gives the exit status."""
     options = parsed(arguments)
-    if options.command == "bench":
-        from . import bench
+    return COMMANDS[options.command][0](options)
 
-        result = bench.run(options.threads)
-        print(json.dumps(result, indent=1) if options.json else bench.table(result))
-        return 0
-    if options.command == "devices":
-        try:
-            result = fastnn.measure_devices(progress=not options.json)
-        except (ImportError, OSError, RuntimeError) as error:
-            print(error, file=sys.stderr)
-            return 1
-        if options.json:
-            print(json.dumps(result, indent=1))
-        return 0
-    if options.command == "warmup":
-        fastnn.warmup(options.dtype or ("float32", "float64"))
-        print(dict(backends.cpu_facts())["kernel cache"])
-        return 0
+
+def run(options):
+    """Train on real data, where all that it takes is installed."""
     try:
         import matplotlib  # noqa: F401
         import sklearn  # noqa: F401
@@ -128,6 +115,49 @@ def main(arguments=None):
         return 1
     demonstrate(options)
     return 0
+
+
+def measure(options):
+    """Time steps and products."""
+    from . import bench
+
+    result = bench.run(options.threads)
+    print(json.dumps(result, indent=1) if options.json else bench.table(result))
+    return 0
+
+
+def devices(options):
+    """Measure where a GPU wins."""
+    try:
+        result = fastnn.measure_devices(progress=not options.json)
+    except (ImportError, OSError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    if options.json:
+        print(json.dumps(result, indent=1))
+    return 0
+
+
+def warmup(options):
+    """Compile, and tell where to."""
+    fastnn.warmup(options.dtype or ("float32", "float64"))
+    print(dict(backends.cpu_facts())["kernel cache"])
+    return 0
+
+
+def versions(options):
+    """Tell what a bug report should hold."""
+    fastnn.show_versions()
+    return 0
+
+
+COMMANDS = {
+    "run": (run, "train nets on real data, report on them and draw two pictures"),
+    "bench": (measure, "measure how fast this machine trains, in under a minute"),
+    "devices": (devices, "measure from which work on nets with device='auto' take the GPU; takes minutes"),
+    "warmup": (warmup, "only compile the kernels into the cache, for images and clusters"),
+    "versions": (versions, "show versions and machine, as a bug report should"),
+}
 
 
 def demonstrate(options):

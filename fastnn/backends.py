@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from .errors import must_be
+from .errors import misspelt, must_be
 from .kernels import annotations, cache, cpu, cuda, formulas, options, ownership, program, state, sweep, tables, threads
 from .kernels.cpu import apply, average, gram, own, peak, vmath
 from .kernels.cpu.sweep import Sweep as CPUSweep
@@ -64,7 +64,7 @@ def activation_curve(name, z):
 def check_device(device):
     """Refuse what is not built."""
     if not isinstance(device, str) or device not in ("cpu", "cuda", "auto"):
-        raise must_be("device", "'cpu', 'cuda' or 'auto'", device)
+        raise must_be("device", "'cpu', 'cuda' or 'auto'", misspelt(device, ["cpu", "cuda", "auto"]))
 
 
 def check_precision(precision, device, dtype):

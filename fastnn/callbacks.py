@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import files, validation
-from .errors import must_be, unknown_name
+from . import files, habits, shown, validation
+from .errors import described, must_be, unknown_name
 
 if TYPE_CHECKING:
     from .fit import Run
 
+HOOKS = ("begin", "chunk", "epoch", "end")
 _LEAST_CHANGE = 1e-8  # torch's eps: a smaller drop of the rate is not made
 
 
@@ -79,6 +80,9 @@ class Callback:
             What `state` gave; in a file of somebody else, anything that such a dict can hold.
         """
 
+    def __repr__(self) -> str:
+        return shown.call(self)
+
     def _check(self, directions):
         """Refuse what this fit cannot do; `directions`: of each recorded number, whether greater is better."""
 
@@ -102,8 +106,18 @@ def prepare(callbacks):
     for callback in callbacks:
         if isinstance(callback, type) or not (isinstance(callback, Callback) or callable(callback)):
             raise must_be("callbacks", accepted, callback, TypeError)
+        _check_hooks(callback)
     made = [callback if isinstance(callback, Callback) else _Function(callback) for callback in callbacks]
     return sorted(made, key=lambda callback: callback.last)
+
+
+def _check_hooks(callback):
+    """Refuse a Callback with a hook that has the name of another library's: nobody would call it."""
+    for name in dir(type(callback)) if isinstance(callback, Callback) else ():
+        said = habits.hint(name, HOOKS) if name.startswith("on_") else ""
+        if said:
+            given = described(f"{type(callback).__name__} with {name}, which nobody calls ({said})")
+            raise must_be("callbacks", f"Callbacks with hooks among {', '.join(HOOKS)}", given, TypeError)
 
 
 def check(callbacks, directions):

@@ -22,7 +22,7 @@ from .column_kinds import (
     described_column,
     made_column,
 )
-from .errors import IdColumnWarning, described, must_be, quoted
+from .errors import IdColumnWarning, described, must_be, quoted, users_level
 from .layers import Layer
 from .validation import size
 
@@ -225,7 +225,7 @@ class _Suggestion:
             return self.number, "numbers"
         if looks_like_ids(name, distinct, rows):
             hint = f"they are taken for codes (columns={{{name!r}: fastnn.Number()}} takes them for numbers)"
-            warn_of_ids(name, distinct, rows, hint, 4)
+            warn_of_ids(name, distinct, rows, hint)
             return self._code(counts, f"whole numbers that look like ids, {of}")
         return self.number, f"whole numbers, {of}"
 
@@ -267,8 +267,8 @@ def looks_like_ids(name, distinct, rows):
     return given_out or hashed
 
 
-def warn_of_ids(name, distinct, rows, what, level):
-    """Warn of numbers that look like ids; `what` is done with them; `level`: calls up to the user's code."""
+def warn_of_ids(name, distinct, rows, what):
+    """Warn of numbers that look like ids; `what` is done with them."""
     count = f"{len(distinct):,} different ones in {rows:,} rows"
     text = f"the column {name!r} holds whole numbers that look like ids, {count}: {what}"
-    warnings.warn(text, IdColumnWarning, level)
+    warnings.warn(text, IdColumnWarning, stacklevel=users_level())

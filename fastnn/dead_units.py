@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 
 from . import backends, plans
-from .errors import DeadUnitsWarning
+from .errors import DeadUnitsWarning, users_level
 
 ROWS = 256  # that are looked at after each fit; all are only where these look dead
 BLOCK = 4096  # rows that are looked at together
@@ -36,7 +36,7 @@ def warn(net, rows, threads, device):
             f"all units of layer {number}, {layer!r}, are 0 for all rows of the training data, and cannot learn "
             "any more. Try standardize=True, a lower learning_rate, or another activation, such as 'leaky_relu'"
         )
-        warnings.warn(message, DeadUnitsWarning, stacklevel=4)  # at the call of net.fit
+        warnings.warn(message, DeadUnitsWarning, stacklevel=users_level())
 
 
 def _first_dead(net, layers, rows, threads, device):

@@ -329,7 +329,7 @@ def _learned_numbers(source, where, values, chosen, dtype):
         return Numbers(name, part, about, float(distinct[0]) if len(distinct) else 0.0, 1.0, None, gaps, False)
     rows = int(np.count_nonzero(present))
     if part is None and values.kind == "numbers" and looks_like_ids(name, distinct, rows):
-        warn_of_ids(name, distinct, rows, "as a Number they teach little (fastnn.Code() takes ids)", 3)
+        warn_of_ids(name, distinct, rows, "as a Number they teach little (fastnn.Code() takes ids)")
     shift, scale = (_robust if about.scaling == "robust" else _standard)(distinct, counts)
     limits = np.finfo(np.float64)
     if not (distinct[-1] / 2 - distinct[0] / 2 < limits.max / 2 and 0 < scale < limits.eps / limits.tiny):

@@ -17,6 +17,7 @@ from .inference import Frozen
 from .layers import Dense
 from .models import Metrics, Sequential
 from .standardization import Standardization
+from .surface import Hinting
 
 _SHARED = (
     "n_features",
@@ -35,7 +36,7 @@ _LOGITS = {
 }
 
 
-class Ensemble:
+class Ensemble(Hinting):
     """The average of the outputs of several nets: of probabilities, or of numbers in the units of the data.
 
     It is sum(w out) / sum(w), summed in float64 in the order of the nets and rounded once, wherever it is computed. The

@@ -1,10 +1,12 @@
 """The errors of fastnn that Python has no name for, and the wording that all errors share."""
 
-import difflib
 import reprlib
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from . import habits
 
 if TYPE_CHECKING:
     from .history import History
@@ -51,6 +53,14 @@ class DeadUnitsWarning(UserWarning):
 
 class IdColumnWarning(UserWarning):
     """A column of whole numbers looks like ids, which a net can learn something from as codes, and not as numbers."""
+
+
+def users_level():
+    """The `stacklevel` with which a warning names the line of the user's that led to it: the first outside fastnn."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fastnn":
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 MOST_QUOTED = 1000  # elements of an array
@@ -110,12 +120,24 @@ def described(text):
 
 
 def unknown_name(name, given, known):
-    """The error for a name outside a list, with the nearest known one."""
+    """The error for a name outside a list, with a hint where there is one."""
     listed, kind = ", ".join(repr(k) for k in known), ValueError if isinstance(given, str) else TypeError
     return must_be(name, f"one of {listed}", misspelt(given, known), kind)
 
 
 def misspelt(given, known):
-    """A description of a name outside a list, with the nearest known one."""
-    near = difflib.get_close_matches(given[:100], known, n=1) if isinstance(given, str) else []
-    return described(quoted(given) + (f" (did you mean {near[0]!r}?)" if near else ""))
+    """A description of a name outside a list, with a hint where there is one."""
+    said = habits.hint(given, known) if isinstance(given, str) else ""
+    return described(quoted(given) + (f" ({said})" if said else ""))
+
+
+def unknown_argument(function, given, known):
+    """The error for a keyword that a function does not take, with what is meant, or all that it takes."""
+    said = habits.hint(given, known) or f"it takes {', '.join(known)}"
+    return TypeError(f"{function} takes no argument {given!r}: {said}")
+
+
+def unknown_attribute(owner, given, known):
+    """The error for an attribute that is not there, with a hint where some are known."""
+    said = habits.hint(given, known) if known else ""
+    return AttributeError(f"{owner} has no attribute {given!r}{said and ': '}{said}")

@@ -22,6 +22,7 @@ from . import (
     data,
     dead_units,
     metrics,
+    optimizers,
     plans,
     progress,
     standardization,
@@ -29,7 +30,6 @@ from . import (
 )
 from .errors import DivergedError, described, must_be
 from .history import History
-from .optimizers import Adam, Optimizer
 
 CHUNK_SECONDS = 0.1  # work between two looks at Python: Ctrl-C, progress, callbacks
 REMEMBERED = 10  # times as long as the parameters took to copy is a chunk at least: large tables take long
@@ -42,8 +42,8 @@ class Steps:
 
     Parameters
     ----------
-    optimizer : Optimizer or None
-        None for Adam().
+    optimizer : Optimizer, str or None
+        As `optimizers.made` takes it.
     epochs : int
         Passes over the rows.
     batch_size : int or None
@@ -64,11 +64,8 @@ class Steps:
     threads: Any = None
 
     def __post_init__(self):
-        optimizer = Adam() if self.optimizer is None else self.optimizer
-        if not isinstance(optimizer, Optimizer):
-            raise must_be("optimizer", "a fastnn optimizer such as fastnn.Adam()", optimizer, TypeError)
         vars(self).update(
-            optimizer=optimizer,
+            optimizer=optimizers.made(self.optimizer),
             epochs=validation.size("epochs", self.epochs),
             batch_size=None if self.batch_size is None else validation.size("batch_size", self.batch_size),
             shuffle=validation.flag("shuffle", self.shuffle),

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from . import plot
 from .errors import must_be
+from .surface import Hinting
 
 if TYPE_CHECKING:
     import pandas
@@ -41,7 +42,7 @@ class Buffers:
         self.metrics: dict[str, list[float]] = {}
 
 
-class History:
+class History(Hinting):
     """The record of one fit, or of one `minimize`, whose epochs are its iterations.
 
     Parameters
@@ -130,6 +131,20 @@ class History:
         own = {"loss": self.loss, "validation_loss": self.buffers.validation}
         return float((own[name] if name in own else self.buffers.metrics[name])[-1])
 
+    def latest(self) -> dict[str, float]:
+        """All that was recorded of the last epoch, by name.
+
+        Returns
+        -------
+        dict
+            "loss", "validation_loss" and metrics as far as they were recorded, "learning_rate", "elapsed".
+        """
+        metrics = {name: values[-1] for name, values in self.buffers.metrics.items()}
+        more = {"learning_rate": self.learning_rate[-1], "elapsed": self.elapsed[-1]}
+        validation = {"validation_loss": self.buffers.validation[-1]} if self.buffers.validation else {}
+        found = {"loss": self.loss[-1]} | validation | metrics | more
+        return {name: float(value) for name, value in found.items()}
+
     def plot(self, ax: "Axes | None" = None, log: bool = True, label: str | None = None) -> "Axes":
         """Training and validation loss by epoch, the best epoch marked; the metrics below, if there are any.
 
@@ -168,6 +183,9 @@ class History:
         more |= {"elapsed": self.elapsed, "learning_rate": self.learning_rate}
         columns = {"epoch": np.arange(self.epochs), "loss": self.loss} | {k: v for k, v in more.items() if len(v)}
         return data_frame(columns)
+
+    def __dir__(self) -> list[str]:
+        return sorted(set(super().__dir__()) - {"buffers"})
 
     def __repr__(self) -> str:
         last = f", loss={self.loss[-1]:.6g}" if self.epochs else ""

@@ -25,6 +25,7 @@ from . import (
     solvers,
     standardization,
     storage,
+    summaries,
     validation,
 )
 from . import metrics as scores
@@ -43,12 +44,13 @@ from .layers import Dense, Layer, array_names, starting_values
 from .objective import Objective
 from .optimizers import Optimizer
 from .standardization import Standardization
+from .surface import Hinting
 
 Metrics = Sequence[str | Callable[[Any, Any], float]]
 _NOT_BUILT = "the net has no parameters yet: call build(n_features) or fit(X, y) first"
 
 
-class Sequential:
+class Sequential(Hinting):
     """A net of layers, one after another.
 
     Parameters
@@ -105,6 +107,21 @@ class Sequential:
     """
 
     _FIXED = frozenset(("loss", "dtype", "seed", "huber_delta", "standardize", "precision", "quantile"))
+    # for other files, not for users
+    _MACHINERY = frozenset(
+        (
+            "array_names",
+            "bound_layers",
+            "kept",
+            "layers_with",
+            "program",
+            "scales_targets",
+            "state",
+            "take",
+            "targets",
+            "training",
+        )
+    )
 
     def __init__(
         self,
@@ -408,6 +425,25 @@ class Sequential:
             raise must_be("encode", "called on a net that begins with Columns", described("one without"))
         return data.samples(self, X)
 
+    def reset(self) -> Self:
+        """Forget all that was learned, names of columns too: the next fit starts anew, as that of a new net.
+
+        Returns
+        -------
+        Sequential
+            The net itself, not built, so that `net.reset().fit(X, y)` trains from the start.
+
+        Raises
+        ------
+        BusyError
+            While the net is being trained.
+        """
+        self._check_idle()
+        self._state = self._program = self._standardization = self._feature_names = self._classes = None
+        self._bound = self._layers
+        self.kept = {}
+        return self
+
     def take(self, other: "Sequential", state: Any) -> Self:
         """Become a net with the program, standardisation and names of another, and a state that was trained by it.
 
@@ -465,7 +501,7 @@ class Sequential:
         self,
         X: AnyArray | Iterable[Sequence[AnyArray]],
         y: AnyArray | None = None,
-        optimizer: Optimizer | None = None,
+        optimizer: Optimizer | str | None = None,
         epochs: int = 100,
         batch_size: int | None = None,
         shuffle: bool = True,
@@ -482,6 +518,9 @@ class Sequential:
         rows: ArrayLike | None = None,
     ) -> History:
         """Train, from the current weights and optimizer state on.
+
+        A second fit goes on where the first one ended: for the folds of a cross-validation make a net for each fold,
+        call `reset()` before each, or take an estimator of `fastnn.sklearn`, whose fit starts anew.
 
         Parameters
         ----------
@@ -507,9 +546,10 @@ class Sequential:
             Labels in [0, 1] for a sigmoid output, class indices or one-hot rows for softmax, numbers for the rest, none
             below 0 for poisson. Text (m,) stands for the classes of one sigmoid output or of softmax: those of the
             first fit, sorted, are kept in `classes`.
-        optimizer : Optimizer, optional
-            Default Adam(). State is kept between fits as long as the kind of optimizer stays; each begins with its
-            rate, or its schedule, anew, whatever ReduceLROnPlateau made of it before.
+        optimizer : Optimizer or str, optional
+            Default Adam(). A name in small letters, such as "sgd", is that optimizer with its defaults. State is kept
+            between fits as long as the kind of optimizer stays; each begins with its rate, or its schedule, anew,
+            whatever ReduceLROnPlateau made of it before.
         epochs : int
             Passes over the data.
         batch_size : int or None
@@ -666,7 +706,7 @@ class Sequential:
         self,
         X: AnyArray,
         y: AnyArray,
-        optimizer: Optimizer | None = None,
+        optimizer: Optimizer | str | None = None,
         sample_weight: AnyArray | None = None,
         l2: float = 0.0,
         threads: int | None = None,
@@ -682,8 +722,8 @@ class Sequential:
             Samples.
         y : array-like
             Targets, as for `fit`.
-        optimizer : Optimizer, optional
-            Default Adam(). A schedule gives its first rate.
+        optimizer : Optimizer or str, optional
+            As for `fit`. A schedule gives its first rate.
         sample_weight : array-like (m,), optional
             Weights of the samples.
         l2 : float
@@ -711,6 +751,9 @@ class Sequential:
     def predict(self, X: DeviceArray, threads: int | None = None) -> Any: ...
     def predict(self, X: AnyArray, threads: int | None = None) -> Any:
         """Outputs of the net: probabilities for sigmoid and softmax, rates for poisson, numbers for the rest.
+
+        They have two dimensions also where y had one: `net.predict(X)[:, 0]` is what can be compared with such a y.
+        `net.predict(X) - y` would be (m, m) numbers.
 
         Parameters
         ----------
@@ -869,7 +912,7 @@ class Sequential:
         rows = data.check(self, X, y, sample_weight, features=features, dtype=dtype)
         return Objective(self, rows, l2, backends.thread_count("threads", threads), dtype)
 
-    def apply_gradient(self, gradient: AnyArray, optimizer: Optimizer | None = None, l2: float = 0.0) -> None:
+    def apply_gradient(self, gradient: AnyArray, optimizer: Optimizer | str | None = None, l2: float = 0.0) -> None:
         """One update from a gradient, which may be the mean of those of several machines.
 
         With the gradient that `loss_and_gradient` gives of some rows it is the step of a `fit` with these rows as its
@@ -879,8 +922,8 @@ class Sequential:
         ----------
         gradient : array-like (p,)
             Finite numbers in the layout of `parameters`, without l2.
-        optimizer : Optimizer, optional
-            Default Adam(). A schedule gives its first rate. State is kept as in `fit`.
+        optimizer : Optimizer or str, optional
+            As for `fit`. A schedule gives its first rate. State is kept as in `fit`.
         l2 : float
             As for `fit`.
 
@@ -1037,32 +1080,23 @@ class Sequential:
         exchange.save(self, path)
 
     def summary(self) -> str:
-        """A table of the layers.
+        """A table of the layers, which `print(net)` shows, too, and a notebook.
 
         Returns
         -------
         str
-            One line a layer: shape, activation, number of parameters.
+            One line a layer: shape, activation, number of parameters; then whether the net is trained.
         """
-        lines = [f"{'layer':<24}{'inputs':>10}{'outputs':>10}{'parameters':>14}"]
-        inputs, count = self.n_features, 0
-        counts = iter(() if inputs is None else [sum(s.stop - s.start for s in part) for part in self.parameter_slices])
-        for layer in self._bound:
-            if not layer.arrays:
-                lines.append(repr(layer))
-                inputs = inputs if layer.units is None else layer.units
-                continue
-            activation = "" if layer.activation is None else f" {custom.named(layer.activation)}"
-            own, outputs = next(counts, None), inputs if layer.units is None else layer.units
-            numbers = "".join(
-                f"{'?' if number is None else f'{number:,}':>{width}}"
-                for number, width in ((inputs, 10), (outputs, 10), (own, 14))
-            )
-            lines.append(f"{layer.title + activation:<24}{numbers}")
-            inputs, count = outputs, count + (own or 0)
-        known = f"{count:,}" if count else "?"
-        lines.append(f"{f'loss {custom.named(self.loss)}, {self.dtype}':<44}{known:>14}")
-        return "\n".join(lines)
+        return summaries.text(self)
+
+    def _repr_html_(self) -> str:
+        return summaries.page(self)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def __dir__(self) -> list[str]:
+        return sorted(set(super().__dir__()) - self._MACHINERY)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.layers!r}, loss={custom.shown(self.loss)}, dtype={str(self.dtype)!r})"

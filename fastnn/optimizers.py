@@ -4,13 +4,12 @@ To add an optimizer, add its class here and to __all__: `rule` names a rule of `
 has the name of each of the rule's settings.
 """
 
-import inspect
 from typing import Any
 
-from . import backends
+from . import backends, shown
 from .errors import must_be
 from .schedules import Constant, Schedule, as_schedule
-from .validation import number
+from .validation import choice, number
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
 
@@ -44,12 +43,7 @@ class Optimizer:
 
     def __repr__(self) -> str:
         rate = self.learning_rate
-        shown = [f"{rate.rate:g}" if type(rate) is Constant else repr(rate)]
-        for name, parameter in inspect.signature(type(self)).parameters.items():
-            value = getattr(self, name)
-            if name != "learning_rate" and value != parameter.default:
-                shown.append(f"{name}={value:g}" if type(value) is float else f"{name}={value!r}")
-        return f"{type(self).__name__}({', '.join(shown)})"
+        return shown.call(self, learning_rate=rate.rate if type(rate) is Constant else rate)
 
 
 class SGD(Optimizer):
@@ -246,3 +240,17 @@ class AdamW(Adam):
     def coupled_decay(self) -> float:
         """None: its decay is decoupled."""
         return 0.0
+
+
+NAMES: dict[str, type[Optimizer]] = {name.lower(): globals()[name] for name in __all__}
+
+
+def made(optimizer):
+    """The optimizer that a user gives: as it is, by its name, which means its defaults, or None for Adam()."""
+    if optimizer is None:
+        return Adam()
+    if isinstance(optimizer, str):
+        return NAMES[choice("optimizer", optimizer, list(NAMES))]()
+    if not isinstance(optimizer, Optimizer):
+        raise must_be("optimizer", "a fastnn optimizer such as fastnn.Adam(), or its name", optimizer, TypeError)
+    return optimizer

@@ -24,9 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = ["activations", "decision_boundary", "history", "metrics", "sweep", "weights"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 # Okabe and Ito's colours, told apart by colour-blind readers: jfly.uni-koeln.de/color
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 MARKERS = "osD^vP*X"
+DASHES = "-", "--", ":", "-."  # of curves, which also tell the colours of more than eight apart
 SHADE = 0.4  # how much of a class's colour its surest places get: points of that colour still stand out
 FINE = 12  # size of points (in points^2) up to which an edge would hide them
 GAP = "0.75"  # grey between images, which zero, white, would not show
@@ -112,14 +118,15 @@ def history(record: "History", ax: "Axes | None" = None, log: bool = True, label
     curves = {"training": record.loss}
     if len(record.validation_loss):
         curves["validation"] = record.validation_loss
-    before, prefix = len(ax.lines), _fit_name(ax, label)
+    before, prefix = sum(line.get_linestyle() != "None" for line in ax.lines), _fit_name(ax, label)
     for i, (name, values) in enumerate(curves.items(), before):
         name = label if label is not None and len(curves) == 1 else prefix + name
-        _curve(ax, values, color=COLOURS[i % len(COLOURS)], label=name)
+        turn, colour = divmod(i, len(COLOURS))
+        _curve(ax, values, color=COLOURS[colour], linestyle=DASHES[turn % len(DASHES)], label=name)
     if record.best_epoch is not None:
         best = curves.get("validation", record.loss)[record.best_epoch]
         name = f"{prefix}best epoch {record.best_epoch}: {best:.4g}"
-        ax.plot([record.best_epoch], [best], "o", color="black", fillstyle="none", label=name)
+        ax.plot([record.best_epoch], [best], "o", color=ax.lines[-1].get_color(), fillstyle="none", label=name)
     shown = np.concatenate(list(curves.values()))
     shown = shown[np.abs(shown) < HUGE]
     if log and shown.size and shown.min() > 0:

@@ -37,6 +37,11 @@ __all__ = [
     "units_study",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Net = Sequence[Layer] | Callable[[int], Sequential]
 Numbers = NDArray[np.float64]
 _SIZES, _LEAST_ROWS = 6, 16  # sizes that are tried where none are named, and rows of the smallest

@@ -92,7 +92,8 @@ BAD = [
     (np.zeros((1, P)), {}, ValueError, "gradient", rf"shape \(1, {P}\)"),
     (np.where(np.arange(P) == 7, np.nan, 0.0), {}, ValueError, "gradient", "nan at row 7"),
     ("steep", {}, TypeError, "gradient", "'steep'"),
-    (np.zeros(P), dict(optimizer="adam"), TypeError, "optimizer", "'adam'"),
+    (np.zeros(P), dict(optimizer="Adam"), ValueError, "optimizer", "'Adam'"),
+    (np.zeros(P), dict(optimizer=fastnn.Adam), TypeError, "optimizer", "<class"),
     (np.zeros(P), dict(l2=-1.0), ValueError, "l2", "-1.0"),
 ]
 

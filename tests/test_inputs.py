@@ -482,7 +482,8 @@ BAD = [
     (lambda: fit_loss("mse", spoiled(ONES, np.inf)), ValueError, "y", "(?i)inf"),
     (lambda: fit_loss("mse", ONES[:7]), ValueError, "y", "7"),
     # fit
-    (lambda: fit(optimizer="adam"), TypeError, "optimizer", "'adam'"),
+    (lambda: fit(optimizer="Adam"), ValueError, "optimizer", "'Adam'"),
+    (lambda: fit(optimizer=fastnn.Adam), TypeError, "optimizer", "<class 'fastnn.optimizers.Adam'>"),
     (lambda: fit(optimizer=fastnn.SGD), TypeError, "optimizer", "SGD"),
     (lambda: fit(epochs=-1), ValueError, "epochs", "-1"),
     (lambda: fit(epochs=2.5), TypeError, "epochs", "2.5"),

@@ -63,8 +63,18 @@ def test_several_fits_in_the_same_axes_are_told_apart():
     recorded(validation=VALIDATION, best=1).plot(ax, label="fast")
     names = ["training", "fit 2: training", "fit 2: validation", "slow", "fast: training", "fast: validation"]
     assert list(lines(ax)) == [*names, "fast: best epoch 1: 0.4"]
-    assert len({line.get_color() for line in ax.lines}) == 7
+    assert len({line.get_color() for line in ax.lines}) == 6
+    assert ax.lines[-1].get_color() == ax.lines[-2].get_color()  # of the best epoch and its curve
     assert [text.get_text() for text in ax.get_legend().get_texts()] == list(lines(ax))
+
+
+def test_many_fits_in_the_same_axes_are_told_apart():
+    ax = None
+    for _ in range(6):
+        ax = recorded(validation=VALIDATION, best=1).plot(ax)
+    curves = [line for line in ax.lines if "best" not in line.get_label()]
+    assert len({(line.get_color(), line.get_linestyle()) for line in curves}) == 12
+    assert {line.get_linestyle() for line in curves[:8]} == {"-"}
 
 
 def test_without_validation_data_the_best_epoch_is_one_of_training():

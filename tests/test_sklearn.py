@@ -515,7 +515,7 @@ def test_grid_search_and_a_sweep_find_the_same_best():
     X, y = X[:600] / 16, y[:600]
     folds = [(np.flatnonzero(np.arange(600) % 3 != i), np.flatnonzero(np.arange(600) % 3 == i)) for i in range(3)]
     rates, widths = [1e-4, 1e-2], [2, 48]
-    net = MLPClassifier(batch_size=32, max_iter=12, tol=0.0, n_iter_no_change=12, alpha=0.0)
+    net = MLPClassifier(batch_size=32, max_iter=12, tol=0.0, n_iter_no_change=12, alpha=0.0, random_state=0)
     grid = dict(learning_rate_init=rates, hidden_layer_sizes=[(width,) for width in widths])
     search = GridSearchCV(net, grid, cv=folds, refit=False).fit(X, y)
     sweep = fastnn.Sweep(
@@ -588,3 +588,16 @@ def test_regression_and_partial_fits_on_a_table():
     for part in (slice(0, 120), slice(120, 240)):
         parts.partial_fit(frame[part], y[part])
     assert parts.predict(frame).shape == (240,)
+
+
+def test_a_warning_names_the_line_of_the_user():
+    X, y = np.random.default_rng(0).normal(size=(60, 3)), np.arange(60) % 2
+    for fit in (
+        lambda: MLPClassifier(max_iter=2, random_state=0).fit(X, y),
+        lambda: MLPClassifier(max_iter=1, solver="lbfgs", random_state=0).fit(X, y),
+        lambda: LogisticRegression(max_iter=1).fit(X, y),
+        lambda: MLPClassifier(batch_size=100, random_state=0).partial_fit(X, y, classes=[0, 1]),
+    ):
+        with pytest.warns(UserWarning) as caught:
+            fit()
+        assert [warning.filename for warning in caught] == [__file__]

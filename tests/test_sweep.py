@@ -301,9 +301,8 @@ def test_bad_sweeps_are_refused_before_anything_is_trained():
     refused(r"candidate \(width=2, act='softmax'\)", fastnn.Sweep(classifier, width=2, act=["relu", "softmax"]))
     refused(r"candidate \(width=2, l2=-1\): l2", fastnn.Sweep(classifier, width=2, l2=[0, -1]))
     refused(
-        r"candidate \(width=2, optimizer='adam'\): optimizer",
-        fastnn.Sweep(classifier, width=2, optimizer=["adam"]),
-        kind=TypeError,
+        r"candidate \(width=2, optimizer='Adam'\): optimizer .*did you mean 'adam'",
+        fastnn.Sweep(classifier, width=2, optimizer=["Adam"]),
     )
     refused("batch_size must be at most the 120 rows", fastnn.Sweep(classifier, width=2, batch_size=[16, 121]))
     outputs = fastnn.Sweep(lambda n: [fastnn.Dense(n, "softmax")], n=[3, 4])

@@ -54,6 +54,8 @@ net.fit(
     resume="fit",
 )
 net.fit([(X, y), (X, y)], epochs=2)
+net.reset().fit(X, y, "adam", callbacks=[fastnn.Log(print, every=2)])
+assert_type(history.latest(), dict[str, float])
 assert_type(net.partial_fit(X, y), float)
 assert_type(fastnn.load("net"), fastnn.Sequential | Any)
 assert_type(fastnn.load("net").predict(X), Floats | Any)

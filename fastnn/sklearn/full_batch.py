@@ -4,6 +4,8 @@ import warnings
 
 from sklearn.exceptions import ConvergenceWarning
 
+from ..errors import users_level
+
 
 def _show(net, history):
     print(f"Iteration {history.epochs}, loss {history.loss[-1]:.8f}")
@@ -48,5 +50,7 @@ def minimize(estimator, X, targets, weights, scale, penalty):
     )
     if not history.converged:
         text = f"{estimator.solver} made {history.epochs} iterations and has not converged"
-        warnings.warn(f"{text}: raise max_iter, or scale the columns of X", ConvergenceWarning, stacklevel=4)
+        warnings.warn(
+            f"{text}: raise max_iter, or scale the columns of X", ConvergenceWarning, stacklevel=users_level()
+        )
     return history.last("loss") if history.epochs else net.objective(X, targets, weights, l2)(net.parameters)[0]

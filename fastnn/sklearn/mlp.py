@@ -21,7 +21,7 @@ from ..backends import Floats
 from ..callbacks import Callback
 from ..columns import Columns
 from ..custom import Pair
-from ..errors import DivergedError, described, must_be
+from ..errors import DivergedError, described, must_be, users_level
 from ..history import History
 from ..layers import Dense, Dropout
 from ..models import Sequential
@@ -333,7 +333,9 @@ class _MLP(NetEstimator):
         net, count = self.net_, len(X) if rows is None else len(rows)
         batch = min(200 if self.batch_size == "auto" else self.batch_size, count)
         if self.batch_size != "auto" and self.batch_size > count:
-            warnings.warn(f"batch_size is {self.batch_size}; all {count} rows are taken as one batch", stacklevel=4)
+            warnings.warn(
+                f"batch_size is {self.batch_size}; all {count} rows are taken as one batch", stacklevel=users_level()
+            )
         scale = self._scale()
         mean_weight = 1.0 if weights is None else float(np.mean(weights if rows is None else weights[rows]))
         if held_out is not None and self.validation_scores_ is None:
@@ -358,14 +360,16 @@ class _MLP(NetEstimator):
             if watch.best is None or self.best_validation_score_ == -math.inf:
                 raise
             watch.record(math.nan, math.nan)
-            warnings.warn(f"{error}; the weights with the best validation score", ConvergenceWarning, stacklevel=4)
+            warnings.warn(
+                f"{error}; the weights with the best validation score", ConvergenceWarning, stacklevel=users_level()
+            )
         finally:
             if watch.run is not None:
                 self.history_ = watch.run.history
                 watch.put_back(net)
         if not partial and self.n_iter_ == self.max_iter and not watch.run.stopped:
             text = f"max_iter={self.max_iter} epochs were made, and the fit had not come to its end"
-            warnings.warn(text, ConvergenceWarning, stacklevel=4)
+            warnings.warn(text, ConvergenceWarning, stacklevel=users_level())
 
     def _minimize(self, X, targets, weights):
         """Let lbfgs end by itself."""
