@@ -25,7 +25,7 @@ MISSING = [
     what
     for there, what in (
         (browser.program(), f"no browser on the path: {', '.join(browser.PROGRAMS)}"),
-        (importlib.util.find_spec("asv"), "no asv: pip install 'fastnn[bench]'"),
+        (importlib.util.find_spec("asv"), "no asv: pip install 'fastnn-numba[bench]'"),
         (pages.MODULES.is_dir(), "no scripts for the pages: npm ci --ignore-scripts in asv_bench"),
     )
     if not there

@@ -3,10 +3,12 @@
 Parameters, attributes and defaults are named as in scikit-learn, and mean the same, where scikit-learn has them.
 """
 
+from .. import backends
+
 try:
     import sklearn  # noqa: F401
 except ImportError:
-    raise ImportError("fastnn.sklearn needs scikit-learn: pip install 'fastnn[sklearn]'") from None
+    raise ImportError(f"fastnn.sklearn needs scikit-learn: {backends.pip_install('sklearn')}") from None
 
 from .logistic import LogisticRegression
 from .mlp import MLPClassifier, MLPRegressor
