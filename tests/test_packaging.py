@@ -25,7 +25,7 @@ SHIPPED = [
     "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff",
     "CONTRIBUTING.md", "SECURITY.md", ".pre-commit-config.yaml",
 ]  # fmt: skip
-OURS = re.compile(r"__pycache__|\.pyc$|^asv_bench/(env|html|results|node_modules|\.numba_cache)")
+OURS = re.compile(r"__pycache__|\.pyc$|^asv_bench/(env|html|results|node_modules|\.numba_cache)|^docs/(_build|generated)")
 
 
 def tree(top):
