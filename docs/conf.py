@@ -1,12 +1,13 @@
 """The documentation site: `sphinx-build -W docs docs/_build`, with the extra `docs`."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import fastnn
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCE = "https://github.com/fastnn-numba/fastnn"
+SOURCE = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Source"]
 
 project, author = "fastnn", "The fastnn developers"
 copyright = f"2026, {author}"

@@ -25,7 +25,9 @@ SHIPPED = [
     "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff",
     "CONTRIBUTING.md", "SECURITY.md", ".pre-commit-config.yaml",
 ]  # fmt: skip
-OURS = re.compile(r"__pycache__|\.pyc$|^asv_bench/(env|html|results|node_modules|\.numba_cache)|^docs/(_build|generated)")
+OURS = re.compile(
+    r"__pycache__|\.pyc$|^asv_bench/(env|html|results|node_modules|\.numba_cache)|^docs/(_build|generated)"
+)
 
 
 def tree(top):
@@ -126,6 +128,12 @@ def texts():
     for name in sorted(tree(ROOT)):
         if Path(name).suffix in kinds:
             yield name, (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_every_link_to_the_repository_is_that_of_the_project():
+    source = PROJECT["project"]["urls"]["Source"].removeprefix("https://github.com/")
+    links = re.compile(r"https://(?:raw\.githubusercontent|github)\.com/([\w-]+/fastnn[\w-]*)")
+    assert {found for _, text in texts() for found in links.findall(text)} == {source}
 
 
 def test_every_hint_installs_this_distribution():

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
-OWN = re.compile(r"https://(?:github\.com|raw\.githubusercontent\.com)/fastnn-numba/fastnn/(?:blob/|raw/)?main/([^)#\s]+)")
+OWN = re.compile(r"https://(?:github\.com|raw\.githubusercontent\.com)/fastnn-numba/fastnn/(?:blob/)?main/([^)#\s]+)")
 
 
 def blocks_of(kind, text):
@@ -71,3 +71,5 @@ def test_the_readme_can_be_read_anywhere():
     assert addresses and all(re.match("https://|#", address) for address in addresses)
     files = OWN.findall(text)
     assert len(files) > 4 and not [file for file in files if not (ROOT / file).is_file()]
+    pages = re.findall(r"\]\(https://fastnn-numba\.github\.io/fastnn/(\w+)\.html", text)
+    assert len(pages) > 8 and not [page for page in pages if not (DOCS / f"{page}.md").is_file()]
