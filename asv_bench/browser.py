@@ -49,11 +49,16 @@ def opened(width, height):
     from playwright.sync_api import sync_playwright
 
     problems = []
+
+    def failed(why, address):
+        if why != "net::ERR_ABORTED":  # by going to another page
+            problems.append(f"{why}: {address}")
+
     with sync_playwright() as playwright:
         with playwright.chromium.launch(executable_path=program(), args=OPTIONS) as chromium:
             page = chromium.new_page(viewport={"width": width, "height": height})
             page.on("console", lambda said: problems.append(f"console: {said.text}") if said.type == "error" else None)
             page.on("pageerror", lambda error: problems.append(str(error)))
-            page.on("requestfailed", lambda asked: problems.append(f"{asked.failure}: {asked.url}"))
+            page.on("requestfailed", lambda asked: failed(asked.failure, asked.url))
             page.on("response", lambda got: problems.append(f"{got.status}: {got.url}") if got.status >= 400 else None)
             yield page, problems
