@@ -34,6 +34,7 @@ toc_object_entries_show_parents = "hide"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "fastnn"
+html_static_path, html_css_files = ["_static"], ["site.css"]
 html_show_sourcelink = False
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system
 html_sidebars = dict.fromkeys(("install", "examples", "changelog"), [])  # they have no pages below them

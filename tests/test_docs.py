@@ -11,6 +11,8 @@ from urllib.parse import unquote, urldefrag
 
 import pytest
 
+import fastnn
+
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "asv_bench"))
 import browser  # noqa: E402
@@ -31,6 +33,16 @@ def site(tmp_path_factory):
     built = subprocess.run([*command, folder / "html"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert built.returncode == 0, built.stderr
     return folder / "html"
+
+
+def test_the_api_has_every_public_name():
+    from fastnn import sklearn
+
+    listed = re.findall(r"^   ([\w.]+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    public = [name for name in fastnn.__all__ if callable(getattr(fastnn, name))]
+    public += [f"plot.{name}" for name in fastnn.plot.__all__] + sklearn.__all__
+    public += [f"studies.{name}" for name in fastnn.studies.__all__ if name not in fastnn.__all__]
+    assert len(listed) == len(set(listed)) and not set(public) - set(listed)
 
 
 class Page(html.parser.HTMLParser):
@@ -77,7 +89,7 @@ def test_the_pages_in_a_browser(site):
     with browser.served(site) as address, browser.opened(1280, 900) as (page, problems):
         for name, title, pictures in (
             ("index", "fastnn", 0),
-            ("start", "Ten minutes", 0),
+            ("start", "Ten minutes", 1),
             ("examples", "Examples", 18),
             ("performance", "Performance", 2),
             ("generated/fastnn.Sequential", "Sequential", 0),
