@@ -63,7 +63,7 @@ set_up_tests() {
     if [ "${FASTNN_CI_TORCH:-1}" = 1 ]; then in_copy "$bin/pip install torch==2.13.0"; fi
 }
 
-# set_up_benchmarks: asv; where npm is there the scripts of its pages; a browser where CI may install one.
+# set_up_benchmarks: asv; where npm is there the scripts of its pages, for the tests; a browser where CI may install one.
 set_up_benchmarks() {
     in_copy "$bin/pip install -e '.[bench]'"
     if [ "${CI:-}" = true ] && [ "$(id -u)" = 0 ] && ! command -v chromium >/dev/null && command -v apt-get >/dev/null; then

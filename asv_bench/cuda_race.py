@@ -36,7 +36,7 @@ from workers import Worker, WorkerError
 
 RESULTS = Path(__file__).resolve().parent / "results" / "cuda"
 PERFORMANCE = peers.ROOT / "docs" / "performance.md"
-PACKAGES = ("numpy", "numba", "numba-cuda", "fastnn")
+PACKAGES = ("numpy", "numba", "numba-cuda", "fastnn-numba")
 PATIENCE = 180  # seconds for one answer: the first compiles
 ROW_SECONDS = 10  # that must be left to begin with a row
 LONG = 4e6  # microseconds of all rounds of a library in a row, after which it has no more

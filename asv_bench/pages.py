@@ -1,45 +1,20 @@
-"""The published pages: `asv publish`, and then nothing is left that a browser would load from elsewhere.
+"""The published pages, by `asv publish`, and a picture of how the time of a training step has changed.
 
-    cd asv_bench && npm ci --ignore-scripts     # once: the scripts and styles, pinned in package-lock.json
-    python asv_bench/pages.py                   # asv_bench/html/, to be shown by any web server
-    python asv_bench/pages.py --picture docs/asv.png
-
-The picture, which README.md shows, needs Chromium.
+python asv_bench/pages.py                             # asv_bench/html/, to be shown by any web server
+python asv_bench/pages.py --picture docs/asv.png      # from asv_bench/results/bench-2core
 """
 
 import argparse
 import json
-import re
-import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MODULES = HERE / "node_modules"
-# The last part of an address that asv's page loads from, and the file that stands for it.
-FILES = {
-    "jquery-3.3.1.min.js": "jquery/dist/jquery.min.js",
-    "jquery.flot.min.js": "flot/jquery.flot.js",
-    "jquery.flot.time.min.js": "flot/jquery.flot.time.js",
-    "jquery.flot.selection.min.js": "flot/jquery.flot.selection.js",
-    "jquery.flot.categories.min.js": "flot/jquery.flot.categories.js",
-    "jquery.flot.orderBars.js": "flot-orderbars/js/jquery.flot.orderBars.js",
-    "stupidtable.min.js": "stupid-table-plugin/stupidtable.min.js",
-    "md5.min.js": "blueimp-md5/js/md5.min.js",
-    "bootstrap.min.js": "bootstrap/dist/js/bootstrap.min.js",
-    "bootstrap.min.css": "bootstrap/dist/css/bootstrap.min.css",
-}
-FONTS = "bootstrap/dist/fonts"  # the style sheet asks for ../fonts
-LOADED = re.compile(r'<(?:script|link|img)\b[^>]*?\b(?:src|href)="((?:https?:)?//[^"]+)"[^>]*>')
-# Checksums of the files elsewhere: ours are not minified.
-CHECKSUMS = re.compile(r'\s(?:integrity|crossorigin|referrerpolicy)="[^"]*"')
-
-# What README.md shows: microseconds a step, of small nets and large, which takes a logarithmic axis.
-PICTURED = "#training.TrainingLoop.track_step?y-axis-scale=log"
-PICTURE_SIZE = 1000, 900
-# The legend stands where it covers no line, between the small nets and the large.
-LEGEND = "$('#main-graph .legend').children().css('top', '54%').length"
+PICTURED = "training.TrainingLoop.track_step"
+MACHINE = "bench-2core"
+SHOWN = 0.8, 1.25  # of the median, and more where a time lies outside: a change of 20% is nearly half a panel high
 
 
 def publish(config):
@@ -53,52 +28,54 @@ def publish(config):
     return html
 
 
-def vendor(html, modules=MODULES):
-    """Copy what the pages load from elsewhere into html/vendor, and point them there; ends where a copy is missing."""
-    if not modules.is_dir():
-        sys.exit(f"no {modules}: run `npm ci --ignore-scripts` in {modules.parent}")
-    target, packages = html / "vendor", set()
-
-    def local(tag):
-        address = tag[1]
-        source = FILES.get(address.rpartition("/")[2])
-        if source is None:
-            sys.exit(f"no package is known for {address}")
-        packages.add(source.partition("/")[0])
-        copy = target / Path(source).suffix[1:] / Path(source).name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(modules / source, copy)
-        return CHECKSUMS.sub("", tag[0]).replace(address, copy.relative_to(html).as_posix())
-
-    for page in html.glob("*.html"):
-        page.write_text(LOADED.sub(local, page.read_text(encoding="utf-8")), encoding="utf-8")
-    shutil.copytree(modules / FONTS, target / "fonts", dirs_exist_ok=True)
-    for package in packages:
-        for licence in (modules / package).glob("LICENSE*"):
-            shutil.copyfile(licence, target / f"{package}-{licence.name}")
+def history(folder, benchmark):
+    """{case: [seconds, ...]} of a benchmark with one parameter, the oldest commit first; NaN where it failed."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*-*.json")]
+    found = {}
+    for number, record in enumerate(sorted(records, key=lambda record: record["date"])):
+        times, params = (record["results"].get(benchmark) or ([], []))[:2]
+        for (case,), time in zip(product(*params), times or (), strict=False):
+            line = found.setdefault(case.strip("'"), [float("nan")] * len(records))
+            line[number] = float("nan") if time is None else time
+    return found
 
 
-def picture(html, file):
-    """Draw the page of PICTURED in Chromium."""
-    from browser import Browser, served
+def draw(found, columns=5):
+    """A figure with a panel for each case: its time at each commit, as a share of the median of its times."""
+    import numpy as np
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    with served(html) as address, Browser(*PICTURE_SIZE) as chromium:
-        chromium.open(f"{address}/index.html{PICTURED}", "$('#main-graph').data('plot').getData().length")
-        chromium.evaluate(LEGEND)
-        chromium.picture(file, chromium.evaluate("$('#overview').offset().top"))
-        if chromium.problems:
-            sys.exit("\n".join(chromium.problems))
+    lines = {case: np.array(times) * 1e6 for case, times in found.items() if np.isfinite(times).any()}
+    rows = -(-len(lines) // columns)
+    figure = Figure(figsize=(2.5 * columns, 0.5 + 1.8 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
+    for axes, (case, times) in zip(grid.flat, lines.items(), strict=False):
+        median = np.nanmedian(times)
+        share = times / median
+        axes.axhline(1, color="0.6", linewidth=0.8)
+        axes.plot(np.arange(1, len(share) + 1), share, marker="o", markersize=3)
+        axes.set_title(f"{case}\n{median:{',.0f' if median > 100 else '.3g'}} µs", fontsize=9)
+        axes.set_ylim(min(SHOWN[0], np.nanmin(share) / 1.02), max(SHOWN[1], np.nanmax(share) * 1.02))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.grid(axis="y", alpha=0.3)
+    for axes in grid.flat[len(lines) :]:
+        axes.set_visible(False)
+    figure.supxlabel("commit, from the oldest to the newest", fontsize=9)
+    figure.supylabel("time of a step, of its median", fontsize=9)
+    return figure
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="also draw the graph that README.md shows")
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="the picture that docs/performance.md shows")
     options = parser.parse_args()
-    html = publish(HERE / "asv.conf.json")
-    vendor(html)
     if options.picture:
-        picture(html, options.picture)
-    print(options.picture or html / "index.html")
+        draw(history(HERE / "results" / MACHINE, PICTURED)).savefig(options.picture, dpi=100)
+        print(options.picture)
+        return
+    print(publish(HERE / "asv.conf.json") / "index.html")
 
 
 if __name__ == "__main__":

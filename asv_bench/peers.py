@@ -37,7 +37,7 @@ from workers import Worker, WorkerError
 from workloads import WORKLOADS
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("numpy", "numba", "fastnn", "torch", "jax", "optax", "scikit-learn", "onnxruntime")
+PACKAGES = ("numpy", "numba", "fastnn-numba", "torch", "jax", "optax", "scikit-learn", "onnxruntime")
 SAME_START = 1e-4  # relative
 SAME_LOSS = 1e-2  # relative, after the checked steps: float32 runs drift apart, by 0.5% in the larger mnist net
 SAME_CHANGE = 5e-2  # of what these steps have changed

@@ -3,6 +3,8 @@
 import os
 from statistics import median
 
+RAW = "https://raw.githubusercontent.com/fastnn-numba/fastnn/main/"  # README is read off the repository, too
+
 TITLES = {
     "fastnn": "fastnn",
     "fastnn loop": "a loop of fit",
@@ -246,7 +248,10 @@ def markdown(result, chart=None):
 
 
 def short(result, chart=None):
-    """The judged rows of training and of sweeps; searches, training on codes, and prediction."""
+    """For README: the judged rows of training and of sweeps; searches, training on codes, prediction.
+
+    `chart` is relative to the repository.
+    """
     rows, sweeps = ([row for row in result.get(table, []) if row["judged"]] for table in ("training", "sweeps"))
     searches, codes, predictions = result.get("search", []), result.get("embedding", []), result["predict"]
     parts = [
@@ -258,7 +263,7 @@ def short(result, chart=None):
         _absences(rows + sweeps + searches + codes + predictions),
     ]
     if chart:
-        parts.append(f"![How many times longer each library takes than fastnn]({chart})")
+        parts.append(f"![How many times longer each library takes than fastnn]({RAW}{chart})")
     parts.append(_conditions(result))
     return "\n\n".join(part for part in parts if part)
 

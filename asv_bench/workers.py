@@ -1,6 +1,7 @@
 """Processes of the race: each holds one library on its cores, and answers calls, one JSON line each way.
 
-`Worker` is the racing side; run as a script, this file is the other.
+`Worker` is the racing side; run as a script, this file is the other. No process pool of the standard library: here a
+process gets cores and variables of its own before anything is imported, and ends with all that it started.
 """
 
 import contextlib

@@ -111,7 +111,7 @@ def run(options):
         import sklearn  # noqa: F401
         import tqdm  # noqa: F401
     except ImportError as error:
-        print(f"{error.name} is missing: pip install 'fastnn[demo]'", file=sys.stderr)
+        print(f"{error.name} is missing: {backends.pip_install('demo')}", file=sys.stderr)
         return 1
     demonstrate(options)
     return 0

@@ -9,6 +9,7 @@ from .errors import misspelt, must_be
 from .kernels import annotations, cache, cpu, cuda, formulas, options, ownership, program, state, sweep, tables, threads
 from .kernels.cpu import apply, average, gram, own, peak, vmath
 from .kernels.cpu.sweep import Sweep as CPUSweep
+from .kernels.distribution import pip_install as pip_install
 from .validation import size
 
 Floats = annotations.Floats

@@ -29,7 +29,7 @@ def _write(net, path, nets, add):
         import onnx
         from onnx import helper
     except ImportError:
-        raise ImportError("to_onnx needs onnx: pip install 'fastnn[onnx]'") from None
+        raise ImportError(f"to_onnx needs onnx: {backends.pip_install('onnx')}") from None
     for one in nets:
         one.program  # noqa: B018  (it says what is missing)
         _must_be_expressible(one.layers)

@@ -9,6 +9,7 @@ import stat
 
 import numpy as np
 
+from . import backends
 from .errors import described, must_be
 
 PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -31,7 +32,7 @@ def library(wanted_by):
     try:
         import safetensors.numpy
     except ImportError:
-        raise ImportError(f"{wanted_by} needs safetensors: pip install 'fastnn[checkpoint]'") from None
+        raise ImportError(f"{wanted_by} needs safetensors: {backends.pip_install('checkpoint')}") from None
     return safetensors
 
 

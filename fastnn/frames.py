@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from . import backends
 from .cells import Values, array_of, values
 from .errors import described, must_be, quoted
 from .validation import column_names, has
@@ -183,7 +184,7 @@ def _of_frame(argument, value):
     try:
         import narwhals.stable.v2 as narwhals
     except ImportError:
-        needs = f"{argument}, a {_full_name(value)}, needs narwhals: pip install 'fastnn[tables]'"
+        needs = f"{argument}, a {_full_name(value)}, needs narwhals: {backends.pip_install('tables')}"
         raise ImportError(needs) from None
     _check_names(argument, column_names(value) or ())  # narwhals would not name the argument
     try:

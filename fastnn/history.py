@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from . import plot
+from . import backends, plot
 from .errors import must_be
 from .surface import Hinting
 
@@ -19,7 +19,7 @@ def data_frame(columns):
     try:
         import pandas
     except ImportError:
-        raise ImportError("to_dataframe() needs pandas: pip install 'fastnn[dataframe]'") from None
+        raise ImportError(f"to_dataframe() needs pandas: {backends.pip_install('dataframe')}") from None
     return pandas.DataFrame({name: pandas.Series(values) for name, values in columns.items()})
 
 

@@ -136,7 +136,7 @@ def _named(name, kind):
     try:
         from sklearn.metrics import get_scorer, get_scorer_names
     except ImportError:
-        raise ImportError(f"the metric {name!r} needs scikit-learn: pip install 'fastnn[metrics]'") from None
+        raise ImportError(f"the metric {name!r} needs scikit-learn: {backends.pip_install('metrics')}") from None
     known = get_scorer_names()
     if name not in known:
         where = "'accuracy', 'r2', a name of sklearn.metrics.get_scorer_names() or a function"

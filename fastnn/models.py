@@ -72,7 +72,7 @@ class Sequential(Hinting):
     dtype : str or dtype
         float32 or float64.
     device : str
-        "cpu", or "cuda" for an NVIDIA GPU (needs `pip install 'fastnn[cu13]'`, or cu12), which also takes data that are
+        "cpu", or "cuda" for an NVIDIA GPU (needs the extra `cu13` or `cu12`), which also takes data that are
         in its memory already: arrays of CuPy, PyTorch, Numba or anything else with `__cuda_array_interface__`. X is
         used in place, without a copy, where it is in the net's dtype with consecutive columns; other float32, float64,
         bool and integer arrays are converted on the GPU. Targets and weights are copied to the host, checked, and

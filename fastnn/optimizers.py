@@ -60,7 +60,7 @@ class SGD(Optimizer):
     weight_decay : float
         Adds weight_decay * parameter to every gradient.
     clip_norm : float, optional
-        Limit of the norm of the whole gradient, after clip_value (torch.nn.utils.clip_grad_norm_).
+        Limit of the norm of the whole gradient, after clip_value (`torch.nn.utils.clip_grad_norm_`).
     clip_value : float, optional
         Limit of each element of the gradient, which has its l2 term and not yet weight_decay.
     """
@@ -104,7 +104,7 @@ class RMSprop(Optimizer):
     weight_decay : float
         Adds weight_decay * parameter to every gradient.
     clip_norm : float, optional
-        Limit of the norm of the whole gradient, after clip_value (torch.nn.utils.clip_grad_norm_).
+        Limit of the norm of the whole gradient, after clip_value (`torch.nn.utils.clip_grad_norm_`).
     clip_value : float, optional
         Limit of each element of the gradient, which has its l2 term and not yet weight_decay.
     """
@@ -176,7 +176,7 @@ class Adam(Optimizer):
     weight_decay : float
         Adds weight_decay * parameter to every gradient.
     clip_norm : float, optional
-        Limit of the norm of the whole gradient, after clip_value (torch.nn.utils.clip_grad_norm_).
+        Limit of the norm of the whole gradient, after clip_value (`torch.nn.utils.clip_grad_norm_`).
     clip_value : float, optional
         Limit of each element of the gradient, which has its l2 term and not yet weight_decay.
     """
@@ -214,7 +214,7 @@ class AdamW(Adam):
     weight_decay : float
         Each step shrinks every parameter by learning_rate * weight_decay of itself.
     clip_norm : float, optional
-        Limit of the norm of the whole gradient, after clip_value (torch.nn.utils.clip_grad_norm_).
+        Limit of the norm of the whole gradient, after clip_value (`torch.nn.utils.clip_grad_norm_`).
     clip_value : float, optional
         Limit of each element of the gradient, which has its l2 term and not yet weight_decay.
     """

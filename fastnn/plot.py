@@ -48,7 +48,7 @@ def figure(rows=1, columns=1, size=(6.4, 4.4), **options):
     try:
         import matplotlib.pyplot as plt
     except ImportError:
-        raise ImportError("plots need matplotlib: pip install 'fastnn[plot]'") from None
+        raise ImportError(f"plots need matplotlib: {backends.pip_install('plot')}") from None
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)[1]
 
 

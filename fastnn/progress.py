@@ -2,6 +2,7 @@
 
 import time
 
+from . import backends
 from .errors import must_be
 
 REDRAW_SECONDS = 0.2  # between two pictures of the bar: one takes 0.6 ms in a notebook, 0.3 ms in a terminal
@@ -32,7 +33,7 @@ class _Drawn:
         try:
             from tqdm.auto import tqdm
         except ImportError:
-            raise ImportError("progress=True needs tqdm: pip install 'fastnn[progress]'") from None
+            raise ImportError(f"progress=True needs tqdm: {backends.pip_install('progress')}") from None
         self._next, self._latest = 0.0, None
         options = dict(bar_format=COMPILING, dynamic_ncols=True, mininterval=0.0, miniters=0)
         self._bar = tqdm(total=total, desc=text, **options)

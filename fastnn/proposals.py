@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from . import validation
+from . import backends, validation
 from .candidates import Candidate, Range, Space
 from .errors import described, must_be
 
@@ -52,7 +52,7 @@ class Asked:
         try:
             import optuna
         except ImportError:
-            raise ImportError("a sampler needs optuna: pip install 'fastnn[optuna]'") from None
+            raise ImportError(f"a sampler needs optuna: {backends.pip_install('optuna')}") from None
         accepted = "None, an optuna sampler such as optuna.samplers.TPESampler(seed=0), or an optuna study"
         direction = "maximize" if greater else "minimize"
         if isinstance(sampler, optuna.samplers.BaseSampler):

@@ -98,7 +98,7 @@ def _check_scipy():
     try:
         import scipy.optimize  # noqa: F401
     except ImportError:
-        raise ImportError("minimize() needs SciPy: pip install 'fastnn[solvers]'") from None
+        raise ImportError(f"minimize() needs SciPy: {backends.pip_install('solvers')}") from None
 
 
 class Search:

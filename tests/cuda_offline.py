@@ -81,7 +81,7 @@ def tools():
         import cuda.core  # noqa: F401
         import numba_cuda  # noqa: F401
     except ImportError as error:
-        return f"no {error.name}: pip install 'fastnn[cu13]'"
+        return f"no {error.name}: pip install 'fastnn-numba[cu13]'"
     return None if disassembler() else "no cuobjdump: pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm"
 
 

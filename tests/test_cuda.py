@@ -14,7 +14,7 @@ import fastnn
 
 TESTS = Path(__file__).parent
 needs_numba_cuda = pytest.mark.skipif(
-    importlib.util.find_spec("numba_cuda") is None, reason="no numba-cuda: pip install 'fastnn[cu13]'"
+    importlib.util.find_spec("numba_cuda") is None, reason="no numba-cuda: pip install 'fastnn-numba[cu13]'"
 )
 
 
@@ -67,7 +67,7 @@ for use in (lambda: cuda.dense_forward, lambda: net.fit([[1.0], [2.0]], [1.0, 2.
 """
     said = subprocesses.python(code).splitlines()
     assert len(said) == 2
-    assert all("pip install 'fastnn[cu13]'" in line for line in said)
+    assert all("pip install 'fastnn-numba[cu13]'" in line for line in said)
 
 
 def test_a_net_of_the_cpu_says_what_to_do_with_arrays_of_a_gpu():

@@ -8,7 +8,7 @@ from extensions import EXTENSIONS, extend, training
 from subprocesses import python
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("numba_cuda") is None, reason="no numba-cuda: pip install 'fastnn[cu13]'"
+    importlib.util.find_spec("numba_cuda") is None, reason="no numba-cuda: pip install 'fastnn-numba[cu13]'"
 )
 CASES = [(kind, loop) for kind in EXTENSIONS for loop in ("block", "graph")]
 

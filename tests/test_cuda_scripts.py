@@ -12,7 +12,7 @@ import pytest
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 needs_numba_cuda = pytest.mark.skipif(
-    importlib.util.find_spec("numba_cuda") is None, reason="no numba-cuda: pip install 'fastnn[cu13]'"
+    importlib.util.find_spec("numba_cuda") is None, reason="no numba-cuda: pip install 'fastnn-numba[cu13]'"
 )
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="races pin their processes to cores")
 

@@ -181,7 +181,9 @@ def test_without_narwhals_a_frame_says_what_to_install():
     pandas = pytest.importorskip("pandas")
     with (
         mock.patch.dict(sys.modules, {"narwhals": None}),
-        pytest.raises(ImportError, match=r"X, a pandas.DataFrame, needs narwhals: pip install 'fastnn\[tables\]'"),
+        pytest.raises(
+            ImportError, match=r"X, a pandas.DataFrame, needs narwhals: pip install 'fastnn-numba\[tables\]'"
+        ),
     ):
         frames.table("X", pandas.DataFrame({"a": [1]}))
 

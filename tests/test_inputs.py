@@ -596,7 +596,7 @@ def test_data_of_one_class_are_learned(class_weight):
 
 def test_a_bar_without_tqdm_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    with pytest.raises(ImportError, match=r"pip install 'fastnn\[progress\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'fastnn-numba\[progress\]'"):
         fit(progress=True)
 
 

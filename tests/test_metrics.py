@@ -258,5 +258,5 @@ def test_without_scikit_learn_the_error_names_the_extra(monkeypatch):
     net, X, y = fitted("cross_entropy", 3)
     monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
     assert list(net.evaluate(X, y, metrics=["accuracy"])) == ["loss", "accuracy"]
-    with pytest.raises(ImportError, match=r"'f1_macro' needs .*pip install 'fastnn\[metrics\]'"):
+    with pytest.raises(ImportError, match=r"'f1_macro' needs .*pip install 'fastnn-numba\[metrics\]'"):
         net.fit(X, y, epochs=1, metrics=["f1_macro"])

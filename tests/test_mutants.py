@@ -14,7 +14,9 @@ def test_no_change_of_a_formula_goes_unseen():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="no numba-cuda: pip install 'fastnn[cu13]'")
+@pytest.mark.skipif(
+    importlib.util.find_spec("numba_cuda") is None, reason="no numba-cuda: pip install 'fastnn-numba[cu13]'"
+)
 @pytest.mark.parametrize("kind", COUNTS)
 def test_nor_on_a_gpu(kind):
     own = dict(NUMBA_DISABLE_JIT="1", NUMBA_ENABLE_CUDASIM="1")

@@ -15,15 +15,19 @@ from pathlib import Path
 import pytest
 
 import fastnn
+from fastnn.kernels.distribution import DISTRIBUTION
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+RECIPE = (ROOT / "conda" / "recipe.yaml").read_text(encoding="utf-8")
 SHIPPED = [
-    "fastnn", "kernels", "tests", "asv_bench", "docs", "examples", ".ci",
-    "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md",
-    ".pre-commit-config.yaml",
+    "fastnn", "kernels", "tests", "asv_bench", "docs", "examples", "conda", ".ci",
+    "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff",
+    "CONTRIBUTING.md", "SECURITY.md", ".pre-commit-config.yaml",
 ]  # fmt: skip
-OURS = re.compile(r"__pycache__|\.pyc$|^asv_bench/(env|html|results|node_modules|\.numba_cache)")
+OURS = re.compile(
+    r"__pycache__|\.pyc$|^asv_bench/(env|html|results|node_modules|\.numba_cache)|^docs/(_build|generated)"
+)
 
 
 def tree(top):
@@ -106,6 +110,44 @@ def test_version_stands_in_one_place():
     ]
     assert assigns == ["fastnn/_version.py"]
     assert f"\n## {fastnn.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\nversion: {fastnn.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f'\n  version: "{fastnn.__version__}"\n' in RECIPE
+
+
+def test_conda_needs_what_pip_needs():
+    run = RECIPE.partition("  run:\n")[2].partition("\n\n")[0]
+    needs = [line.removeprefix("    - ").replace(" ", "") for line in run.splitlines()]
+    assert needs == ["python>=${{python_min}}", *PROJECT["project"]["dependencies"]]
+    minimum = re.search(r'  python_min: "(.+)"', RECIPE)[1]
+    assert PROJECT["project"]["requires-python"] == f">={minimum}"
+
+
+def texts():
+    """(path, text) of all that git would keep and that is no code of the kernels."""
+    kinds = {".py", ".md", ".yml", ".yaml", ".toml", ".cff", ".json", ".sh", ""}
+    for name in sorted(tree(ROOT)):
+        if Path(name).suffix in kinds:
+            yield name, (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_every_link_to_the_repository_is_that_of_the_project():
+    source = PROJECT["project"]["urls"]["Source"].removeprefix("https://github.com/")
+    links = re.compile(r"https://(?:raw\.githubusercontent|github)\.com/([\w-]+/fastnn[\w-]*)")
+    assert {found for _, text in texts() for found in links.findall(text)} == {source}
+
+
+def test_every_hint_installs_this_distribution():
+    """`fastnn` on the package index is another program."""
+    name = PROJECT["project"]["name"]
+    assert name == DISTRIBUTION
+    extras = PROJECT["project"]["optional-dependencies"]
+    asked = [(path, *found) for path, text in texts() for found in re.findall(r"(fastnn[\w-]*)\[([a-z\d,]+)\]", text)]
+    assert asked and not [what for what in asked if what[1] != name or set(what[2].split(",")) - set(extras)]
+    hints = [(path, extra) for path, text in texts() for extra in re.findall(r"pip_install\('(\w+)'\)", text)]
+    assert len(hints) >= 10 and {extra for _, extra in hints} <= set(extras)
+    wrong = [path for path, text in texts() if re.search(r"pip install (?:-U )?[\"']?fastnn(?!-numba)", text)]
+    assert not wrong
+    assert {"demo", "all"} <= set(extras)
 
 
 def test_one_version_of_ruff():
@@ -123,7 +165,7 @@ def test_sdist_holds_the_tree(distributions):
 
 def test_wheel_holds_fastnn_alone(distributions):
     wheel = distributions[1]
-    assert wheel.name == f"fastnn-{fastnn.__version__}-py3-none-any.whl"
+    assert wheel.name == f"fastnn_numba-{fastnn.__version__}-py3-none-any.whl"
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.split("/")[0].endswith(".dist-info")}
     sources = {installed(name) for name in tree(ROOT)}

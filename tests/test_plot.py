@@ -390,7 +390,7 @@ def test_bad_input_is_refused_before_a_figure_is_made(call, error, message):
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(ImportError, match=r"pip install 'fastnn\[plot\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'fastnn-numba\[plot\]'"):
         recorded().plot()
 
 
@@ -415,7 +415,7 @@ def test_a_history_as_a_table():
 
 def test_without_pandas_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match=r"pip install 'fastnn\[dataframe\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'fastnn-numba\[dataframe\]'"):
         recorded().to_dataframe()
 
 

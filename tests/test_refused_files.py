@@ -140,5 +140,5 @@ def test_without_safetensors_the_error_names_the_extra(tmp_path, monkeypatch):
         lambda: fastnn.load(tmp_path / "run"),
         lambda: net.fit(X, Y, epochs=1, resume=tmp_path / "run"),
     ):
-        with pytest.raises(ImportError, match=r"needs safetensors: pip install 'fastnn\[checkpoint\]'"):
+        with pytest.raises(ImportError, match=r"needs safetensors: pip install 'fastnn-numba\[checkpoint\]'"):
             call()

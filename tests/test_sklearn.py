@@ -397,7 +397,7 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("fastnn.sklearn")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(ImportError, match=r"pip install 'fastnn\[sklearn\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'fastnn-numba\[sklearn\]'"):
         importlib.import_module("fastnn.sklearn")
 
 

@@ -200,7 +200,7 @@ def test_a_hessian_that_is_too_large():
 def test_without_scipy(monkeypatch):
     X, y, _ = problem(2)
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
-    with pytest.raises(ImportError, match=r"pip install 'fastnn\[solvers\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'fastnn-numba\[solvers\]'"):
         fastnn.logistic_net().minimize(X, y)
 
 

@@ -5,12 +5,13 @@ Parameters, attributes and defaults are named as in scikit-learn, and mean the s
 
 import sys
 
+from .. import backends, surface
+
 try:
     import sklearn  # noqa: F401
 except ImportError:
-    raise ImportError("fastnn.sklearn needs scikit-learn: pip install 'fastnn[sklearn]'") from None
+    raise ImportError(f"fastnn.sklearn needs scikit-learn: {backends.pip_install('sklearn')}") from None
 
-from .. import surface
 from .logistic import LogisticRegression
 from .mlp import MLPClassifier, MLPRegressor
 

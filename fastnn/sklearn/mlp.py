@@ -473,7 +473,7 @@ class MLPClassifier(NetClassifier, _MLP):
     loss_ : float
         Of the last epoch or iteration, with the penalty.
     loss_curve_ : list of float
-        loss_ of each epoch or iteration.
+        `loss_` of each epoch or iteration.
     best_loss_ : float or None
         The least of them; None with early_stopping.
     validation_scores_ : list of float or None
@@ -719,7 +719,7 @@ class MLPRegressor(RegressorMixin, _MLP):
     loss_ : float
         Of the last epoch or iteration, with the penalty.
     loss_curve_ : list of float
-        loss_ of each epoch or iteration.
+        `loss_` of each epoch or iteration.
     best_loss_ : float or None
         The least of them; None with early_stopping.
     validation_scores_ : list of float or None

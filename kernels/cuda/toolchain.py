@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..distribution import pip_install
 from ..options import GPU_DEVICE, GPU_KERNEL, SHARED_BYTES
 
 if importlib.util.find_spec("numba_cuda") is None:
-    raise ImportError("CUDA kernels need numba-cuda: pip install 'fastnn[cu13]' (or 'fastnn[cu12]', by your driver)")
+    raise ImportError(f"CUDA kernels need numba-cuda: {pip_install('cu13')} (or cu12, by your driver)")
 
 from numba import cuda
 from numba.cuda import config
