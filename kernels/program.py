@@ -341,7 +341,7 @@ class Program:
         for by_touched_rows in (0, 1):
             for i in np.flatnonzero(self.ranges[:, Range.BY_TOUCHED_ROWS] == by_touched_rows):
                 self.ranges[i, Range.OFFSET] = end
-                end += round_up(int(self.ranges[i, Range.ROWS] * self.ranges[i, Range.COLUMNS]), ALIGN)
+                end += round_up(int(self.ranges[i, Range.ROWS]) * int(self.ranges[i, Range.COLUMNS]), ALIGN)
             ends.append(end)
         return ends
 
