@@ -346,11 +346,11 @@ def test_what_is_no_code_counts_as_code_0(dtype):
 
 def test_rows_are_found_among_many_levels():
     """More levels than slots: codes that share a slot are told apart."""
-    levels, m = 3000, 300
+    levels, m = 1300, 300
     program, names = program_of((Vector(0, levels, 2),))
     rng, (X, y, _) = np.random.default_rng(0), data(m)
     # neighbours, multiples of one number, and repetitions of these
-    X[:, 0] = rng.permutation(np.concatenate([np.arange(100), 30 * np.arange(97), 30 * rng.integers(0, 97, m - 197)]))
+    X[:, 0] = rng.permutation(np.concatenate([np.arange(100), 13 * np.arange(97), 13 * rng.integers(0, 97, m - 197)]))
     theta = 0.1 * parameters(program)
     plan = run(program, theta, tables.GRADIENT, X, y)
     assert levels > 1 << plan["SLOT_BITS"] > m
