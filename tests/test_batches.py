@@ -90,7 +90,7 @@ def test_standardisation_is_learned_from_the_first_batch():
     nets = [fastnn.Sequential([fastnn.Dense(3, "softmax")], standardize=True) for _ in range(3)]
     nets[0].fit([(X[:20], y[:20]), (7 * X[20:], y[20:])], epochs=2)
     nets[1].partial_fit(X[:20], y[:20])
-    nets[2].fit(X[:20], y[:20], epochs=1)
+    nets[2].fit(X[:20], y[:20], epochs=1, batch_size=None)
     for net in nets[:2]:
         assert all(map(np.array_equal, net.standardization, nets[2].standardization))
 

@@ -86,7 +86,7 @@ def test_rates_are_fits_from_the_same_weights_and_those_that_diverge_are_marked(
     study = fastnn.rate_study([fastnn.Dense(1)], X, targets, (0.01, 0.1, 5.0), seed=3, epochs=200)
     assert study.diverged.tolist() == [False, False, True]
     net = fastnn.Sequential([fastnn.Dense(1)], seed=3)
-    expected = net.fit(X, targets, optimizer=fastnn.SGD(0.1), epochs=200).loss
+    expected = net.fit(X, targets, optimizer=fastnn.SGD(0.1), epochs=200, batch_size=None).loss
     assert np.array_equal(study.histories[1].loss, expected)
     assert study.histories[2].epochs < 200
 

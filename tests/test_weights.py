@@ -48,7 +48,7 @@ def test_class_weights_are_for_training_alone(class_weight):
     assert np.array_equal(apart.parameters, split.parameters)
     assert np.array_equal(one.validation_loss, other.validation_loss)
     assert np.array_equal(one.metrics["accuracy"], other.metrics["accuracy"])
-    alone = split.fit(X, Y, epochs=1, class_weight=class_weight, metrics=["accuracy"])
+    alone = split.fit(X, Y, epochs=1, class_weight=class_weight, metrics=["accuracy"], batch_size=None)
     assert alone.metrics["accuracy"][0] == split.evaluate(X, Y)["accuracy"]
 
 
