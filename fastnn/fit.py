@@ -266,7 +266,7 @@ def data_apart(net, given, rows):
 
 def _must_suit_batches(given, steps):
     """Refuse what goes with arrays only."""
-    for_arrays = {"batch_size": (steps.batch_size, AUTO), "shuffle": (steps.shuffle, True)}
+    for_arrays = {"batch_size": (steps.batch_size or AUTO, AUTO), "shuffle": (steps.shuffle, True)}
     for name in ("rows", "sample_weight", "class_weight", "validation_split"):
         for_arrays[name] = getattr(given, name), None
     for name, (value, default) in for_arrays.items():

@@ -83,7 +83,7 @@ def test_scale_of_a_regression():
 
 def test_rates_are_fits_from_the_same_weights_and_those_that_diverge_are_marked():
     targets = X[:, 0]
-    study = fastnn.rate_study([fastnn.Dense(1)], X, targets, (0.01, 0.1, 5.0), seed=3, epochs=200)
+    study = fastnn.rate_study([fastnn.Dense(1)], X, targets, (0.01, 0.1, 5.0), seed=3, epochs=200, batch_size=None)
     assert study.diverged.tolist() == [False, False, True]
     net = fastnn.Sequential([fastnn.Dense(1)], seed=3)
     expected = net.fit(X, targets, optimizer=fastnn.SGD(0.1), epochs=200, batch_size=None).loss
@@ -160,7 +160,7 @@ def test_the_log_loss_is_convex_and_the_squared_error_is_not():
 STUDIES = {
     "scale": (scale, ["model", "size", "seed", "accuracy"], 24),
     "rates": (
-        lambda: fastnn.rate_study([fastnn.Dense(1)], X, X[:, 0], (0.01, 5.0), epochs=200),
+        lambda: fastnn.rate_study([fastnn.Dense(1)], X, X[:, 0], (0.01, 5.0), epochs=200, batch_size=None),
         ["learning_rate", "epoch", "loss", "diverged"],
         None,
     ),

@@ -75,6 +75,22 @@ def test_batches_in_order_with_a_short_last_one(name, batch_size, dtype):
     assert_close(history.loss, losses, "training", dtype)
 
 
+@pytest.mark.parametrize("rows, batch", [(1, 1), (7, 7), (9, 8), (255, 8), (256, 16), (1023, 16), (1024, 32)])
+def test_batches_follow_the_number_of_rows(rows, batch):
+    X, y = data(rows, dtype="float32")
+    nets = [pair(dtype="float32")[0] for _ in range(3)]
+    histories = [net.fit(X, y, **named) for net, named in zip(nets, ({}, {"batch_size": "auto"}), strict=False)]
+    histories.append(nets[2].fit(X, y, epochs=50, batch_size=batch))
+    assert {history.steps for history in histories} == {50 * -(-rows // batch)}
+    assert all(np.array_equal(net.parameters, nets[2].parameters) for net in nets)
+
+
+def test_batches_follow_the_rows_that_are_trained_on():
+    X, y = data(320)
+    for settings in ({"validation_split": 0.25}, {"rows": np.arange(240)}):
+        assert pair()[0].fit(X, y, epochs=2, **settings).steps == 2 * 240 / 8
+
+
 @pytest.mark.parametrize("widths", [(1, 1), (2, 4, 1), (3, 1, 1, 2), (17, 33, 16, 15), (70, 5, 64, 31)])
 def test_any_widths(widths, dtype):
     activations = ("relu", "sigmoid", "silu")[: len(widths) - 2] + ("linear",)
