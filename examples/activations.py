@@ -20,7 +20,8 @@ def main():
 
     figure, (by_iteration, by_second) = panels(2, width=9.6, sharey=True)
     for name in ("sigmoid", "tanh", "relu"):
-        net = fastnn.Sequential([fastnn.Dense(32, name), fastnn.Dense(32, name), fastnn.Dense(10, "softmax")], seed=0)
+        hidden = fastnn.Dense(32, name, kernel_initializer="he_normal" if name == "relu" else "glorot_uniform")
+        net = fastnn.Sequential([hidden, hidden, fastnn.Dense(10, "softmax")], seed=0)
         epochs = 20 if given.quick else 2000
         history = net.fit(X, y, optimizer=fastnn.SGD(RATE), epochs=epochs, batch_size=None)
         print(

@@ -11,7 +11,7 @@ import numpy as np
 from . import backends, custom
 from .custom import Pair
 from .errors import must_be
-from .initializers import NAMES, initialize
+from .initializers import DEFAULT, NAMES, initialize
 from .validation import choice, number, size
 
 __all__ = ["Dense", "Dropout"]
@@ -125,7 +125,7 @@ class Dense(Layer):
         units: int,
         activation: str | Pair = "linear",
         alpha: float | None = None,
-        kernel_initializer: str = "glorot_uniform",
+        kernel_initializer: str = DEFAULT,
         bias_initializer: str = "zeros",
     ) -> None:
         units = size("units", units)

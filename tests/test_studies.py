@@ -107,10 +107,11 @@ def depth(parameters=100, **more):
 
 
 def test_depths_have_the_nearest_number_of_parameters():
-    study = depth(activation="tanh")
+    study = depth(activation="tanh", kernel_initializer="lecun_uniform")
     for i, (count, width) in enumerate(zip(study.depths, study.widths, strict=True)):
         for net, score in zip(study.nets[i], study.scores[i], strict=True):
             assert [layer.units for layer in net.layers] == [width] * count + [3]
+            assert {layer.kernel_initializer for layer in net.layers[:-1]} == {"lecun_uniform"}
             assert sum(array.size for array in net.arrays) == study.parameters[i]
             assert net.evaluate(*TEST)["accuracy"] == score
         sizes = []
