@@ -188,7 +188,7 @@ def curve(table, net, split, optimizer, batch, marks):
         try:
             net.fit(X, y, optimizer, epochs=mark - before, batch_size=batch, threads=1)
         except fastnn.DivergedError:
-            return [*found, (mark, 0.0, float("inf"), seconds)]
+            return found + [(left, 0.0, float("inf"), seconds) for left in marks[len(found) :]]
         seconds += time.process_time() - begin
         scores = net.evaluate(test_X, test_y, threads=1, metrics=[table.score])
         found.append((mark, scores[table.score], scores["loss"], seconds))
@@ -251,12 +251,14 @@ def starts_table(records):
     """Points that each start wins over he_normal."""
 
     def gain(way, wanted):
-        pairs = ([r for r in records if r["start"] == start and wanted(r)] for start in (way, "he_normal"))
-        return _mean(next(pairs)) - _mean(next(pairs))
+        ours, theirs = (
+            _mean([r for r in records if r["start"] == start and wanted(r)]) for start in (way, "he_normal")
+        )
+        return ours - theirs
 
     names, lines = list(dict.fromkeys(r["table"] for r in records)), []
     deep = list(NETS)[-1]
-    for way in STARTS:
+    for way in [way for way in STARTS if way != "he_normal"]:
         line = [gain(way, lambda r, rule=rule: r["optimizer"] == rule and r["net"] != deep) for rule in OPTIMIZERS]
         line.append(gain(way, lambda r: r["net"] == deep))
         by_table = {name: gain(way, lambda r, name=name: r["table"] == name) for name in names}
@@ -267,19 +269,25 @@ def starts_table(records):
 
 
 def fits_table(records):
-    """Scores of every batch size after 50 epochs, then of the default one by epochs."""
+    """Scores of every batch size after the default number of epochs, then of the default one by epochs."""
     records = [r for r in records if r["rate"] == 1e-3]
     sizes = {size: [r for r in records if abs(np.log(r["rows"] / size)) < 0.5] for size in SIZES}
     by_batch, by_epochs = [], []
     for size, found in sizes.items():
+        if not found:
+            continue
         usual = [r for r in found if r["batch"] == fastnn.fit.Steps().batch(size)]
         marks = [mark for mark, *_ in usual[0]["curve"]]
+        at = marks.index(fastnn.fit.EPOCHS)
         cells = [[r for r in found if r["batch"] == batch] for batch in BATCHES]
-        by_batch.append([f"{size:,}", *(number(_mean(c, marks.index(50))) if c else "" for c in cells)])
-        scores = {mark: number(_mean(usual, at)) for at, mark in enumerate(marks)}
-        seconds = np.mean([r["curve"][marks.index(50)][3] for r in usual])
+        by_batch.append([f"{size:,}", *(number(_mean(c, at)) if c else "" for c in cells)])
+        scores = {mark: number(_mean(usual, i)) for i, mark in enumerate(marks)}
+        seconds = np.mean([r["curve"][at][3] for r in usual])
         by_epochs.append([f"{size:,}", str(usual[0]["batch"]), *(scores.get(m, "") for m in MARKS), number(seconds, 2)])
-    heads = ["rows", *(str(b or "all rows") for b in BATCHES)], ["rows", "batch", *map(str, MARKS), "seconds of 50"]
+    heads = (
+        ["rows", *(str(b or "all rows") for b in BATCHES)],
+        ["rows", "batch", *map(str, MARKS), f"seconds of {fastnn.fit.EPOCHS}"],
+    )
     return table(heads[0], by_batch) + "\n\n" + table(heads[1], by_epochs)
 
 
