@@ -20,7 +20,8 @@ SIZES, SEEDS = (500, 2_000, 10_000, 60_000), range(5)
 
 
 def layers(hidden):
-    return [*(fastnn.Dense(units, "relu") for units in hidden), fastnn.Dense(10, "softmax")]
+    start = "he_normal"
+    return [*(fastnn.Dense(n, "relu", kernel_initializer=start) for n in hidden), fastnn.Dense(10, "softmax")]
 
 
 def main():

@@ -240,7 +240,7 @@ class FastnnSearch(Searcher):
         import fastnn
 
         sweep = fastnn.Sweep(
-            lambda width: [fastnn.Dense(width, "relu"), fastnn.Dense(10, "softmax")],
+            lambda width: [fastnn.Dense(width, "relu", kernel_initializer="he_normal"), fastnn.Dense(10, "softmax")],
             width=WIDTHS,
             optimizer=fastnn.Adam,
             learning_rate=RATES,

@@ -32,7 +32,7 @@ def parity(bits=8):
 def studied(name, *arguments, quick, epochs, **more):
     """The study of one problem, and a line of print for each depth."""
     settings = dict(optimizer=fastnn.Adam(0.01), epochs=20 if quick else epochs, seeds=range(2 if quick else 20))
-    study = fastnn.depth_study(*arguments, **settings, **more)
+    study = fastnn.depth_study(*arguments, kernel_initializer="he_normal", **settings, **more)
     for depth, width, size, scores in zip(study.depths, study.widths, study.parameters, study.scores, strict=True):
         print(
             f"{name}, {depth} hidden layers of {width}, {size} parameters: accuracy {scores.min():.3f} to "

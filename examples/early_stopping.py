@@ -31,9 +31,8 @@ def main():
     train, test = noisy_digits()
     runs = {"to the end": [], "early stopping": [fastnn.EarlyStopping(patience=30)]}
     for name, callbacks in runs.items():
-        net = fastnn.Sequential(
-            [fastnn.Dense(64, "relu"), fastnn.Dense(64, "relu"), fastnn.Dense(10, "softmax")], seed=0
-        )
+        hidden = fastnn.Dense(64, "relu", kernel_initializer="he_normal")
+        net = fastnn.Sequential([hidden, hidden, fastnn.Dense(10, "softmax")], seed=0)
         history = net.fit(
             *train,
             optimizer=fastnn.Adam(1e-3),

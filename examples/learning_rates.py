@@ -21,7 +21,7 @@ def main():
     limit = 2 / np.linalg.eigvalsh(2 / len(X) * X.T @ X).max()
     print(f"gradient descent converges below a learning rate of {limit:.3f}")
 
-    study = fastnn.rate_study([fastnn.Dense(1)], X, y, RATES, epochs=150)
+    study = fastnn.rate_study([fastnn.Dense(1)], X, y, RATES, epochs=150, batch_size=None)
     for rate, history, diverged in zip(study.rates, study.histories, study.diverged, strict=True):
         loss, end = history.loss, f"diverged in epoch {history.epochs}" if diverged else "the end"
         print(

@@ -18,7 +18,7 @@ def descent(loss, x, y, steps):
     """Costs of gradient descent from the start."""
     net = fastnn.Sequential([fastnn.Dense(1, "sigmoid")], loss=loss, dtype="float64").build(1)
     net.set_weights([[[START[0]]], [START[1]]])
-    return net.fit(x[:, np.newaxis], y, optimizer=fastnn.SGD(RATE), epochs=steps), net
+    return net.fit(x[:, np.newaxis], y, optimizer=fastnn.SGD(RATE), epochs=steps, batch_size=None), net
 
 
 def main():

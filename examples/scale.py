@@ -15,7 +15,8 @@ HIDDEN = {"small net": (8,), "medium net": (32,), "large net": (256, 256)}
 
 def layers(hidden):
     """Layers of a net with these hidden units."""
-    return [*(fastnn.Dense(units, "relu") for units in hidden), fastnn.Dense(10, "softmax")]
+    start = "he_normal"
+    return [*(fastnn.Dense(n, "relu", kernel_initializer=start) for n in hidden), fastnn.Dense(10, "softmax")]
 
 
 def main():

@@ -21,7 +21,8 @@ HIDDEN, BATCH, HELD_OUT = 4, 32, 0.25
 
 def layers(width):
     """A net with hidden layers of one width."""
-    return [*(fastnn.Dense(width, "relu") for _ in range(HIDDEN)), fastnn.Dense(10, "softmax")]
+    hidden = fastnn.Dense(width, "relu", kernel_initializer="he_normal")
+    return [*[hidden] * HIDDEN, fastnn.Dense(10, "softmax")]
 
 
 def compare(X, y, epochs):

@@ -183,7 +183,7 @@ def demonstrate(options):
     remarks = {"logistic regression": "no line separates the petals", "2-4-1 net": "four units bend the boundary"}
     print("\nplanar flower, 400 points, full batch")
     for name, net in flower.items():
-        history = net.fit(X, y, optimizer=fastnn.SGD(1.2), epochs=10_000)
+        history = net.fit(X, y, optimizer=fastnn.SGD(1.2), epochs=10_000, batch_size=None)
         accuracy, speed = net.evaluate(X, y)["accuracy"], history.microseconds_per_step
         print(f"{name}: accuracy {accuracy:.2%} ({remarks[name]}), {speed:.1f} us a step")
 

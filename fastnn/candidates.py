@@ -15,7 +15,7 @@ from .errors import described, must_be, quoted, unknown_name
 from .layers import Layer
 
 # What a sweep takes beside the parameters of its layers, with the value where none is given
-OWN = {"optimizer": None, "batch_size": None, "l2": 0.0, "seed": 0}
+OWN = {"optimizer": None, "batch_size": fit.AUTO, "l2": 0.0, "seed": 0}
 _MOST = 10**6  # candidates: each takes some memory for as long as the sweep lasts
 _MOST_MISSES = 1000  # draws in a row that were drawn before: then there are hardly any others
 

@@ -11,7 +11,7 @@ import numpy as np
 from . import backends, custom
 from .custom import Pair
 from .errors import must_be
-from .initializers import NAMES, initialize
+from .initializers import DEFAULT, NAMES, initialize
 from .validation import choice, number, size
 
 __all__ = ["Dense", "Dropout"]
@@ -112,9 +112,8 @@ class Dense(Layer):
         they are compared by central differences.
     alpha : float, optional
         Slope of leaky_relu below zero (default 0.01) or scale of elu (default 1.0), not negative.
-    kernel_initializer : str, optional
-        How W starts: zeros, normal, uniform, or glorot, he or lecun with _normal or _uniform. Default: he_normal for
-        relu and its relatives, else glorot_uniform.
+    kernel_initializer : str
+        How W starts: zeros, normal, uniform, or glorot, he or lecun with _normal or _uniform.
     bias_initializer : str
         How b starts, from the same names.
 
@@ -136,7 +135,7 @@ class Dense(Layer):
         units: int,
         activation: str | Pair = "linear",
         alpha: float | None = None,
-        kernel_initializer: str | None = None,
+        kernel_initializer: str = DEFAULT,
         bias_initializer: str = "zeros",
     ) -> None:
         units = size("units", units)
@@ -149,8 +148,6 @@ class Dense(Layer):
             raise must_be("alpha", f"None for activation {activation!r}", alpha)
         if record.alpha is not None:
             alpha = number("alpha", record.alpha if alpha is None else alpha, low=0.0)
-        if kernel_initializer is None:
-            kernel_initializer = record.initializer
         for name, value in (("kernel_initializer", kernel_initializer), ("bias_initializer", bias_initializer)):
             choice(name, value, NAMES)
         initializers = {"kernel_initializer": kernel_initializer, "bias_initializer": bias_initializer}

@@ -502,8 +502,8 @@ class Sequential(Hinting):
         X: AnyArray | Iterable[Sequence[AnyArray]],
         y: AnyArray | None = None,
         optimizer: Optimizer | str | None = None,
-        epochs: int = 100,
-        batch_size: int | None = None,
+        epochs: int = fit.EPOCHS,
+        batch_size: int | Literal["auto"] | None = "auto",
         shuffle: bool = True,
         sample_weight: AnyArray | None = None,
         class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
@@ -552,8 +552,9 @@ class Sequential(Hinting):
             whatever ReduceLROnPlateau made of it before.
         epochs : int
             Passes over the data.
-        batch_size : int or None
-            Samples a step; None is the full batch. A short last batch is averaged over its own size.
+        batch_size : int, "auto" or None
+            Samples a step; None is the full batch. "auto" is the largest power of two up to the square root of the
+            number of rows to train on, but at least 8. A short last batch is averaged over its own size.
         shuffle : bool
             Visit the rows in a new order each epoch, a function of the seed and the epoch alone.
         sample_weight : array-like (m,), optional

@@ -199,7 +199,7 @@ class Field:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
             part, net = self.folds[fold].read_by(candidate.net), self._net_of(candidate, fold)
-            rows, batch = part.trained, candidate.steps.batch_size or len(part.trained)
+            rows, batch = part.trained, candidate.steps.batch(len(part.trained))
             if batch == len(rows) and rows.rows is not None:  # each step takes all: a copy costs less
                 part.side_by_side = rows = part.side_by_side or rows.copied()
             plan = plans.make(net, backends.TRAIN, batch, 1)
@@ -237,7 +237,7 @@ class Field:
         optimizer = candidate.steps.optimizer
         if type(optimizer.learning_rate) is Constant:
             return np.array([optimizer.learning_rate.rate])
-        each = -(-rows // (candidate.steps.batch_size or rows))
+        each = -(-rows // candidate.steps.batch(rows))
         key = id(optimizer), each, first, epochs
         if key not in self._rates:
             if len(self._rates) >= _MOST_PLANS:
@@ -293,7 +293,7 @@ class Search:
             given = described("some with and some without")
             raise must_be(f"candidate {candidate.shown()}: layers", "all with fastnn.Columns, or none", given)
         rows = len(self._field)
-        if candidate.steps.batch_size is not None and candidate.steps.batch_size > rows:
+        if candidate.steps.batch(rows) > rows:
             name = f"candidate {candidate.shown()}: batch_size"
             raise must_be(name, f"at most the {rows} rows to train on, or None", candidate.steps.batch_size)
         candidate.steps.rates(np.zeros(1))

@@ -77,9 +77,9 @@ def _task(net, X, y, settings, training):
     """(task of a net, threads); the net is guarded as by its fit."""
     own = dict(settings)
     given = fit.Rows(X, y, *(own.pop(name, None) for name in ("rows", "sample_weight", "class_weight")))
-    steps = fit.Steps(**{"epochs": 100, "shuffle": True} | own)  # the defaults of `Sequential.fit`
+    steps = fit.Steps(**{"epochs": fit.EPOCHS, "shuffle": True} | own)  # the defaults of `Sequential.fit`
     rows = fit.checked_rows(net, given, steps)[1]
-    trained, batch = rows.weighted_by_class(net, given.class_weight), steps.batch_size or len(rows)
+    trained, batch = rows.weighted_by_class(net, given.class_weight), steps.batch(len(rows))
     fit.prepare(net, rows, (X, y))
     training.enter_context(net.training())
     plan = plans.make(net, backends.TRAIN, batch, 1)

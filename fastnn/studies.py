@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import backends, metrics, plot, side_by_side, validation
 from .errors import described, must_be
 from .history import History, data_frame
+from .initializers import DEFAULT
 from .layers import Dense, Layer
 from .models import Sequential
 from .optimizers import SGD, Optimizer
@@ -470,6 +471,7 @@ def depth_study(
     activation: str = "relu",
     last: Layer | None = None,
     seeds: Sequence[int] = range(5),
+    kernel_initializer: str = DEFAULT,
     **settings: Any,
 ) -> DepthStudy:
     """Depth against width: scores of nets of the same size, from one wide hidden layer to many narrow ones.
@@ -492,6 +494,8 @@ def depth_study(
         Last layer; by default ``Dense(1, "sigmoid")``.
     seeds : sequence of int
         One fit for each.
+    kernel_initializer : str
+        How W of the hidden layers starts, as for `Dense`.
     **settings
         For `Sequential.fit`: optimizer, epochs, batch_size and others.
 
@@ -512,10 +516,11 @@ def depth_study(
         raise must_be("last", "None or a fastnn.Dense", last, TypeError)
     ends = features, last.units
     widths = np.array([_nearest_width(int(depth), parameters, *ends) for depth in depths])
-    nets = [
-        [_made("last", [*(Dense(int(width), activation) for _ in range(depth)), last], seed) for seed in seeds]
+    hidden = [
+        [Dense(int(width), activation, kernel_initializer=kernel_initializer)] * int(depth)
         for depth, width in zip(depths, widths, strict=True)
     ]
+    nets = [[_made("last", [*layers, last], seed) for seed in seeds] for layers in hidden]
     flat = [net for row in nets for net in row]
     judge = _Judge(flat[0], X, y, test)
     side_by_side.fits(flat, judge.X, judge.y, [settings] * len(flat))

@@ -79,7 +79,7 @@ class Sweep:
         self,
         X: AnyArray,
         y: AnyArray,
-        epochs: int = 100,
+        epochs: int = fit.EPOCHS,
         shuffle: bool = True,
         sample_weight: AnyArray | None = None,
         class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
@@ -168,7 +168,7 @@ class Sweep:
             On Ctrl-C; `result` then has what was judged by then.
         """
         given = fit.Rows(X, y, None, sample_weight, class_weight, validation_data, validation_split)
-        steps = fit.Steps(None, epochs, None, shuffle, 0.0, threads)
+        steps = fit.Steps(epochs=epochs, shuffle=shuffle, threads=threads)
         judging = Judging(cv, score, metrics, early_stopping, callbacks)
         asking = Asking(sample, sampler, halving, keep, seed)
         if refit is not None:

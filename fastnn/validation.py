@@ -15,9 +15,9 @@ _CHECKED_ROWS = 1 << 16  # elements checked at a time, so that a check of large 
 _LIMIT = 1 << 63  # numbers of things are int64 to the kernels
 
 
-def size(name, value):
+def size(name, value, accepted="a positive int"):
     """A positive int."""
-    return _integer(name, value, 1, "a positive int")
+    return _integer(name, value, 1, accepted)
 
 
 def count(name, value):

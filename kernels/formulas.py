@@ -34,8 +34,6 @@ class Activation:
         Whether the derivative is not a function of the output, so that z must be kept beside a.
     alpha : float or None
         Default of its parameter; None where it has none.
-    initializer : str
-        Default start of the weights before it.
     outputs : tuple of float
         An interval inside its range, for trials of functions of the user's own.
     onnx : str or None
@@ -49,7 +47,6 @@ class Activation:
     make: Callable[[Any], Pair] | None = field(repr=False)
     needs_input: bool = False
     alpha: float | None = None
-    initializer: str = "glorot_uniform"
     outputs: tuple[float, float] = (-4.0, 4.0)
     onnx: str | None = None
     functions: Pair | None = None
@@ -235,8 +232,6 @@ def made(record, operations):
 
 # Activations: g(alpha, z), and its derivative from z and a = g(z)
 
-_HE = {"initializer": "he_normal"}
-
 
 @_activation("linear")
 def _linear(o):
@@ -277,7 +272,7 @@ def _tanh(o):
     return tanh, slope
 
 
-@_activation("relu", outputs=(0.02, 4.0), onnx="Relu", **_HE)
+@_activation("relu", outputs=(0.02, 4.0), onnx="Relu")
 def _relu(o):
     zero, one, like, select = o.zero, o.one, o.like, o.select
 
@@ -290,7 +285,7 @@ def _relu(o):
     return relu, slope
 
 
-@_activation("leaky_relu", alpha=0.01, onnx="LeakyRelu", **_HE)
+@_activation("leaky_relu", alpha=0.01, onnx="LeakyRelu")
 def _leaky_relu(o):
     zero, one, like, select = o.zero, o.one, o.like, o.select
 
@@ -303,7 +298,7 @@ def _leaky_relu(o):
     return leaky_relu, slope
 
 
-@_activation("elu", alpha=1.0, onnx="Elu", **_HE)
+@_activation("elu", alpha=1.0, onnx="Elu")
 def _elu(o):
     zero, one, like, select, expm1 = o.zero, o.one, o.like, o.select, o.expm1
 
@@ -316,7 +311,7 @@ def _elu(o):
     return elu, slope
 
 
-@_activation("softplus", outputs=(0.02, 4.0), onnx="Softplus", **_HE)
+@_activation("softplus", outputs=(0.02, 4.0), onnx="Softplus")
 def _softplus(o):
     zero, select, absolute, exp, expm1, log1p = o.zero, o.select, o.absolute, o.exp, o.expm1, o.log1p
 
@@ -329,7 +324,7 @@ def _softplus(o):
     return softplus, slope
 
 
-@_activation("silu", needs_input=True, **_HE)
+@_activation("silu", needs_input=True)
 def _silu(o):
     one, sigmoid = o.one, o.sigmoid
 
@@ -343,7 +338,7 @@ def _silu(o):
     return silu, slope
 
 
-@_activation("gelu", needs_input=True, **_HE)
+@_activation("gelu", needs_input=True)
 def _gelu(o):
     half, one, exp, erf = o.half, o.one, o.exp, o.erf
     root_half = o.real(0.7071067811865476)  # sqrt(1 / 2)
@@ -358,7 +353,7 @@ def _gelu(o):
     return gelu, slope
 
 
-@_activation("gelu_tanh", needs_input=True, **_HE)
+@_activation("gelu_tanh", needs_input=True)
 def _gelu_tanh(o):
     """0.5 z (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))): Hendrycks and Gimpel, 2016."""
     half, one, tanh = o.half, o.one, o.tanh

@@ -75,4 +75,4 @@ def test_blocks_that_do_not_wait_are_found_out(blocks, monkeypatch):
     monkeypatch.setattr(step, "grid_barrier", only_the_block)
     net, _, _ = pair(**WIDE, device="cuda")
     with pytest.raises(AssertionError, match="a race"):
-        net.fit(*data(50, 5, 3), epochs=1)
+        net.fit(*data(50, 5, 3), epochs=1, batch_size=None)

@@ -137,7 +137,7 @@ def test_predictions_in_the_units_of_the_targets(loop):
     X, y = data(20, 3, 2, "mse", "float64")
     nets = [fastnn.Sequential([fastnn.Dense(2)], dtype="float64", device=d, standardize=True) for d in ("cpu", "cuda")]
     for net in nets:
-        net.fit(1e5 + X, 40 + 3 * y, optimizer=fastnn.SGD(0.1), epochs=2)
+        net.fit(1e5 + X, 40 + 3 * y, optimizer=fastnn.SGD(0.1), epochs=2, batch_size=None)
     assert_close(nets[1].predict(1e5 + X), nets[0].predict(1e5 + X), "training")
 
 
@@ -163,7 +163,7 @@ def test_optimizers_go_on_from_fit_to_fit(name, loop):
     rule = reference.Optimizer(**settings)
     for _ in range(2):
         weights, losses = twin.train(weights, X, y, rule, 2)
-        history = net.fit(X, y, optimizer=optimizer(), epochs=2)
+        history = net.fit(X, y, optimizer=optimizer(), epochs=2, batch_size=None)
         assert_close(flat(net.get_weights()), flat(weights), "training")
         assert_close(history.loss, losses, "training")
 
@@ -191,7 +191,7 @@ def test_threads_share_long_sums():
     net, twin, weights = pair((70, 12, 33), ("tanh", "softmax"), dtype="float32", device="cuda")
     X, y = data(7, 70, 33, dtype="float32")
     right, losses = twin.train(weights, X, y, reference.Optimizer("sgd", 0.1), 1, reference.in_order(7, 7))
-    history = net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=1)
+    history = net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=1, batch_size=None)
     assert_close(flat(net.get_weights()), flat(right), "training", "float32")
     assert_close(history.loss, losses, "training", "float32")
 
@@ -229,11 +229,11 @@ def test_control_c_leaves_the_net_at_its_last_completed_step(monkeypatch):
     presser = threading.Thread(target=press)
     presser.start()
     with pytest.raises(KeyboardInterrupt):
-        interrupted.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=1000)
+        interrupted.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=1000, batch_size=None)
     presser.join()
     steps = interrupted.state.step
     assert 0 < steps < 1000
-    calm.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=steps)
+    calm.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=steps, batch_size=None)
     assert interrupted.parameters.tobytes() == calm.parameters.tobytes()
 
 
@@ -242,7 +242,7 @@ def test_divergence_leaves_weights_of_a_completed_chunk(loop):
     net, _, _ = pair((2, 3, 1), ("relu", "linear"), "mse", "float32", device="cuda")
     X, y = data(6, 2, 1, "mse")
     with pytest.raises(fastnn.DivergedError):
-        net.fit(X, y, optimizer=fastnn.SGD(1e30), epochs=10)
+        net.fit(X, y, optimizer=fastnn.SGD(1e30), epochs=10, batch_size=None)
     assert np.isfinite(net.parameters).all()
 
 

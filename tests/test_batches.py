@@ -90,7 +90,7 @@ def test_standardisation_is_learned_from_the_first_batch():
     nets = [fastnn.Sequential([fastnn.Dense(3, "softmax")], standardize=True) for _ in range(3)]
     nets[0].fit([(X[:20], y[:20]), (7 * X[20:], y[20:])], epochs=2)
     nets[1].partial_fit(X[:20], y[:20])
-    nets[2].fit(X[:20], y[:20], epochs=1)
+    nets[2].fit(X[:20], y[:20], epochs=1, batch_size=None)
     for net in nets[:2]:
         assert all(map(np.array_equal, net.standardization, nets[2].standardization))
 
@@ -129,7 +129,7 @@ def test_an_iterator_is_passed_over_once():
     assert (history.epochs, history.steps) == (1, 6)
     assert np.array_equal(net.parameters, again.parameters)
     untouched, _, weights = pair()
-    with pytest.raises(ValueError, match="epochs must be 1 for an iterator, which .+ once only; got 100"):
+    with pytest.raises(ValueError, match="epochs must be 1 for an iterator, which .+ once only; got 50"):
         untouched.fit(iter(cut(X, y, 7)))
     assert np.array_equal(flat(untouched.get_weights()), flat(weights))
 
@@ -332,8 +332,8 @@ def test_control_c_leaves_a_completed_step():
         again.partial_fit(X, Y)
     assert net.state.step == 57
     assert np.array_equal(net.parameters, again.parameters)
-    net.fit(X, Y, epochs=2)
-    again.fit(X, Y, epochs=2)
+    net.fit(X, Y, epochs=2, batch_size=None)
+    again.fit(X, Y, epochs=2, batch_size=None)
     assert np.array_equal(net.parameters, again.parameters)
 
 

@@ -18,7 +18,7 @@ def test_a_callback_sees_the_net_after_each_epoch():
         assert net_now is net
         seen.append((history.epochs, len(history.loss), net.evaluate(X, y)["loss"]))
 
-    history = net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=5, callbacks=[record])
+    history = net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=5, callbacks=[record], batch_size=None)
     assert [row[:2] for row in seen] == [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)]
     # full batch: the loss of an epoch is that before its update, so that after the one before
     np.testing.assert_allclose([row[2] for row in seen[:-1]], history.loss[1:], rtol=1e-12)
@@ -168,7 +168,7 @@ def test_a_stop_at_a_chunk_ends_the_fit_inside_an_epoch(monkeypatch):
     assert (history.steps, history.epochs, len(history.loss), len(history.elapsed)) == (1, 0, 0, 0)
     assert diary.lines[-1] == ("end", 1, 0)
     steps, _, _ = pair()
-    steps.fit(X[:10], y[:10], epochs=1)
+    steps.fit(X[:10], y[:10], epochs=1, batch_size=None)
     assert np.array_equal(net.parameters, steps.parameters)
 
 

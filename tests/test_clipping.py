@@ -55,7 +55,7 @@ def test_a_limit_that_is_not_reached_changes_little_and_clipping_much():
     results = []
     for options in ({}, dict(clip_norm=1e6, clip_value=1e6), dict(clip_norm=1e-3)):
         net, _, _ = pair()
-        net.fit(X, y, optimizer=fastnn.SGD(0.1, **options), epochs=5)
+        net.fit(X, y, optimizer=fastnn.SGD(0.1, **options), epochs=5, batch_size=None)
         results.append(flat(net.get_weights()))
     assert_close(results[1], results[0], "training")
     start = flat(pair()[0].get_weights())
@@ -90,7 +90,7 @@ def test_as_torch_clips():
         torch.nn.utils.clip_grad_value_(tensors, 0.02)
         torch.nn.utils.clip_grad_norm_(tensors, 0.05)
         optimizer.step()
-    net.fit(X, y, optimizer=fastnn.SGD(0.1, momentum=0.9, clip_norm=0.05, clip_value=0.02), epochs=20)
+    net.fit(X, y, optimizer=fastnn.SGD(0.1, momentum=0.9, clip_norm=0.05, clip_value=0.02), epochs=20, batch_size=None)
     assert_close(flat(net.get_weights()), flat([t.detach().numpy() for t in tensors]), "torch")
 
 

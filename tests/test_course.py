@@ -19,7 +19,7 @@ def test_planar_flower(order):
     net = fastnn.Sequential([fastnn.Dense(4, "tanh"), fastnn.Dense(1, "sigmoid")], dtype="float64")
     net.build(2)
     net.set_weights(recipes.small_normal_weights((2, 4, 1), seed=2))
-    cost = net.fit(X, y, optimizer=fastnn.SGD(learning_rate=1.2), epochs=10_000).loss
+    cost = net.fit(X, y, optimizer=fastnn.SGD(learning_rate=1.2), epochs=10_000, batch_size=None).loss
     assert [round(cost[i], 6) for i in (0, 1000, 2000, 5000)] == [0.693048, 0.288083, 0.254385, 0.222644]
     # from here on the order of rounding decides the fourth digit
     assert cost[9000] == pytest.approx(0.2186, abs=2e-4)
@@ -30,14 +30,14 @@ def test_planar_flower(order):
 def test_logistic_regression_cannot_tell_the_petals():
     X, y = recipes.planar_flower()
     net = fastnn.logistic_net(dtype="float64")
-    net.fit(X, y, optimizer=fastnn.SGD(learning_rate=0.5), epochs=5000)
+    net.fit(X, y, optimizer=fastnn.SGD(learning_rate=0.5), epochs=5000, batch_size=None)
     assert accuracy(net, X, y) == pytest.approx(0.47, abs=0.005)
 
 
 def test_cats_by_logistic_regression(cats):
     X_train, y_train, X_test, y_test = cats
     net = fastnn.logistic_net(dtype="float64")
-    cost = net.fit(X_train, y_train, optimizer=fastnn.SGD(learning_rate=0.005), epochs=2000).loss
+    cost = net.fit(X_train, y_train, optimizer=fastnn.SGD(learning_rate=0.005), epochs=2000, batch_size=None).loss
     assert [round(cost[i], 6) for i in (0, 100, 1900)] == [0.693147, 0.584508, 0.140872]
     assert round(accuracy(net, X_train, y_train), 4) == 0.9904
     assert accuracy(net, X_test, y_test) == 0.70
@@ -49,7 +49,7 @@ def test_cats_by_a_net_of_two_layers(cats):
     net = fastnn.Sequential([fastnn.Dense(7, "relu"), fastnn.Dense(1, "sigmoid")], dtype="float64")
     net.build(12288)
     net.set_weights(recipes.small_normal_weights((12288, 7, 1), seed=1))
-    cost = net.fit(X_train, y_train, optimizer=fastnn.SGD(learning_rate=0.0075), epochs=2500).loss
+    cost = net.fit(X_train, y_train, optimizer=fastnn.SGD(learning_rate=0.0075), epochs=2500, batch_size=None).loss
     assert [round(cost[i], 6) for i in (0, 2400)] == [0.693050, 0.048555]
     assert accuracy(net, X_train, y_train) == 1.0
     assert accuracy(net, X_test, y_test) == 0.72
@@ -70,7 +70,11 @@ def four_layers():
 
 def test_the_first_steps_of_a_net_of_four_layers_on_cats(cats):
     X_train, y_train, _, _ = cats
-    cost = four_layers().fit(X_train, y_train, optimizer=fastnn.SGD(learning_rate=0.0075), epochs=201).loss
+    cost = (
+        four_layers()
+        .fit(X_train, y_train, optimizer=fastnn.SGD(learning_rate=0.0075), epochs=201, batch_size=None)
+        .loss
+    )
     assert [round(cost[i], 6) for i in (0, 100, 200)] == [0.771749, 0.672053, 0.648263]
 
 
@@ -78,7 +82,7 @@ def test_the_first_steps_of_a_net_of_four_layers_on_cats(cats):
 def test_cats_by_a_net_of_four_layers(cats):
     X_train, y_train, X_test, y_test = cats
     net = four_layers()
-    cost = net.fit(X_train, y_train, optimizer=fastnn.SGD(learning_rate=0.0075), epochs=2500).loss
+    cost = net.fit(X_train, y_train, optimizer=fastnn.SGD(learning_rate=0.0075), epochs=2500, batch_size=None).loss
     assert [round(cost[i], 6) for i in (0, 100, 2400)] == [0.771749, 0.672053, 0.092878]
     assert round(accuracy(net, X_train, y_train), 4) == 0.9856
     assert accuracy(net, X_test, y_test) == 0.80
@@ -89,5 +93,5 @@ def test_training_in_float32_reaches_the_same_place():
     net = fastnn.Sequential([fastnn.Dense(4, "tanh"), fastnn.Dense(1, "sigmoid")], dtype="float32")
     net.build(2)
     net.set_weights(recipes.small_normal_weights((2, 4, 1), seed=2))
-    cost = net.fit(X, y, optimizer=fastnn.SGD(learning_rate=1.2), epochs=2001).loss
+    cost = net.fit(X, y, optimizer=fastnn.SGD(learning_rate=1.2), epochs=2001, batch_size=None).loss
     np.testing.assert_allclose(cost[[0, 1000, 2000]], [0.693048, 0.288083, 0.254385], rtol=0, atol=1e-3)

@@ -113,7 +113,7 @@ def test_gradients_are_central_differences():
 def test_a_loss_of_counts_learns_their_mean():
     counts = np.random.default_rng(0).poisson(3.0, 400)
     net = fastnn.Sequential([fastnn.Dense(1, "softplus")], loss=(poisson, poisson_slope), dtype="float64")
-    net.fit(np.ones((400, 1)), counts, optimizer=fastnn.SGD(0.5), epochs=300)
+    net.fit(np.ones((400, 1)), counts, optimizer=fastnn.SGD(0.5), epochs=300, batch_size=None)
     assert net.predict([[1.0]])[0, 0] == pytest.approx(counts.mean(), rel=1e-6)
 
 
@@ -132,7 +132,9 @@ def test_nets_with_functions_pickle_and_copy():
     net, _ = twins((5, 7, 2), ("silu", "linear"), "mse", "float64")
     for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
         assert np.array_equal(other.predict(X), net.predict(X))
-        assert other.fit(X, y, epochs=2).loss[0] == pytest.approx(net.evaluate(X, y)["loss"], rel=1e-12)
+        assert other.fit(X, y, epochs=2, batch_size=None).loss[0] == pytest.approx(
+            net.evaluate(X, y)["loss"], rel=1e-12
+        )
     # its functions stand in it as addresses of this process
     with pytest.raises(TypeError, match="cannot be pickled.*pickle the net"):
         pickle.dumps(net.freeze())

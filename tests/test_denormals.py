@@ -16,9 +16,9 @@ def decayed(dtype, threads, units=300):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(64, 4)).astype(dtype), rng.normal(size=64).astype(dtype)
     net = fastnn.Sequential([fastnn.Dense(units, "relu"), fastnn.Dense(1)], dtype=dtype)
-    net.fit(X, y, epochs=1, threads=threads)
+    net.fit(X, y, epochs=1, threads=threads, batch_size=None)
     with pytest.warns(fastnn.DeadUnitsWarning) if units == 3 else contextlib.nullcontext():
-        net.fit(np.zeros_like(X), y, epochs=STEPS[dtype], threads=threads)
+        net.fit(np.zeros_like(X), y, epochs=STEPS[dtype], threads=threads, batch_size=None)
     return net
 
 

@@ -22,7 +22,7 @@ def gaussian_net(targets=1, dtype="float64", **options):
 def test_a_constant_becomes_the_quantile(quantile):
     y = np.random.RandomState(0).exponential(size=ROWS)
     net = fastnn.Sequential([fastnn.Dense(1)], loss="quantile", quantile=quantile)
-    net.fit(np.zeros((ROWS, 1)), y, optimizer=fastnn.Adam(fastnn.CosineDecay(0.1, 400)), epochs=400)
+    net.fit(np.zeros((ROWS, 1)), y, optimizer=fastnn.Adam(fastnn.CosineDecay(0.1, 400)), epochs=400, batch_size=None)
     assert (y < net.predict(np.zeros((1, 1)))[0, 0]).mean() == pytest.approx(quantile, abs=0.01)
 
 
@@ -84,7 +84,9 @@ def test_files(tmp_path):
     net.save(tmp_path / "net.safetensors")
     same = fastnn.load(tmp_path / "net.safetensors")
     assert same.quantile == 0.25 and np.array_equal(same.predict(X), net.predict(X))
-    assert same.fit(X, y, epochs=1).loss[0] == pytest.approx(net.fit(X, y, epochs=1).loss[0])
+    assert same.fit(X, y, epochs=1, batch_size=None).loss[0] == pytest.approx(
+        net.fit(X, y, epochs=1, batch_size=None).loss[0]
+    )
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_the_weights_of_the_best_epoch_are_put_back(how, dtype):
     again, _, _ = pair((5, 30, 3), ("tanh", "softmax"), dtype=dtype)
     again.set_weights(until_then.get_weights())
     for one in (net, again):
-        one.fit(*rows, fastnn.Adam(0.02), epochs=2)
+        one.fit(*rows, fastnn.Adam(0.02), epochs=2, batch_size=None)
     assert np.array_equal(net.parameters, again.parameters)
 
 

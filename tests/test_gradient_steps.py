@@ -33,12 +33,12 @@ def test_both_halves_are_the_step_of_a_fit(optimizer, widths, m, dtype):
     for _ in range(3):
         loss, gradient = halves.loss_and_gradient(X, y, w)
         assert halves.apply_gradient(gradient, make()) is None
-        history = whole.fit(X, y, make(), epochs=1, sample_weight=w)
+        history = whole.fit(X, y, make(), epochs=1, sample_weight=w, batch_size=None)
         assert loss == history.loss[0]
         assert state(halves) == state(whole)
     assert halves.state.epoch == 0
     # one goes on where the other stopped
-    halves.fit(X, y, make(), epochs=1, sample_weight=w)
+    halves.fit(X, y, make(), epochs=1, sample_weight=w, batch_size=None)
     assert whole.state.rule.name == make().rule
     whole.apply_gradient(whole.loss_and_gradient(X, y, w)[1], make())
     assert state(halves) == state(whole)
@@ -54,7 +54,7 @@ def test_clipping_and_l2_act_as_in_a_fit(options, dtype):
         before = gradient.copy()
         halves.apply_gradient(gradient, fastnn.Adam(0.02, **options), l2=0.1)
         assert np.array_equal(gradient, before)
-        whole.fit(X, Y, fastnn.Adam(0.02, **options), epochs=1, l2=0.1)
+        whole.fit(X, Y, fastnn.Adam(0.02, **options), epochs=1, l2=0.1, batch_size=None)
     np.testing.assert_allclose(halves.parameters, whole.parameters, rtol=1e-5 if dtype == "float32" else 1e-12)
 
 
@@ -63,7 +63,7 @@ def test_machines_that_share_the_rows_train_as_one():
     for _ in range(5):
         parts = [one.loss_and_gradient(X[rows], Y[rows])[1] for rows in (slice(0, 10), slice(10, 40))]
         one.apply_gradient(0.25 * parts[0] + 0.75 * parts[1])
-        other.fit(X, Y, epochs=1)
+        other.fit(X, Y, epochs=1, batch_size=None)
     np.testing.assert_allclose(one.parameters, other.parameters, rtol=1e-10)
 
 
@@ -135,7 +135,7 @@ def test_plans_are_kept_from_call_to_call(made):
             assert np.array_equal(gradient, right.loss_and_gradient(X[rows], Y[rows], w)[1])
             assert loss == right.loss_and_gradient(X[rows], Y[rows], w)[0]
             net.apply_gradient(gradient, fastnn.SGD(0.1))
-    fresh.fit(X[:20], Y[:20], fastnn.SGD(0.1), epochs=1)
+    fresh.fit(X[:20], Y[:20], fastnn.SGD(0.1), epochs=1, batch_size=None)
     made.clear()
     for _ in range(4):
         net.loss_and_gradient(X[:20], Y[:20])

@@ -491,6 +491,7 @@ BAD = [
     (lambda: fit(epochs=None), TypeError, "epochs", "None"),
     *not_counts(lambda v: fit(batch_size=v), "batch_size"),
     (lambda: fit(batch_size=41), ValueError, "batch_size", "41"),
+    (lambda: fit(batch_size="all"), TypeError, "batch_size", "'all'"),
     (lambda: fit(shuffle="yes"), TypeError, "shuffle", "'yes'"),
     (lambda: fit(progress="yes"), TypeError, "progress", "'yes'"),
     (lambda: fit(sample_weight=ONES[:-1]), ValueError, "sample_weight", "39"),

@@ -314,16 +314,9 @@ def test_initialisers(name):
         assert b.std() == pytest.approx(spread, rel=0.15)
 
 
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu", "silu", "gelu", "gelu_tanh", "softplus"])
-def test_he_is_the_default_of_the_relu_family(activation):
-    W, b, _, _ = initial(activation, kernel_initializer=None)
-    assert W.std() == pytest.approx(SPREADS["he_normal"], rel=0.011)
-    assert not b.any()
-
-
-@pytest.mark.parametrize("activation", ["linear", "tanh", "sigmoid"])
-def test_glorot_is_the_default_of_the_others(activation):
-    W, b, _, _ = initial(activation, kernel_initializer=None)
+@pytest.mark.parametrize("activation", ["linear", "tanh", "relu", "gelu"])
+def test_glorot_uniform_is_the_default(activation):
+    W, b, _, _ = initial(activation)
     assert W.std() == pytest.approx(SPREADS["glorot_uniform"], rel=0.011)
     assert np.abs(W).max() <= SPREADS["glorot_uniform"] * 3**0.5
     assert not b.any()
@@ -358,7 +351,7 @@ def test_logistic_regression_of_two_classes():
     net.build(5)
     assert [w.shape for w in net.get_weights()] == [(1, 5), (1,)]
     assert not flat(net.get_weights()).any()
-    history = net.fit(X, y, optimizer=fastnn.SGD(1.0), epochs=300)
+    history = net.fit(X, y, optimizer=fastnn.SGD(1.0), epochs=300, batch_size=None)
     assert history.loss[0] == pytest.approx(np.log(2.0), rel=1e-12)
     assert net.predict(X).shape == (40, 1)
     assert (net.predict_labels(X) == y[:, 0]).mean() > 0.9
@@ -368,7 +361,7 @@ def test_logistic_regression_of_two_classes():
 def test_logistic_regression_of_three_classes():
     X, y = data()
     net = fastnn.logistic_net(n_classes=3, dtype="float64")
-    history = net.fit(X, y, optimizer=fastnn.SGD(1.0), epochs=300)
+    history = net.fit(X, y, optimizer=fastnn.SGD(1.0), epochs=300, batch_size=None)
     assert [w.shape for w in net.get_weights()] == [(3, 5), (3,)]
     assert history.loss[0] == pytest.approx(np.log(3.0), rel=1e-12)
     assert net.predict(X).shape == (40, 3)
@@ -381,7 +374,7 @@ def test_logistic_regression_agrees_with_scikit_learn():
     y = y[:, 0]
     theirs = linear_model.LogisticRegression(C=1.0, tol=1e-12, max_iter=1000).fit(X, y)
     net = fastnn.logistic_net(dtype="float64")
-    net.fit(X, y, optimizer=fastnn.SGD(1.0, momentum=0.9), epochs=3000, l2=1.0 / len(X))
+    net.fit(X, y, optimizer=fastnn.SGD(1.0, momentum=0.9), epochs=3000, l2=1.0 / len(X), batch_size=None)
     W, b = net.get_weights()
     np.testing.assert_allclose(W, theirs.coef_, rtol=0, atol=1e-6)
     np.testing.assert_allclose(b, theirs.intercept_, rtol=0, atol=1e-6)
@@ -403,7 +396,7 @@ def test_divergence_is_told_and_undone(batch_size, dtype):
     assert last_loss == pytest.approx(right[epoch - 1], rel=1e-3)
     assert np.isfinite(flat(net.get_weights())).all()
     assert np.isfinite(net.evaluate(X, y)["loss"])
-    history = net.fit(X, y, optimizer=fastnn.SGD(1e-4), epochs=2)
+    history = net.fit(X, y, optimizer=fastnn.SGD(1e-4), epochs=2, batch_size=None)
     assert np.isfinite(history.loss).all()
 
 
@@ -416,10 +409,10 @@ def test_divergence_travels_between_processes():
 def test_divergence_after_a_good_start_keeps_the_good_start():
     net, _, _ = pair((5, 4, 1), ("relu", "linear"), "mse")
     X, y = data(k=1, loss="mse")
-    net.fit(X, y, optimizer=fastnn.SGD(0.05), epochs=50)
+    net.fit(X, y, optimizer=fastnn.SGD(0.05), epochs=50, batch_size=None)
     good = net.evaluate(X, y)["loss"]
     with pytest.raises(fastnn.DivergedError):
-        net.fit(X, y, optimizer=fastnn.SGD(100.0), epochs=500)
+        net.fit(X, y, optimizer=fastnn.SGD(100.0), epochs=500, batch_size=None)
     assert net.evaluate(X, y)["loss"] == pytest.approx(good, rel=1e-9)
 
 

@@ -179,7 +179,7 @@ def test_moments_are_those_of_numpy_and_stable():
 def test_a_constant_feature_or_target_is_only_shifted():
     X = np.column_stack([np.full(50, 0.1), np.arange(50.0)])
     net = fastnn.Sequential([fastnn.Dense(1)], dtype="float64", standardize=True)
-    net.fit(X, np.full(50, 7.0), epochs=200, optimizer=fastnn.SGD(0.1))
+    net.fit(X, np.full(50, 7.0), epochs=200, optimizer=fastnn.SGD(0.1), batch_size=None)
     assert net.standardization.std[0] == 1 and net.standardization.target_std.tolist() == [1]
     assert_close(net.predict(X), np.full((50, 1), 7.0), "training")
 
@@ -317,7 +317,7 @@ def test_differences_that_the_dtype_does_not_hold_are_refused(X, y, given):
         assert net.parameters is None and net.standardization is None
     if X.dtype == np.float64:
         wide = fastnn.Sequential([fastnn.Dense(1)], dtype="float64", standardize=True)
-        wide.fit(X, y, epochs=300, optimizer=fastnn.SGD(0.3))
+        wide.fit(X, y, epochs=300, optimizer=fastnn.SGD(0.3), batch_size=None)
         assert wide.evaluate(X, y)["r2"] > 0.999
 
 
@@ -337,8 +337,8 @@ def test_a_row_counts_as_often_as_its_weight_says(chosen, dtype):
     rows = np.random.default_rng(2).permutation(90)[:60] if chosen else np.arange(90)
     repeated = np.repeat(rows, times[rows])
     nets = [fastnn.Sequential(LAYERS["few features"][1](), dtype=dtype, standardize=True) for _ in range(2)]
-    nets[0].fit(X, y, fastnn.SGD(0.1), epochs=3, sample_weight=times, rows=rows if chosen else None)
-    nets[1].fit(X[repeated], y[repeated], fastnn.SGD(0.1), epochs=3)
+    nets[0].fit(X, y, fastnn.SGD(0.1), epochs=3, sample_weight=times, rows=rows if chosen else None, batch_size=None)
+    nets[1].fit(X[repeated], y[repeated], fastnn.SGD(0.1), epochs=3, batch_size=None)
     for ours, right in zip(nets[0].standardization, nets[1].standardization, strict=True):
         np.testing.assert_allclose(ours, right, rtol=1e-6 if dtype == "float32" else 1e-12)
     assert_close(nets[0].parameters, nets[1].parameters, "training", dtype)

@@ -83,10 +83,10 @@ def test_scale_of_a_regression():
 
 def test_rates_are_fits_from_the_same_weights_and_those_that_diverge_are_marked():
     targets = X[:, 0]
-    study = fastnn.rate_study([fastnn.Dense(1)], X, targets, (0.01, 0.1, 5.0), seed=3, epochs=200)
+    study = fastnn.rate_study([fastnn.Dense(1)], X, targets, (0.01, 0.1, 5.0), seed=3, epochs=200, batch_size=None)
     assert study.diverged.tolist() == [False, False, True]
     net = fastnn.Sequential([fastnn.Dense(1)], seed=3)
-    expected = net.fit(X, targets, optimizer=fastnn.SGD(0.1), epochs=200).loss
+    expected = net.fit(X, targets, optimizer=fastnn.SGD(0.1), epochs=200, batch_size=None).loss
     assert np.array_equal(study.histories[1].loss, expected)
     assert study.histories[2].epochs < 200
 
@@ -107,10 +107,11 @@ def depth(parameters=100, **more):
 
 
 def test_depths_have_the_nearest_number_of_parameters():
-    study = depth(activation="tanh")
+    study = depth(activation="tanh", kernel_initializer="lecun_uniform")
     for i, (count, width) in enumerate(zip(study.depths, study.widths, strict=True)):
         for net, score in zip(study.nets[i], study.scores[i], strict=True):
             assert [layer.units for layer in net.layers] == [width] * count + [3]
+            assert {layer.kernel_initializer for layer in net.layers[:-1]} == {"lecun_uniform"}
             assert sum(array.size for array in net.arrays) == study.parameters[i]
             assert net.evaluate(*TEST)["accuracy"] == score
         sizes = []
@@ -160,7 +161,7 @@ def test_the_log_loss_is_convex_and_the_squared_error_is_not():
 STUDIES = {
     "scale": (scale, ["model", "size", "seed", "accuracy"], 24),
     "rates": (
-        lambda: fastnn.rate_study([fastnn.Dense(1)], X, X[:, 0], (0.01, 5.0), epochs=200),
+        lambda: fastnn.rate_study([fastnn.Dense(1)], X, X[:, 0], (0.01, 5.0), epochs=200, batch_size=None),
         ["learning_rate", "epoch", "loss", "diverged"],
         None,
     ),

@@ -47,7 +47,7 @@ MIXED = dict(
 def alone(trial, X, y, epochs, layers=classifier, dtype="float32", standardize=False, **how):
     """The net of a trial, trained by a fit of its own."""
     values = dict(trial.values)
-    own = {"optimizer": None, "batch_size": None, "l2": 0.0, "seed": 0}
+    own = {"optimizer": None, "batch_size": "auto", "l2": 0.0, "seed": 0}
     own |= {name: values.pop(name) for name in list(values) if name in own}
     net = fastnn.Sequential(layers(**values), seed=own.pop("seed"), dtype=dtype, standardize=standardize)
     return net, net.fit(X, y, epochs=epochs, **own, **how)

@@ -107,7 +107,7 @@ def compare(hidden, loss, optimizer, dtype):
     net, _, weights = pair(WIDTHS, (hidden, hidden, OUTPUTS[loss][0]), loss, dtype=dtype)
     X, y = data(60, loss=loss, dtype=dtype)
     expected = torch_weights(weights, X, y, hidden, loss, theirs, dtype)
-    net.fit(X, y, optimizer=ours(), epochs=STEPS)
+    net.fit(X, y, optimizer=ours(), epochs=STEPS, batch_size=None)
     moved = max(abs(flat(expected) - flat(weights)))
     assert moved > 1e-2
     kind = "torch_rmsprop" if optimizer.startswith("rmsprop") else "torch"

@@ -45,7 +45,7 @@ def test_ten_pinned_steps(name):
     make, settings = OPTIMIZERS[name]
     X, y = data()
     _, expected = twin.train(weights, X, y, reference.Optimizer(**settings), 10)
-    history = net.fit(X, y, optimizer=make(), epochs=10)
+    history = net.fit(X, y, optimizer=make(), epochs=10, batch_size=None)
     np.testing.assert_allclose(expected, PINNED[name], rtol=1e-12, atol=0)
     np.testing.assert_allclose(history.loss, PINNED[name], rtol=1e-12, atol=0)
 
@@ -56,7 +56,7 @@ def test_every_optimizer_for_twenty_steps(name, dtype):
     make, settings = OPTIMIZERS[name]
     X, y = data(dtype=dtype)
     right, losses = twin.train(weights, X, y, reference.Optimizer(**settings), 20)
-    history = net.fit(X, y, optimizer=make(), epochs=20)
+    history = net.fit(X, y, optimizer=make(), epochs=20, batch_size=None)
     assert_close(flat(net.get_weights()), flat(right), "training", dtype)
     assert_close(history.loss, losses, "training", dtype)
     assert all(w.dtype == dtype for w in net.get_weights())
@@ -73,6 +73,22 @@ def test_batches_in_order_with_a_short_last_one(name, batch_size, dtype):
     history = net.fit(X, y, optimizer=make(), epochs=2, batch_size=batch_size, shuffle=False)
     assert_close(flat(net.get_weights()), flat(right), "training", dtype)
     assert_close(history.loss, losses, "training", dtype)
+
+
+@pytest.mark.parametrize("rows, batch", [(1, 1), (7, 7), (9, 8), (255, 8), (256, 16), (1023, 16), (1024, 32)])
+def test_batches_follow_the_number_of_rows(rows, batch):
+    X, y = data(rows, dtype="float32")
+    nets = [pair(dtype="float32")[0] for _ in range(3)]
+    histories = [net.fit(X, y, **named) for net, named in zip(nets, ({}, {"batch_size": "auto"}), strict=False)]
+    histories.append(nets[2].fit(X, y, epochs=50, batch_size=batch))
+    assert {history.steps for history in histories} == {50 * -(-rows // batch)}
+    assert all(np.array_equal(net.parameters, nets[2].parameters) for net in nets)
+
+
+def test_batches_follow_the_rows_that_are_trained_on():
+    X, y = data(320)
+    for settings in ({"validation_split": 0.25}, {"rows": np.arange(240)}):
+        assert pair()[0].fit(X, y, epochs=2, **settings).steps == 2 * 240 / 8
 
 
 @pytest.mark.parametrize("widths", [(1, 1), (2, 4, 1), (3, 1, 1, 2), (17, 33, 16, 15), (70, 5, 64, 31)])
@@ -96,7 +112,7 @@ def test_every_loss(loss, output, dtype):
     net, twin, weights = pair(activations=("tanh", "gelu", output), loss=loss, dtype=dtype, **options)
     X, y = data(loss=loss, dtype=dtype)
     right, losses = twin.train(weights, X, y, reference.Optimizer("sgd", 0.1), 10)
-    history = net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=10)
+    history = net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=10, batch_size=None)
     assert_close(flat(net.get_weights()), flat(right), "training", dtype)
     assert_close(history.loss, losses, "training", dtype)
 
@@ -106,7 +122,7 @@ def test_one_column_of_regression_targets_may_be_a_vector():
     results = []
     for target in (y, y[:, 0]):
         net, _, _ = pair((5, 4, 1), ("tanh", "linear"), "mse")
-        net.fit(X, target, optimizer=fastnn.SGD(0.1), epochs=3)
+        net.fit(X, target, optimizer=fastnn.SGD(0.1), epochs=3, batch_size=None)
         results.append(flat(net.get_weights()))
     assert np.array_equal(*results)
 
@@ -116,7 +132,7 @@ def test_one_hot_rows_train_as_class_indices_do():
     results = []
     for target in (y, np.eye(3)[y]):
         net, _, _ = pair()
-        net.fit(X, target, optimizer=fastnn.SGD(0.1), epochs=5)
+        net.fit(X, target, optimizer=fastnn.SGD(0.1), epochs=5, batch_size=None)
         results.append(flat(net.get_weights()))
     assert_close(results[0], results[1], "training")
 
@@ -126,7 +142,7 @@ def test_soft_rows_train_against_the_reference():
     X, _ = data()
     y = reference.softmax(normal(30, len(X), 3))
     right, losses = twin.train(weights, X, y, reference.Optimizer("sgd", 0.1), 5)
-    history = net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=5)
+    history = net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=5, batch_size=None)
     assert_close(flat(net.get_weights()), flat(right), "training")
     assert_close(history.loss, losses, "training")
 
@@ -157,8 +173,8 @@ def test_a_row_of_weight_zero_is_absent():
     X[5] = 100.0
     with_row, _, _ = pair()
     without, _, _ = pair()
-    with_row.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=5, sample_weight=np.arange(len(X)) != 5)
-    without.fit(np.delete(X, 5, axis=0), np.delete(y, 5), optimizer=fastnn.SGD(0.1), epochs=5)
+    with_row.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=5, sample_weight=np.arange(len(X)) != 5, batch_size=None)
+    without.fit(np.delete(X, 5, axis=0), np.delete(y, 5), optimizer=fastnn.SGD(0.1), epochs=5, batch_size=None)
     assert_close(flat(with_row.get_weights()), flat(without.get_weights()), "training")
 
 
@@ -186,7 +202,9 @@ def test_class_weight_multiplies_the_weight_of_the_sample(class_weight, weighted
         factor = np.array([0.5, 2.0, 1.25])[y]
     total = factor if w is None else factor * w
     right, losses = twin.train(weights, X, y, reference.Optimizer("sgd", 0.1), 5, w=total)
-    history = net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=5, class_weight=class_weight, sample_weight=w)
+    history = net.fit(
+        X, y, optimizer=fastnn.SGD(0.1), epochs=5, class_weight=class_weight, sample_weight=w, batch_size=None
+    )
     assert_close(flat(net.get_weights()), flat(right), "training")
     assert_close(history.loss, losses, "training")
 
@@ -195,7 +213,7 @@ def test_class_weight_of_two_classes():
     net, twin, weights = pair((5, 4, 1), ("tanh", "sigmoid"), "binary_cross_entropy")
     X, y = data(k=1, loss="binary_cross_entropy")
     right, _ = twin.train(weights, X, y, reference.Optimizer("sgd", 0.1), 5, w=np.where(y[:, 0] == 1, 3.0, 0.5))
-    net.fit(X, y[:, 0], optimizer=fastnn.SGD(0.1), epochs=5, class_weight={0: 0.5, 1: 3.0})
+    net.fit(X, y[:, 0], optimizer=fastnn.SGD(0.1), epochs=5, class_weight={0: 0.5, 1: 3.0}, batch_size=None)
     assert_close(flat(net.get_weights()), flat(right), "training")
 
 
@@ -245,7 +263,7 @@ def test_the_other_optimizers_take_a_schedule(optimizer):
     rates = [0.02 * 0.5 ** (epoch // 2) for epoch in range(6)]
     more = {"rmsprop": {"momentum": 0.0}, "adam": {}, "adamw": {"decay": 0.01}}[optimizer]
     right, _ = twin.train(weights, X, y, reference.Optimizer(optimizer, 0.0, **more), 6, rates=rates)
-    net.fit(X, y, optimizer=classes[optimizer](fastnn.StepDecay(0.02, 2, 0.5)), epochs=6)
+    net.fit(X, y, optimizer=classes[optimizer](fastnn.StepDecay(0.02, 2, 0.5)), epochs=6, batch_size=None)
     assert_close(flat(net.get_weights()), flat(right), "training")
 
 
@@ -253,14 +271,16 @@ def test_full_batch_loss_is_that_before_the_update():
     net, twin, weights = pair()
     X, y = data()
     before = net.evaluate(X, y)["loss"]
-    history = net.fit(X, y, optimizer=fastnn.SGD(0.5), epochs=3)
+    history = net.fit(X, y, optimizer=fastnn.SGD(0.5), epochs=3, batch_size=None)
     assert history.loss.shape == (3,)
     assert history.loss.dtype == np.float64
     assert history.loss[0] == pytest.approx(before, rel=1e-12)
     assert history.loss[0] == pytest.approx(twin.objective(weights, X, y), rel=1e-12)
     after = net.evaluate(X, y)["loss"]
     assert after < history.loss[2] * 0.999
-    assert net.fit(X, y, optimizer=fastnn.SGD(0.5), epochs=1).loss[0] == pytest.approx(after, rel=1e-12)
+    assert net.fit(X, y, optimizer=fastnn.SGD(0.5), epochs=1, batch_size=None).loss[0] == pytest.approx(
+        after, rel=1e-12
+    )
 
 
 def test_history_of_validation():
@@ -320,8 +340,8 @@ def test_another_kind_of_optimizer_starts_afresh():
     net, twin, weights = pair()
     weights, _ = twin.train(weights, X, y, reference.Optimizer("adam", 0.02), 3)
     right, _ = twin.train(weights, X, y, reference.Optimizer("momentum", 0.05), 3)
-    net.fit(X, y, optimizer=fastnn.Adam(0.02), epochs=3)
-    net.fit(X, y, optimizer=fastnn.SGD(0.05, momentum=0.9), epochs=3)
+    net.fit(X, y, optimizer=fastnn.Adam(0.02), epochs=3, batch_size=None)
+    net.fit(X, y, optimizer=fastnn.SGD(0.05, momentum=0.9), epochs=3, batch_size=None)
     assert_close(flat(net.get_weights()), flat(right), "training")
 
 
@@ -337,7 +357,7 @@ def test_the_worked_example_of_one_neuron(dtype):
 
 def test_what_a_fit_takes_and_gives_shows_its_values():
     net, _, _ = pair()
-    history = net.fit(*data(), optimizer=fastnn.SGD(0.1), epochs=2)
+    history = net.fit(*data(), optimizer=fastnn.SGD(0.1), epochs=2, batch_size=None)
     assert repr(history).startswith("History(epochs=2, steps=2, seconds=")
     assert f"loss={history.loss[-1]:.6g}" in repr(history)
     assert repr(fastnn.SGD(0.1)) == "SGD(0.1)"

@@ -29,7 +29,7 @@ def test_weights_are_repetitions(loss, class_weight):
     for rows, weights in ((np.arange(40), times.astype(float)), (np.repeat(np.arange(40), times), None)):
         net, _, _ = pair((5, 4, k), ("tanh", OUTPUT[loss]), loss)
         apart = (X[rows], y[rows]) if weights is None else (X, y, weights)
-        settings = dict(sample_weight=weights, class_weight=class_weight, metrics=names, l2=0.01)
+        settings = dict(sample_weight=weights, class_weight=class_weight, metrics=names, l2=0.01, batch_size=None)
         trained = net.fit(X[rows], y[rows], fastnn.SGD(0.1), 5, **settings)
         held_out = net.fit(X[rows], y[rows], fastnn.SGD(0.1), 2, validation_data=apart, **settings)
         found = [net.parameters, trained.loss, held_out.validation_loss, *trained.metrics.values()]
@@ -48,7 +48,7 @@ def test_class_weights_are_for_training_alone(class_weight):
     assert np.array_equal(apart.parameters, split.parameters)
     assert np.array_equal(one.validation_loss, other.validation_loss)
     assert np.array_equal(one.metrics["accuracy"], other.metrics["accuracy"])
-    alone = split.fit(X, Y, epochs=1, class_weight=class_weight, metrics=["accuracy"])
+    alone = split.fit(X, Y, epochs=1, class_weight=class_weight, metrics=["accuracy"], batch_size=None)
     assert alone.metrics["accuracy"][0] == split.evaluate(X, Y)["accuracy"]
 
 

@@ -26,7 +26,7 @@ class ProgressBar:
         if name.startswith("planar"):
             X = rng.normal(size=(400, 2)).astype("float32")
             net = fastnn.Sequential([fastnn.Dense(4, "tanh"), fastnn.Dense(1, "sigmoid")], seed=0)
-            arguments = dict(X=X, y=X[:, 0] > 0, epochs=2_000_000)
+            arguments = dict(X=X, y=X[:, 0] > 0, epochs=2_000_000, batch_size=None)
         else:
             X, y = rng.uniform(size=(1792, 64)).astype("float32"), rng.integers(0, 10, size=1792)
             net = fastnn.Sequential([fastnn.Dense(32, "relu"), fastnn.Dense(10, "softmax")], seed=0)

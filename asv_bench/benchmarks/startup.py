@@ -69,7 +69,7 @@ class SecondArchitecture:
         first.fit(X, X[:, 0] > 0, optimizer=fastnn.SGD(0.1), epochs=1, batch_size=32, threads=1)
         second = fastnn.Sequential([fastnn.Dense(7, "gelu"), fastnn.Dense(5, "relu"), fastnn.Dense(2)], seed=0)
         with event.install_recorder("numba:compile") as recorder:
-            second.fit(X, X[:, :2], optimizer=fastnn.Adam(), epochs=1, threads=1)
+            second.fit(X, X[:, :2], optimizer=fastnn.Adam(), epochs=1, batch_size=None, threads=1)
         return sum(what.is_start for _, what in recorder.buffer)
 
     track_compilations.unit = "compilations"
