@@ -356,6 +356,11 @@ class Program:
         count = len(self.operations[index].parameters(self.widths[index]))
         return [int(offset) for offset in self.ranges[first : first + count, Range.OFFSET]]
 
+    @functools.cached_property
+    def embedding(self) -> "Embedding | None":
+        """The operation that makes rows of its own of the samples, which those after it take for them."""
+        return next((one for one in self.operations if isinstance(one, Embedding)), None)
+
     @property
     def trained(self) -> list[tuple[int, int]]:
         """(n_in, n_out) of each operation that has parameters which each step updates."""

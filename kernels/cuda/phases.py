@@ -13,7 +13,7 @@ functions are finite, nothing of them spoils a sum.
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from ..tables import FROM_ROWS, Buffer, Op, Run
+from ..tables import EXPANDED, FROM_ROWS, Buffer, Op, Run
 from .primitives import quotient
 from .toolchain import device
 
@@ -37,6 +37,18 @@ class Structure(NamedTuple):
     command: int
 
 
+class Rows(NamedTuple):
+    """What a kind of operation does with parameters of which a step touches only some rows, once its gradients are made.
+
+    `squares(step, op)` gives a thread's share of the squares of their gradient, clipped by value; `update(step, op,
+    scale, numbers)` updates those rows; `collect(step, op, whole)` writes their gradient to a vector of all.
+    """
+
+    squares: Any
+    update: Any
+    collect: Any
+
+
 class Phases(NamedTuple):
     """Phases of a kind of operation; each takes (step, op) and says whether it wrote something.
 
@@ -53,7 +65,8 @@ class Step(NamedTuple):
     """A step, as phases see it: its tables, vectors and workspace as pointers.
 
     `seen`: place in the epoch of its first sample; `mask_key`: what dropout draws from in this epoch; `parts`: parts of
-    the sum over the samples in `gradients`, each a vector of `size` elements.
+    the sum over the samples in `gradients`, each a vector of `size` elements. Neither `parameters` nor `gradients` have
+    the ranges of which a step touches only some rows.
     """
 
     table: Any
@@ -110,6 +123,9 @@ def element_at(step, item):
 
 
 @device
-def has_input_gradient(op, input_backward):
-    """Whether the gradient with respect to the input of an operation is wanted."""
-    return input_backward or op[Op.FLAGS] & FROM_ROWS == 0
+def gradient_width(step, op, input_backward):
+    """Of how many features of an operation's input, the first ones, the gradient is wanted."""
+    flags = op[Op.FLAGS]
+    if input_backward or flags & FROM_ROWS == 0:
+        return op[Op.N_IN]
+    return step.table[Run.VECTORS] if flags & EXPANDED != 0 else 0

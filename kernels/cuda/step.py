@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..formulas import RULES
-from ..program import KINDS
+from ..program import KINDS, Embedding
 from ..randomness import DROPOUT, SHUFFLE
 from ..tables import (
     BACKWARD,
@@ -55,6 +55,7 @@ from .updates import FACTORS, rule_of
 THREADS = 256  # of a block of a grid at most: with more, a thread has fewer registers than it takes (238 to 255, sm_90)
 # Times THREADS, of one block: in float32 it gets by with 128 registers and spills none, in float64 it takes 248 (sm_90)
 IN_ONE_BLOCK = {4: 2, 8: 1}  # by the bytes of an element
+BY_ROWS = KINDS.index(Embedding)  # the kind of operation that has parameters by touched rows
 SUMS = 4  # sums over all threads in a step, each with a place for each warp
 CLIP_TINY = 1e-6  # added to the norm of a gradient, as torch.nn.utils.clip_grad_norm_ has it
 
@@ -180,40 +181,48 @@ def loss_of_step(real, whole_grid, structure, row_of):
     return loss
 
 
+@device
+def elements_of(part, by_rows):
+    """Elements of a range: none where a step may update only some rows of it, and that was not meant, or the reverse."""
+    return part[Range.ROWS] * part[Range.COLUMNS] if part[Range.BY_TOUCHED_ROWS] == by_rows else 0
+
+
 @for_each_real
 def update_of(real, code):
-    """Penalty, clipping and update, over the ranges of the parameters.
+    """Penalty, clipping and update, over the ranges of the parameters that each step updates, or over the others.
 
-    `ranges` points to their records, `count` is their number.
+    `ranges` points to their records, `count` is their number, `by_rows` chooses: whether a step may update only some
+    rows of them. `parameters`, `gradients`: to those from the first range on; the gradient is in `parts`, of which
+    `clip` leaves one.
     """
     zero, half, rule, states = real(0.0), real(0.5), rule_of(real, code), len(RULES[code].states)
     together = 4 if real is np.float32 else 1  # parameters; four of float64 take more registers than a thread has
 
     @device
-    def penalty(step, ranges, count):
+    def penalty(step, parameters, ranges, count, by_rows):
         """A thread's share of l2 / 2 times the sum of the squares of the parameters that l2 acts on."""
         summed = zero
         for index in range(count):
             part = ranges + Range.SIZE * index
-            theta, i = step.parameters + part[Range.OFFSET], step.thread
-            while part[Range.DECAYS] != 0 and i < part[Range.ROWS] * part[Range.COLUMNS]:
+            theta, i, end = parameters + part[Range.OFFSET], step.thread, elements_of(part, by_rows)
+            while part[Range.DECAYS] != 0 and i < end:
                 summed += theta[i] * theta[i]
                 i += step.threads
         return half * step.reals[Real.L2] * summed
 
     @device
-    def clip(step, ranges, count):
+    def clip(step, parameters, gradients, parts, ranges, count, by_rows):
         """The whole gradient with what l2 adds, clipped by value, for its first part; gives a share of its squares."""
         limit, squares = step.reals[Real.CLIP_VALUE], zero
         for index in range(count):
             part = ranges + Range.SIZE * index
             l2, i = step.reals[Real.L2] if part[Range.DECAYS] != 0 else zero, together * step.thread
-            theta, grad = step.parameters + part[Range.OFFSET], step.gradients + part[Range.OFFSET]
-            end = part[Range.ROWS] * part[Range.COLUMNS]
+            theta, grad = parameters + part[Range.OFFSET], gradients + part[Range.OFFSET]
+            end = elements_of(part, by_rows)
             while i < end:
                 for j in range(i, min(i + together, end)):  # those that `update` takes together
                     g = zero
-                    for k in range(step.parts):
+                    for k in range(parts):
                         g += grad[k * step.size + j]
                     g += l2 * theta[j]
                     g = limit if g > limit else -limit if g < -limit else g
@@ -235,7 +244,7 @@ def update_of(real, code):
                 vector[i + 2] = c
 
     @device
-    def update(step, ranges, count, parts, scale, numbers):
+    def update(step, parameters, gradients, parts, ranges, count, by_rows, scale, numbers):
         """Update all parameters from the first `parts` of the gradient; of the last four some in vain."""
         t, r = step.table, step.reals
         first, second = global_at(t[Run.FIRST_MOMENT], real), global_at(t[Run.SECOND_MOMENT], real)
@@ -246,18 +255,15 @@ def update_of(real, code):
             decay = r[Real.WEIGHT_DECAY]
             if part[Range.DECAYS] != 0 and t[Run.CLIPS] == 0:  # else the gradient has it
                 decay += r[Real.L2]
-            i, end = (
-                part[Range.OFFSET] + together * step.thread,
-                part[Range.OFFSET] + part[Range.ROWS] * part[Range.COLUMNS],
-            )
+            i, end = part[Range.OFFSET] + together * step.thread, part[Range.OFFSET] + elements_of(part, by_rows)
             while i < end:
                 if together == 1:
-                    g = scale * step.gradients[i]
+                    g = scale * gradients[i]
                     for k in range(1, parts):
-                        g += step.gradients[k * step.size + i]
+                        g += gradients[k * step.size + i]
                     m0, v0 = first[i] if states > 0 else zero, second[i] if states > 1 else zero
-                    p0, m0, v0 = rule(step.parameters[i], g, m0, v0, decay, n)
-                    step.parameters[i] = p0
+                    p0, m0, v0 = rule(parameters[i], g, m0, v0, decay, n)
+                    parameters[i] = p0
                     if states > 0:
                         first[i] = m0
                     if states > 1:
@@ -268,32 +274,43 @@ def update_of(real, code):
                         m0, m1, m2, m3 = load4(first + i)
                     if states > 1:
                         v0, v1, v2, v3 = load4(second + i)
-                    p0, p1, p2, p3 = load4(step.parameters + i)
-                    g0, g1, g2, g3 = load4(step.gradients + i)
+                    p0, p1, p2, p3 = load4(parameters + i)
+                    g0, g1, g2, g3 = load4(gradients + i)
                     g0, g1, g2, g3 = scale * g0, scale * g1, scale * g2, scale * g3
                     for k in range(1, parts):
-                        h0, h1, h2, h3 = load4(step.gradients + (k * step.size + i))
+                        h0, h1, h2, h3 = load4(gradients + (k * step.size + i))
                         g0, g1, g2, g3 = g0 + h0, g1 + h1, g2 + h2, g3 + h3
                     p0, m0, v0 = rule(p0, g0, m0, v0, decay, n)
                     p1, m1, v1 = rule(p1, g1, m1, v1, decay, n)
                     p2, m2, v2 = rule(p2, g2, m2, v2, decay, n)
                     p3, m3, v3 = rule(p3, g3, m3, v3, decay, n)
-                    store(step.parameters, i, end, p0, p1, p2, p3)
+                    store(parameters, i, end, p0, p1, p2, p3)
                     if states > 0:
                         store(first, i, end, m0, m1, m2, m3)
                     if states > 1:
                         store(second, i, end, v0, v1, v2, v3)
                 i += together * step.threads
 
-    return penalty, clip, update
+    @device
+    def clear(step, gradients, ranges, count):
+        """Make zero what `update` has read of ranges by rows, each thread its own."""
+        for index in range(count):
+            part = ranges + Range.SIZE * index
+            i, end = part[Range.OFFSET] + together * step.thread, part[Range.OFFSET] + elements_of(part, 1)
+            while i < end:
+                for j in range(i, min(i + together, end)):
+                    gradients[j] = zero
+                i += together * step.threads
+
+    return penalty, clip, update, clear
 
 
 @for_each_real
 def phases_of(real, whole_grid, structure):
-    """(forward, backward, gradient, wait): the phases of all kinds of operations that a program has.
+    """(forward, backward, gradient, rows, wait): the phases of all kinds of operations that a program has.
 
     forward and backward take (step, op, counter, turn), let all threads wait where something was written, and give the
-    next turn.
+    next turn. rows: of the operation that has parameters by touched rows, None where there is none.
     """
 
     @device
@@ -340,15 +357,15 @@ def phases_of(real, whole_grid, structure):
 
         return gradient_kind
 
-    forward = backward = nothing
-    gradient = no_gradient
+    forward, backward, gradient, rows = nothing, nothing, no_gradient, None
     for kind, name in enumerate(each.name for each in KINDS):
         if name in structure.kinds:
             phases = operation_module(name).loop_of(real, structure)
             forward = chosen(kind, row_of(phases.forward), forward)
             backward = chosen(kind, row_of(phases.backward), backward)
             gradient = chosen_gradient(kind, phases.gradient, gradient) if phases.gradient else gradient
-    return forward, backward, gradient, wait
+            rows = phases.rows or rows
+    return forward, backward, gradient, rows, wait
 
 
 @for_each_real
@@ -356,11 +373,12 @@ def run_of(real, whole_grid, structure):
     """The kernel for one dtype, by one block or by the whole grid, of what a program and a run use."""
     command, zero, one, tiny = structure.command, real(0.0), real(1.0), real(CLIP_TINY)
     draw, row_of, gather, weigh, write_out = gather_of(real, whole_grid)
-    forward, backward, gradient, wait = phases_of(real, whole_grid, structure)
+    forward, backward, gradient, rows, wait = phases_of(real, whole_grid, structure)
     has_loss, has_backward, updates = command & LOSS != 0, command & BACKWARD != 0, command & UPDATE != 0
     has_output, has_input_gradient = command & OUTPUT != 0, command & INPUT_BACKWARD != 0
     loss = loss_of_step(real, whole_grid, structure, row_of) if has_loss else None
-    penalty, clip, update = update_of(real, structure.rule) if updates else (None, None, None)
+    penalty, clip, update, clear = update_of(real, structure.rule) if updates else (None, None, None, None)
+    by_rows = rows is not None
 
     @device
     def total(value, sums, thread, threads, counter, turn):
@@ -405,7 +423,7 @@ def run_of(real, whole_grid, structure):
         """The sum of the parts of a gradient."""
         for index in range(count):
             part = ranges + Range.SIZE * index
-            i, end = part[Range.OFFSET] + thread, part[Range.OFFSET] + part[Range.ROWS] * part[Range.COLUMNS]
+            i, end = part[Range.OFFSET] + thread, part[Range.OFFSET] + elements_of(part, 0)
             while i < end:
                 g = zero
                 for k in range(parts):
@@ -432,16 +450,48 @@ def run_of(real, whole_grid, structure):
         return wait(counter, turn)
 
     @device
-    def update_pass(step, ranges, count, numbers, sums, counter, turn):
-        """Clip the gradient and update the parameters."""
+    def tables_of(step):
+        """(all parameters, a gradient of all): one block has neither in its shared memory."""
+        return global_at(step.table[Run.PARAMETERS], real), global_at(step.table[Run.GRADIENTS], real)
+
+    @device
+    def clip_rows(step, op, ranges, count):
+        """As `clip`, for the operation by touched rows: of all rows where l2 acts, else of those."""
+        if step.reals[Real.L2] == zero:
+            return rows.squares(step, op)
+        parameters, whole = tables_of(step)
+        return clip(step, parameters, whole, 1, ranges, count, 1)
+
+    @device
+    def update_rows(step, op, ranges, count, scale, numbers):
+        """As `update`, likewise."""
+        if step.reals[Real.L2] == zero:
+            rows.update(step, op, scale, numbers)
+        else:
+            parameters, whole = tables_of(step)
+            update(step, parameters, whole, 1, ranges, count, 1, scale, numbers)
+            clear(step, whole, ranges, count)
+
+    @device
+    def update_pass(step, op, ranges, count, numbers, sums, counter, turn):
+        """Clip the gradient and update the parameters; `op` is the operation by touched rows."""
         clips, scale, parts = opaque(step.table[Run.CLIPS]), one, step.parts
+        if by_rows:
+            if step.reals[Real.L2] != zero:
+                rows.collect(step, op, global_at(step.table[Run.GRADIENTS], real))
+                turn = wait(counter, turn)
         if clips != 0:
-            squares, parts = clip(step, ranges, count), 1
+            squares = clip(step, step.parameters, step.gradients, parts, ranges, count, 0)
+            parts = 1
+            if by_rows:
+                squares += clip_rows(step, op, ranges, count)
             if clips & BY_NORM != 0:
                 squares, turn = total(squares, sums, step.thread, step.threads, counter, turn)
                 scale = min(one, step.reals[Real.CLIP_NORM] / (sqrt(squares) + tiny))
         # each thread updates what it clipped
-        update(step, ranges, count, parts, scale, numbers)
+        update(step, step.parameters, step.gradients, parts, ranges, count, 0, scale, numbers)
+        if by_rows:
+            update_rows(step, op, ranges, count, scale, numbers)
         return wait(counter, turn)
 
     @kernel(THREADS if whole_grid else THREADS * IN_ONE_BLOCK[np.dtype(real).itemsize], min_blocks_per_sm=1)
@@ -459,8 +509,8 @@ def run_of(real, whole_grid, structure):
         program, state = t + t[Run.PROGRAM], t + t[Run.STATE]
         operations, end = program + program[Header.OPERATIONS_AT], program[Header.OPERATIONS]
         ranges, count_ranges = program + program[Header.RANGES_AT], program[Header.RANGES]
-        features, size = program[Header.FEATURES], program[Header.PARAMETERS]
-        last = operations + Op.SIZE * (end - 1)
+        features, size, whole_size = program[Header.FEATURES], program[Header.DENSE], program[Header.PARAMETERS]
+        last, table_op = operations + Op.SIZE * (end - 1), operations
         workspace, theta = places(global_at(t[Run.SCRATCH], real), master, theta_at)
         if not whole_grid:
             copy(master, theta, size, thread, threads)
@@ -472,6 +522,9 @@ def run_of(real, whole_grid, structure):
         stays, head = batch >= rows and t[Run.KEEPS_ROWS] != 0, 0
         while operations[Op.SIZE * head + Op.RANGES] == 0:
             head += 1
+        if by_rows:
+            while table_op[Op.KIND] != BY_ROWS:
+                table_op = table_op + Op.SIZE
         while finished < steps and fine:
             key, mask_key = stream_key(state[State.SEED], SHUFFLE, epoch), stream_key(state[State.SEED], DROPOUT, epoch)
             first, begin = position * batch if t[Run.OPEN_EPOCH] == 0 else 0, head
@@ -499,7 +552,9 @@ def run_of(real, whole_grid, structure):
                 value = value / mass
             if updates:  # alone, as the others: Numba then drops what is not wanted
                 if r[Real.L2] != zero:
-                    extra = penalty(step, ranges, count_ranges)
+                    extra = penalty(step, theta, ranges, count_ranges, 0)
+                    if by_rows:
+                        extra += penalty(step, master, ranges, count_ranges, 1)
                     extra, turn = total(extra, sums + 2 * warps, thread, threads, counter, turn)
                     value += extra
             if thread == 0:
@@ -514,7 +569,7 @@ def run_of(real, whole_grid, structure):
             if updates:
                 if changes and fine:
                     numbers = factors + FACTORS * finished
-                    turn = update_pass(step, ranges, count_ranges, numbers, sums + 3 * warps, counter, turn)
+                    turn = update_pass(step, table_op, ranges, count_ranges, numbers, sums + 3 * warps, counter, turn)
             if fine:
                 finished, position = finished + 1, position + 1
             if t[Run.OPEN_EPOCH] == 0 and position * batch >= rows:
@@ -522,7 +577,10 @@ def run_of(real, whole_grid, structure):
         if thread == 0:
             t[Run.FINISHED] = finished
         if updates:
-            wrong, turn = total(not_finite(theta, size, thread, threads), sums, thread, threads, counter, turn)
+            wrong = not_finite(theta, size, thread, threads)
+            if by_rows:
+                wrong += not_finite(master + size, whole_size - size, thread, threads)
+            wrong, turn = total(wrong, sums, thread, threads, counter, turn)
             if thread == 0 and wrong != zero:
                 t[Run.STATUS] = DIVERGED
         if updates and not whole_grid:
@@ -530,5 +588,7 @@ def run_of(real, whole_grid, structure):
         if has_backward and not updates:
             whole = global_at(t[Run.GRADIENTS], real)
             combine(grad, whole, ranges, count_ranges, parts, size, thread, threads)
+            if by_rows:
+                rows.collect(step, table_op, whole)
 
     return run
