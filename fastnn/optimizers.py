@@ -12,7 +12,7 @@ from .errors import must_be
 from .schedules import Constant, Schedule, as_schedule
 from .validation import number
 
-__all__ = ["SGD", "Adam", "AdamW", "RMSprop"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
 
 
 class Optimizer:
@@ -130,6 +130,42 @@ class RMSprop(Optimizer):
         super().__init__(learning_rate, weight_decay, clip_norm, clip_value)
         self.rho, self.eps = number("rho", rho, low=0.0, below=1.0), number("eps", eps, above=0.0)
         self.momentum = number("momentum", momentum, low=0.0, below=1.0)
+
+
+class Adagrad(Optimizer):
+    """Gradients divided by the root of the sum of all their squares so far (Duchi et al. 2011; torch.optim.Adagrad).
+
+    The steps of a parameter shrink with its own gradients, so what is rarely met keeps learning.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+        Step size.
+    rate_decay : float
+        Each step divides the rate by 1 + rate_decay * (steps before it) (torch's lr_decay).
+    eps : float
+        Added to the root.
+    weight_decay : float
+        Adds weight_decay * parameter to every gradient.
+    clip_norm : float, optional
+        Limit of the norm of the whole gradient, after clip_value (torch.nn.utils.clip_grad_norm_).
+    clip_value : float, optional
+        Limit of each element of the gradient, which has its l2 term and not yet weight_decay.
+    """
+
+    rule = "adagrad"
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 1e-2,
+        rate_decay: float = 0.0,
+        eps: float = 1e-10,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay, clip_norm, clip_value)
+        self.rate_decay, self.eps = number("rate_decay", rate_decay, low=0.0), number("eps", eps, above=0.0)
 
 
 class Adam(Optimizer):

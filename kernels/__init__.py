@@ -28,6 +28,7 @@ if __name__ != "fastnn.kernels":
     )
 
 from .formulas import (
+    ADAGRAD,
     ADAM,
     BINARY_CROSS_ENTROPY,
     CROSS_ENTROPY,
@@ -56,6 +57,7 @@ from .formulas import (
 )
 
 __all__ = [
+    "ADAGRAD",
     "ADAM",
     "BINARY_CROSS_ENTROPY",
     "CROSS_ENTROPY",

@@ -86,6 +86,7 @@ _FLAT = {"consecutive": True}
 CONTRACTS: dict[str, dict[str, Operand]] = {
     "activation_backward": {name: reads("m n") for name in ("dA", "Z", "A")} | {"dZ": writes("m n", "dA")},
     "activation_forward": {"Z": reads("m n"), "A": writes("m n", "Z")},
+    "adagrad_update": _STATE | {"square": writes("n")},
     "adam_update": _STATE | {"first": writes("n"), "second": writes("n")},
     "apply_rows": {
         "table": reads("t", dtype="int64", **_FLAT),

@@ -581,4 +581,27 @@ def _adam(o):
     return adam
 
 
-SGD, MOMENTUM, NESTEROV, RMSPROP, ADAM = range(5)
+def _falling_rate(sqrt):
+    """Of Adagrad: rate / (1 + rate_decay * steps before this one)."""
+
+    def prepare(rate, settings, step):
+        return rate / (1.0 + settings[1] * (step - 1.0)), 1.0, 1.0
+
+    return prepare
+
+
+@_rule("adagrad", ("square",), ("eps", "rate_decay"), _falling_rate)
+def _adagrad(o):
+    sqrt = o.sqrt
+
+    def adagrad(theta, grad, square, second, decay, n):
+        """Duchi, Hazan and Singer 2011, torch's placing of eps."""
+        rate, eps = n[0], n[3]
+        g = grad + decay * theta
+        square = square + g * g
+        return theta - rate * g / (sqrt(square) + eps), square, second
+
+    return adagrad
+
+
+SGD, MOMENTUM, NESTEROV, RMSPROP, ADAM, ADAGRAD = range(6)

@@ -105,7 +105,7 @@ class Plan:
         shuffle : bool
             Visit them in a new order each epoch.
         """
-        head = self.program.operations[: self._operations_on_rows()]
+        head, made = self.program.operations[: self._operations_on_rows()], self.program.embedding is not None
         chosen = rows is not None
         self.set(
             ROWS=len(rows) if chosen else len(X),
@@ -118,7 +118,7 @@ class Plan:
             ROW_INDEX=rows if chosen else 0,
             SHUFFLE=shuffle,
             GATHERS=bool(shuffle or chosen or head),
-            KEEPS_ROWS=not shuffle and not any(operation.only_trains for operation in head),
+            KEEPS_ROWS=not (shuffle or made or any(operation.only_trains for operation in head)),
             OPEN_EPOCH=False,
             SEEN=0,
         )
@@ -141,9 +141,9 @@ class Plan:
         self.set(X=0, Y=0, WEIGHTS=0, ROW_INDEX=0, OUT=0)
 
     def _operations_on_rows(self):
-        """How many operations come before the first one that has parameters."""
+        """How many operations come before the first one that has parameters or makes rows of its own."""
         operations, widths = self.program.operations, self.program.widths
-        return next(i for i, operation in enumerate(operations) if operation.parameters(widths[i]))
+        return next(i for i, o in enumerate(operations) if o.by_touched_rows or o.parameters(widths[i]))
 
     def bind_output(self, out: Any) -> None:
         """Name what receives outputs, or the gradient with respect to the inputs: array (m, k), rows consecutive."""

@@ -36,6 +36,11 @@ OPTIMIZERS = {
         lambda: fastnn.RMSprop(0.005, momentum=0.5, weight_decay=0.05),
         dict(kind="rmsprop", rate=0.005, momentum=0.5, decay=0.05),
     ),
+    "adagrad": (lambda: fastnn.Adagrad(0.05), dict(kind="adagrad", rate=0.05, eps=1e-10)),
+    "adagrad, decay": (
+        lambda: fastnn.Adagrad(0.05, rate_decay=0.2, eps=1e-6, weight_decay=0.05),
+        dict(kind="adagrad", rate=0.05, rate_decay=0.2, eps=1e-6, decay=0.05),
+    ),
     "adam": (lambda: fastnn.Adam(0.02), dict(kind="adam", rate=0.02)),
     "adam, decay": (
         lambda: fastnn.Adam(0.02, beta1=0.8, beta2=0.99, eps=1e-7, weight_decay=0.05),

@@ -267,6 +267,14 @@ def rmsprop(theta, grad, square, velocity, rate, rho, eps, momentum=0.0, decay=0
     return theta - rate * step, square, velocity
 
 
+def adagrad(theta, grad, square, rate, eps, rate_decay, decay, step):
+    """torch.optim.Adagrad, step from 1; returns theta and square."""
+    theta, grad, square = _f64(theta, grad, square)
+    grad = grad + decay * theta
+    square = square + grad**2
+    return theta - rate / (1.0 + (step - 1) * rate_decay) * grad / (np.sqrt(square) + eps), square
+
+
 def adam(theta, grad, first, second, rate, beta1, beta2, eps, decay, decoupled, step):
     """torch.optim.Adam (decay) and AdamW (decoupled), step from 1; returns theta and both moments."""
     theta, grad, first, second = _f64(theta, grad, first, second)
@@ -282,8 +290,8 @@ def adam(theta, grad, first, second, rate, beta1, beta2, eps, decay, decoupled, 
 class Optimizer:
     """One optimiser's hyperparameters and state for a list of arrays.
 
-    kind is "sgd", "momentum", "rmsprop", "adam" or "adamw"; the other arguments are those of torch. Gradients are
-    clipped by value first, then by the norm of all of them.
+    kind is "sgd", "momentum", "rmsprop", "adagrad", "adam" or "adamw"; the other arguments are those of torch, rate_decay
+    its lr_decay. Gradients are clipped by value first, then by the norm of all of them.
     """
 
     def __init__(
@@ -298,9 +306,10 @@ class Optimizer:
         decay=0.0,
         clip_norm=None,
         clip_value=None,
+        rate_decay=0.0,
     ):
         self.kind, self.rate, self.momentum, self.nesterov = kind, rate, momentum, nesterov
-        self.rho, self.betas, self.eps, self.decay = rho, betas, eps, decay
+        self.rho, self.betas, self.eps, self.decay, self.rate_decay = rho, betas, eps, decay, rate_decay
         self.clip_norm, self.clip_value = clip_norm, clip_value
         self.step, self.one, self.two = 0, None, None
 
@@ -326,6 +335,8 @@ class Optimizer:
                 w, self.one[i], self.two[i] = rmsprop(
                     w, g, self.one[i], self.two[i], rate, self.rho, self.eps, self.momentum, self.decay
                 )
+            elif self.kind == "adagrad":
+                w, self.one[i] = adagrad(w, g, self.one[i], rate, self.eps, self.rate_decay, self.decay, self.step)
             else:
                 b1, b2 = self.betas
                 decay, decoupled = (0.0, self.decay) if self.kind == "adamw" else (self.decay, 0.0)

@@ -9,11 +9,12 @@ from .dropout import dropout
 from .link import dtype_of, has_own, join, link, relink
 from .losses import loss_backward, loss_forward
 from .matmul import matmul, work_size
-from .updates import adam_update, momentum_update, rmsprop_update, sgd_update
+from .updates import adagrad_update, adam_update, momentum_update, rmsprop_update, sgd_update
 
 __all__ = [
     "activation_backward",
     "activation_forward",
+    "adagrad_update",
     "adam_update",
     "apply_rows",
     "compile_all",

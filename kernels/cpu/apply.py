@@ -27,16 +27,6 @@ def _fit(program, size, alphas, theta, item, X, out):
 
 
 @jit(FAST)
-def _widest(program, widest):
-    """Most features of an operation's outputs, at least `widest`."""
-    op = program + program[Header.OPERATIONS_AT]
-    for _ in range(program[Header.OPERATIONS]):
-        widest = max(widest, op[Op.N_OUT])
-        op = op + Op.SIZE
-    return widest
-
-
-@jit(FAST)
 def _outputs(program, alphas, theta, count, x, rs_x, cs_x, work, half, failure):
     """Where the outputs of a net for a few samples stand: in `work`, row by row, one of its two halves."""
     features = program[Header.FEATURES]
@@ -95,19 +85,12 @@ def apply_rows(table: Integers, alphas: Floats, theta: Floats, X: Floats, out: F
     int
         0, or what `own.failure_at` makes an exception of: that which a function of the user's own raised, or UNFIT.
     """
-    m, features = X.shape
-    program, outputs, widest = address_of(table), out.shape[1], features
+    m = X.shape[0]
+    program, outputs = address_of(table), out.shape[1]
     if not _fit(program, table.size, alphas.size, theta.size, theta.itemsize, X.shape, out.shape):
         return UNFIT
-    members, size, net = program[Header.MEMBERS], X.itemsize, program
-    if members == 0:
-        widest = _widest(net, widest)
-    else:
-        net = net + Header.SIZE
-    for _ in range(members):
-        widest = _widest(net, widest)
-        net = net + net[Header.LENGTH]
-    half, sums = min(m, ROWS) * widest, min(m, ROWS) * outputs * (8 // size) if members > 0 else 0
+    members, size = program[Header.MEMBERS], X.itemsize
+    half, sums = min(m, ROWS) * program[Header.WIDEST], min(m, ROWS) * outputs * (8 // size) if members > 0 else 0
     space = np.empty(2 * half + sums, theta.dtype)
     r, p, work, failure = address_of(alphas), address_of(theta), address_of(space), stack_integer()
     rs_x, cs_x = X.strides[0] // size, X.strides[1] // size

@@ -13,12 +13,12 @@ from ..formulas import ACTIVATIONS, LINEAR, OWN, SOFTMAX
 from ..options import EXACT, FAST
 from ..options import lanes as lanes_of
 from ..program import Dense
-from ..tables import BACKWARD, FROM_ROWS, INPUT_BACKWARD, LOGITS, Buffer, Op, Real, Run
+from ..tables import ADDED, BACKWARD, EXPANDED, FROM_ROWS, INPUT_BACKWARD, LOGITS, Buffer, Op, Real, Run
 from .activations import activate_any, activate_slope_any, addresses_of, softmax, softmax_slope
-from .block import Part, Phase, Purpose, buffer_at, samples_at, whole_tiles
+from .block import Part, Phase, Purpose, buffer_at, deltas_at, samples_at, whole_tiles
 from .matmul import ACCUMULATE, BIAS, ZERO, product, product_any, product_rows_unit, transpose
 from .memory import address_of, call, call_checked, plain
-from .simd import lanes, load_part, load_strided, splat, store_strided, total
+from .simd import lanes, load_part, load_strided, splat, store_part, store_strided, total
 from .units import unit
 
 _FIELDS = Dense.fields
@@ -35,10 +35,10 @@ def _forward(run, reals, theta, scratch, op, first, count):
     activate, alpha = op[_FIELDS.ACTIVATE], reals[Real.ALPHAS + op[Op.NUMBER]]
     samples = whole_tiles(count, lanes(theta))
     columns = count if op[_FIELDS.ACTIVATION] == OWN else samples  # functions of the user's own see real samples only
-    after = flags & LOGITS != 0  # of all outputs: it may be softmax
+    after, added = flags & LOGITS != 0, scratch + run[Run.ADDED_AT]  # activated after all outputs: it may be softmax
     by_rows = False
     if flags & FROM_ROWS != 0:
-        rows, ld_rows = samples_at(run, theta, scratch, first)
+        rows, ld_rows = samples_at(run, theta, scratch, first, op)
         by_rows = run[Run.BY_ROWS] != 0
         if by_rows:
             # saves the transposition, at the price of one sum across the lanes for each output
@@ -50,10 +50,23 @@ def _forward(run, reals, theta, scratch, op, first, count):
             height = min(STRIP, n_out - o)
             zo = z + o * ld
             product(height, samples, n_in, W + o * n_in, n_in, plain(1), inputs, ld, zo, ld, plain(BIAS), b + o)
+            if flags & ADDED != 0:
+                _add(height, samples, added + o * ld, zo, ld)
             if activate != 0 and not after:
                 call_checked(activate, (alpha, height, columns, zo, ld, 1, a + o * ld, ld, 1), run + Run.FAILURE)
+    if by_rows and flags & ADDED != 0:
+        _add(n_out, samples, added, z, ld)
     if activate != 0 and (after or by_rows):
         call_checked(activate, (alpha, n_out, columns, z, ld, 1, a, ld, 1), run + Run.FAILURE)
+
+
+@jit(FAST)
+def _add(n_out, samples, more, z, ld):
+    """Z += what one-hot codes add to it, both (n_out, ld)."""
+    for o in range(n_out):
+        for s in range(0, samples, lanes(z)):
+            at, left = o * ld + s, samples - s
+            store_part(z + at, load_part(z + at, left) + load_part(more + at, left), left)
 
 
 def takes_rows(n_in, n_out, width):
@@ -94,6 +107,18 @@ def _backward(run, reals, theta, scratch, op, first, count, start, target):
     if flags & FROM_ROWS == 0 or run[Run.COMMAND] & INPUT_BACKWARD != 0:
         W, out = theta + op[_FIELDS.W_AT], scratch + x[Buffer.DELTA]
         product(n_in, samples, n_out, W, plain(1), n_in, delta, ld, out, ld, plain(ZERO), W)
+    elif flags & EXPANDED != 0 and run[Run.DELTAS] != 0:
+        _delta_rows(run, theta, op, first, count, delta)
+
+
+@jit(FAST)
+def _delta_rows(run, theta, op, first, count, delta):
+    """What the gradients of tables are made of, a row a sample: delta of the vectors, then of Z for one-hot codes."""
+    out, stride = deltas_at(run, theta, first)
+    W, n_in, n_out, ld, vectors = theta + op[_FIELDS.W_AT], op[Op.N_IN], op[Op.N_OUT], run[Run.LD], run[Run.VECTORS]
+    product(count, vectors, n_out, delta, plain(1), ld, W, n_in, out, stride, plain(ZERO), W)
+    if op[Op.FLAGS] & ADDED != 0:
+        transpose(n_out, count, delta, ld, out + vectors, stride)
 
 
 @jit(FAST)
@@ -108,7 +133,7 @@ def _gradient(run, theta, scratch, op, first, count, row, rows, column, columns,
     else:
         samples, ld_samples = scratch + x[Buffer.TRANSPOSED], n_in
         if op[Op.FLAGS] & FROM_ROWS != 0:
-            samples, ld_samples = samples_at(run, theta, scratch, first)
+            samples, ld_samples = samples_at(run, theta, scratch, first, op)
         product(rows, columns, count, delta, ld, plain(1), samples + column, ld_samples, dW, ld_dw, start, dW)
     if column == 0:
         _bias_gradient(rows, count, delta, ld, start, db)
@@ -134,6 +159,7 @@ def dense_block(phase, run, reals, theta, scratch, op, first, count, part, start
     else:
         row, rows, column, columns = part[Part.ROW], part[Part.ROWS], part[Part.COLUMN], part[Part.COLUMNS]
         n_in = op[Op.N_IN]
+        columns = min(columns, n_in)  # without inputs the part of b alone is a column
         dW, ld_dw, db = target + (op[_FIELDS.W_AT] + row * n_in + column), n_in, target + (op[_FIELDS.B_AT] + row)
         if packed != 0:
             dW, ld_dw, db = target, columns, target + rows * columns
@@ -146,6 +172,8 @@ def dense_few_rows(op, alphas, theta, count, x, ld_x, out, failure):
     n_in, n_out, activate = op[Op.N_IN], op[Op.N_OUT], op[_FIELDS.ACTIVATE]
     W, b = theta + op[_FIELDS.W_AT], theta + op[_FIELDS.B_AT]
     call(op[_FIELDS.PRODUCT_ROWS], (n_out, count, n_in, W, n_in, x, ld_x, out, 1, n_out, BIAS, b))
+    if op[Op.FLAGS] & ADDED != 0:
+        _add(plain(1), count * n_out, x + count * n_in, out, 0)
     if activate != 0:
         call_checked(activate, (alphas[op[Op.NUMBER]], n_out, count, out, 1, n_out, out, 1, n_out), failure)
 

@@ -15,7 +15,7 @@ from ..formulas import ACTIVATIONS, LINEAR, LOSSES, MSE, RULES
 from ..options import VECTORS, lanes
 from ..program import Dense, Dropout, Program, Standardize
 from ..state import TrainingState
-from ..tables import APPLY, BACKWARD, EVALUATE, JACOBIAN, PREDICT, Run
+from ..tables import APPLY, BACKWARD, EVALUATE, JACOBIAN, PREDICT, UPDATE, Run
 from ..threads import Job, apart, finish
 from .activations import addresses_of
 from .apply import apply_rows
@@ -68,18 +68,32 @@ class Plan(_plan.Plan):
             scratches = schedule.shards if schedule.by_parts else self.threads
             self.set(SCRATCH=self._allocate(scratches * schedule.scratch))
         if backward:
-            gradients = self._allocate((1 if schedule.by_parts else schedule.shards) * program.size)
-            self.set(GRADIENTS=gradients)
-        if schedule.by_parts:
+            self._allocate_gradients(schedule)
+
+    def _allocate_gradients(self, schedule):
+        """Memory of the gradients: of tables, a step of training keeps the sum of one row at a time."""
+        program, tables, batch = self.program, schedule.tables, self["BATCH"]
+        self.set(GRADIENTS=self._allocate(program.dense_size if self.command & UPDATE else program.size))
+        if schedule.by_parts or tables:
             part_buffer = self._allocate(self.threads * schedule.part_size)
             self.set(PART_BUFFER=part_buffer, PART_BUFFER_SIZE=schedule.part_size)
+        if not schedule.by_parts and schedule.shards > 1:
+            self.set(PARTIALS=self._allocate((schedule.shards - 1) * program.dense_size))
+        if tables:
+            self.set(
+                CODES=self._allocate(tables * batch, np.int32),
+                DELTAS=self._allocate(batch * schedule.fields["DELTA_STRIDE"]),
+                HEADS=self._allocate(self.threads << schedule.fields["SLOT_BITS"], np.int32),
+                LINKS=self._allocate(self.threads * 2 * batch, np.int32),
+            )
 
-    def _allocate(self, elements):
-        """Zeroed memory in the run's dtype, starting on a cache line."""
+    def _allocate(self, elements, dtype=None):
+        """Zeroed memory, of the run's dtype by default, starting on a cache line."""
+        dtype = np.dtype(dtype or self.dtype)
         try:
-            return _plan.aligned(elements, self.dtype)
+            return _plan.aligned(elements, dtype)
         except MemoryError:
-            size = elements * self.dtype.itemsize
+            size = elements * dtype.itemsize
             raise MemoryError(f"no memory for {size:,} bytes of working space of the run") from None
 
     def _place_of(self, name, array):

@@ -14,8 +14,8 @@ from ..compiler import jit
 from ..options import EXACT
 from ..program import Dropout
 from ..randomness import CHANCE_BITS, DROPOUT, make_masks
-from ..tables import FROM_ROWS, Buffer, Op, Run
-from .block import Phase, buffer_at, samples_at
+from ..tables import EXPANDED, FROM_ROWS, Buffer, Op, Run
+from .block import Phase, buffer_at, deltas_at, samples_at
 from .memory import address_of
 from .rng import layer_key, stream_key
 from .simd import lane_numbers, lanes, like, load_part, select, store_part, to_int
@@ -51,6 +51,13 @@ def drop_row(key, threshold, features, sample, x, out):
         store_part(out + j, select(_chance(word, numbers + j) < threshold, 0.0, value), left)
 
 
+@jit(EXACT)
+def _drop_rows(key, threshold, features, count, first, rows, stride):
+    """`drop_row` for samples one after the other, in place."""
+    for s in range(count):
+        drop_row(key, threshold, features, first + s, rows + s * stride, rows + s * stride)
+
+
 @unit(EXACT, "iIRPPIiiIiPi")
 def dropout_block(phase, run, reals, theta, scratch, op, first, count, part, start, target, packed):
     """The masks of a block, over its activations or the gradient with respect to them; arguments as `block` says."""
@@ -59,9 +66,11 @@ def dropout_block(phase, run, reals, theta, scratch, op, first, count, part, sta
     seen, ld = run[Run.SEEN] + first, run[Run.LD]
     if op[Op.FLAGS] & FROM_ROWS != 0:
         if phase == Phase.FORWARD:
-            rows, stride = samples_at(run, theta, scratch, first)
-            for s in range(count):
-                drop_row(key, threshold, features, seen + s, rows + s * stride, rows + s * stride)
+            rows, stride = samples_at(run, theta, scratch, first, op)
+            _drop_rows(key, threshold, features, count, seen, rows, stride)
+        elif phase == Phase.BACKWARD and op[Op.FLAGS] & EXPANDED != 0 and run[Run.DELTAS] != 0:
+            rows, stride = deltas_at(run, theta, first)
+            _drop_rows(key, threshold, run[Run.VECTORS], count, seen, rows, stride)
     elif phase == Phase.FORWARD:
         drop_lanes(key, threshold, features, count, seen, scratch + x[Buffer.VALUE], ld, scratch + y[Buffer.VALUE], ld)
     elif phase == Phase.BACKWARD:

@@ -159,7 +159,7 @@ def join(tables: Sequence[np.ndarray]) -> np.ndarray:
     for field in (Header.OPERATIONS, Header.PARAMETERS, Header.LENGTH):
         header[field] = sum(int(table[field]) for table in tables)
     header[Header.LENGTH] += Header.SIZE
-    header[Header.MEMBERS] = len(tables)
+    header[Header.MEMBERS], header[Header.WIDEST] = len(tables), max(int(table[Header.WIDEST]) for table in tables)
     memory = _Memory(np.concatenate([header, *tables]).tobytes())
     memory.kept = list(tables)
     table = np.frombuffer(memory, np.int64)

@@ -184,7 +184,7 @@ def product_rows(m, n, k, a, ld_a, b, ld_b, c, rs_c, cs_c, start, bias):
     whole_m, whole_n, most_n = m // 4 * 4, n // 4 * 4, n // MANY * MANY
     paired_m = m // 2 * 2
     shared_n = whole_n if m > 1 else 0  # columns that several rows of A meet at once
-    for at in range(0, k, DEPTH):
+    for at in range(0, max(k, 1), DEPTH):  # without terms C is what the sums start from
         depth = min(DEPTH, k - at)
         for j in range(0, shared_n, 4):
             q, t = b + (j * ld_b + at), c + j * cs_c

@@ -82,6 +82,32 @@ def integers_at(typingctx, address):
     return Pointer(types.int64)(types.intp), codegen
 
 
+@intrinsic
+def int32_at(typingctx, address):
+    """Pointer to the 32-bit integers at an integer address."""
+
+    def codegen(context, builder, sig, args):
+        return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
+
+    return Pointer(types.int32)(types.intp), codegen
+
+
+@intrinsic
+def prefetch(typingctx, pointer):
+    """Fetch the cache line at a pointer, which may be any address, to be written soon."""
+
+    def codegen(context, builder, sig, args):
+        byte = ir.IntType(8).as_pointer()
+        flag = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        near, data = ir.Constant(flag, 3), ir.Constant(flag, 1)
+        builder.call(function, [builder.bitcast(args[0], byte), ir.Constant(flag, 0), near, data])
+        return context.get_dummy_value()
+
+    return types.void(pointer), codegen
+
+
 @infer_global(operator.add)
 class _Step(AbstractTemplate):
     def generic(self, args, kws):

@@ -80,6 +80,14 @@ def integers_at(address):
     return Pointer(address, np.dtype(np.int64))
 
 
+def int32_at(address):
+    return Pointer(address, np.dtype(np.int32))
+
+
+def prefetch(pointer):
+    pass
+
+
 def plain(constant):
     return constant
 

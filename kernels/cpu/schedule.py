@@ -8,6 +8,7 @@ core in float32) unless it says otherwise.
 import numpy as np
 
 from ..program import Dense, Program, round_up
+from ..tables import Range
 from .dense import takes_rows
 
 # A part of a matrix: its gradient, 64 KB in float32, fits in the inner caches. 16 rows instead of 64 brought 5% on two
@@ -55,9 +56,12 @@ class Schedule:
     parts : array (n, Part.SIZE), int64
         The parts, as `block.Part` describes them.
     part_size : int
-        Elements that the gradient of a part takes.
+        Elements that the gradient of a part, or of a row of a table, takes.
+    tables : int
+        Parts that are tables of which a step updates only the rows that its batch touches.
     fields : dict
-        Fields of `tables.Run`: where gathered rows, targets and weights stand in a scratch.
+        Fields of `tables.Run`: where gathered rows, targets, weights and codes stand in a scratch; sizes of what is
+        kept of codes.
     buffers : array (buffers, Buffer.SIZE), int64
         Where each buffer stands in a scratch, as `tables.Buffer` describes it.
     scratch : int
@@ -68,28 +72,35 @@ class Schedule:
         self.program = program
         n_in, n_out = program.trained[0]
         outputs = [n for _, n in program.trained]
-        dense_first = isinstance(next(o for o in program.operations if o.parameters(1)), Dense)
-        self.by_rows = dense_first and takes_rows(n_in, n_out, width)
-        least = 32 if program.size < 1 << 15 else 64 if program.size < 1 << 20 else 128
+        first = next(o for o in program.operations if o.parameters(1) and not o.by_touched_rows)
+        self.tables = len(program.embedding.tables) if program.embedding else 0
+        self.by_rows = isinstance(first, Dense) and takes_rows(n_in, n_out, width)
+        least = 32 if program.dense_size < 1 << 15 else 64 if program.dense_size < 1 << 20 else 128
         worthwhile = rows * program.flops_per_sample // SHARD_FLOPS
         self.shards = int(max(1, min(MAX_SHARDS, rows // least, worthwhile)))
-        kept = rows * itemsize * ((1 if self.by_rows else 2) * program.n_features + 3 * sum(outputs))
+        kept = rows * itemsize * ((1 if self.by_rows else 2) * n_in + 3 * sum(outputs))
         self.by_parts = (
-            backward and program.size >= BY_PARTS_SIZE and rows <= self.shards * MAX_BLOCK and kept <= BY_PARTS_BYTES
+            backward
+            and program.dense_size >= BY_PARTS_SIZE
+            and rows <= self.shards * MAX_BLOCK
+            and kept <= BY_PARTS_BYTES
         )
         in_shard = -(-rows // self.shards)
         self.block = round_up(in_shard, step)
         if not self.by_parts:
-            step_rows, inputs = 8, program.n_features
+            step_rows, inputs = 8, n_in
             if not self.by_rows:
-                step_rows, inputs = step, 2 * program.n_features + 3 * max(program.n_features, *outputs)
+                step_rows, inputs = step, 2 * n_in + 3 * max(n_in, *outputs)
             fitting = BLOCK_BYTES // (itemsize * (inputs + 5 * sum(outputs))) // step_rows * step_rows
             self.block = int(max(step_rows, min(MAX_BLOCK, fitting, round_up(in_shard, step_rows))))
         # an odd number of registers: rows of a block do not meet in one set of a cache
         self.ld = round_up(self.block, step) + width
         self.parts = np.array(list(self._parts()), np.int64)
-        self.part_size = round_up(PART_ROWS * PART_COLUMNS + max(outputs), 64)
+        touched = program.ranges[program.ranges[:, Range.BY_TOUCHED_ROWS] != 0]
+        longest_row = int(touched[:, Range.COLUMNS].max(initial=0))
+        self.part_size = round_up(max(PART_ROWS * PART_COLUMNS + max(outputs), longest_row), 64)
         self._place()
+        self._place_tables(rows, int(touched[:, Range.ROWS].max(initial=0)))
 
     def _parts(self):
         """Parts that cover all parameters but the gaps between ranges."""
@@ -97,6 +108,9 @@ class Schedule:
         for i, (operation, n_in) in enumerate(zip(program.operations, program.widths, strict=False)):
             shapes = [(*shape, 1)[:2] for shape, _ in operation.parameters(n_in)]
             if not shapes:
+                continue
+            if operation.by_touched_rows:
+                yield from ((i, number, 1, 0, columns) for number, (_, columns) in enumerate(shapes))
                 continue
             height, across = max(rows for rows, _ in shapes), max(columns for _, columns in shapes)
             columns = min(across, PART_COLUMNS)
@@ -107,13 +121,7 @@ class Schedule:
 
     def _place(self):
         """Find a place for everything in a scratch."""
-        program, ld, block, end = self.program, self.ld, self.block, 0
-
-        def place(elements):
-            nonlocal end
-            start, end = end, end + round_up(elements, 64)
-            return start
-
+        program, ld, block, place, self.scratch = self.program, self.ld, self.block, self._take, 0
         widths = program.widths
         self.fields = {
             "ROWS_AT": place(block * widths[0]),
@@ -123,14 +131,17 @@ class Schedule:
         # where they are kept, a delta and a transposed input for each layer; else what layers use by turns
         by_turns = [] if self.by_parts else [place(max(widths) * ld) for _ in range(2)]
         transposed = 0 if self.by_parts else place(max((0, *widths[:-1])) * block)
-        buffers, on_rows, turn = [], True, 0
-        values = place(0 if self.by_rows else widths[0] * ld)
+        buffers, on_rows, turn, expanded = [], True, 0, 0
+        values = place(0 if self.by_rows or program.embedding else widths[0] * ld)
         buffers.append([values, values, 0, -1])
         for i, operation in enumerate(program.operations):
-            trained = bool(operation.parameters(widths[i]))
+            trained = bool(operation.parameters(widths[i])) and operation is not program.embedding
             before, after = buffers[-1], [0, 0, 0, -1]
-            if on_rows and not trained:
-                after[:2] = before[:2]  # in place, as rows
+            if operation is program.embedding:
+                after[0] = after[1] = place(0 if self.by_rows else widths[i + 1] * ld)
+                after[3] = place(widths[i + 1] * block)
+            elif on_rows and not trained:
+                after[:] = before  # in place, as rows
             else:
                 after[0] = after[1] = place(widths[i + 1] * ld)
                 if operation.activation is not None and operation.activation.needs_input:
@@ -139,15 +150,36 @@ class Schedule:
                 before[3] = place(widths[i] * block) if self.by_parts else transposed
             on_rows = on_rows and not trained
             buffers.append(after)
+            expanded += on_rows and program.embedding is not None
         # deltas, from the last buffer to the first; in place where an operation has no parameters
         for i in range(len(program.operations), -1, -1):
             follows = program.operations[i] if i < len(program.operations) else None
+            if i <= expanded and expanded > 0:
+                continue  # no gradient goes back through the samples
             if follows is not None and not follows.parameters(widths[i]) and widths[i] == widths[i + 1]:
                 buffers[i][2] = buffers[i + 1][2]
             else:
                 buffers[i][2] = place(widths[i] * ld) if self.by_parts else by_turns[turn % 2]
                 turn += 1
-        self.buffers, self.scratch = np.array(buffers, np.int64), end
+        self.buffers = np.array(buffers, np.int64)
+
+    def _place_tables(self, rows, levels):
+        """Find places, and the sizes of what is kept for a batch of `rows`, for tables of at most so many levels."""
+        embedding = self.program.embedding
+        units, vectors = (embedding.units, sum(one.size for one in embedding.tables)) if embedding else (0, 0)
+        self.fields |= {
+            "ADDED_AT": self._take(units * self.ld),
+            "CODES_AT": self._take(self.tables * self.block),  # of 32 bits, at most as long as an element
+            "VECTORS": vectors,
+            "DELTA_STRIDE": vectors + units,
+            # a slot for each level, or at least two for each sample
+            "SLOT_BITS": (max(2, min(2 * rows, levels)) - 1).bit_length(),
+        }
+
+    def _take(self, elements):
+        """A place for so many elements in a scratch."""
+        start, self.scratch = self.scratch, self.scratch + round_up(elements, 64)
+        return start
 
 
 def schedule_of(program: Program, rows: int, itemsize: int, width: int, step: int, backward: bool) -> Schedule:

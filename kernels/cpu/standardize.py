@@ -44,7 +44,7 @@ def standardize_block(phase, run, reals, theta, scratch, op, first, count, part,
     scale = constants + features
     x, y = buffer_at(run, op[Op.INPUT]), buffer_at(run, op[Op.OUTPUT])
     if phase == Phase.FORWARD and op[Op.FLAGS] & FROM_ROWS != 0:
-        rows, stride = samples_at(run, theta, scratch, first)
+        rows, stride = samples_at(run, theta, scratch, first, op)
         _scale_rows(count, features, constants, rows, stride, rows, stride)
     elif phase == Phase.FORWARD:
         offset, inputs, out = scale + features, scratch + x[Buffer.VALUE], scratch + y[Buffer.VALUE]

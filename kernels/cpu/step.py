@@ -38,7 +38,17 @@ from ..tables import (
     Sums,
 )
 from . import updates
-from .block import Part, Phase, buffer_at, operations_at, program_at
+from .block import (
+    COLLECT,
+    COLLECT_AND_UPDATE,
+    SHARD,
+    UPDATE_PART,
+    Part,
+    Phase,
+    buffer_at,
+    operations_at,
+    program_at,
+)
 from .losses import weight_sum
 from .matmul import ACCUMULATE, ZERO, copy_rows, transpose
 from .memory import (
@@ -61,8 +71,6 @@ from .rng import half_bits, permuted, stream_key
 from .simd import lanes, load_part, splat, store_part, total
 from .units import unit
 
-# What a task does: a shard of the batch; of a part of the parameters the gradient, the update, or both in one visit
-SHARD, COLLECT, UPDATE_PART, COLLECT_AND_UPDATE = 0, 1, 2, 3
 NO_MORE = -1  # in the task counter: helpers return
 SPINS = 2000  # looks at the task counter before a thread offers its core to others
 # Parameters from which an update is shared. An estimate: a phase costs about 1 us, which is the update of 32,768
@@ -182,7 +190,9 @@ def _limits(run, theta, shard):
 def _shard(run, reals, theta, scratch, shard):
     """The loss, and what is wanted of the gradient, of one shard of the batch."""
     low, high = _limits(run, theta, shard)
-    gradient = pointer_at(run[Run.GRADIENTS], theta) + shard * program_at(run)[Header.PARAMETERS]
+    gradient = pointer_at(run[Run.GRADIENTS], theta)
+    if shard > 0:
+        gradient = pointer_at(run[Run.PARTIALS], theta) + (shard - 1) * program_at(run)[Header.DENSE]
     summed, start = 0.0, ZERO
     for at in range(low, high, run[Run.BLOCK]):
         if run[Run.STOP] | run[Run.FAILURE] != 0:
@@ -210,10 +220,13 @@ def _gradient_by_parts(run, reals, theta, op, part, target, packed):
 def _part(run, reals, theta, thread, phase, index):
     """One part of the parameters: its gradient, from the shards in their order, its update, or both."""
     part, program = run + (run[Run.PARTS_AT] + Part.SIZE * index), program_at(run)
-    op = operations_at(program) + Op.SIZE * part[Part.OPERATION]
+    op, gradients = operations_at(program) + Op.SIZE * part[Part.OPERATION], pointer_at(run[Run.GRADIENTS], theta)
+    if (program + (program[Header.RANGES_AT] + Range.SIZE * op[Op.RANGE]))[Range.BY_TOUCHED_ROWS] != 0:
+        call(op[Op.BLOCK], (Phase.TABLE, run, reals, theta, theta, op, thread, index, part, phase, gradients, 0))
+        return
     row, rows, column, columns = part[Part.ROW], part[Part.ROWS], part[Part.COLUMN], part[Part.COLUMNS]
     by_parts, collects, updates_it = run[Run.BY_PARTS] != 0, phase != UPDATE_PART, phase != COLLECT
-    packed, target = by_parts and collects and updates_it, pointer_at(run[Run.GRADIENTS], theta)
+    packed, target = by_parts and collects and updates_it, gradients
     if packed:
         target = pointer_at(run[Run.PART_BUFFER], theta) + thread * run[Run.PART_BUFFER_SIZE]
     if by_parts and collects:
@@ -223,7 +236,6 @@ def _part(run, reals, theta, thread, phase, index):
         where = program + (program[Header.RANGES_AT] + Range.SIZE * i)
         across, height = where[Range.COLUMNS], min(rows, where[Range.ROWS] - row)
         width, l2 = min(columns, across - column), reals[Real.L2] if where[Range.DECAYS] != 0 else 0.0
-        coupled = reals[Real.WEIGHT_DECAY] + (l2 if run[Run.CLIPS] == 0 else 0.0)  # clipping acts on what l2 adds, too
         if width <= 0 or height <= 0:
             continue
         lines, length = (1, height * width) if width == across else (height, width)
@@ -231,34 +243,24 @@ def _part(run, reals, theta, thread, phase, index):
             at = where[Range.OFFSET] + (row + line) * across + column
             gradient = target + (filled + line * width if packed else at)
             if collects and not by_parts:
-                _combine(run, gradient, length)
-            if run[Run.CLIPS] != 0:
-                if collects:
-                    squares += updates.penalize_and_clip(length, theta + at, gradient, l2, reals[Real.CLIP_VALUE])
-                else:
-                    updates.scale(length, gradient, reals[Real.GRADIENT_SCALE])
-            if updates_it:
-                first = pointer_at(run[Run.FIRST_MOMENT], theta) + at
-                second = pointer_at(run[Run.SECOND_MOMENT], theta) + at
-                numbers = reals + Real.RATE
-                call(run[Run.UPDATE], (length, theta + at, gradient, first, second, coupled, numbers))
+                _combine(run, theta, at, gradient, length)
+            squares += updates.visit(run, reals, theta, at, length, gradient, l2, collects, updates_it)
         filled += height * width
-    if run[Run.CLIPS] & BY_NORM != 0 and collects:
-        sums = pointer_at(run[Run.SQUARES], reals)
-        sums[index] = squares
+    updates.note_squares(run, reals, index, phase, squares)
 
 
 @jit(EXACT)
-def _combine(run, gradient, count):
-    """Add the gradients of all shards to that of the first."""
-    shards, size = run[Run.SHARDS_NOW], program_at(run)[Header.PARAMETERS]
+def _combine(run, theta, at, gradient, count):
+    """Add the gradients of all shards to that of the first, for `count` parameters from `at` on."""
+    shards, size = run[Run.SHARDS_NOW], program_at(run)[Header.DENSE]
     if shards == 1:
         return
+    others = pointer_at(run[Run.PARTIALS], theta) + at
     for i in range(0, count, lanes(gradient)):
         left = count - i
         summed = load_part(gradient + i, left)
-        for shard in range(1, shards):
-            summed = summed + load_part(gradient + (shard * size + i), left)
+        for shard in range(shards - 1):
+            summed = summed + load_part(others + (shard * size + i), left)
         store_part(gradient + i, summed, left)
 
 

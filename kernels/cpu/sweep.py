@@ -45,7 +45,10 @@ Job = Fields(
     """,
 )
 Number = Fields("Number", "BEST MIN_DELTA VALIDATION_LOSS")
-_POINTERS = ("SCRATCH", "GRADIENTS", "PART_BUFFER", "SHARD_LOSSES", "SQUARES")  # working memory, lent by the thread
+# Working memory, lent by the thread
+_REALS = "SCRATCH", "GRADIENTS", "PARTIALS", "DELTAS", "PART_BUFFER"
+_POINTERS = dict.fromkeys(_REALS) | dict.fromkeys(("SHARD_LOSSES", "SQUARES"), np.float64)
+_POINTERS |= dict.fromkeys(("CODES", "HEADS", "LINKS"), np.int32)
 
 
 @jit(EXACT)
@@ -245,7 +248,7 @@ class Sweep:
             for name in _POINTERS:
                 if name in plan.kept:
                     sizes[name] = max(sizes.get(name, 0), plan.kept[name].size)
-        dtypes = {name: np.dtype(np.float64) if name in _POINTERS[-2:] else self._like.dtype for name in sizes}
+        dtypes = {name: _POINTERS[name] or self._like.dtype for name in sizes}
         self._memory = [{name: aligned(sizes[name], dtypes[name]) for name in sizes} for _ in range(threads)]
 
     def _copied(self, plan):

@@ -9,10 +9,12 @@ from math import sqrt
 
 from ..annotations import Floats
 from ..compiler import jit
-from ..formulas import ADAM, MOMENTUM, NESTEROV, RMSPROP, RULES, SGD, constant_rate
+from ..formulas import ADAGRAD, ADAM, MOMENTUM, NESTEROV, RMSPROP, RULES, SGD, constant_rate
 from ..options import EXACT
+from ..tables import BY_NORM, Real, Run
+from .block import UPDATE_PART
 from .formulas import vector_formula
-from .memory import address_of
+from .memory import address_of, call, pointer_at
 from .simd import lanes, like, load_part, load_strided, select, store_part, store_strided, total
 from .units import unit
 
@@ -99,8 +101,36 @@ def squares(count, theta):
     return result
 
 
+@jit(EXACT)
+def visit(run, reals, theta, at, count, gradient, l2, collects, changes):
+    """What a task does with `count` parameters from `at` on; gives the sum of the squares of what it collects.
+
+    Where it `collects`, clipping acts on the gradient and on what l2 adds to it; where it `changes` them, a clipped
+    gradient is scaled and the rule is applied.
+    """
+    squares, clips = 0.0, run[Run.CLIPS] != 0
+    coupled = reals[Real.WEIGHT_DECAY] + (0.0 if clips else l2)
+    if clips and collects:
+        squares = penalize_and_clip(count, theta + at, gradient, l2, reals[Real.CLIP_VALUE])
+    elif clips:
+        scale(count, gradient, reals[Real.GRADIENT_SCALE])
+    if changes:
+        first, second = pointer_at(run[Run.FIRST_MOMENT], theta) + at, pointer_at(run[Run.SECOND_MOMENT], theta) + at
+        call(run[Run.UPDATE], (count, theta + at, gradient, first, second, coupled, reals + Real.RATE))
+    return squares
+
+
+@jit(EXACT)
+def note_squares(run, reals, index, task, squares):
+    """Write down the sum of the squares of the gradient of a part, where the norm of all of it is wanted."""
+    if run[Run.CLIPS] & BY_NORM != 0 and task != UPDATE_PART:
+        sums = pointer_at(run[Run.SQUARES], reals)
+        sums[index] = squares
+
+
 _sgd, _momentum, _nesterov = _passes[SGD], _passes[MOMENTUM], _passes[NESTEROV]
 _rmsprop, _adam, _adam_step = _passes[RMSPROP], _passes[ADAM], jit(EXACT)(RULES[ADAM].prepare(sqrt))
+_adagrad, _adagrad_step = _passes[ADAGRAD], jit(EXACT)(RULES[ADAGRAD].prepare(sqrt))
 
 
 @jit(EXACT, public=True)
@@ -241,3 +271,35 @@ def adam_update(
     corrected, shrink, root_correction = _adam_step(rate, (beta1, beta2, eps, decoupled), step)
     n = corrected, shrink, root_correction, beta1, beta2, eps
     _adam(theta.size, p, inc_theta, g, inc_grad, m, inc_first, v, inc_second, decay, n)
+
+
+@jit(EXACT, public=True)
+def adagrad_update(
+    theta: Floats, grad: Floats, square: Floats, rate: float, eps: float, rate_decay: float, decay: float, step: int
+) -> None:
+    """Adagrad (Duchi, Hazan and Singer 2011), in place; formulas of torch.optim.Adagrad.
+
+    Parameters
+    ----------
+    theta : array (n,), float32 or float64
+        Parameters, any stride.
+    grad : array (n,), dtype of theta
+        Gradient.
+    square : array (n,), dtype of theta
+        State, zeros at the start.
+    rate : float
+        Learning rate.
+    eps : float
+        Added to the root.
+    rate_decay : float
+        Step number `step` divides the rate by 1 + rate_decay * (step - 1) (torch's lr_decay).
+    decay : float
+        Coupled weight decay.
+    step : int
+        Number of this step, from 1.
+    """
+    z = theta.itemsize
+    inc_theta, inc_grad, inc_square = theta.strides[0] // z, grad.strides[0] // z, square.strides[0] // z
+    p, g, s = address_of(theta), address_of(grad), address_of(square)
+    n = _adagrad_step(rate, (eps, rate_decay), step)[0], 1.0, 1.0, eps
+    _adagrad(theta.size, p, inc_theta, g, inc_grad, s, inc_square, p, 0, decay, n)

@@ -23,6 +23,7 @@ from .rng import permutation as permutation
 from .rng import permuted as permuted
 from .sweep import Sweep as Sweep
 from .toolchain import check as check
+from .updates import adagrad_update as adagrad_update
 from .updates import adam_update as adam_update
 from .updates import momentum_update as momentum_update
 from .updates import rmsprop_update as rmsprop_update

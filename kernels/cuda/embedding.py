@@ -340,11 +340,8 @@ def loop_of(real, structure):
 
     @device
     def forward(step, op):
-        parameters, x, ld = (
-            global_at(step.table[Run.PARAMETERS], real),
-            value_of(step, op[Op.INPUT]),
-            step.table[Run.LD],
-        )
+        t, x = step.table, value_of(step, op[Op.INPUT])
+        parameters, ld = global_at(t[Run.PARAMETERS], real), t[Run.LD]
         out, sums = value_of(step, op[Op.OUTPUT]), pre_of(step, op[ADDS_TO])
         width, item = op[Op.N_OUT], step.thread
         while item < (width + op[UNITS]) * padded_count(step):
@@ -628,10 +625,8 @@ def queue_update(step, scale, result):
 
 def queue_given(plan, stream, gradient, scale, result):
     """Queue the update of the rows of all tables of which a given gradient is not all zero."""
-    chosen, (table, reals) = (
-        given_update_of(plan.dtype.type, plan.structure.rule),
-        map(plan.address, ("table", "reals")),
-    )
+    chosen = given_update_of(plan.dtype.type, plan.structure.rule)
+    table, reals = plan.address("table"), plan.address("reals")
     for at, levels, size, _, by_touched_rows in plan.program.ranges.tolist():
         if by_touched_rows:
             run(chosen, line(levels), stream, table, reals, gradient, at, levels, size, scale, result)

@@ -38,7 +38,7 @@ class Structure(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What a kind of operation does with parameters of which a step touches only some rows, once its gradients are made.
+    """What a kind of operation does with parameters of which a step touches only some rows.
 
     `squares(step, op)` gives a thread's share of the squares of their gradient, clipped by value; `update(step, op,
     scale, numbers)` updates those rows; `collect(step, op, whole)` writes their gradient to a vector of all.

@@ -75,10 +75,10 @@ class Schedule(NamedTuple):
 
     `loop`: one of LOOPS. `shape`: blocks, and threads of a block. `size`: elements of the workspace. `buffers`: records
     of `tables.Buffer`. For one block and a grid, `ld` elements from feature to feature, `theta_at` the parameters,
-    `sums_at` sums over all threads, `grad_at` the `parts` of the gradient; for one block, `rows_at` row numbers. For all
-    of them `groups_at` samples by their codes, `groups_ld` elements from column to column. For
+    `sums_at` sums over all threads, `grad_at` the `parts` of the gradient; for one block, `rows_at` row numbers. For
     the graph, `picked_at` row numbers, targets and weights, `result_at` what a loss writes, `penalties_at`,
-    `squares_at` and `scale_at` what an update does, `work_at` the scratch of products.
+    `squares_at` and `scale_at` what an update does, `work_at` the scratch of products. `groups_at`: samples by their
+    codes.
     """
 
     loop: str
@@ -99,7 +99,6 @@ class Schedule(NamedTuple):
     work_at: int = 0
     work_size: int = 0
     groups_at: int = 0
-    groups_ld: int = 0
 
 
 def make_schedule(program, dtype, batch, command, loop=None):
@@ -198,7 +197,6 @@ def _loop(program, dtype, batch, command, loop, blocks, threads):
         grad_at,
         parts,
         groups_at=groups_at,
-        groups_ld=ld,
     )
 
 
@@ -244,7 +242,6 @@ def _graph(program, dtype, batch, command):
         work_at=work_at,
         work_size=work,
         groups_at=groups_at,
-        groups_ld=batch,
     )
 
 

@@ -183,7 +183,7 @@ def loss_of_step(real, whole_grid, structure, row_of):
 
 @device
 def elements_of(part, by_rows):
-    """Elements of a range: none where a step may update only some rows of it, and that was not meant, or the reverse."""
+    """Elements of a range; none where `by_rows` does not say whether a step updates only the rows that it touches."""
     return part[Range.ROWS] * part[Range.COLUMNS] if part[Range.BY_TOUCHED_ROWS] == by_rows else 0
 
 

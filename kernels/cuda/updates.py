@@ -7,7 +7,7 @@ none. n are the numbers of a rule: three that `Rule.prepare` computed for this s
 import numpy as np
 
 from ..annotations import DeviceArray, Stream
-from ..formulas import ADAM, MOMENTUM, NESTEROV, RMSPROP, RULES, SGD
+from ..formulas import ADAGRAD, ADAM, MOMENTUM, NESTEROV, RMSPROP, RULES, SGD
 from ..tables import NUMBERS
 from .formulas import formulas_of, found
 from .launch import checked, line, operand, run
@@ -197,6 +197,45 @@ def rmsprop_update(
     """
     vectors = {"grad": grad, "square": square, "velocity": velocity}
     _update(RMSPROP, theta, vectors, stream, rate, decay, rho, eps, momentum)
+
+
+@checked()
+def adagrad_update(
+    theta: DeviceArray,
+    grad: DeviceArray,
+    square: DeviceArray,
+    rate: float,
+    eps: float,
+    rate_decay: float,
+    decay: float,
+    step: int,
+    stream: Stream = 0,
+) -> None:
+    """Adagrad (Duchi, Hazan and Singer 2011), in place; formulas of torch.optim.Adagrad.
+
+    Parameters
+    ----------
+    theta : device array (n,), float32 or float64
+        Parameters, any stride.
+    grad : device array (n,), dtype of theta
+        Gradient.
+    square : device array (n,), dtype of theta
+        State, zeros at the start.
+    rate : float
+        Learning rate.
+    eps : float
+        Added to the root.
+    rate_decay : float
+        Step number `step` divides the rate by 1 + rate_decay * (step - 1) (torch's lr_decay).
+    decay : float
+        Coupled weight decay.
+    step : int
+        Number of this step, from 1.
+    stream : stream, optional
+        Where it is queued.
+    """
+    vectors = {"grad": grad, "square": square}
+    _update(ADAGRAD, theta, vectors, stream, rate, decay, eps, rate_decay, step=step)
 
 
 @checked()
