@@ -54,11 +54,13 @@ class Phases(NamedTuple):
 
     `forward` and `backward` come in their order. `gradient(step, op, before)` also takes how many items of work the
     operations before it had, and gives how many there are with its own; None where there are no parameters.
+    `rows`: of an operation by touched rows.
     """
 
     forward: tuple[Any, ...]
     backward: tuple[Any, ...]
     gradient: Any = None
+    rows: Rows | None = None
 
 
 class Step(NamedTuple):

@@ -373,12 +373,12 @@ def run_of(real, whole_grid, structure):
     """The kernel for one dtype, by one block or by the whole grid, of what a program and a run use."""
     command, zero, one, tiny = structure.command, real(0.0), real(1.0), real(CLIP_TINY)
     draw, row_of, gather, weigh, write_out = gather_of(real, whole_grid)
-    forward, backward, gradient, rows, wait = phases_of(real, whole_grid, structure)
+    forward, backward, gradient, of_rows, wait = phases_of(real, whole_grid, structure)
     has_loss, has_backward, updates = command & LOSS != 0, command & BACKWARD != 0, command & UPDATE != 0
     has_output, has_input_gradient = command & OUTPUT != 0, command & INPUT_BACKWARD != 0
     loss = loss_of_step(real, whole_grid, structure, row_of) if has_loss else None
     penalty, clip, update, clear = update_of(real, structure.rule) if updates else (None, None, None, None)
-    by_rows = rows is not None
+    by_rows = of_rows is not None
 
     @device
     def total(value, sums, thread, threads, counter, turn):
@@ -458,7 +458,7 @@ def run_of(real, whole_grid, structure):
     def clip_rows(step, op, ranges, count):
         """As `clip`, for the operation by touched rows: of all rows where l2 acts, else of those."""
         if step.reals[Real.L2] == zero:
-            return rows.squares(step, op)
+            return of_rows.squares(step, op)
         parameters, whole = tables_of(step)
         return clip(step, parameters, whole, 1, ranges, count, 1)
 
@@ -466,7 +466,7 @@ def run_of(real, whole_grid, structure):
     def update_rows(step, op, ranges, count, scale, numbers):
         """As `update`, likewise."""
         if step.reals[Real.L2] == zero:
-            rows.update(step, op, scale, numbers)
+            of_rows.update(step, op, scale, numbers)
         else:
             parameters, whole = tables_of(step)
             update(step, parameters, whole, 1, ranges, count, 1, scale, numbers)
@@ -478,7 +478,7 @@ def run_of(real, whole_grid, structure):
         clips, scale, parts = opaque(step.table[Run.CLIPS]), one, step.parts
         if by_rows:
             if step.reals[Real.L2] != zero:
-                rows.collect(step, op, global_at(step.table[Run.GRADIENTS], real))
+                of_rows.collect(step, op, global_at(step.table[Run.GRADIENTS], real))
                 turn = wait(counter, turn)
         if clips != 0:
             squares = clip(step, step.parameters, step.gradients, parts, ranges, count, 0)
@@ -589,6 +589,6 @@ def run_of(real, whole_grid, structure):
             whole = global_at(t[Run.GRADIENTS], real)
             combine(grad, whole, ranges, count_ranges, parts, size, thread, threads)
             if by_rows:
-                rows.collect(step, table_op, whole)
+                of_rows.collect(step, table_op, whole)
 
     return run
