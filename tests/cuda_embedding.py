@@ -140,7 +140,7 @@ def test_passes_without_an_update(loop):  # noqa: F811
         gradient = plan.gradient[: program.size].copy()
         apply = plan_of(device, program, parameters, ROWS, tables.APPLY, state)
         apply.bind_rule(named(RULES, "adam"), SETTINGS["adam"], 0.1, clip_norm=0.05)
-        apply.bind_gradient(gradient)
+        apply.bind_gradient(gradient.copy())
         apply.bind_steps(np.array([0.1]))
         apply.execute()
         apply.to_host()

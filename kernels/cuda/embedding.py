@@ -477,11 +477,11 @@ def arrange_kernel_of(real):
 
 @for_each_real
 def collect_of(real):
-    """The gradients of touched rows to their place among all, or zeros once they have been used."""
-    element, batch_at, zero = gradients_of(real), batch_at_of(real), real(0.0)
+    """The gradients of touched rows to their place among all."""
+    element, batch_at = gradients_of(real), batch_at_of(real)
 
     @kernel(THREADS, min_blocks_per_sm=1)
-    def collect(table, number, count, x, rs_x, groups, vectors, rs_vectors, sums, rs_sums, whole, keeps):
+    def collect(table, number, count, x, rs_x, groups, vectors, rs_vectors, sums, rs_sums, whole):
         t, item = global_at(table, np.int64), cuda.grid(1)
         op = op_of(t, number)
         batch = batch_at(t, op, count, x, rs_x, groups, vectors, rs_vectors, sums, rs_sums)
@@ -490,7 +490,7 @@ def collect_of(real):
             k = item // features
             at, g = element(op, batch, k, item - k * features)
             if at >= 0:
-                global_at(whole, real)[at] = g if keeps else zero
+                global_at(whole, real)[at] = g
 
     return collect
 
@@ -596,17 +596,8 @@ def queue_backward(step, op):
         *samples, groups = _operands(step, op)[:6]
         run(arrange_kernel_of(step.real), line(32 * codes), step.stream, *map(int, (*samples, groups)))
         if not step.plan.command & UPDATE or step.plan.reals[Real.L2] != 0:
-            _queue_collect(step, op, True)
-
-
-def _queue_collect(step, op, keeps):
-    arguments = *_operands(step, op), step.plan.address("gradient"), keeps
-    run(collect_of(step.real), _elements(step), step.stream, *map(int, arguments))
-
-
-def queue_clear(step):
-    """Queue zeros where `queue_backward` wrote the gradients of rows."""
-    _queue_collect(step, _own(step), False)
+            arguments = *_operands(step, op), step.plan.address("gradient")
+            run(collect_of(step.real), _elements(step), step.stream, *map(int, arguments))
 
 
 def queue_squares(step, out):

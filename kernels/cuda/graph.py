@@ -239,6 +239,20 @@ def advance_of(real):
     return advance
 
 
+@for_each_real
+def clear_of(real):
+    """Zeros from one element of a vector to another."""
+    zero = real(0.0)
+
+    @kernel(THREADS)
+    def clear(vector, first, end):
+        i = first + cuda.grid(1)
+        if i < end:
+            global_at(vector, real)[i] = zero
+
+    return clear
+
+
 class Operation(NamedTuple):
     """An operation of a step; `key` is that of its activation, `activates` false where the loss takes what goes in.
 
@@ -401,5 +415,6 @@ def queue_update(plan, stream, step=None):
         embedding.queue_update(step, scale, result)
     elif embedding:
         embedding.queue_given(plan, stream, grad, scale, result)
-    elif step and size > plan.program.dense_size:
-        operation_module(plan.program.embedding.name).queue_clear(step)
+    rows = size - plan.program.dense_size
+    if step and rows > 0:  # the next step writes the gradients of those alone that it touches
+        run(clear_of(real), line(rows), stream, grad, plan.program.dense_size, size)
