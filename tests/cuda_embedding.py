@@ -1,4 +1,4 @@
-"""Tables of columns on CUDA in the simulator, beside the CPU; `test_cuda.py` starts this with NUMBA_ENABLE_CUDASIM=1."""
+"""Tables of columns on CUDA in the simulator, beside the CPU; `test_cuda.py` starts it with NUMBA_ENABLE_CUDASIM=1."""
 
 import grids
 import numpy as np

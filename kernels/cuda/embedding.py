@@ -174,9 +174,9 @@ def arrange_of(real):
             inside = s < batch.count
             code = code_at(batch, column, s) if inside else -1
             peers = peers_of(code)
-            leader, before = popc((peers & -peers) - 1), np.uint32(0)
+            leader, before = popc((peers & -peers) - 1), np.int64(0)
             if inside and lane == leader:
-                before = atomic_add_release(marks + code, np.uint32(popc(peers)))
+                before = np.int64(atomic_add_release(marks + code, np.uint32(popc(peers))))
             before = lane_at(before, leader)
             if inside:
                 ranks[s] = np.int32(before + popc(peers & ((1 << lane) - 1)))
@@ -187,17 +187,17 @@ def arrange_of(real):
         """Where the samples of each code begin: a mark then holds it."""
         first = taken = 0
         while first < batch.count:
-            s, count, code = first + lane, np.uint32(0), 0
+            s, count, code = first + lane, np.int64(0), np.int64(0)
             leads = s < batch.count
             if leads:
                 leads = ranks[s] == 0
             if leads:
                 code = code_at(batch, column, s)
-                count = load_acquire(marks + code, np.uint32(0))
+                count = np.int64(load_acquire(marks + code, np.uint32(0)))
             end = count
             for distance in (1, 2, 4, 8, 16):
                 other = lane_at(end, max(lane - distance, 0))
-                end += other if lane >= distance else np.uint32(0)
+                end += other if lane >= distance else 0
             if leads:
                 begins = taken + end - count
                 lengths[begins] = np.int32(count)
@@ -220,7 +220,7 @@ def arrange_of(real):
             warp_barrier()
             s = lane
             while s < batch.count:
-                own = load_acquire(marks + code_at(batch, column, s), np.uint32(0)) + ranks[s]
+                own = np.int64(load_acquire(marks + code_at(batch, column, s), np.uint32(0))) + ranks[s]
                 order[own] = np.int32(s)
                 if ranks[s] > 0:
                     lengths[own] = np.int32(0)
@@ -230,7 +230,7 @@ def arrange_of(real):
             while s < batch.count:
                 if ranks[s] == 0:  # the next step finds zeros again
                     mark = marks + code_at(batch, column, s)
-                    atomic_add_release(mark, np.uint32(-int(load_acquire(mark, np.uint32(0))) & 0xFFFFFFFF))
+                    atomic_add_release(mark, np.uint32(-np.int64(load_acquire(mark, np.uint32(0))) & 0xFFFFFFFF))
                 s += 32
             c += warps
 
@@ -314,8 +314,7 @@ def clipped(gradient, limit):
 def loop_of(real, structure):
     """The phases of the loops; the tables stand in global memory, also for one block."""
     _, feature, one_hot_sum = features_of(real)
-    arrange, element, zero = arrange_of(real), gradients_of(real), real(0.0)
-    update_one = None if structure.rule is None else row_update_of(real, structure.rule)
+    arrange = arrange_of(real)
 
     @device
     def batch_of(step, op):
@@ -359,35 +358,18 @@ def loop_of(real, structure):
         arrange(op, batch_of(step, op), step.thread >> 5, step.threads >> 5, step.thread & 31)
         return before + 32 * op[CODES]
 
-    @device
-    def squares(step, op):
-        """A thread's share of the sum of the squares of the gradient, clipped by value."""
-        batch, features, limit = batch_of(step, op), touched_features(op), step.reals[Real.CLIP_VALUE]
-        summed, item = zero, step.thread
-        while item < step.count * features:
-            k = quotient(item, features)
-            _, g = element(op, batch, k, item - k * features)
-            g = clipped(g, limit)
-            summed += g * g
-            item += step.threads
-        return summed
+    return Phases((forward,), (), gradient, rows_of(real, structure.rule, batch_of))
+
+
+@for_each_real
+def rows_of(real, code, batch_of):
+    """What the loops do with the rows, once the samples are arranged; `batch_of(step, op)` gives them."""
+    element, zero, half = gradients_of(real), real(0.0), real(0.5)
+    update_one = None if code is None else row_update_of(real, code)
 
     @device
-    def update(step, op, scale, numbers):
-        """Update the rows that the batch touches."""
-        batch, features, r = batch_of(step, op), touched_features(op), step.reals
-        item = step.thread
-        while item < step.count * features:
-            k = quotient(item, features)
-            at, g = element(op, batch, k, item - k * features)
-            if at >= 0:
-                g = scale * clipped(g, r[Real.CLIP_VALUE])
-                update_one(step.table, r, at, g, r[Real.WEIGHT_DECAY], numbers)
-            item += step.threads
-
-    @device
-    def collect(step, op, whole):
-        """Write the gradients of touched rows to the place that they have among all."""
+    def collect(step, op):
+        whole = global_at(step.table[Run.GRADIENTS], real)
         batch, features, item = batch_of(step, op), touched_features(op), step.thread
         while item < step.count * features:
             k = quotient(item, features)
@@ -396,7 +378,68 @@ def loop_of(real, structure):
                 whole[at] = g
             item += step.threads
 
-    return Phases((forward,), (), gradient, Rows(squares, update, collect))
+    @device
+    def all_rows(step):
+        """(first, end) of the parameters of all tables, with zeros between them."""
+        program = step.table + step.table[Run.PROGRAM]
+        return program[Header.DENSE], program[Header.PARAMETERS]
+
+    @device
+    def penalised(step, i):
+        """The gradient of a parameter with what l2 adds, clipped by value."""
+        t, r = step.table, step.reals
+        g = global_at(t[Run.GRADIENTS], real)[i] + r[Real.L2] * global_at(t[Run.PARAMETERS], real)[i]
+        return clipped(g, r[Real.CLIP_VALUE])
+
+    @device
+    def penalty(step):
+        (first, end), summed, parameters = all_rows(step), zero, global_at(step.table[Run.PARAMETERS], real)
+        i = first + step.thread
+        while i < end:
+            summed += parameters[i] * parameters[i]
+            i += step.threads
+        return half * step.reals[Real.L2] * summed
+
+    @device
+    def squares(step, op):
+        summed, item = zero, step.thread
+        if step.reals[Real.L2] != zero:
+            first, end = all_rows(step)
+            while first + item < end:
+                g = penalised(step, first + item)
+                summed += g * g
+                item += step.threads
+            return summed
+        batch, features = batch_of(step, op), touched_features(op)
+        while item < step.count * features:
+            k = quotient(item, features)
+            _, g = element(op, batch, k, item - k * features)
+            g = clipped(g, step.reals[Real.CLIP_VALUE])
+            summed += g * g
+            item += step.threads
+        return summed
+
+    @device
+    def update(step, op, scale, numbers):
+        item, r = step.thread, step.reals
+        if r[Real.L2] != zero:
+            whole, (first, end) = global_at(step.table[Run.GRADIENTS], real), all_rows(step)
+            while first + item < end:
+                g = scale * penalised(step, first + item)
+                update_one(step.table, r, first + item, g, r[Real.WEIGHT_DECAY], numbers)
+                whole[first + item] = zero  # the next step writes those alone that it touches
+                item += step.threads
+        else:
+            batch, features = batch_of(step, op), touched_features(op)
+            while item < step.count * features:
+                k = quotient(item, features)
+                at, g = element(op, batch, k, item - k * features)
+                if at >= 0:
+                    g = scale * clipped(g, r[Real.CLIP_VALUE])
+                    update_one(step.table, r, at, g, r[Real.WEIGHT_DECAY], numbers)
+                item += step.threads
+
+    return Rows(collect, penalty, squares, update)
 
 
 @device

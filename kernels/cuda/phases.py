@@ -40,13 +40,16 @@ class Structure(NamedTuple):
 class Rows(NamedTuple):
     """What a kind of operation does with parameters of which a step touches only some rows.
 
-    `squares(step, op)` gives a thread's share of the squares of their gradient, clipped by value; `update(step, op,
-    scale, numbers)` updates those rows; `collect(step, op, whole)` writes their gradient to a vector of all.
+    Where l2 acts, those are all rows. `collect(step, op)` writes the gradient of touched rows to that of all parameters;
+    where l2 acts, the others read it there. `penalty(step)` gives a thread's share of what l2 adds to the loss,
+    `squares(step, op)` its share of the squares of the gradient, clipped by value; `update(step, op, scale, numbers)`
+    updates the rows.
     """
 
+    collect: Any
+    penalty: Any
     squares: Any
     update: Any
-    collect: Any
 
 
 class Phases(NamedTuple):

@@ -1,5 +1,7 @@
 """The primitives that kernels are written in: those of the device, or those of the simulator."""
 
+import numpy as np
+
 from .toolchain import SIMULATED, cuda, device
 
 if SIMULATED:
@@ -57,18 +59,18 @@ else:
 
     @device
     def lane_at(value, lane):
-        """The value of a lane of the warp."""
-        return cuda.shfl_sync(0xFFFFFFFF, value, lane)
+        """An integer below 2^31 of a lane of the warp."""
+        return np.int64(cuda.shfl_sync(0xFFFFFFFF, np.int32(value), np.int32(lane)))
 
     @device
     def peers_of(value):
-        """The lanes of the warp that have the same integer: a bit for each."""
-        return int(cuda.match_any_sync(0xFFFFFFFF, value)) & 0xFFFFFFFF
+        """The lanes of the warp that have the same integer below 2^31: a bit for each."""
+        return np.int64(cuda.match_any_sync(0xFFFFFFFF, np.int32(value))) & 0xFFFFFFFF
 
     @device
     def popc(bits):
         """How many bits are set."""
-        return int(cuda.popc(bits))
+        return np.int64(cuda.popc(bits))
 
     @device
     def warp_barrier():

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..formulas import RULES
-from ..program import KINDS, Embedding
+from ..program import KINDS
 from ..randomness import DROPOUT, SHUFFLE
 from ..tables import (
     BACKWARD,
@@ -55,7 +55,6 @@ from .updates import FACTORS, rule_of
 THREADS = 256  # of a block of a grid at most: with more, a thread has fewer registers than it takes (238 to 255, sm_90)
 # Times THREADS, of one block: in float32 it gets by with 128 registers and spills none, in float64 it takes 248 (sm_90)
 IN_ONE_BLOCK = {4: 2, 8: 1}  # by the bytes of an element
-BY_ROWS = KINDS.index(Embedding)  # the kind of operation that has parameters by touched rows
 SUMS = 4  # sums over all threads in a step, each with a place for each warp
 CLIP_TINY = 1e-6  # added to the norm of a gradient, as torch.nn.utils.clip_grad_norm_ has it
 
@@ -181,48 +180,40 @@ def loss_of_step(real, whole_grid, structure, row_of):
     return loss
 
 
-@device
-def elements_of(part, by_rows):
-    """Elements of a range; none where `by_rows` does not say whether a step updates only the rows that it touches."""
-    return part[Range.ROWS] * part[Range.COLUMNS] if part[Range.BY_TOUCHED_ROWS] == by_rows else 0
-
-
 @for_each_real
 def update_of(real, code):
-    """Penalty, clipping and update, over the ranges of the parameters that each step updates, or over the others.
+    """Penalty, clipping and update, over the ranges of the parameters that each step updates.
 
-    `ranges` points to their records, `count` is their number, `by_rows` chooses: whether a step may update only some
-    rows of them. `parameters`, `gradients`: to those from the first range on; the gradient is in `parts`, of which
-    `clip` leaves one.
+    `ranges` points to their records, `count` is their number.
     """
     zero, half, rule, states = real(0.0), real(0.5), rule_of(real, code), len(RULES[code].states)
     together = 4 if real is np.float32 else 1  # parameters; four of float64 take more registers than a thread has
 
     @device
-    def penalty(step, parameters, ranges, count, by_rows):
+    def penalty(step, ranges, count):
         """A thread's share of l2 / 2 times the sum of the squares of the parameters that l2 acts on."""
         summed = zero
         for index in range(count):
             part = ranges + Range.SIZE * index
-            theta, i, end = parameters + part[Range.OFFSET], step.thread, elements_of(part, by_rows)
-            while part[Range.DECAYS] != 0 and i < end:
+            theta, i = step.parameters + part[Range.OFFSET], step.thread
+            while part[Range.DECAYS] != 0 and i < part[Range.ROWS] * part[Range.COLUMNS]:
                 summed += theta[i] * theta[i]
                 i += step.threads
         return half * step.reals[Real.L2] * summed
 
     @device
-    def clip(step, parameters, gradients, parts, ranges, count, by_rows):
+    def clip(step, ranges, count):
         """The whole gradient with what l2 adds, clipped by value, for its first part; gives a share of its squares."""
         limit, squares = step.reals[Real.CLIP_VALUE], zero
         for index in range(count):
             part = ranges + Range.SIZE * index
             l2, i = step.reals[Real.L2] if part[Range.DECAYS] != 0 else zero, together * step.thread
-            theta, grad = parameters + part[Range.OFFSET], gradients + part[Range.OFFSET]
-            end = elements_of(part, by_rows)
+            theta, grad = step.parameters + part[Range.OFFSET], step.gradients + part[Range.OFFSET]
+            end = part[Range.ROWS] * part[Range.COLUMNS]
             while i < end:
                 for j in range(i, min(i + together, end)):  # those that `update` takes together
                     g = zero
-                    for k in range(parts):
+                    for k in range(step.parts):
                         g += grad[k * step.size + j]
                     g += l2 * theta[j]
                     g = limit if g > limit else -limit if g < -limit else g
@@ -244,7 +235,7 @@ def update_of(real, code):
                 vector[i + 2] = c
 
     @device
-    def update(step, parameters, gradients, parts, ranges, count, by_rows, scale, numbers):
+    def update(step, ranges, count, parts, scale, numbers):
         """Update all parameters from the first `parts` of the gradient; of the last four some in vain."""
         t, r = step.table, step.reals
         first, second = global_at(t[Run.FIRST_MOMENT], real), global_at(t[Run.SECOND_MOMENT], real)
@@ -255,15 +246,18 @@ def update_of(real, code):
             decay = r[Real.WEIGHT_DECAY]
             if part[Range.DECAYS] != 0 and t[Run.CLIPS] == 0:  # else the gradient has it
                 decay += r[Real.L2]
-            i, end = part[Range.OFFSET] + together * step.thread, part[Range.OFFSET] + elements_of(part, by_rows)
+            i, end = (
+                part[Range.OFFSET] + together * step.thread,
+                part[Range.OFFSET] + part[Range.ROWS] * part[Range.COLUMNS],
+            )
             while i < end:
                 if together == 1:
-                    g = scale * gradients[i]
+                    g = scale * step.gradients[i]
                     for k in range(1, parts):
-                        g += gradients[k * step.size + i]
+                        g += step.gradients[k * step.size + i]
                     m0, v0 = first[i] if states > 0 else zero, second[i] if states > 1 else zero
-                    p0, m0, v0 = rule(parameters[i], g, m0, v0, decay, n)
-                    parameters[i] = p0
+                    p0, m0, v0 = rule(step.parameters[i], g, m0, v0, decay, n)
+                    step.parameters[i] = p0
                     if states > 0:
                         first[i] = m0
                     if states > 1:
@@ -274,35 +268,24 @@ def update_of(real, code):
                         m0, m1, m2, m3 = load4(first + i)
                     if states > 1:
                         v0, v1, v2, v3 = load4(second + i)
-                    p0, p1, p2, p3 = load4(parameters + i)
-                    g0, g1, g2, g3 = load4(gradients + i)
+                    p0, p1, p2, p3 = load4(step.parameters + i)
+                    g0, g1, g2, g3 = load4(step.gradients + i)
                     g0, g1, g2, g3 = scale * g0, scale * g1, scale * g2, scale * g3
                     for k in range(1, parts):
-                        h0, h1, h2, h3 = load4(gradients + (k * step.size + i))
+                        h0, h1, h2, h3 = load4(step.gradients + (k * step.size + i))
                         g0, g1, g2, g3 = g0 + h0, g1 + h1, g2 + h2, g3 + h3
                     p0, m0, v0 = rule(p0, g0, m0, v0, decay, n)
                     p1, m1, v1 = rule(p1, g1, m1, v1, decay, n)
                     p2, m2, v2 = rule(p2, g2, m2, v2, decay, n)
                     p3, m3, v3 = rule(p3, g3, m3, v3, decay, n)
-                    store(parameters, i, end, p0, p1, p2, p3)
+                    store(step.parameters, i, end, p0, p1, p2, p3)
                     if states > 0:
                         store(first, i, end, m0, m1, m2, m3)
                     if states > 1:
                         store(second, i, end, v0, v1, v2, v3)
                 i += together * step.threads
 
-    @device
-    def clear(step, gradients, ranges, count):
-        """Make zero what `update` has read of ranges by rows, each thread its own."""
-        for index in range(count):
-            part = ranges + Range.SIZE * index
-            i, end = part[Range.OFFSET] + together * step.thread, part[Range.OFFSET] + elements_of(part, 1)
-            while i < end:
-                for j in range(i, min(i + together, end)):
-                    gradients[j] = zero
-                i += together * step.threads
-
-    return penalty, clip, update, clear
+    return penalty, clip, update
 
 
 @for_each_real
@@ -377,7 +360,7 @@ def run_of(real, whole_grid, structure):
     has_loss, has_backward, updates = command & LOSS != 0, command & BACKWARD != 0, command & UPDATE != 0
     has_output, has_input_gradient = command & OUTPUT != 0, command & INPUT_BACKWARD != 0
     loss = loss_of_step(real, whole_grid, structure, row_of) if has_loss else None
-    penalty, clip, update, clear = update_of(real, structure.rule) if updates else (None, None, None, None)
+    penalty, clip, update = update_of(real, structure.rule) if updates else (None, None, None)
     by_rows = of_rows is not None
 
     @device
@@ -423,7 +406,7 @@ def run_of(real, whole_grid, structure):
         """The sum of the parts of a gradient."""
         for index in range(count):
             part = ranges + Range.SIZE * index
-            i, end = part[Range.OFFSET] + thread, part[Range.OFFSET] + elements_of(part, 0)
+            i, end = part[Range.OFFSET] + thread, part[Range.OFFSET] + part[Range.ROWS] * part[Range.COLUMNS]
             while i < end:
                 g = zero
                 for k in range(parts):
@@ -450,48 +433,24 @@ def run_of(real, whole_grid, structure):
         return wait(counter, turn)
 
     @device
-    def tables_of(step):
-        """(all parameters, a gradient of all): one block has neither in its shared memory."""
-        return global_at(step.table[Run.PARAMETERS], real), global_at(step.table[Run.GRADIENTS], real)
-
-    @device
-    def clip_rows(step, op, ranges, count):
-        """As `clip`, for the operation by touched rows: of all rows where l2 acts, else of those."""
-        if step.reals[Real.L2] == zero:
-            return of_rows.squares(step, op)
-        parameters, whole = tables_of(step)
-        return clip(step, parameters, whole, 1, ranges, count, 1)
-
-    @device
-    def update_rows(step, op, ranges, count, scale, numbers):
-        """As `update`, likewise."""
-        if step.reals[Real.L2] == zero:
-            of_rows.update(step, op, scale, numbers)
-        else:
-            parameters, whole = tables_of(step)
-            update(step, parameters, whole, 1, ranges, count, 1, scale, numbers)
-            clear(step, whole, ranges, count)
-
-    @device
     def update_pass(step, op, ranges, count, numbers, sums, counter, turn):
         """Clip the gradient and update the parameters; `op` is the operation by touched rows."""
         clips, scale, parts = opaque(step.table[Run.CLIPS]), one, step.parts
         if by_rows:
             if step.reals[Real.L2] != zero:
-                of_rows.collect(step, op, global_at(step.table[Run.GRADIENTS], real))
+                of_rows.collect(step, op)
                 turn = wait(counter, turn)
         if clips != 0:
-            squares = clip(step, step.parameters, step.gradients, parts, ranges, count, 0)
-            parts = 1
-            if by_rows:
-                squares += clip_rows(step, op, ranges, count)
+            squares, parts = clip(step, ranges, count), 1
             if clips & BY_NORM != 0:
+                if by_rows:
+                    squares += of_rows.squares(step, op)
                 squares, turn = total(squares, sums, step.thread, step.threads, counter, turn)
                 scale = min(one, step.reals[Real.CLIP_NORM] / (sqrt(squares) + tiny))
         # each thread updates what it clipped
-        update(step, step.parameters, step.gradients, parts, ranges, count, 0, scale, numbers)
+        update(step, ranges, count, parts, scale, numbers)
         if by_rows:
-            update_rows(step, op, ranges, count, scale, numbers)
+            of_rows.update(step, op, scale, numbers)
         return wait(counter, turn)
 
     @kernel(THREADS if whole_grid else THREADS * IN_ONE_BLOCK[np.dtype(real).itemsize], min_blocks_per_sm=1)
@@ -522,9 +481,9 @@ def run_of(real, whole_grid, structure):
         stays, head = batch >= rows and t[Run.KEEPS_ROWS] != 0, 0
         while operations[Op.SIZE * head + Op.RANGES] == 0:
             head += 1
-        if by_rows:
-            while table_op[Op.KIND] != BY_ROWS:
-                table_op = table_op + Op.SIZE
+        if by_rows:  # its ranges come first: no operation before it has any
+            table_op = operations + Op.SIZE * head
+            ranges, count_ranges = ranges + Range.SIZE * table_op[Op.RANGES], count_ranges - table_op[Op.RANGES]
         while finished < steps and fine:
             key, mask_key = stream_key(state[State.SEED], SHUFFLE, epoch), stream_key(state[State.SEED], DROPOUT, epoch)
             first, begin = position * batch if t[Run.OPEN_EPOCH] == 0 else 0, head
@@ -552,9 +511,9 @@ def run_of(real, whole_grid, structure):
                 value = value / mass
             if updates:  # alone, as the others: Numba then drops what is not wanted
                 if r[Real.L2] != zero:
-                    extra = penalty(step, theta, ranges, count_ranges, 0)
+                    extra = penalty(step, ranges, count_ranges)
                     if by_rows:
-                        extra += penalty(step, master, ranges, count_ranges, 1)
+                        extra += of_rows.penalty(step)
                     extra, turn = total(extra, sums + 2 * warps, thread, threads, counter, turn)
                     value += extra
             if thread == 0:
@@ -589,6 +548,6 @@ def run_of(real, whole_grid, structure):
             whole = global_at(t[Run.GRADIENTS], real)
             combine(grad, whole, ranges, count_ranges, parts, size, thread, threads)
             if by_rows:
-                of_rows.collect(step, table_op, whole)
+                of_rows.collect(step, table_op)
 
     return run
