@@ -257,8 +257,8 @@ KERNELS = {
     "loop of a grid, outputs": (loop(True, tables.PREDICT), (152, 0), (208, 0)),
     "loop of one block, gradients": (loop(False, tables.INPUT_GRADIENT), (128, 49152), (240, 49152)),
     "loop of a grid, gradients": (loop(True, tables.INPUT_GRADIENT), (224, 0), (255, 0)),
-    "loop of one block, columns": (loop(False, tables.TRAIN, columns_program()), (128, 49152), (248, 49152)),
-    "loop of a grid, columns": (loop(True, tables.TRAIN, columns_program()), (240, 0), (255, 0)),
+    "loop of one block, columns": (loop(False, tables.TRAIN, columns_program()), (232, 49152), (255, 49152)),
+    "loop of a grid, columns": (loop(True, tables.TRAIN, columns_program()), (255, 0), (255, 0)),
 }
 STEP = "pick", "gather", "scaled", "drop", "clip", "scale", "update", "advance"  # kernels of a step
 COLUMNS = "forward", "arrange_codes", "collect", "squares", "update_touched", "update_given", "clear"

@@ -8,7 +8,7 @@ that with respect to Z, in place, and of that dX = dZ W, dW = dZ^T X and db, the
 from ..annotations import DeviceArray, Stream
 from ..formulas import LINEAR, SOFTMAX
 from ..program import Dense, Embedding
-from ..tables import ADDED, INPUT_BACKWARD, LOGITS, OUTPUT, Op, Real, Run
+from ..tables import ADDED, LOGITS, OUTPUT, Op, Real, Run
 from .activations import (
     activation_backward,
     activation_forward,
@@ -21,7 +21,7 @@ from .activations import (
 from .launch import checked, operand, plane, run
 from .loop_tiles import tiles_of
 from .matmul import NO_OPERAND, PLAIN, Side, multiply, side, space
-from .phases import Phases, delta_of, element_at, gradient_width, padded_count, pre_of, value_of
+from .phases import Phases, delta_of, element_at, gradient_width_of, padded_count, pre_of, value_of
 from .primitives import exp, load4, quotient, store4
 from .tiling import ACTIVATE, SLOPE
 from .toolchain import device, for_each_real
@@ -38,7 +38,8 @@ def loop_of(real, structure):
     sharing, tile_forward, tile_backward = tiles.sharing, tiles.tile_forward, tiles.tile_backward
     row_of, tile_gradient, first_of_warp = tiles.row_of, tiles.tile_gradient, tiles.first_of_warp
     expands = Embedding.name in structure.kinds
-    outputs, wanted, zero = structure.command & OUTPUT != 0, structure.command & INPUT_BACKWARD != 0, real(0.0)
+    outputs, zero = structure.command & OUTPUT != 0, real(0.0)
+    gradient_width = gradient_width_of(structure)
 
     @device
     def activates(op):
@@ -131,7 +132,7 @@ def loop_of(real, structure):
     @device
     def input_gradient(step, op):
         """dX from dZ."""
-        features = gradient_width(step, op, wanted)
+        features = gradient_width(step, op)
         if features == 0:
             return False
         ld, groups = step.table[Run.LD], padded_count(step) >> 2

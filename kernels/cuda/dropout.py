@@ -10,9 +10,9 @@ import numpy as np
 from ..annotations import DeviceArray, Stream
 from ..program import Dropout
 from ..randomness import CHANCE_BITS, DROPOUT, make_masks
-from ..tables import INPUT_BACKWARD, Op, Run, State
+from ..tables import Op, Run, State
 from .launch import checked, operand, place, plane, run
-from .phases import Phases, delta_of, element_at, gradient_width, padded_count, value_of
+from .phases import Phases, delta_of, element_at, gradient_width_of, padded_count, value_of
 from .primitives import global_at
 from .rng import first_of, layer_key, stream_key
 from .toolchain import device, for_each_real, kernel
@@ -39,7 +39,7 @@ def dropped_of(real):
 @for_each_real
 def loop_of(real, structure):
     """The phases of the loops."""
-    dropped, wanted = dropped_of(real), structure.command & INPUT_BACKWARD != 0
+    dropped, gradient_width = dropped_of(real), gradient_width_of(structure)
 
     @device
     def drop(step, op, features, source, target):
@@ -56,7 +56,7 @@ def loop_of(real, structure):
 
     @device
     def backward(step, op):
-        features = gradient_width(step, op, wanted)
+        features = gradient_width(step, op)
         if features == 0:
             return False
         drop(step, op, features, delta_of(step, op[Op.OUTPUT]), delta_of(step, op[Op.INPUT]))

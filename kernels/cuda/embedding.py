@@ -59,13 +59,16 @@ ARRANGED, INDEX_BYTES = 3, 4  # arrays of `Batch` that `arrange` makes, and byte
 class Batch(NamedTuple):
     """The samples of a step, and the gradients from which those of table rows are summed.
 
-    `x`: rows, `by_sample` from sample to sample, `by_column` from column to column; `count` of them. `marks`: zero for
-    each level of each column. `order`, `lengths`, `ranks`: int32 (CODES, ld): samples, those of a code side by side; at
-    the first of a code how many have it, else 0; how many samples before a sample have its code. `vectors` and `sums`:
-    gradients with respect to learned vectors and to what one-hot weights are added to, `by_vectors` and `by_sums` from
-    sample to sample, `by_feature` from feature to feature.
+    `one_hots`: number of the first column of one-hot codes, which come after those of vectors; `features`: elements of
+    the rows that one sample touches. `x`: rows, `by_sample` from sample to sample, `by_column` from column to column;
+    `count` of them. `marks`: zero for each level of each column. `order`, `lengths`, `ranks`: int32 (CODES, ld):
+    samples, those of a code side by side; at the first of a code how many have it, else 0; how many samples before a
+    sample have its code. `vectors` and `sums`: gradients with respect to learned vectors and to what one-hot weights
+    are added to, `by_vectors` and `by_sums` from sample to sample, `by_feature` from feature to feature.
     """
 
+    one_hots: int
+    features: int
     x: Any
     by_sample: int
     by_column: int
@@ -108,9 +111,9 @@ def one_hots_from(op):
 
 
 @device
-def touched_features(op):
+def touched_features(op, one_hots):
     """Elements of the rows that one sample touches."""
-    return op[VECTORS] + op[UNITS] * (op[CODES] - one_hots_from(op))
+    return op[VECTORS] + op[UNITS] * (op[CODES] - one_hots)
 
 
 @for_each_real
@@ -261,7 +264,7 @@ def gradients_of(real):
 
     @device
     def element(op, batch, k, i):
-        first, units, vector = one_hots_from(op), op[UNITS], i < op[VECTORS]
+        first, units, vector = batch.one_hots, op[UNITS], i < op[VECTORS]
         c = column_with(op, i) if vector else first + quotient(i - op[VECTORS], units)
         column = columns_of(op) + Column.SIZE * c
         count, order = batch.lengths[c * batch.ld + k], batch.order + (c * batch.ld + k)
@@ -271,12 +274,11 @@ def gradients_of(real):
         j, size = i - begins, column[Column.SIZE_OF]
         delta = batch.vectors + begins * batch.by_feature if vector else batch.sums
         by = batch.by_vectors if vector else batch.by_sums
-        gradient, zeros = summed(delta + j * batch.by_feature, by, order, count), 0
-        while gradient == zero and zeros < size:
-            if summed(delta + zeros * batch.by_feature, by, order, count) != zero:
-                break
-            zeros += 1
-        if zeros == size:
+        gradient, tried, some = zero, 0, False
+        while tried <= size and not some:  # the element itself, and as long as there are but zeros the others
+            g = summed(delta + (j if tried == 0 else tried - 1) * batch.by_feature, by, order, count)
+            gradient, some, tried = g if tried == 0 else gradient, g != zero, tried + 1
+        if not some:
             return -1, zero
         code = code_of(batch.x[order[0] * batch.by_sample + column[Column.SOURCE] * batch.by_column], column)
         return column[Column.TABLE] + code * size + j, gradient
@@ -318,9 +320,11 @@ def loop_of(real, structure):
 
     @device
     def batch_of(step, op):
-        t, ld = step.table, step.table[Run.LD]
+        t, ld, one_hots = step.table, step.table[Run.LD], one_hots_from(op)
         groups, size = viewed(step.workspace + t[Run.GROUPS_AT], np.int32), op[CODES] * ld
         return Batch(
+            one_hots,
+            touched_features(op, one_hots),
             value_of(step, op[Op.INPUT]),
             1,
             ld,
@@ -370,7 +374,8 @@ def rows_of(real, code, batch_of):
     @device
     def collect(step, op):
         whole = global_at(step.table[Run.GRADIENTS], real)
-        batch, features, item = batch_of(step, op), touched_features(op), step.thread
+        batch, item = batch_of(step, op), step.thread
+        features = batch.features
         while item < step.count * features:
             k = quotient(item, features)
             at, g = element(op, batch, k, item - k * features)
@@ -410,7 +415,8 @@ def rows_of(real, code, batch_of):
                 summed += g * g
                 item += step.threads
             return summed
-        batch, features = batch_of(step, op), touched_features(op)
+        batch = batch_of(step, op)
+        features = batch.features
         while item < step.count * features:
             k = quotient(item, features)
             _, g = element(op, batch, k, item - k * features)
@@ -430,7 +436,8 @@ def rows_of(real, code, batch_of):
                 whole[first + item] = zero  # the next step writes those alone that it touches
                 item += step.threads
         else:
-            batch, features = batch_of(step, op), touched_features(op)
+            batch = batch_of(step, op)
+            features = batch.features
             while item < step.count * features:
                 k = quotient(item, features)
                 at, g = element(op, batch, k, item - k * features)
@@ -483,8 +490,10 @@ def batch_at_of(real):
 
     @device
     def batch_at(t, op, count, x, rs_x, groups, vectors, rs_vectors, sums, rs_sums):
-        order, size = global_at(groups, np.int32), op[CODES] * t[Run.BATCH]
+        order, size, one_hots = global_at(groups, np.int32), op[CODES] * t[Run.BATCH], one_hots_from(op)
         return Batch(
+            one_hots,
+            touched_features(op, one_hots),
             global_at(x, real),
             rs_x,
             1,
@@ -528,7 +537,7 @@ def collect_of(real):
         t, item = global_at(table, np.int64), cuda.grid(1)
         op = op_of(t, number)
         batch = batch_at(t, op, count, x, rs_x, groups, vectors, rs_vectors, sums, rs_sums)
-        features = touched_features(op)
+        features = batch.features
         if item < count * features:
             k = item // features
             at, g = element(op, batch, k, item - k * features)
@@ -548,7 +557,7 @@ def squares_of(real):
         t, item, g = global_at(table, np.int64), cuda.grid(1), zero
         op, warps = op_of(t, number), shared_memory(real, 32)
         batch = batch_at(t, op, count, x, rs_x, groups, vectors, rs_vectors, sums, rs_sums)
-        features = touched_features(op)
+        features = batch.features
         if item < count * features:
             k = item // features
             _, g = element(op, batch, k, item - k * features)
@@ -570,7 +579,7 @@ def touched_update_of(real, code):
         t, r, item = global_at(table, np.int64), global_at(reals, real), cuda.grid(1)
         op = op_of(t, number)
         batch = batch_at(t, op, count, x, rs_x, groups, vectors, rs_vectors, sums, rs_sums)
-        features = touched_features(op)
+        features = batch.features
         if item < count * features and may_update(t, global_at(result, real)):
             k = item // features
             at, g = element(op, batch, k, item - k * features)

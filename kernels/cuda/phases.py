@@ -13,7 +13,8 @@ functions are finite, nothing of them spoils a sum.
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from ..tables import EXPANDED, FROM_ROWS, Buffer, Op, Run
+from ..program import Embedding
+from ..tables import EXPANDED, FROM_ROWS, INPUT_BACKWARD, Buffer, Op, Run
 from .primitives import quotient
 from .toolchain import device
 
@@ -40,8 +41,8 @@ class Structure(NamedTuple):
 class Rows(NamedTuple):
     """What a kind of operation does with parameters of which a step touches only some rows.
 
-    Where l2 acts, those are all rows. `collect(step, op)` writes the gradient of touched rows to that of all parameters;
-    where l2 acts, the others read it there. `penalty(step)` gives a thread's share of what l2 adds to the loss,
+    Where l2 acts, those are all rows. `collect(step, op)` writes the gradient of touched rows to that of all
+    parameters, where the others read it if l2 acts. `penalty(step)` gives a thread's share of what l2 adds to the loss,
     `squares(step, op)` its share of the squares of the gradient, clipped by value; `update(step, op, scale, numbers)`
     updates the rows.
     """
@@ -127,10 +128,16 @@ def element_at(step, item):
     return feature, sample, feature * step.table[Run.LD] + sample
 
 
-@device
-def gradient_width(step, op, input_backward):
-    """Of how many features of an operation's input, the first ones, the gradient is wanted."""
-    flags = op[Op.FLAGS]
-    if input_backward or flags & FROM_ROWS == 0:
-        return op[Op.N_IN]
-    return step.table[Run.VECTORS] if flags & EXPANDED != 0 else 0
+def gradient_width_of(structure):
+    """`gradient_width(step, op)`: of how many features of its input, the first ones, the gradient is wanted."""
+    wanted, expands = structure.command & INPUT_BACKWARD != 0, Embedding.name in structure.kinds
+
+    @device
+    def gradient_width(step, op):
+        features = op[Op.N_IN] if wanted or op[Op.FLAGS] & FROM_ROWS == 0 else 0
+        if expands:
+            if op[Op.FLAGS] & EXPANDED != 0:
+                features = step.table[Run.VECTORS]
+        return features
+
+    return gradient_width

@@ -145,7 +145,7 @@ def make_schedule(program, dtype, batch, command, loop=None):
 
 def one_block(program, dtype, batch, command):
     """The schedule of a run in one block, whether or not it fits there."""
-    most = THREADS * IN_ONE_BLOCK[np.dtype(dtype).itemsize]
+    most = THREADS * (IN_ONE_BLOCK[np.dtype(dtype).itemsize] if program.embedding is None else 1)
     return _loop(program, dtype, batch, command, "block", 1, min(most, round_up(_items(program, batch), 32)))
 
 

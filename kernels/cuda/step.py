@@ -53,7 +53,8 @@ from .toolchain import cuda, device, for_each_real, kernel
 from .updates import FACTORS, rule_of
 
 THREADS = 256  # of a block of a grid at most: with more, a thread has fewer registers than it takes (238 to 255, sm_90)
-# Times THREADS, of one block: in float32 it gets by with 128 registers and spills none, in float64 it takes 248 (sm_90)
+# Times THREADS, of one block: in float32 it gets by with 128 registers and spills none, in float64 it takes 248 (sm_90);
+# 1 where a net has an Embedding: a thread then takes 222 in float32, and spills 300 bytes where it gets 128
 IN_ONE_BLOCK = {4: 2, 8: 1}  # by the bytes of an element
 SUMS = 4  # sums over all threads in a step, each with a place for each warp
 CLIP_TINY = 1e-6  # added to the norm of a gradient, as torch.nn.utils.clip_grad_norm_ has it
@@ -453,7 +454,9 @@ def run_of(real, whole_grid, structure):
             of_rows.update(step, op, scale, numbers)
         return wait(counter, turn)
 
-    @kernel(THREADS if whole_grid else THREADS * IN_ONE_BLOCK[np.dtype(real).itemsize], min_blocks_per_sm=1)
+    times = 1 if whole_grid or by_rows else IN_ONE_BLOCK[np.dtype(real).itemsize]
+
+    @kernel(THREADS * times, min_blocks_per_sm=1)
     def run(tables, length, theta_at, grad_at, parts, sums_at, rows_at, arrivals):
         t = global_at(tables, np.int64)
         thread, threads, counter, turn = cuda.grid(1), cuda.gridsize(1), global_at(arrivals, np.uint32), 0
