@@ -14,7 +14,7 @@ from cuda_offline import CAPABILITIES, Nowhere, compiled, count, launched, tools
 
 from fastnn import kernels
 from fastnn.kernels import formulas, tables
-from fastnn.kernels.program import Dense, Dropout, Program, Standardize
+from fastnn.kernels.program import Bins, Dense, Dropout, Embedding, Missing, OneHot, Plain, Program, Standardize, Vector
 from fastnn.kernels.state import TrainingState
 
 DOUBLE = ("DFMA", "DADD", "DMUL")
@@ -131,8 +131,16 @@ def program(features, *units, activations=("relu", "softmax"), loss="cross_entro
     return Program(features, operations, record(formulas.LOSSES, loss))
 
 
+def columns_program():
+    """A net for a table, with all kinds of columns."""
+    features = Vector(0, 100, 8), OneHot(1, 50), Plain(2), Missing(2), Bins(3, np.arange(5.0))
+    operations = [Embedding(features, 16), Dropout(0.2, 0), Dense(16, formulas.named(formulas.ACTIVATIONS, "relu"))]
+    operations.append(Dense(2, formulas.named(formulas.ACTIVATIONS, "softmax")))
+    return Program(4, operations, formulas.named(formulas.LOSSES, "cross_entropy"))
+
+
 def queue_training(net, dtype, rule):
-    """Launches of a step of a large net, with all that there can be."""
+    """Launches of a step of a large net, with all that there can be; gives its plan."""
     from fastnn.kernels.cuda import driver, graph
 
     parameters = np.zeros(net.size, dtype)
@@ -144,6 +152,7 @@ def queue_training(net, dtype, rule):
     made.upload = lambda name, array: None
     made.device_program()
     graph.queue_step(made, 0)
+    return made
 
 
 def step(optimizer):
@@ -153,6 +162,16 @@ def step(optimizer):
         queue_training(program(64, 64, 8), dtype, formulas.RULES[getattr(kernels, optimizer)])
 
     return call
+
+
+def columns(dtype):
+    """What a table adds to a large net's step, also where l2 acts, and to an update by a gradient that is given."""
+    from fastnn.kernels.cuda import graph
+
+    made = queue_training(columns_program(), dtype, formulas.RULES[kernels.ADAM])
+    graph.queue_update(made, 0)
+    made.reals[tables.Real.L2] = 0.1
+    graph.queue_step(made, 0)
 
 
 def matrices(dtype):
@@ -231,14 +250,18 @@ KERNELS = {
     "step by momentum": (step("MOMENTUM"), (48, 128), (64, 256)),
     "step by nesterov": (step("NESTEROV"), (48, 128), (64, 256)),
     "step by rmsprop": (step("RMSPROP"), (64, 128), (96, 256)),
+    "columns": (columns, (64, 128), (80, 256)),
     "loop of one block": (loop(False, tables.TRAIN), (128, 49152), (248, 49152)),
     "loop of a grid": (loop(True, tables.TRAIN), (240, 0), (255, 0)),
     "loop of one block, outputs": (loop(False, tables.PREDICT), (128, 49152), (168, 49152)),
     "loop of a grid, outputs": (loop(True, tables.PREDICT), (152, 0), (208, 0)),
     "loop of one block, gradients": (loop(False, tables.INPUT_GRADIENT), (128, 49152), (240, 49152)),
     "loop of a grid, gradients": (loop(True, tables.INPUT_GRADIENT), (224, 0), (255, 0)),
+    "loop of one block, columns": (loop(False, tables.TRAIN, columns_program()), (232, 49152), (255, 49152)),
+    "loop of a grid, columns": (loop(True, tables.TRAIN, columns_program()), (255, 0), (255, 0)),
 }
 STEP = "pick", "gather", "scaled", "drop", "clip", "scale", "update", "advance"  # kernels of a step
+COLUMNS = "forward", "arrange_codes", "collect", "squares", "update_touched", "update_given", "clear"
 WIDE = ("update", "product")  # read 128 bits at a time, but for the one that takes any strides
 
 
@@ -251,10 +274,10 @@ def rows(names, dtypes=("float32", "float64"), capabilities=CAPABILITIES):
                 continue
             registers, shared = ceiling
             found = call(dtype) if name.startswith("loop") else launched(lambda call=call, dtype=dtype: call(dtype))
-            if name.startswith("step"):  # the others have rows of their own
-                own = ("update",) if "by" in name else STEP
+            if name.startswith(("step", "columns")):  # the others have rows of their own
+                own = COLUMNS if name == "columns" else ("update",) if "by" in name else STEP
                 found = [f for f in found if f[0].py_func.__name__ in own]
-            for kernel, types, threads, added in found:
+            for kernel, types, threads, added in dict.fromkeys(found):
                 for capability in capabilities:
                     made = compiled(kernel, types, threads, capability)
                     made.shared += added

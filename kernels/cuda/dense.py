@@ -7,8 +7,8 @@ that with respect to Z, in place, and of that dX = dZ W, dW = dZ^T X and db, the
 
 from ..annotations import DeviceArray, Stream
 from ..formulas import LINEAR, SOFTMAX
-from ..program import Dense
-from ..tables import INPUT_BACKWARD, LOGITS, OUTPUT, Op, Real, Run
+from ..program import Dense, Embedding
+from ..tables import ADDED, LOGITS, OUTPUT, Op, Real, Run
 from .activations import (
     activation_backward,
     activation_forward,
@@ -21,7 +21,7 @@ from .activations import (
 from .launch import checked, operand, plane, run
 from .loop_tiles import tiles_of
 from .matmul import NO_OPERAND, PLAIN, Side, multiply, side, space
-from .phases import Phases, delta_of, element_at, has_input_gradient, padded_count, pre_of, value_of
+from .phases import Phases, delta_of, element_at, gradient_width_of, padded_count, pre_of, value_of
 from .primitives import exp, load4, quotient, store4
 from .tiling import ACTIVATE, SLOPE
 from .toolchain import device, for_each_real
@@ -37,7 +37,9 @@ def loop_of(real, structure):
     tiles = tiles_of(real)
     sharing, tile_forward, tile_backward = tiles.sharing, tiles.tile_forward, tiles.tile_backward
     row_of, tile_gradient, first_of_warp = tiles.row_of, tiles.tile_gradient, tiles.first_of_warp
-    outputs, wanted, zero = structure.command & OUTPUT != 0, structure.command & INPUT_BACKWARD != 0, real(0.0)
+    expands = Embedding.name in structure.kinds
+    outputs, zero = structure.command & OUTPUT != 0, real(0.0)
+    gradient_width = gradient_width_of(structure)
 
     @device
     def activates(op):
@@ -65,7 +67,12 @@ def loop_of(real, structure):
             while row < rows:
                 v0, v1, v2, v3 = row_of(sums, row)
                 bias, at, e = b[o + row], (o + row) * ld + s, 0
-                store4(z + at, v0 + bias, v1 + bias, v2 + bias, v3 + bias)
+                v0, v1, v2, v3 = v0 + bias, v1 + bias, v2 + bias, v3 + bias
+                if expands:
+                    if op[Op.FLAGS] & ADDED != 0:
+                        a0, a1, a2, a3 = load4(z + at)
+                        v0, v1, v2, v3 = v0 + a0, v1 + a1, v2 + a2, v3 + a3
+                store4(z + at, v0, v1, v2, v3)
                 while pointwise and e < 4:
                     a[at + e] = activate(code, alpha, z[at + e])
                     e += 1
@@ -125,12 +132,13 @@ def loop_of(real, structure):
     @device
     def input_gradient(step, op):
         """dX from dZ."""
-        if not has_input_gradient(op, wanted):
+        features = gradient_width(step, op)
+        if features == 0:
             return False
         ld, groups = step.table[Run.LD], padded_count(step) >> 2
         n_in, n_out, W = op[Op.N_IN], op[Op.N_OUT], step.parameters + op[W_AT]
         delta, out = delta_of(step, op[Op.OUTPUT]), delta_of(step, op[Op.INPUT])
-        items = groups * ((n_in + 3) >> 2)
+        items = groups * ((features + 3) >> 2)
         share = sharing(step.threads, items, n_out)
         item, lane = quotient(step.thread, share), step.thread & (share - 1)
         shared = share > 1 and first_of_warp(step.thread, share) < items
@@ -138,7 +146,7 @@ def loop_of(real, structure):
             tile = quotient(min(item, items - 1), groups)
             i, s = 4 * tile, 4 * (min(item, items - 1) - tile * groups)
             sums = tile_backward(delta + s, ld, W, n_in, i, n_out, lane, share)
-            row, rows = lane, min(4, n_in - i) if item < items else 0
+            row, rows = lane, min(4, features - i) if item < items else 0
             while row < rows:
                 v0, v1, v2, v3 = row_of(sums, row)
                 store4(out + ((i + row) * ld + s), v0, v1, v2, v3)
@@ -188,10 +196,12 @@ def queue_forward(step, op):
     size, activates, before = op.n_out, op.activates, op.number
     z, a = step.pres[op.number + 1], step.values[op.number + 1]
     key = op.key if activates and op.key != SOFTMAX else LINEAR
-    W, b = step.parameter(op.record[W_AT]), step.parameter(op.record[B_AT])
+    W, b = step.parameter(op.record[W_AT]), Side(step.parameter(op.record[B_AT]), 0, 1)
+    if op.record[Op.FLAGS] & ADDED:
+        b = z  # which the sums of one-hot weights are in already, with the bias
     epilogue, kept = (ACTIVATE, key, op.alpha), NO_OPERAND if z == a else z
     sizes = step.count, size, op.n_in
-    step.multiply(sizes, step.values[before], Side(W, op.n_in, 1).transposed(), a, epilogue, Side(b, 0, 1), kept)
+    step.multiply(sizes, step.values[before], Side(W, op.n_in, 1).transposed(), a, epilogue, b, kept)
     if activates and op.key == SOFTMAX:
         run(softmax_of(step.real), warps(step.count), step.stream, step.count, size, *a, *a)
 
@@ -207,9 +217,9 @@ def queue_backward(step, op):
         run(backward_of(real, op.key), plane(count, n_out), step.stream, *arguments)
     dW, sums = Side(step.gradient(op.record[W_AT]), n_in, 1), (step.gradient(op.record[B_AT]), 1)
     step.multiply((n_out, n_in, count), delta.transposed(), step.values[op.number], dW, sums=sums, work=step.work)
-    if op.has_input_gradient:
+    if op.gradient_width:
         W = Side(step.parameter(op.record[W_AT]), n_in, 1)
-        step.multiply((count, n_in, n_out), delta, W, step.deltas[op.number])
+        step.multiply((count, op.gradient_width, n_out), delta, W, step.deltas[op.number])
 
 
 @checked()

@@ -16,13 +16,13 @@ from .. import plan as base
 from ..annotations import Floats
 from ..program import Program
 from ..state import TrainingState
-from ..tables import BACKWARD, DIVERGED, FINE, LOSS, OUTPUT, UPDATE, Buffer, Real, Run, State, Sums
+from ..tables import BACKWARD, DIVERGED, FINE, GRADIENT, LOSS, OUTPUT, TRAIN, UPDATE, Buffer, Real, Run, State, Sums
 from .arrays import on_device
 from .graph import queue_step, queue_update
 from .launch import Recording, copy_into, empty, run, to_device, to_host
 from .matrices import first_not_finite, warps_for
 from .own import codes_of
-from .schedule import make_schedule, records_of, structure_of
+from .schedule import levels_of, make_schedule, records_of, structure_of, vectors_of
 from .step import run_of
 from .toolchain import check
 from .updates import step_numbers
@@ -47,7 +47,8 @@ class Plan(base.Plan):
         self.schedule = make_schedule(program, self.dtype, batch, command, loop)
         self.structure = structure_of(program, command, None)
         self.table[Run.SIZE :] = self.schedule.buffers.ravel()
-        self.set(LD=self.schedule.ld, BUFFERS_AT=Run.SIZE)
+        self.set(LD=self.schedule.ld, BUFFERS_AT=Run.SIZE, GROUPS_AT=self.schedule.groups_at)
+        self.set(VECTORS=vectors_of(program))
         self.memory = {}  # arrays of the device, by the name of a field or of what they hold
         self._changed = set()  # fields whose arrays of the host are not on the device yet
         self._mirrored = {"parameters": parameters}  # arrays of the host that the device has copies of
@@ -198,9 +199,10 @@ class Plan(base.Plan):
             settings = self.reals[Real.SETTINGS :][: len(rule.settings)]
             steps_from_one = self.state.step + 1 + np.arange(steps)
             numbers = step_numbers(self.dtype.type, rule, self.kept["RATES"], settings, steps_from_one)
-        if "gradient" not in self.memory and self.command & (BACKWARD | UPDATE):
-            self.upload("gradient", np.zeros(self.program.size, self.dtype))  # also between the ranges
-        table[Run.GRADIENTS] = self.address("gradient") if "gradient" in self.memory else 0
+        if self.command & (BACKWARD | UPDATE):
+            self._prepare_gradient()
+            table[Run.GRADIENTS] = self.address("gradient")
+            table[Run.MARKS] = self.address("marks")
         if self.schedule.loop != "block":
             self.reserve("workspace", self.schedule.size)
             table[Run.SCRATCH] = self.address("workspace")
@@ -212,6 +214,20 @@ class Plan(base.Plan):
         if self.command & UPDATE:
             table[table[Run.STATE] :] = self.state.table
         self.upload_tables(table[np.newaxis])
+
+    def _prepare_gradient(self):
+        """Zeros where kernels write a gradient, and where they look for rows of tables that a batch touches."""
+        # those of table rows stand there only where a gradient is read whole
+        whole = self.command != TRAIN or self.reals[Real.L2] != 0
+        if self.command == GRADIENT and self.program.embedding is not None:
+            self.memory.pop("gradient", None)  # what other rows left
+        self.zeros("gradient", self.program.size if whole else self.program.dense_size)  # also between the ranges
+        self.zeros("marks", levels_of(self.program), np.uint32)
+
+    def zeros(self, name, size, dtype=None):
+        """Memory of the device as `reserve` gives it, of zeros when it is new."""
+        if name not in self.memory or self.memory[name].size < size:
+            self.upload(name, np.zeros(max(size, 1), dtype or self.dtype))
 
     def device_table(self, steps):
         """The table of a run of so many steps, followed by counters at zero; brings the rows to the device."""

@@ -10,9 +10,9 @@ import numpy as np
 from ..annotations import DeviceArray, Stream
 from ..program import Dropout
 from ..randomness import CHANCE_BITS, DROPOUT, make_masks
-from ..tables import INPUT_BACKWARD, Op, Run, State
+from ..tables import Op, Run, State
 from .launch import checked, operand, place, plane, run
-from .phases import Phases, delta_of, element_at, has_input_gradient, padded_count, value_of
+from .phases import Phases, delta_of, element_at, gradient_width_of, padded_count, value_of
 from .primitives import global_at
 from .rng import first_of, layer_key, stream_key
 from .toolchain import device, for_each_real, kernel
@@ -39,26 +39,27 @@ def dropped_of(real):
 @for_each_real
 def loop_of(real, structure):
     """The phases of the loops."""
-    dropped, wanted = dropped_of(real), structure.command & INPUT_BACKWARD != 0
+    dropped, gradient_width = dropped_of(real), gradient_width_of(structure)
 
     @device
-    def drop(step, op, source, target):
+    def drop(step, op, features, source, target):
         key, threshold, item = layer_key(step.mask_key, op[LAYER]), op[THRESHOLD], step.thread
-        while item < op[Op.N_IN] * padded_count(step):
+        while item < features * padded_count(step):
             i, s, at = element_at(step, item)
             target[at] = dropped(key, threshold, step.seen + s, i, source[at])
             item += step.threads
 
     @device
     def forward(step, op):
-        drop(step, op, value_of(step, op[Op.INPUT]), value_of(step, op[Op.OUTPUT]))
+        drop(step, op, op[Op.N_IN], value_of(step, op[Op.INPUT]), value_of(step, op[Op.OUTPUT]))
         return True
 
     @device
     def backward(step, op):
-        if not has_input_gradient(op, wanted):
+        features = gradient_width(step, op)
+        if features == 0:
             return False
-        drop(step, op, delta_of(step, op[Op.OUTPUT]), delta_of(step, op[Op.INPUT]))
+        drop(step, op, features, delta_of(step, op[Op.OUTPUT]), delta_of(step, op[Op.INPUT]))
         return True
 
     return Phases((forward,), (backward,))
@@ -84,18 +85,18 @@ def step_dropout_of(real):
 
 def queue_forward(step, op):
     """Queue the forward pass of a `graph.Step`."""
-    _queue(step, op, step.values[op.number], step.values[op.number + 1])
+    _queue(step, op, op.n_in, step.values[op.number], step.values[op.number + 1])
 
 
 def queue_backward(step, op):
     """Queue the backward pass, where the gradient with respect to the input is wanted."""
-    if op.has_input_gradient:
-        _queue(step, op, step.deltas[op.number + 1], step.deltas[op.number])
+    if op.gradient_width:
+        _queue(step, op, op.gradient_width, step.deltas[op.number + 1], step.deltas[op.number])
 
 
-def _queue(step, op, source, target):
-    arguments = step.first, op.record[LAYER], op.record[THRESHOLD], step.count, op.n_in, *source, *target
-    run(step_dropout_of(step.real), plane(step.count, op.n_in), step.stream, step.table, *map(int, arguments))
+def _queue(step, op, features, source, target):
+    arguments = step.first, op.record[LAYER], op.record[THRESHOLD], step.count, features, *source, *target
+    run(step_dropout_of(step.real), plane(step.count, features), step.stream, step.table, *map(int, arguments))
 
 
 @for_each_real

@@ -18,6 +18,7 @@ from ..randomness import SHUFFLE
 from ..tables import (
     BACKWARD,
     DIVERGED,
+    EXPANDED,
     FINE,
     FROM_ROWS,
     INPUT_BACKWARD,
@@ -238,8 +239,25 @@ def advance_of(real):
     return advance
 
 
+@for_each_real
+def clear_of(real):
+    """Zeros from one element of a vector to another."""
+    zero = real(0.0)
+
+    @kernel(THREADS)
+    def clear(vector, first, end):
+        i = first + cuda.grid(1)
+        if i < end:
+            global_at(vector, real)[i] = zero
+
+    return clear
+
+
 class Operation(NamedTuple):
-    """An operation of a step; `key` is that of its activation, `activates` false where the loss takes what goes in."""
+    """An operation of a step; `key` is that of its activation, `activates` false where the loss takes what goes in.
+
+    `gradient_width`: of how many features of its input the gradient is wanted.
+    """
 
     number: int
     record: np.ndarray
@@ -248,7 +266,7 @@ class Operation(NamedTuple):
     key: object
     alpha: float
     activates: bool
-    has_input_gradient: bool
+    gradient_width: int
 
 
 class Step:
@@ -295,6 +313,7 @@ class Step:
 
     def _operation(self, number, operation, record):
         command, flags, activation = self.plan.command, record[Op.FLAGS], operation.activation
+        wanted = command & INPUT_BACKWARD or not flags & FROM_ROWS
         return Operation(
             number,
             record,
@@ -303,7 +322,7 @@ class Step:
             None if activation is None else key_of(activation),
             operation.alpha,
             bool(command & OUTPUT or not flags & LOGITS),
-            bool(command & INPUT_BACKWARD or not flags & FROM_ROWS),
+            int(record[Op.N_IN]) if wanted else self.plan["VECTORS"] if flags & EXPANDED else 0,
         )
 
     def parameter(self, at):
@@ -339,12 +358,17 @@ def pass_over(size):
     return line(size // 4)
 
 
+def passed_over(plan):
+    """How many parameters an update passes over: those of all table rows only where l2 acts on them."""
+    return plan.program.size if plan.reals[Real.L2] != 0 else plan.program.dense_size
+
+
 def queue_step(plan, stream, first=-1):
     """Queue a step of training, or the step of another command that begins with row `first`; as `Step` takes them."""
     step, command, result = Step(plan, stream, first), plan.command, plan.within(plan.schedule.result_at)
     y, weights = step.queue_rows()
     for operation in step.operations:
-        operation_module(plan.program.operations[operation.number].name).queue_forward(step, operation)
+        module_of(plan, operation).queue_forward(step, operation)
     if command & LOSS:
         param, labels, key = step.real(plan.reals[Real.LOSS_PARAM]), plan["LABELS"] != 0, plan.structure.loss
         delta = step.deltas[-1] if command & BACKWARD else NO_OPERAND
@@ -352,22 +376,45 @@ def queue_step(plan, stream, first=-1):
         queue_loss(step.real, stream, key, param, *sizes, step.values[-1], y, labels, weights, delta, result)
     if command & BACKWARD:
         for operation in reversed(step.operations):
-            operation_module(plan.program.operations[operation.number].name).queue_backward(step, operation)
+            module_of(plan, operation).queue_backward(step, operation)
     if command & UPDATE:
-        queue_update(plan, stream)
+        queue_update(plan, stream, step)
     if command & LOSS:
-        blocks, penalties = pass_over(plan.program.size)[0], plan.within(plan.schedule.penalties_at)
+        blocks, penalties = pass_over(passed_over(plan))[0], plan.within(plan.schedule.penalties_at)
         run(advance_of(step.real), line(1), stream, step.table, plan.address("reals"), result, blocks, penalties)
 
 
-def queue_update(plan, stream):
-    """Queue the update of all parameters from the gradient on the device."""
-    real, size, places = plan.dtype.type, plan.program.size, plan.schedule
+def module_of(plan, operation):
+    """The file of an operation's kind."""
+    return operation_module(plan.program.operations[operation.number].name)
+
+
+def queue_update(plan, stream, step=None):
+    """Queue the update of all parameters from the gradient on the device.
+
+    Where a `step` is given and l2 is 0, its gradient has no table rows: those that it touched are updated from its
+    deltas. Where none is, the gradient is all there is.
+    """
+    real, size, places = plan.dtype.type, passed_over(plan), plan.schedule
     squares, scale, result = (plan.within(at) for at in (places.squares_at, places.scale_at, places.result_at))
     table, reals, theta, grad = (plan.address(name) for name in ("table", "reals", "parameters", "gradient"))
-    shape, penalties = pass_over(size), plan.within(places.penalties_at)
+    penalties, embedding = plan.within(places.penalties_at), None
+    if size < plan.program.size:
+        embedding = operation_module(plan.program.embedding.name)
     if plan["CLIPS"]:
-        run(clip_of(real), shape, stream, table, reals, theta, grad, size, squares)
-        run(scale_of(real), line(1), stream, reals, shape[0], squares, scale)
+        clipped = plan.program.size if step is None else size
+        shape = pass_over(clipped)
+        run(clip_of(real), shape, stream, table, reals, theta, grad, clipped, squares)
+        blocks = shape[0]
+        if embedding and step:
+            blocks += embedding.queue_squares(step, squares + blocks * plan.dtype.itemsize)
+        run(scale_of(real), line(1), stream, reals, blocks, squares, scale)
     rule = plan.structure.rule
-    run(update_of(real, rule), shape, stream, table, reals, theta, grad, size, scale, result, penalties)
+    run(update_of(real, rule), pass_over(size), stream, table, reals, theta, grad, size, scale, result, penalties)
+    if embedding and step:
+        embedding.queue_update(step, scale, result)
+    elif embedding:
+        embedding.queue_given(plan, stream, grad, scale, result)
+    rows = size - plan.program.dense_size
+    if step and rows > 0:  # the next step writes the gradients of those alone that it touches
+        run(clear_of(real), line(rows), stream, grad, plan.program.dense_size, size)

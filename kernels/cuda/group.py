@@ -19,7 +19,7 @@ from ..tables import EVALUATE, FINE, PREDICT, TRAIN, Real, Run, State, Sums
 from .driver import FEW_ROWS, MOMENTS, Plan, epoch_sums, interrupt_deferred, mean_loss, results_of
 from .launch import copy_into, to_host
 from .matrices import copy_rows
-from .schedule import fits, one_block, shared_bytes, structure_of
+from .schedule import fits, levels_of, one_block, shared_bytes, structure_of
 from .toolchain import check
 from .updates import step_numbers
 
@@ -253,6 +253,8 @@ class Group:
         fields["REALS"] = plan.address("reals") + reals.shape[1] * size * count * (len(reals) > 1)
         for name in self._mirrored:
             fields[name.upper()] = self.plan.address(name) + self.program.size * size * nets
+        if plan is self.plan and self.program.embedding is not None:
+            fields |= self._places_of_rows(count)
         for name, values in fields.items():
             tables[:, getattr(Run, name)] = values
         if plan is self.plan:
@@ -261,6 +263,17 @@ class Group:
         plan.queue_blocks(len(nets))
         found = to_host(plan.memory["table"])[: tables.size].reshape(tables.shape)  # waits for the run
         return *results_of(to_host(plan.memory["results"]), len(nets), steps), found
+
+    def _places_of_rows(self, count):
+        """Where each net marks the rows of tables that a batch touches, and has their gradient if l2 acts on all."""
+        levels, size = levels_of(self.program), self.program.size * bool(self.reals[:, Real.L2].any())
+        self.plan.zeros("marks", levels * len(self.active), np.uint32)
+        self.plan.zeros("gradient", size * len(self.active))
+        marks, gradients = self.plan.address("marks"), self.plan.address("gradient")
+        return {
+            "MARKS": marks + levels * np.dtype(np.uint32).itemsize * count,
+            "GRADIENTS": gradients + size * self.plan.dtype.itemsize * count,
+        }
 
     def _numbers(self, nets, rates):
         """(what `updates.step_numbers` computes, (rows, s, 3); the row of each net): one where all share it."""

@@ -161,7 +161,7 @@ def multiply(
         aligned = a.aligned(k) and b.transposed().aligned(k)
         chosen = rows_of(real, n, aligned, epilogue[0] == ACTIVATE, epilogue[1])
         shape = max(1, -(-m // (SKINNY_THREADS // 32))), SKINNY_THREADS
-        run(chosen, shape, stream, m, k, *a, *b, *c, real(epilogue[2]), extra_1.address, extra_1.columns, *extra_2)
+        run(chosen, shape, stream, m, k, *a, *b, *c, real(epilogue[2]), *extra_1, *extra_2)
     elif m <= FEW and epilogue[0] == NOTHING:
         aligned = b.aligned(n) and to.aligned(n)
         shape = (-(-n // (SKINNY_THREADS * (4 if aligned else 1))), parts), SKINNY_THREADS

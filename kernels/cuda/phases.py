@@ -13,7 +13,8 @@ functions are finite, nothing of them spoils a sum.
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from ..tables import FROM_ROWS, Buffer, Op, Run
+from ..program import Embedding
+from ..tables import EXPANDED, FROM_ROWS, INPUT_BACKWARD, Buffer, Op, Run
 from .primitives import quotient
 from .toolchain import device
 
@@ -37,23 +38,41 @@ class Structure(NamedTuple):
     command: int
 
 
+class Rows(NamedTuple):
+    """What a kind of operation does with parameters of which a step touches only some rows.
+
+    Where l2 acts, those are all rows. `collect(step, op)` writes the gradient of touched rows to that of all
+    parameters, where the others read it if l2 acts. `penalty(step)` gives a thread's share of what l2 adds to the loss,
+    `squares(step, op)` its share of the squares of the gradient, clipped by value; `update(step, op, scale, numbers)`
+    updates the rows.
+    """
+
+    collect: Any
+    penalty: Any
+    squares: Any
+    update: Any
+
+
 class Phases(NamedTuple):
     """Phases of a kind of operation; each takes (step, op) and says whether it wrote something.
 
     `forward` and `backward` come in their order. `gradient(step, op, before)` also takes how many items of work the
     operations before it had, and gives how many there are with its own; None where there are no parameters.
+    `rows`: of an operation by touched rows.
     """
 
     forward: tuple[Any, ...]
     backward: tuple[Any, ...]
     gradient: Any = None
+    rows: Rows | None = None
 
 
 class Step(NamedTuple):
     """A step, as phases see it: its tables, vectors and workspace as pointers.
 
     `seen`: place in the epoch of its first sample; `mask_key`: what dropout draws from in this epoch; `parts`: parts of
-    the sum over the samples in `gradients`, each a vector of `size` elements.
+    the sum over the samples in `gradients`, each a vector of `size` elements. Neither `parameters` nor `gradients` have
+    the ranges of which a step touches only some rows.
     """
 
     table: Any
@@ -109,7 +128,16 @@ def element_at(step, item):
     return feature, sample, feature * step.table[Run.LD] + sample
 
 
-@device
-def has_input_gradient(op, input_backward):
-    """Whether the gradient with respect to the input of an operation is wanted."""
-    return input_backward or op[Op.FLAGS] & FROM_ROWS == 0
+def gradient_width_of(structure):
+    """`gradient_width(step, op)`: of how many features of its input, the first ones, the gradient is wanted."""
+    wanted, expands = structure.command & INPUT_BACKWARD != 0, Embedding.name in structure.kinds
+
+    @device
+    def gradient_width(step, op):
+        features = op[Op.N_IN] if wanted or op[Op.FLAGS] & FROM_ROWS == 0 else 0
+        if expands:
+            if op[Op.FLAGS] & EXPANDED != 0:
+                features = step.table[Run.VECTORS]
+        return features
+
+    return gradient_width

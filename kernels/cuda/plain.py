@@ -155,6 +155,23 @@ def lane_of(value, mask):
     return values[lane ^ mask]
 
 
+def lane_at(value, lane):
+    return _exchanged(value)[0][int(lane)]
+
+
+def peers_of(value):
+    values, _ = _exchanged(int(value))
+    return sum(1 << lane for lane, other in values.items() if other == value)
+
+
+def popc(bits):
+    return int(bits).bit_count()
+
+
+def warp_barrier():
+    _exchanged(None)
+
+
 def tf32_of(x):
     bits = int(np.float32(x).view(np.uint32))
     # half a unit of the last of ten bits, away from zero: infinity stays, NaN becomes the one that the device makes

@@ -1,5 +1,7 @@
 """The primitives that kernels are written in: those of the device, or those of the simulator."""
 
+import numpy as np
+
 from .toolchain import SIMULATED, cuda, device
 
 if SIMULATED:
@@ -10,6 +12,7 @@ if SIMULATED:
         exp,
         expm1,
         global_at,
+        lane_at,
         lane_of,
         load4,
         load_acquire,
@@ -18,6 +21,8 @@ if SIMULATED:
         mma_bf16,
         mma_tf32,
         opaque,
+        peers_of,
+        popc,
         quotient,
         shared_memory,
         sqrt,
@@ -25,6 +30,7 @@ if SIMULATED:
         tanh,
         tf32_of,
         viewed,
+        warp_barrier,
     )
 else:
     # these take and give the dtype of their argument: numba-cuda has them call the float32 or float64 function
@@ -51,6 +57,26 @@ else:
         """The value of the lane whose number differs from this one's in the bits of `mask`."""
         return cuda.shfl_xor_sync(0xFFFFFFFF, value, mask)
 
+    @device
+    def lane_at(value, lane):
+        """An integer below 2^31 of a lane of the warp."""
+        return np.int64(cuda.shfl_sync(0xFFFFFFFF, np.int32(value), np.int32(lane)))
+
+    @device
+    def peers_of(value):
+        """The lanes of the warp that have the same integer below 2^31: a bit for each."""
+        return np.int64(cuda.match_any_sync(0xFFFFFFFF, np.int32(value))) & 0xFFFFFFFF
+
+    @device
+    def popc(bits):
+        """How many bits are set."""
+        return np.int64(cuda.popc(bits))
+
+    @device
+    def warp_barrier():
+        """The lanes of a warp wait for one another, and see what each has written."""
+        cuda.syncwarp(0xFFFFFFFF)
+
 
 @device
 def warp_sum(value):
@@ -76,6 +102,7 @@ __all__ = [
     "exp",
     "expm1",
     "global_at",
+    "lane_at",
     "lane_of",
     "load4",
     "load_acquire",
@@ -84,6 +111,8 @@ __all__ = [
     "mma_bf16",
     "mma_tf32",
     "opaque",
+    "peers_of",
+    "popc",
     "quotient",
     "shared_memory",
     "sqrt",
@@ -91,6 +120,7 @@ __all__ = [
     "tanh",
     "tf32_of",
     "viewed",
+    "warp_barrier",
     "warp_max",
     "warp_sum",
 ]

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from ..options import SHARED_BYTES
 from ..program import round_up
-from ..tables import BACKWARD, FROM_ROWS, INPUT_BACKWARD, LOGITS, LOSS, OUTPUT, Buffer, Header, Op
+from ..tables import BACKWARD, EXPANDED, FROM_ROWS, INPUT_BACKWARD, LOGITS, LOSS, OUTPUT, Buffer, Header, Op, Range
+from .embedding import ARRANGED, INDEX_BYTES
 from .graph import pass_over
+from .launch import line
 from .losses import RESULT
 from .matmul import work_size
 from .own import key_of
@@ -49,6 +51,25 @@ def records_of(program, table=None):
     return table[start : start + count * Op.SIZE].reshape(count, Op.SIZE)
 
 
+def gradient_width_of(program, record, command):
+    """Of how many features of an operation's input, the first ones, the gradient is wanted; as `phases` has it."""
+    if command & INPUT_BACKWARD or not record[Op.FLAGS] & FROM_ROWS:
+        return int(record[Op.N_IN])
+    return vectors_of(program) if record[Op.FLAGS] & EXPANDED else 0
+
+
+def vectors_of(program):
+    """Numbers of all learned vectors, which come first among the features of an Embedding."""
+    embedding = program.embedding
+    return 0 if embedding is None else sum(one.size for one in embedding.tables)
+
+
+def levels_of(program):
+    """Rows of all tables of which a step touches only some."""
+    touched = program.ranges[:, Range.BY_TOUCHED_ROWS] != 0
+    return int(program.ranges[touched, Range.ROWS].sum())
+
+
 class Schedule(NamedTuple):
     """The form of the loop, and places in the workspace in elements from its start.
 
@@ -56,7 +77,8 @@ class Schedule(NamedTuple):
     of `tables.Buffer`. For one block and a grid, `ld` elements from feature to feature, `theta_at` the parameters,
     `sums_at` sums over all threads, `grad_at` the `parts` of the gradient; for one block, `rows_at` row numbers. For
     the graph, `picked_at` row numbers, targets and weights, `result_at` what a loss writes, `penalties_at`,
-    `squares_at` and `scale_at` what an update does, `work_at` the scratch of products.
+    `squares_at` and `scale_at` what an update does, `work_at` the scratch of products. `groups_at`: samples by their
+    codes.
     """
 
     loop: str
@@ -76,6 +98,7 @@ class Schedule(NamedTuple):
     scale_at: int = 0
     work_at: int = 0
     work_size: int = 0
+    groups_at: int = 0
 
 
 def make_schedule(program, dtype, batch, command, loop=None):
@@ -102,16 +125,19 @@ def make_schedule(program, dtype, batch, command, loop=None):
     block, work = one_block(program, dtype, batch, command), _items(program, batch)
     if not chosen:
         small = flops <= BLOCK_FLOPS and fits(block, dtype)
-        chosen = "block" if small else "grid" if flops <= GRID_FLOPS else "graph"
+        chosen = "block" if small else "grid" if flops <= GRID_FLOPS or 0 in program.widths else "graph"
     if chosen == "graph":
+        if 0 in program.widths:  # its products have no sums of a delta alone
+            raise ValueError("FASTNN_CUDA_LOOP must be 'block' or 'grid' for a net of one-hot codes alone; got 'graph'")
         return _graph(program, dtype, batch, command)
     if chosen == "block":
         if not fits(block, dtype):
             accepted = "'grid' or 'graph' for a net and batch"
             raise ValueError(f"FASTNN_CUDA_LOOP must be {accepted} of {block.size:,} numbers; got 'block'")
         return block
-    if batch * max(program.widths) >= 1 << 32:  # of `quotient`
-        numbers = f"a batch of {batch * max(program.widths):,} numbers"
+    widest = max(int(program.table[Header.WIDEST]), touched_features(program))
+    if batch * widest >= 1 << 32:  # of `quotient`
+        numbers = f"a batch of {batch * widest:,} numbers"
         raise ValueError(f"FASTNN_CUDA_LOOP must be 'graph' for {numbers}; got 'grid'")
     blocks = min(multiprocessors(), -(-work // THREADS))
     return _loop(program, dtype, batch, command, "grid", blocks, THREADS)
@@ -119,7 +145,7 @@ def make_schedule(program, dtype, batch, command, loop=None):
 
 def one_block(program, dtype, batch, command):
     """The schedule of a run in one block, whether or not it fits there."""
-    most = THREADS * IN_ONE_BLOCK[np.dtype(dtype).itemsize]
+    most = THREADS * (IN_ONE_BLOCK[np.dtype(dtype).itemsize] if program.embedding is None else 1)
     return _loop(program, dtype, batch, command, "block", 1, min(most, round_up(_items(program, batch), 32)))
 
 
@@ -133,6 +159,7 @@ def _items(program, batch):
     groups, sizes = -(-batch // 4), program.trained
     return max(
         groups * -(-max(program.widths) // 4),
+        batch * touched_features(program),
         *(-(-a // 4) * -(-b // 4) for a, b in sizes),
         *(groups * -(-b // 4) * (a >> 4) for a, b in (*sizes, *(size[::-1] for size in sizes))),
     )
@@ -151,13 +178,39 @@ class _Places:
 
 def _loop(program, dtype, batch, command, loop, blocks, threads):
     place, ld = _Places(4), round_up(batch, 32) + 4  # neighbouring features begin in different banks
-    theta_at, sums_at = place(program.size), place(SUMS * -(-blocks * threads // 32))
+    theta_at, sums_at = place(program.dense_size), place(SUMS * -(-blocks * threads // 32))
     buffers = _buffers(program, command, lambda width: place(width * ld), lambda width: place(width * ld))
     tiles = sum(-(-b // 4) * (-(-a // 4) + 1) for a, b in program.trained)
     parts = int(max(1, min(blocks * threads // tiles, batch // 16, MAX_PARTS)))
-    grad_at = place(parts * program.size if command & BACKWARD else 0)
+    grad_at = place(parts * program.dense_size if command & BACKWARD else 0)
     rows_at = place(round_up(batch, 4) * _elements_of_index(dtype) if loop == "block" else 0)
-    return Schedule(loop, (blocks, int(threads)), place.end, buffers, ld, theta_at, sums_at, rows_at, grad_at, parts)
+    groups_at = place(_groups(program, dtype, ld, command))
+    return Schedule(
+        loop,
+        (blocks, int(threads)),
+        place.end,
+        buffers,
+        ld,
+        theta_at,
+        sums_at,
+        rows_at,
+        grad_at,
+        parts,
+        groups_at=groups_at,
+    )
+
+
+def touched_features(program):
+    """Elements of table rows that one sample touches."""
+    touched = program.ranges[:, Range.BY_TOUCHED_ROWS] != 0
+    return int(program.ranges[touched, Range.COLUMNS].sum())
+
+
+def _groups(program, dtype, ld, command):
+    """Elements that the samples arranged by their codes take."""
+    tables = np.count_nonzero(program.ranges[:, Range.BY_TOUCHED_ROWS])
+    numbers = ARRANGED * tables * ld if command & BACKWARD and command & LOSS else 0
+    return -(-numbers * INDEX_BYTES // np.dtype(dtype).itemsize)
 
 
 def _elements_of_index(dtype):
@@ -168,13 +221,14 @@ def _graph(program, dtype, batch, command):
     place = _Places(32)
     picked_at = place(batch * _elements_of_index(dtype)), place(batch * program.outputs), place(batch)
     result_at, (blocks, _) = place(RESULT), pass_over(program.size)
-    penalties_at, squares_at, scale_at = place(blocks), place(blocks), place(1)
+    of_tables, _ = line(batch * touched_features(program))
+    penalties_at, squares_at, scale_at = place(blocks), place(blocks + of_tables), place(1)
     backward, width = command & BACKWARD, max(program.widths[1:])
     # the gradient with respect to a buffer is needed until that with respect to the one before is there
     deltas = itertools.cycle([place(batch * width if backward else 0) for _ in range(2)])
     buffers = _buffers(program, command, lambda width: place(batch * width), lambda width: next(deltas))
     work = max(work_size(batch, *sizes) for sizes in program.trained) if backward else 0
-    work_at = place(work)
+    work_at, groups_at = place(work), place(_groups(program, dtype, batch, command))
     return Schedule(
         "graph",
         (0, 0),
@@ -187,6 +241,7 @@ def _graph(program, dtype, batch, command):
         scale_at=scale_at,
         work_at=work_at,
         work_size=work,
+        groups_at=groups_at,
     )
 
 
@@ -206,9 +261,10 @@ def _buffers(program, command, new_value, new_delta):
     if command & BACKWARD:
         buffers[last, Buffer.DELTA] = new_delta(program.widths[last])
         for i in range(last - 1, -1, -1):
-            if not records_of(program)[i, Op.FLAGS] & FROM_ROWS or command & INPUT_BACKWARD:
+            width = gradient_width_of(program, records_of(program)[i], command)
+            if width:
                 after = buffers[i + 1, Buffer.DELTA]
-                buffers[i, Buffer.DELTA] = after if in_place[i] else new_delta(program.widths[i])
+                buffers[i, Buffer.DELTA] = after if in_place[i] else new_delta(width)
     return buffers
 
 

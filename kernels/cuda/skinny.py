@@ -25,7 +25,7 @@ def rows_of(real, n, aligned, activates, key):
     zero, wide = real(0.0), 4 if aligned else 1
 
     @kernel(THREADS)
-    def rows(m, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, param, bias, by, extra, rs_2, cs_2):
+    def rows(m, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, param, bias, rs_1, cs_1, extra, rs_2, cs_2):
         lane, i = cuda.threadIdx.x & 31, cuda.grid(1) >> 5
         if i >= m:
             return
@@ -52,7 +52,7 @@ def rows_of(real, n, aligned, activates, key):
         if lane < n:
             out = global_at(c, real) + (i * rs_c + lane * cs_c)
             if activates:
-                value += global_at(bias, real)[lane * by]
+                value += global_at(bias, real)[i * rs_1 + lane * cs_1]
                 if extra != 0:
                     global_at(extra, real)[i * rs_2 + lane * cs_2] = value
                 value = forward(param, value)

@@ -4,9 +4,9 @@ In the loops buffers are (features, LD), in the graph (samples, features).
 """
 
 from ..program import Standardize
-from ..tables import INPUT_BACKWARD, Op
+from ..tables import Op
 from .launch import place, plane, run
-from .phases import Phases, delta_of, element_at, has_input_gradient, padded_count, value_of
+from .phases import Phases, delta_of, element_at, gradient_width_of, padded_count, value_of
 from .primitives import global_at
 from .toolchain import device, for_each_real, kernel
 
@@ -17,7 +17,7 @@ CONSTANTS = Standardize.fields.CONSTANTS
 @for_each_real
 def loop_of(real, structure):
     """The phases of the loops."""
-    wanted = structure.command & INPUT_BACKWARD != 0
+    gradient_width = gradient_width_of(structure)
 
     @device
     def forward(step, op):
@@ -33,7 +33,7 @@ def loop_of(real, structure):
 
     @device
     def backward(step, op):
-        if not has_input_gradient(op, wanted):
+        if gradient_width(step, op) == 0:
             return False
         delta, out, item = delta_of(step, op[Op.OUTPUT]), delta_of(step, op[Op.INPUT]), step.thread
         scales = global_at(op[CONSTANTS], real) + op[Op.N_IN]
@@ -71,7 +71,7 @@ def queue_forward(step, op):
 
 def queue_backward(step, op):
     """Queue the backward pass, where the gradient with respect to the samples is wanted."""
-    if op.has_input_gradient:
+    if op.gradient_width:
         _queue(step, op, False, step.deltas[op.number + 1], step.deltas[op.number])
 
 

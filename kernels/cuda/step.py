@@ -53,7 +53,8 @@ from .toolchain import cuda, device, for_each_real, kernel
 from .updates import FACTORS, rule_of
 
 THREADS = 256  # of a block of a grid at most: with more, a thread has fewer registers than it takes (238 to 255, sm_90)
-# Times THREADS, of one block: in float32 it gets by with 128 registers and spills none, in float64 it takes 248 (sm_90)
+# Times THREADS, of one block: in float32 it gets by with 128 registers and spills none, in float64 it takes 248 (sm_90);
+# 1 where a net has an Embedding: a thread then takes 222 in float32, and spills 300 bytes where it gets 128
 IN_ONE_BLOCK = {4: 2, 8: 1}  # by the bytes of an element
 SUMS = 4  # sums over all threads in a step, each with a place for each warp
 CLIP_TINY = 1e-6  # added to the norm of a gradient, as torch.nn.utils.clip_grad_norm_ has it
@@ -182,7 +183,7 @@ def loss_of_step(real, whole_grid, structure, row_of):
 
 @for_each_real
 def update_of(real, code):
-    """Penalty, clipping and update, over the ranges of the parameters.
+    """Penalty, clipping and update, over the ranges of the parameters that each step updates.
 
     `ranges` points to their records, `count` is their number.
     """
@@ -290,10 +291,10 @@ def update_of(real, code):
 
 @for_each_real
 def phases_of(real, whole_grid, structure):
-    """(forward, backward, gradient, wait): the phases of all kinds of operations that a program has.
+    """(forward, backward, gradient, rows, wait): the phases of all kinds of operations that a program has.
 
     forward and backward take (step, op, counter, turn), let all threads wait where something was written, and give the
-    next turn.
+    next turn. rows: of the operation that has parameters by touched rows, None where there is none.
     """
 
     @device
@@ -340,15 +341,15 @@ def phases_of(real, whole_grid, structure):
 
         return gradient_kind
 
-    forward = backward = nothing
-    gradient = no_gradient
+    forward, backward, gradient, rows = nothing, nothing, no_gradient, None
     for kind, name in enumerate(each.name for each in KINDS):
         if name in structure.kinds:
             phases = operation_module(name).loop_of(real, structure)
             forward = chosen(kind, row_of(phases.forward), forward)
             backward = chosen(kind, row_of(phases.backward), backward)
             gradient = chosen_gradient(kind, phases.gradient, gradient) if phases.gradient else gradient
-    return forward, backward, gradient, wait
+            rows = phases.rows or rows
+    return forward, backward, gradient, rows, wait
 
 
 @for_each_real
@@ -356,11 +357,12 @@ def run_of(real, whole_grid, structure):
     """The kernel for one dtype, by one block or by the whole grid, of what a program and a run use."""
     command, zero, one, tiny = structure.command, real(0.0), real(1.0), real(CLIP_TINY)
     draw, row_of, gather, weigh, write_out = gather_of(real, whole_grid)
-    forward, backward, gradient, wait = phases_of(real, whole_grid, structure)
+    forward, backward, gradient, of_rows, wait = phases_of(real, whole_grid, structure)
     has_loss, has_backward, updates = command & LOSS != 0, command & BACKWARD != 0, command & UPDATE != 0
     has_output, has_input_gradient = command & OUTPUT != 0, command & INPUT_BACKWARD != 0
     loss = loss_of_step(real, whole_grid, structure, row_of) if has_loss else None
     penalty, clip, update = update_of(real, structure.rule) if updates else (None, None, None)
+    by_rows = of_rows is not None
 
     @device
     def total(value, sums, thread, threads, counter, turn):
@@ -432,19 +434,29 @@ def run_of(real, whole_grid, structure):
         return wait(counter, turn)
 
     @device
-    def update_pass(step, ranges, count, numbers, sums, counter, turn):
-        """Clip the gradient and update the parameters."""
+    def update_pass(step, op, ranges, count, numbers, sums, counter, turn):
+        """Clip the gradient and update the parameters; `op` is the operation by touched rows."""
         clips, scale, parts = opaque(step.table[Run.CLIPS]), one, step.parts
+        if by_rows:
+            if step.reals[Real.L2] != zero:
+                of_rows.collect(step, op)
+                turn = wait(counter, turn)
         if clips != 0:
             squares, parts = clip(step, ranges, count), 1
             if clips & BY_NORM != 0:
+                if by_rows:
+                    squares += of_rows.squares(step, op)
                 squares, turn = total(squares, sums, step.thread, step.threads, counter, turn)
                 scale = min(one, step.reals[Real.CLIP_NORM] / (sqrt(squares) + tiny))
         # each thread updates what it clipped
         update(step, ranges, count, parts, scale, numbers)
+        if by_rows:
+            of_rows.update(step, op, scale, numbers)
         return wait(counter, turn)
 
-    @kernel(THREADS if whole_grid else THREADS * IN_ONE_BLOCK[np.dtype(real).itemsize], min_blocks_per_sm=1)
+    times = 1 if whole_grid or by_rows else IN_ONE_BLOCK[np.dtype(real).itemsize]
+
+    @kernel(THREADS * times, min_blocks_per_sm=1)
     def run(tables, length, theta_at, grad_at, parts, sums_at, rows_at, arrivals):
         t = global_at(tables, np.int64)
         thread, threads, counter, turn = cuda.grid(1), cuda.gridsize(1), global_at(arrivals, np.uint32), 0
@@ -459,8 +471,8 @@ def run_of(real, whole_grid, structure):
         program, state = t + t[Run.PROGRAM], t + t[Run.STATE]
         operations, end = program + program[Header.OPERATIONS_AT], program[Header.OPERATIONS]
         ranges, count_ranges = program + program[Header.RANGES_AT], program[Header.RANGES]
-        features, size = program[Header.FEATURES], program[Header.PARAMETERS]
-        last = operations + Op.SIZE * (end - 1)
+        features, size, whole_size = program[Header.FEATURES], program[Header.DENSE], program[Header.PARAMETERS]
+        last, table_op = operations + Op.SIZE * (end - 1), operations
         workspace, theta = places(global_at(t[Run.SCRATCH], real), master, theta_at)
         if not whole_grid:
             copy(master, theta, size, thread, threads)
@@ -472,6 +484,9 @@ def run_of(real, whole_grid, structure):
         stays, head = batch >= rows and t[Run.KEEPS_ROWS] != 0, 0
         while operations[Op.SIZE * head + Op.RANGES] == 0:
             head += 1
+        if by_rows:  # its ranges come first: no operation before it has any
+            table_op = operations + Op.SIZE * head
+            ranges, count_ranges = ranges + Range.SIZE * table_op[Op.RANGES], count_ranges - table_op[Op.RANGES]
         while finished < steps and fine:
             key, mask_key = stream_key(state[State.SEED], SHUFFLE, epoch), stream_key(state[State.SEED], DROPOUT, epoch)
             first, begin = position * batch if t[Run.OPEN_EPOCH] == 0 else 0, head
@@ -500,6 +515,8 @@ def run_of(real, whole_grid, structure):
             if updates:  # alone, as the others: Numba then drops what is not wanted
                 if r[Real.L2] != zero:
                     extra = penalty(step, ranges, count_ranges)
+                    if by_rows:
+                        extra += of_rows.penalty(step)
                     extra, turn = total(extra, sums + 2 * warps, thread, threads, counter, turn)
                     value += extra
             if thread == 0:
@@ -514,7 +531,7 @@ def run_of(real, whole_grid, structure):
             if updates:
                 if changes and fine:
                     numbers = factors + FACTORS * finished
-                    turn = update_pass(step, ranges, count_ranges, numbers, sums + 3 * warps, counter, turn)
+                    turn = update_pass(step, table_op, ranges, count_ranges, numbers, sums + 3 * warps, counter, turn)
             if fine:
                 finished, position = finished + 1, position + 1
             if t[Run.OPEN_EPOCH] == 0 and position * batch >= rows:
@@ -522,7 +539,10 @@ def run_of(real, whole_grid, structure):
         if thread == 0:
             t[Run.FINISHED] = finished
         if updates:
-            wrong, turn = total(not_finite(theta, size, thread, threads), sums, thread, threads, counter, turn)
+            wrong = not_finite(theta, size, thread, threads)
+            if by_rows:
+                wrong += not_finite(master + size, whole_size - size, thread, threads)
+            wrong, turn = total(wrong, sums, thread, threads, counter, turn)
             if thread == 0 and wrong != zero:
                 t[Run.STATUS] = DIVERGED
         if updates and not whole_grid:
@@ -530,5 +550,7 @@ def run_of(real, whole_grid, structure):
         if has_backward and not updates:
             whole = global_at(t[Run.GRADIENTS], real)
             combine(grad, whole, ranges, count_ranges, parts, size, thread, threads)
+            if by_rows:
+                of_rows.collect(step, table_op)
 
     return run
