@@ -12,6 +12,7 @@ from .validation import choice, size
 
 BINS, SCALING = 32, "robust"  # of numbers, where columns are inferred (docs/tables.md has the measurements)
 LEVELS = 128  # different values up to which numbers are codes, too, where columns are inferred
+LEAST_INFERRED = 5  # rows of such a level where columns are inferred (docs/tables.md has the measurements)
 LEAST = 2  # rows of a level that gets a row of its own: those that come once teach what an unseen one means
 ONE_HOT_LEVELS = 8  # a code of more levels gets a vector, where columns are inferred (Holzmueller et al. 2024)
 DIM = 8  # of these vectors (Holzmueller et al. 2024)

@@ -12,6 +12,7 @@ from .column_kinds import (
     BINS,
     DIM,
     LEAST,
+    LEAST_INFERRED,
     LEVELS,
     ONE_HOT_LEVELS,
     SCALING,
@@ -91,7 +92,7 @@ class Columns(Layer):
         columns: Mapping[str, Column] | None = None,
         *,
         bins: int | None = BINS,
-        least: int | None = None,
+        least: int | None = LEAST_INFERRED,
         dim: int = DIM,
     ) -> "Columns":
         """Columns as a look at a table suggests them; `summary` says why.

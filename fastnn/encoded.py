@@ -62,6 +62,9 @@ class Encoded(Layer):
     def initialize(self, arrays: Any, rng: Any) -> None:
         """Draw the rows of all levels; those of what is unseen and of what is missing start at zero.
 
+        Weights of one-hot codes start at zero beside other features (docs/tables.md: better on most tables), and alone
+        as the Dense does, whose units would be alike for ever otherwise.
+
         Parameters
         ----------
         arrays : list of array
@@ -69,10 +72,11 @@ class Encoded(Layer):
         rng : numpy.random.Generator
             Source of randomness.
         """
-        hot = sum(isinstance(one, backends.operations.OneHot) for one in self.operation.tables)
-        inputs = self.units + hot  # of the Dense, of which one for each column is not zero
+        inputs = len(self.operation.tables)  # of the Dense that are not zero, where there are one-hot codes alone
         for one, array in zip(self.operation.tables, arrays, strict=True):
-            if isinstance(one, backends.operations.OneHot):
+            if isinstance(one, backends.operations.OneHot) and self.units:
+                array[...] = 0.0
+            elif isinstance(one, backends.operations.OneHot):
                 array[...] = initialize(self.dense.kernel_initializer, inputs, self.dense.units, array.shape, rng)
             else:
                 array[...] = _SPREAD * rng.standard_normal(array.shape)

@@ -124,19 +124,19 @@ def test_a_look_at_a_table():
     assert all(one.filename == __file__ for one in caught)
     assert cols.columns == {
         "price": NUMBER,
-        "city": Code(),
+        "city": Code(least=5),
         "ad": NUMBER,
-        "paid": Code(),
+        "paid": Code(least=5),
         "when": Date(),
         "age": NUMBER,
         "rooms": NUMBER,
-        "ad_id": Code(),
-        "userId": Code(dim=8),
-        "hashed": Code(dim=8),
+        "ad_id": Code(least=5),
+        "userId": Code(dim=8, least=5),
+        "hashed": Code(dim=8, least=5),
         "income": NUMBER,
         "day": Date(),
-        "street": Code(dim=8),
-        "flag": Code(),
+        "street": Code(dim=8, least=5),
+        "flag": Code(least=5),
     }
     lines = dict(re.split(" {2,}", line, maxsplit=1) for line in cols.summary().splitlines())
     assert lines["city"].split("  ")[-1].strip() == "text, 4 different values in 879 rows"
@@ -155,7 +155,7 @@ def test_what_is_decided_is_not_looked_at():
     assert cols.columns["age"] == Number(None, "robust", 128) and cols.columns["street"] == Code(dim=3, least=5)
     assert cols.columns["city"] == Code(least=5) and "price" not in cols.names
     assert "ad_id" in cols.summary() and "as you said" in cols.summary()
-    finer = Columns.infer({"a": list("abcdefghij") * 2}, dim=3)
+    finer = Columns.infer({"a": list("abcdefghij") * 2}, dim=3, least=None)
     assert finer.columns == {"a": Code(dim=3)}
 
 
@@ -185,7 +185,7 @@ def test_categoricals_of_whole_numbers_are_codes():
     pandas = pytest.importorskip("pandas")
     numbers = np.arange(60) % 30
     frame = pandas.DataFrame({"a": pandas.Categorical(numbers), "b": numbers})
-    assert Columns.infer(frame).columns == {"a": Code(dim=8), "b": NUMBER}
+    assert Columns.infer(frame).columns == {"a": Code(least=5), "b": NUMBER}
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_a_sweep_reads_each_fold_by_what_its_training_rows_taught():
     for trial in result.trials:
         for net, (rows, held) in zip(trial.nets, folds, strict=True):
             alone = fastnn.Sequential(net.layers)
-            alone.fit(frame, clicked, epochs=3, batch_size=None, rows=rows)
+            alone.fit(frame, clicked, epochs=3, rows=rows)
             assert net.encoding == alone.encoding
             np.testing.assert_array_equal(net.parameters, alone.parameters)
             assert net.evaluate(frame, clicked, rows=held) == alone.evaluate(frame, clicked, rows=held)
