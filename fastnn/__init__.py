@@ -14,7 +14,7 @@ from .columns import Columns
 from .devices import measure_devices
 from .ensembles import Ensemble
 from .environment import show_versions, warmup
-from .errors import BusyError, DeadUnitsWarning, DivergedError, IdColumnWarning, NotBuiltError
+from .errors import BusyError, DeadUnitsWarning, DivergedError, IdColumnWarning, NotBuiltError, UnscaledWarning
 from .history import History
 from .inference import Frozen, apply
 from .layers import *  # noqa: F403  (so that a new kind of layer costs no edit here; the same for optimizers)
@@ -60,6 +60,7 @@ __all__ = [
     "Sweep",
     "SweepResult",
     "Trial",
+    "UnscaledWarning",
     "WarmUp",
     "__version__",
     "apply",

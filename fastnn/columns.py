@@ -42,6 +42,10 @@ class Columns(Layer):
     A column that is not named is not read. Tables have the columns by name, in any order; those without names, such as
     plain arrays, by place.
 
+    A step updates only the rows of parameters of those codes that its batch has, by the rule of any optimizer: the
+    moments of other rows wait, as with torch's SparseAdam, and weight decay acts on a row when it is updated. With l2,
+    which acts on all rows, each step updates all.
+
     Parameters
     ----------
     columns : dict

@@ -51,6 +51,10 @@ class DeadUnitsWarning(UserWarning):
     """A fit left a layer of ReLU units that are 0 for all rows: no gradient passes them, and it cannot learn."""
 
 
+class UnscaledWarning(UserWarning):
+    """Features are so large that a net learns little from them as they are."""
+
+
 class IdColumnWarning(UserWarning):
     """A column of whole numbers looks like ids, which a net can learn something from as codes, and not as numbers."""
 

@@ -27,6 +27,7 @@ from . import (
     plans,
     progress,
     standardization,
+    unscaled,
     validation,
 )
 from .errors import DivergedError, described, must_be
@@ -172,6 +173,7 @@ def fit(net, given, steps, watch):
         saved = checkpoint.at(watch.resume, net, rows, steps, hooks, identity)
     history = History(steps.epochs)
     with progress.make(watch.progress, steps.epochs) as bar:
+        unscaled.warn(net, rows)
         prepare(net, rows, (given.X, given.y) if batches is None else batches.given)
         if saved is not None:
             saved.restore(net, steps.rule, history)

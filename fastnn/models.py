@@ -613,6 +613,10 @@ class Sequential(Hinting):
 
         Warns
         -----
+        UnscaledWarning
+            Where a net that was not trained before gets a feature of large numbers, such as ids, that nothing scales.
+        IdColumnWarning
+            For a column of plain numbers that look like ids and stand as a `Number` in the net's Columns.
         DeadUnitsWarning
             Where all ReLU units of a layer are 0 for all rows at the end, so that they cannot learn any more; not for
             batches, whose rows are gone then, nor for functions of your own.
