@@ -53,9 +53,8 @@ from .toolchain import cuda, device, for_each_real, kernel
 from .updates import FACTORS, rule_of
 
 THREADS = 256  # of a block of a grid at most: with more, a thread has fewer registers than it takes (238 to 255, sm_90)
-# Times THREADS, of one block: in float32 it gets by with 128 registers and spills none, in float64 it takes 248 (sm_90);
-# 1 where a net has an Embedding: a thread then takes 222 in float32, and spills 300 bytes where it gets 128
-IN_ONE_BLOCK = {4: 2, 8: 1}  # by the bytes of an element
+# Times THREADS, of one block: in float32 it gets by with 128 registers and spills none, in float64 it takes 248 (sm_90)
+IN_ONE_BLOCK = {4: 2, 8: 1}  # by the bytes of an element; 1 with an Embedding: 128 registers then spill 300 bytes
 SUMS = 4  # sums over all threads in a step, each with a place for each warp
 CLIP_TINY = 1e-6  # added to the norm of a gradient, as torch.nn.utils.clip_grad_norm_ has it
 
