@@ -24,6 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from statistics import median
 
+import embedding
 import numpy as np
 import products
 import report
@@ -87,6 +88,7 @@ class Race:
             "two_threads": [],
             "sweeps": [],
             "search": [],
+            "embedding": [],
             "predict": [],
             "matmul": [],
             "solvers": [],
@@ -104,6 +106,9 @@ class Race:
                 self.keep("sweeps", self.sweep(name, label, nets))
         if self.wanted(sweeping.SEARCH):
             self.keep("search", self.search())
+        for name in embedding.ROWS:
+            if self.wanted(name):
+                self.keep("embedding", self.embed(name))
         for row, rows in serving.ROWS.items():
             if self.wanted(serving.name(row)):
                 kinds = {library: kind.__name__ for library, kind in serving.SERVERS.items()}
@@ -235,6 +240,20 @@ class Race:
                 say(f"  {library:<14}{shown.format(**entries[library])}")
         return {"name": sweeping.SEARCH, "cores": 1, "libraries": entries}
 
+    def embed(self, name):
+        """A row of training on codes, on one core."""
+        say(name)
+        with ExitStack() as stack:
+            kinds = {library: kind.__name__ for library, kind in embedding.EMBEDDERS.items()}
+            workers, entries = self.start(stack, "embedding", kinds, self.cores[:1], row=name, threads=1)
+            must_agree(name, {library: [worker.call("check")] for library, worker in workers.items()})
+            for worker in workers.values():
+                worker.call("prepare")
+            for library, rounds in self.turns(workers).items():
+                entries[library] = {"us": median(rounds), "rounds": rounds}
+                say(f"  {library:<14}{median(rounds):>12,.2f} us a step")
+        return {"name": name, "cores": 1, "libraries": entries}
+
     def predict(self, row, rows, kinds):
         """A row of predictions, on one core."""
         name = serving.name(row)
@@ -325,7 +344,8 @@ def disagreement(losses, right, slack=1.0):
 
 def main():
     """Run the race; gives the exit status."""
-    groups = (RACERS, sweeping.SWEEPERS, sweeping.SEARCHERS, serving.SERVERS, solvers.SOLVERS, products.PRODUCTS)
+    groups = [RACERS, sweeping.SWEEPERS, sweeping.SEARCHERS, embedding.EMBEDDERS]
+    groups += [serving.SERVERS, solvers.SOLVERS, products.PRODUCTS]
     libraries = list(dict.fromkeys(library for group in groups for library in group))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="rows whose names hold a TEXT")

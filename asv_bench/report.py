@@ -8,6 +8,7 @@ TITLES = {
     "fastnn loop": "a loop of fit",
     "fastnn halving": "fastnn, halving",
     "torch": "PyTorch",
+    "torch sparse": "PyTorch, sparse",
     "torch.compile": "torch.compile",
     "jax": "JAX",
     "sklearn": "scikit-learn",
@@ -16,9 +17,10 @@ TITLES = {
 TRAINING = ("fastnn", "torch", "torch.compile", "jax", "sklearn")
 SWEEPS = ("fastnn", "fastnn loop", "torch", "jax")
 SEARCH = ("fastnn", "fastnn halving", "sklearn")
+EMBEDDING = ("fastnn", "torch", "torch sparse")
 PREDICTION = ("fastnn", "onnxruntime", "torch", "sklearn")
 SOLVERS = ("fastnn", "sklearn")
-TABLES = ("training", "sweeps", "search", "predict", "solvers", "matmul")
+TABLES = ("training", "sweeps", "search", "embedding", "predict", "solvers", "matmul")
 SWEPT = (
     "PyTorch trains all nets in one product a layer, JAX under vmap; both start from weights that are stacked and code "
     "that is compiled, and judge nothing. fastnn's time is that of the whole call, which makes the nets and judges "
@@ -140,9 +142,10 @@ def _searches(rows, full):
     return table(["", *(TITLES[library] for library in libraries), "scikit-learn / fastnn"], lines)
 
 
-def _prediction(rows):
-    libraries = _present(rows, PREDICTION)
-    head = ["µs a call", "cores", *(TITLES[library] for library in libraries), "best peer / fastnn"]
+def _calls(rows, what, libraries):
+    """Times of one call, or of one step."""
+    libraries = _present(rows, libraries)
+    head = [what, "cores", *(TITLES[library] for library in libraries), "best peer / fastnn"]
     return table(head, [[row["name"], str(row["cores"]), *_times(row, libraries), number(_ratio(row))] for row in rows])
 
 
@@ -230,8 +233,11 @@ def markdown(result, chart=None):
         parts += ["### Sweeps", _sweeps(result["sweeps"]), SWEPT, _absences(result["sweeps"])]
     if result.get("search"):
         parts += ["### Searches", _searches(result["search"], full=True), _absences(result["search"])]
+    if result.get("embedding"):
+        codes = result["embedding"]
+        parts += ["### Training on codes", _calls(codes, "µs a step", EMBEDDING), _absences(codes)]
     if result["predict"]:
-        parts += ["### Prediction", _prediction(result["predict"]), _absences(result["predict"])]
+        parts += ["### Prediction", _calls(result["predict"], "µs a call", PREDICTION), _absences(result["predict"])]
     if result.get("solvers"):
         parts += ["### Solvers", _solvers(result["solvers"]), _absences(result["solvers"])]
     if result["matmul"]:
@@ -240,15 +246,16 @@ def markdown(result, chart=None):
 
 
 def short(result, chart=None):
-    """The judged rows of training and of sweeps, searches and prediction."""
+    """The judged rows of training and of sweeps; searches, training on codes, and prediction."""
     rows, sweeps = ([row for row in result.get(table, []) if row["judged"]] for table in ("training", "sweeps"))
-    searches, predictions = result.get("search", []), result["predict"]
+    searches, codes, predictions = result.get("search", []), result.get("embedding", []), result["predict"]
     parts = [
         _training(rows, full=False) if rows else "",
         _sweeps(sweeps) if sweeps else "",
         _searches(searches, full=False) if searches else "",
-        _prediction(predictions) if predictions else "",
-        _absences(rows + sweeps + searches + predictions),
+        _calls(codes, "µs a step", EMBEDDING) if codes else "",
+        _calls(predictions, "µs a call", PREDICTION) if predictions else "",
+        _absences(rows + sweeps + searches + codes + predictions),
     ]
     if chart:
         parts.append(f"![How many times longer each library takes than fastnn]({chart})")

@@ -32,6 +32,7 @@ from .history import History
 from .optimizers import Adam, Optimizer
 
 CHUNK_SECONDS = 0.1  # work between two looks at Python: Ctrl-C, progress, callbacks
+REMEMBERED = 10  # times as long as the parameters took to copy is a chunk at least: large tables take long
 GPU_STEP_SECONDS = 1e-5  # that the smallest step may take on a GPU
 
 
@@ -437,7 +438,7 @@ class Run:
         mark = self._mark()
         done = mark.epochs * self.steps_per_epoch + mark.position
         end = (mark.epochs + 1 if self.by_epoch else self.epochs) * self.steps_per_epoch
-        steps = min(max(1, int(CHUNK_SECONDS / self.step_seconds)), end - done)
+        steps = min(max(1, int(self.chunk_seconds / self.step_seconds)), end - done)
         self.rates = self.rate_scale * self.steps.rates((done + np.arange(steps)) / self.steps_per_epoch)
         self.plan.bind_steps(self.rates, self.history.buffers.loss, mark.epochs)
         self._execute()
@@ -450,8 +451,9 @@ class Run:
 
     def _mark(self):
         """Remember where a chunk begins."""
-        state, history = self.state, self.history
+        state, history, start = self.state, self.history, time.perf_counter()
         self.plan.remember()
+        self.chunk_seconds = max(CHUNK_SECONDS, REMEMBERED * (time.perf_counter() - start))
         counters = state.step, state.epoch, state.position, history.steps, history.epochs, history.seconds
         self.mark, self.seconds = Mark(*counters), 0.0
         return self.mark
@@ -519,7 +521,7 @@ class Stream(Run):
     def _chunk(self):
         self._bind_rule()
         self._mark()
-        end = time.perf_counter() + CHUNK_SECONDS
+        end = time.perf_counter() + self.chunk_seconds
         if self.unfinished is None:
             length = len(self.batches) or 1
             self.scheduled = self.steps.rates((self.history.epochs * length + np.arange(length)) / length)

@@ -4,7 +4,8 @@ A kernel is one compiled function that does one thing to arrays, on the CPU (`ke
 and with the same arguments, on a GPU. Everything above them only decides which kernel runs on what.
 
 - Data are samples x features in C order: X (m, n_in), W (n_out, n_in), b (n_out,), Z, A and dZ (m, n_out). Any
-  strides are accepted; contiguous is fast. All arrays of one call have one dtype, float32 or float64.
+  strides are accepted; contiguous is fast. All arrays of one call have one dtype, float32 or float64; codes of levels
+  are int32.
 - Outputs are the caller's, come last, and are never read before they are written. `work` is scratch of
   `work_size(m, n, k)` elements; an empty one picks a slower path without it.
 - A kernel allocates nothing (but `apply_rows`, which takes a few rows of working space from the heap), opens no

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]  # float32 or float64
 Integers = NDArray[np.int64]
+Codes = NDArray[np.int32]
 Stream = Any  # of Numba, CuPy or PyTorch, or the address of one of CUDA's
 
 

@@ -20,7 +20,7 @@ from numba.core.targetconfig import ConfigStack
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from .annotations import DeviceArray, Floats, Integers
+from .annotations import Codes, DeviceArray, Floats, Integers
 from .formulas import CROSS_ENTROPY, GAUSSIAN
 from .options import COMPILED
 
@@ -39,7 +39,7 @@ class Operand(NamedTuple):
     may_be : tuple of str
         Operands that it may be all the same, element for element.
     dtype : str
-        "float64" or "int64"; empty for the dtype of the call.
+        "float64", "int32" or "int64"; empty for the dtype of the call.
     consecutive : bool
         Whether its elements must be.
     otherwise : tuple of str
@@ -115,6 +115,23 @@ CONTRACTS: dict[str, dict[str, Operand]] = {
         "A": writes("m n_out", "Z"),
     },
     "dropout": {"A": reads("m n"), "out": writes("m n", "A")},
+    "embedding_gather": {
+        "codes": reads("m", dtype="int32"),
+        "table": reads("levels size"),
+        "out": writes("m size"),
+    },
+    "embedding_gradient": {
+        "codes": reads("m", dtype="int32"),
+        "dOut": reads("m size"),
+        "work": writes("work", dtype="int32", consecutive=True),
+        "rows": writes("m", dtype="int32"),
+        "dRows": writes("m size"),
+    },
+    "embedding_sum": {
+        "codes": reads("m k", dtype="int32"),
+        "table": reads("levels size"),
+        "out": writes("m size"),
+    },
     "evaluate": {"x": reads("n", **_FLAT), "out": writes("n", "x", **_FLAT)},
     "input_gradient": {
         "dZ": reads("m n_out"),
@@ -240,7 +257,7 @@ class Contract:
         parameters = self.signature.parameters.items()
         self.defaults = tuple(parameter.default for _, parameter in parameters)
         self.rules = [(name, self.operands.get(name, parameter.annotation)) for name, parameter in parameters]
-        if any(rule in (Floats, Integers, DeviceArray, DeviceArray | None) for _, rule in self.rules):
+        if any(rule in (Codes, Floats, Integers, DeviceArray, DeviceArray | None) for _, rule in self.rules):
             raise TypeError(f"each array of {function.__name__} needs an operand in its contract")
 
     def checked(self, arguments: tuple[Any, ...], keywords: dict[str, Any], placed: Callable[..., Any]) -> list[Any]:

@@ -204,7 +204,7 @@ class Embedding(Operation):
     @functools.cached_property
     def ordered(self) -> tuple[Plain | Missing | Bins | Vector | OneHot, ...]:
         """The features as they come out: vectors, one-hot codes, which have no place, and numbers."""
-        return tuple(sorted(self.features, key=lambda one: 2 - isinstance(one, OneHot) - 2 * isinstance(one, Vector)))
+        return tuple(sorted(self.features, key=lambda one: (not isinstance(one, Vector), not isinstance(one, OneHot))))
 
     @property
     def tables(self) -> list[Vector | OneHot]:

@@ -42,32 +42,32 @@ def _log_cosh(o):
 
 """
 
-ADAGRAD = '''
-@_rule("adagrad", ("square",), ("eps",))
-def _adagrad(o):
-    sqrt = o.sqrt
+SIGNUM = '''
+@_rule("signum", ("velocity",), ("momentum",))
+def _signum(o):
+    zero, one, select = o.zero, o.one, o.select
 
-    def adagrad(theta, grad, square, second, decay, n):
-        """Duchi, Hazan and Singer 2011, torch's placing of eps."""
-        rate, eps = n[0], n[3]
-        g = grad + decay * theta
-        square = square + g * g
-        return theta - rate * g / (sqrt(square) + eps), square, second
+    def signum(theta, grad, velocity, second, decay, n):
+        """Bernstein et al. 2018: the sign of a running mean of the gradients."""
+        rate, keep = n[0], n[3]
+        velocity = keep * velocity + (one - keep) * (grad + decay * theta)
+        sign = select(velocity > zero, one, select(velocity < zero, -one, zero))
+        return theta - rate * sign, velocity, second
 
-    return adagrad
+    return signum
 
 
 '''
 
-ADAGRAD_CLASS = '''
-class Adagrad(Optimizer):
-    """Gradients divided by the root of the sum of their squares."""
+SIGNUM_CLASS = '''
+class Signum(Optimizer):
+    """Steps of one size along the signs of a running mean of the gradients."""
 
-    rule = "adagrad"
+    rule = "signum"
 
-    def __init__(self, learning_rate=1e-2, eps=1e-10, weight_decay=0.0, clip_norm=None, clip_value=None):
+    def __init__(self, learning_rate=1e-2, momentum=0.9, weight_decay=0.0, clip_norm=None, clip_value=None):
         super().__init__(learning_rate, weight_decay, clip_norm, clip_value)
-        self.eps = number("eps", eps, above=0.0)
+        self.momentum = number("momentum", momentum, low=0.0, below=1.0)
 
 
 '''
@@ -258,13 +258,13 @@ EXTENSIONS = {
     "optimizer": (
         3,
         [
-            (FORMULAS, "SGD, MOMENTUM, NESTEROV", ADAGRAD),
-            (OPTIMIZERS, "class Adam(", ADAGRAD_CLASS),
-            (OPTIMIZERS, '"SGD", ', '"Adagrad", '),
+            (FORMULAS, "SGD, MOMENTUM, NESTEROV", SIGNUM),
+            (OPTIMIZERS, "class Adam(", SIGNUM_CLASS),
+            (OPTIMIZERS, '"SGD", ', '"Signum", '),
         ],
         "[Dense(5, 'tanh'), Dense(1)]",
         "mse",
-        "Adagrad(0.2, clip_norm=5.0)",
+        "Signum(0.02, clip_norm=5.0)",
     ),
     "layer": (
         4,
@@ -273,7 +273,7 @@ EXTENSIONS = {
             (LAYERS, "Dense, Dropout)}", "Gain, "),
             (LAYERS, '"Dropout"]', '"Gain", '),
             (PROGRAM, "KINDS: tuple", GAIN_PROGRAM),
-            (PROGRAM, "Standardize)\n", "Gain, "),
+            (PROGRAM, "Embedding)\n", "Gain, "),
             ("fastnn/kernels/cpu/gain.py", None, GAIN_CPU),
             ("fastnn/kernels/cuda/gain.py", None, GAIN_CUDA),
         ],

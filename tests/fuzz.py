@@ -235,7 +235,7 @@ def optimizer_of(rng):
         [*numbers(rng), fastnn.StepDecay(0.1, 2, 0.5), fastnn.CosineDecay(0.1, 3), fastnn.WarmUp(0.1, 2)],
         0.7,
     )
-    kind = pick(rng, [fastnn.SGD, fastnn.Adam, fastnn.AdamW, fastnn.RMSprop])
+    kind = pick(rng, [fastnn.SGD, fastnn.Adam, fastnn.AdamW, fastnn.RMSprop, fastnn.Adagrad])
     more = {"weight_decay": mostly(rng, 0.0, numbers(rng), 0.9), "clip_norm": mostly(rng, None, numbers(rng), 0.8)}
     return kind(rate, **more)
 

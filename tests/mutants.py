@@ -87,6 +87,7 @@ OPTIMIZERS = {
     "momentum": lambda fastnn: fastnn.SGD(0.1, momentum=0.5),
     "nesterov": lambda fastnn: fastnn.SGD(0.1, momentum=0.5, nesterov=True),
     "rmsprop": lambda fastnn: fastnn.RMSprop(0.1),
+    "adagrad": lambda fastnn: fastnn.Adagrad(0.1, rate_decay=0.5),
     "adam": lambda fastnn: fastnn.Adam(0.1),
 }
 

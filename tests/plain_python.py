@@ -12,6 +12,7 @@ import test_clipping
 import test_custom
 import test_dense
 import test_dropout
+import test_embedding
 import test_losses
 import test_matmul
 import test_rng
@@ -152,6 +153,21 @@ def test_dropping(dtype):
 def test_limited_gradients():
     for clip in test_clipping.CLIPS:
         test_clipping.test_training_is_the_references("adamw", clip, "shards", "float64")
+
+
+def test_tables(dtype):
+    test_embedding.test_the_loss_and_its_gradient("all", 5, dtype)
+    test_embedding.test_predictions_of_many_and_of_few_rows("all", dtype)
+    test_embedding.test_a_step_updates_the_rows_that_its_batch_touches("adam", "one-hot", dtype)
+    test_embedding.test_dropout_between("vectors", dtype)
+    test_embedding.test_public_kernels_of_a_table_without_rows(dtype)
+
+
+def test_tables_clipped_and_found_among_many():
+    test_embedding.test_l2_and_clipping("sgd", dict(clip_norm=0.05))
+    test_embedding.test_l2_reaches_all_rows_of_a_given_gradient()
+    test_embedding.test_rows_are_found_among_many_levels()
+    test_embedding.test_public_kernels_make_a_lazy_step_in_compiled_code()
 
 
 def test_functions_of_the_user(dtype):

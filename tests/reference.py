@@ -240,6 +240,29 @@ def dense_backward(dA, Z, X, W, name, param=0.0):
     return dZ, dZ @ W, dZ.T @ X, dZ.sum(axis=0)
 
 
+def _rows_named(codes, levels):
+    codes = np.asarray(codes)
+    return np.where((codes >= 0) & (codes < levels), codes, 0)
+
+
+def embedding_gather(codes, table):
+    """The rows of a table that codes name."""
+    table = _f64(table)
+    return table[_rows_named(codes, len(table))]
+
+
+def embedding_sum(codes, table):
+    """The sum of the rows that the codes of each sample name."""
+    return embedding_gather(codes, table).sum(axis=1)
+
+
+def embedding_gradient(codes, dOut, levels):
+    """Gradient of the whole table, (levels, size)."""
+    gradient, dOut = np.zeros((levels, np.shape(dOut)[1])), _f64(dOut)
+    np.add.at(gradient, _rows_named(codes, levels), dOut)
+    return gradient
+
+
 def sgd(theta, grad, rate, decay=0.0):
     """torch.optim.SGD without momentum; returns theta."""
     theta, grad = _f64(theta, grad)
@@ -290,8 +313,8 @@ def adam(theta, grad, first, second, rate, beta1, beta2, eps, decay, decoupled, 
 class Optimizer:
     """One optimiser's hyperparameters and state for a list of arrays.
 
-    kind is "sgd", "momentum", "rmsprop", "adagrad", "adam" or "adamw"; the other arguments are those of torch, rate_decay
-    its lr_decay. Gradients are clipped by value first, then by the norm of all of them.
+    kind is "sgd", "momentum", "rmsprop", "adagrad", "adam" or "adamw"; the other arguments are those of torch, whose
+    lr_decay is rate_decay. Gradients are clipped by value first, then by the norm of all of them.
     """
 
     def __init__(

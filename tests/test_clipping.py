@@ -102,7 +102,7 @@ def test_an_infinite_gradient_is_told():
     assert np.isfinite(net.parameters).all()
 
 
-@pytest.mark.parametrize("make", [fastnn.SGD, fastnn.RMSprop, fastnn.Adam, fastnn.AdamW])
+@pytest.mark.parametrize("make", [fastnn.SGD, fastnn.RMSprop, fastnn.Adagrad, fastnn.Adam, fastnn.AdamW])
 @pytest.mark.parametrize("name", ["clip_norm", "clip_value"])
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "1", True])
 def test_limits_that_are_none(make, name, value):

@@ -83,6 +83,7 @@ UPDATES = {
     "momentum": ("momentum_update", reference.momentum, 1, (0.1, 0.9, False, 0.01)),
     "nesterov": ("momentum_update", reference.momentum, 1, (0.1, 0.9, True, 0.0)),
     "rmsprop": ("rmsprop_update", reference.rmsprop, 2, (0.1, 0.99, 1e-6, 0.5, 0.01)),
+    "adagrad": ("adagrad_update", reference.adagrad, 1, (0.1, 1e-8, 0.2, 0.01, 3)),
     "adam": ("adam_update", reference.adam, 2, (0.1, 0.9, 0.999, 1e-8, 0.01, 0.02, 3)),
 }
 

@@ -225,6 +225,7 @@ SETTINGS = {
     fastnn.logistic_net: ("n_classes", {}),
     fastnn.SGD: ("learning_rate momentum nesterov weight_decay clip_norm clip_value", {}),
     fastnn.RMSprop: ("rho eps", {}),
+    fastnn.Adagrad: ("rate_decay eps", {}),
     fastnn.AdamW: ("beta1 beta2 weight_decay", {}),
     fastnn.StepDecay: ("rate every factor", dict(rate=0.1, every=2, factor=0.5)),
     fastnn.CosineDecay: ("epochs floor", dict(rate=0.1, epochs=2)),

@@ -527,7 +527,7 @@ BAD = [
     # optimizers
     *[
         row
-        for make in (fastnn.SGD, fastnn.RMSprop, fastnn.Adam, fastnn.AdamW)
+        for make in (fastnn.SGD, fastnn.RMSprop, fastnn.Adagrad, fastnn.Adam, fastnn.AdamW)
         for name in ("learning_rate", "weight_decay")
         for row in not_numbers(lambda v, make=make, name=name: make(**{name: v}), name)
     ],
@@ -539,6 +539,8 @@ BAD = [
     *not_numbers(lambda v: fastnn.RMSprop(rho=v), "rho"),
     *not_numbers(lambda v: fastnn.RMSprop(eps=v), "eps"),
     *not_numbers(lambda v: fastnn.RMSprop(momentum=v), "momentum"),
+    *not_numbers(lambda v: fastnn.Adagrad(rate_decay=v), "rate_decay"),
+    *not_numbers(lambda v: fastnn.Adagrad(eps=v), "eps"),
     *[
         row
         for make in (fastnn.Adam, fastnn.AdamW)

@@ -19,6 +19,7 @@ from fastnn.kernels.cpu import own, rng, vmath
 KERNELS = {name: getattr(cpu, name) for name in cpu.__all__ if hasattr(getattr(cpu, name), "kernel")}
 KERNELS |= {"permutation": rng.permutation, "evaluate": vmath.evaluate}
 LENGTHS = {"m": 3, "n": 4, "k": 5, "n_in": 6, "n_out": 7, "work": 0, "t": 9, "p": 16, "operations": 2}
+LENGTHS |= {"levels": 8, "size": 10}
 compiled_only = pytest.mark.skipif(config.DISABLE_JIT, reason="compiled code alone does it")
 
 

@@ -47,6 +47,19 @@ def test_searches_try_the_same_candidates(sweeping, monkeypatch):
     assert np.all(scores > 0.9) and np.ptp(scores) < 0.03
 
 
+@pytest.mark.parametrize("library", ["torch", "torch sparse"])
+def test_all_train_on_codes_alike(sweeping, library):
+    pytest.importorskip("torch")
+    import embedding
+    import peers
+
+    row = embedding.Table(500, 8)
+    embedding.ROWS[row.name] = row
+    losses = {name: [embedding.EMBEDDERS[name](row.name, 1).check()] for name in ("fastnn", library)}
+    peers.must_agree(row.name, losses)
+    assert all(end < start for start, end in losses[library])
+
+
 def made_up(name, shown, **times):
     return {"name": name, "cores": 1, "judged": name in shown, "libraries": {k: {"us": v} for k, v in times.items()}}
 
@@ -64,11 +77,13 @@ def test_the_tables_show_sweeps_and_searches(sweeping):
     searched = {"seconds": 2.0, "score": 0.975, "share": 1.0}
     halved, sklearn = searched | {"share": 0.29}, searched | {"seconds": 90.0, "score": 0.97}
     libraries = {"fastnn": searched, "fastnn halving": halved, "sklearn": sklearn}
+    result["embedding"] = [made_up("codes", (), fastnn=2.0, torch=9.0, **{"torch sparse": 8.0})]
     result |= {"sweeps": rows, "search": [{"name": sweeping.SEARCH, "cores": 1, "libraries": libraries}]}
     whole, short = report.markdown(result), report.short(result)
     assert f"| {names[0]} | 1 | 4.00 | **3.00** | 20.0 | 10.0 | 2.50 | – |" in whole
     assert f"| {names[1]} | 1 | 4.00 | **3.00** | 20.0 | 10.0 | 2.50 | 1.90 |" in whole
     assert "| search digits, 162 fits, seconds | 2.00 | 2.00 | 90.0 | 45.0 |" in whole
+    assert "| codes | 1 | **2.00** | 9.00 | 8.00 | 4.00 |" in whole and "| codes |" in short
     assert "| 0.9750 | 0.9750 | 0.9700 |" in whole and "| 100% | 29% | 100% |" in whole
     assert "7 rounds (sweeps and searches: 3)" in whole
     assert [name for name in names if name in short] == list(sweeping.SHORT) and "45.0" in short and "29%" not in short

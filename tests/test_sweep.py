@@ -30,6 +30,7 @@ OPTIMIZERS = [
     fastnn.Adam(fastnn.WarmUp(fastnn.CosineDecay(0.02, epochs=4), epochs=2)),
     fastnn.RMSprop(0.01, clip_value=0.1),
     fastnn.AdamW(0.01, weight_decay=0.1),
+    fastnn.Adagrad(0.05),
 ]
 MIXED = dict(
     width=[3, 17],

@@ -45,6 +45,11 @@ OPTIMIZERS = {
         lambda: fastnn.RMSprop(0.001, momentum=0.9),
         lambda p: torch.optim.RMSprop(p, lr=0.001, momentum=0.9),
     ),
+    "adagrad": (lambda: fastnn.Adagrad(), lambda p: torch.optim.Adagrad(p)),
+    "adagrad, decay": (
+        lambda: fastnn.Adagrad(0.03, rate_decay=0.1, eps=1e-7, weight_decay=0.01),
+        lambda p: torch.optim.Adagrad(p, lr=0.03, lr_decay=0.1, eps=1e-7, weight_decay=0.01),
+    ),
     "adam": (lambda: fastnn.Adam(), lambda p: torch.optim.Adam(p)),
     "adam, decay": (
         lambda: fastnn.Adam(0.01, beta1=0.8, beta2=0.99, eps=1e-7, weight_decay=0.01),
@@ -136,6 +141,8 @@ def test_the_reference_itself(optimizer):
         "rmsprop": dict(kind="rmsprop", rate=0.01, momentum=0.0),
         "rmsprop, settings": dict(kind="rmsprop", rate=0.005, rho=0.9, eps=1e-6, momentum=0.0, decay=0.01),
         "rmsprop, momentum": dict(kind="rmsprop", rate=0.001),
+        "adagrad": dict(kind="adagrad", rate=0.01, eps=1e-10),
+        "adagrad, decay": dict(kind="adagrad", rate=0.03, rate_decay=0.1, eps=1e-7, decay=0.01),
         "adam": dict(kind="adam", rate=1e-3),
         "adam, decay": dict(kind="adam", rate=0.01, betas=(0.8, 0.99), eps=1e-7, decay=0.01),
         "adamw": dict(kind="adamw", rate=1e-3, decay=0.01),

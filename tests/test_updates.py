@@ -15,7 +15,7 @@ SIZES = st.one_of(st.integers(1, 70), st.sampled_from([15, 16, 17, 31, 32, 33, 4
 LAYOUTS = ("C", "sliced", "reversed")
 STEPS = 4
 RATE = 0.03
-# (kernel, what follows the rate); Adam's step counter comes last
+# (kernel, what follows the rate); the step counter of those that have one comes last
 CASES = {
     "sgd": ("sgd", (0.0,)),
     "sgd, decay": ("sgd", (0.1,)),
@@ -26,11 +26,14 @@ CASES = {
     "rmsprop": ("rmsprop", (0.99, 1e-8, 0.0, 0.0)),
     "rmsprop, momentum": ("rmsprop", (0.9, 1e-6, 0.5, 0.0)),
     "rmsprop, momentum, decay": ("rmsprop", (0.9, 1e-8, 0.5, 0.1)),
+    "adagrad": ("adagrad", (1e-10, 0.0, 0.0)),
+    "adagrad, decay": ("adagrad", (1e-6, 0.3, 0.1)),
     "adam": ("adam", (0.9, 0.999, 1e-8, 0.0, 0.0)),
     "adam, decay": ("adam", (0.8, 0.99, 1e-6, 0.1, 0.0)),
     "adamw": ("adam", (0.9, 0.999, 1e-8, 0.0, 0.1)),
 }
-STATES = {"sgd": 0, "momentum": 1, "rmsprop": 2, "adam": 2}
+STATES = {"sgd": 0, "momentum": 1, "rmsprop": 2, "adagrad": 1, "adam": 2}
+COUNTED = "adagrad", "adam"
 
 
 @njit
@@ -38,6 +41,7 @@ def compiled_updates(theta, grad, first, second):
     cpu.sgd_update(theta, grad, RATE, 0.1)
     cpu.momentum_update(theta, grad, first, RATE, 0.9, True, 0.1)
     cpu.rmsprop_update(theta, grad, first, second, RATE, 0.9, 1e-8, 0.5, 0.1)
+    cpu.adagrad_update(theta, grad, second, RATE, 1e-10, 0.2, 0.1, 3)
     cpu.adam_update(theta, grad, first, second, RATE, 0.9, 0.999, 1e-8, 0.1, 0.1, 3)
 
 
@@ -45,6 +49,7 @@ UPDATES = {
     "sgd": cpu.sgd_update,
     "momentum": cpu.momentum_update,
     "rmsprop": cpu.rmsprop_update,
+    "adagrad": cpu.adagrad_update,
     "adam": cpu.adam_update,
 }
 
@@ -56,7 +61,7 @@ def check(case, size, dtype, layouts, form="array"):
     right = [theta.array.astype(np.float64), *(np.zeros(size) for _ in states)]
     for step in range(1, STEPS + 1):
         grad = Placed(normal(step, size, dtype=dtype), dtype, layouts[1])
-        counter = (step,) if kind == "adam" else ()
+        counter = (step,) if kind in COUNTED else ()
         passed = [getattr(each, form) for each in (theta, grad, *states)]
         assert UPDATES[kind](*passed, RATE, *settings, *counter) is None
         answer = getattr(reference, kind)(right[0], grad.array, *right[1:], RATE, *settings, *counter)
@@ -98,13 +103,13 @@ def test_from_python_with_strides(case):
     check(case, 37, "float32", ["sliced"] * 4)
 
 
-@pytest.mark.parametrize("case", ["sgd", "momentum", "rmsprop, momentum", "adam"])
+@pytest.mark.parametrize("case", ["sgd", "momentum", "rmsprop, momentum", "adagrad", "adam"])
 def test_from_python_with_a_read_only_gradient(case):
     kind, settings = CASES[case]
     theta, grad, states = np.ones(20), normal(1, 20), [np.zeros(20) for _ in range(STATES[kind])]
-    expected = getattr(reference, kind)(theta, grad, *states, RATE, *settings, *((1,) if kind == "adam" else ()))
+    expected = getattr(reference, kind)(theta, grad, *states, RATE, *settings, *((1,) if kind in COUNTED else ()))
     grad.flags.writeable = False
-    UPDATES[kind](theta, grad, *states, RATE, *settings, *((1,) if kind == "adam" else ()))
+    UPDATES[kind](theta, grad, *states, RATE, *settings, *((1,) if kind in COUNTED else ()))
     assert_close(theta, expected[0] if isinstance(expected, tuple) else expected, "pointwise")
 
 
@@ -114,15 +119,15 @@ def test_nan_stays_in_its_place_and_shows(case, dtype):
     theta, grad = np.ones(40, dtype), np.full(40, 0.5, dtype)
     grad[33] = np.nan
     states = [np.zeros(40, dtype) for _ in range(STATES[kind])]
-    UPDATES[kind](theta, grad, *states, RATE, *settings, *((1,) if kind == "adam" else ()))
+    UPDATES[kind](theta, grad, *states, RATE, *settings, *((1,) if kind in COUNTED else ()))
     assert np.isnan(theta).nonzero()[0].tolist() == [33]
 
 
-@pytest.mark.parametrize("case", ["rmsprop", "rmsprop, momentum", "adam", "adamw"])
+@pytest.mark.parametrize("case", ["rmsprop", "rmsprop, momentum", "adagrad", "adam", "adamw"])
 def test_no_gradient_at_all_is_no_division_by_zero(case, dtype):
     kind, settings = CASES[case]
     theta, states = np.ones(40, dtype), [np.zeros(40, dtype) for _ in range(STATES[kind])]
-    UPDATES[kind](theta, np.zeros(40, dtype), *states, RATE, *settings, *((1,) if kind == "adam" else ()))
+    UPDATES[kind](theta, np.zeros(40, dtype), *states, RATE, *settings, *((1,) if kind in COUNTED else ()))
     decayed = 1.0 - RATE * 0.1 if case == "adamw" else 1.0
     assert_close(theta, np.full(40, decayed), "pointwise")
 

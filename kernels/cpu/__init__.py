@@ -6,6 +6,7 @@ from .apply import apply_rows
 from .dense import dense_backward, dense_forward
 from .driver import compile_all, make_plan
 from .dropout import dropout
+from .embedding import embedding_gather, embedding_gradient, embedding_sum
 from .link import dtype_of, has_own, join, link, relink
 from .losses import loss_backward, loss_forward
 from .matmul import matmul, work_size
@@ -22,6 +23,9 @@ __all__ = [
     "dense_forward",
     "dropout",
     "dtype_of",
+    "embedding_gather",
+    "embedding_gradient",
+    "embedding_sum",
     "has_own",
     "join",
     "link",

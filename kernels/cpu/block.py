@@ -74,6 +74,12 @@ def deltas_at(run, theta, first):
 
 
 @jit(EXACT)
+def whole_registers(count, width):
+    """Elements that whole registers hold."""
+    return (count + width - 1) // width * width
+
+
+@jit(EXACT)
 def whole_tiles(count, width):
     """Samples that whole register tiles cover."""
     tile = VECTORS * width

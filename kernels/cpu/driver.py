@@ -71,8 +71,9 @@ class Plan(_plan.Plan):
             self._allocate_gradients(schedule)
 
     def _allocate_gradients(self, schedule):
-        """Memory of the gradients: of tables, a step of training keeps the sum of one row at a time."""
-        program, tables, batch = self.program, schedule.tables, self["BATCH"]
+        """Memory of the gradients: of tables, a step of training keeps the touched rows of one at a time."""
+        program, batch = self.program, self["BATCH"]
+        tables = len(program.embedding.tables) if program.embedding else 0
         self.set(GRADIENTS=self._allocate(program.dense_size if self.command & UPDATE else program.size))
         if schedule.by_parts or tables:
             part_buffer = self._allocate(self.threads * schedule.part_size)
@@ -83,8 +84,8 @@ class Plan(_plan.Plan):
             self.set(
                 CODES=self._allocate(tables * batch, np.int32),
                 DELTAS=self._allocate(batch * schedule.fields["DELTA_STRIDE"]),
-                HEADS=self._allocate(self.threads << schedule.fields["SLOT_BITS"], np.int32),
-                LINKS=self._allocate(self.threads * 2 * batch, np.int32),
+                SLOTS=self._allocate(self.threads << schedule.fields["SLOT_BITS"], np.int32),
+                TOUCHED=self._allocate(self.threads * 2 * batch, np.int32),
             )
 
     def _allocate(self, elements, dtype=None):

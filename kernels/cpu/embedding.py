@@ -7,23 +7,25 @@ row are linked in their order and summed, and the row is updated at once. So the
 threads, and no time is spent on rows that no sample has.
 
 Symbols: codes: of one column, int32, below `levels`; table (levels, size): a row for each code; ld_, inc_: elements
-from row to row and from one to the next; heads, after, touched: see `_link`.
+from row to row and from one to the next.
 """
 
 import numpy as np
 
+from ..annotations import Codes, Floats
 from ..compiler import jit
 from ..options import EXACT
 from ..program import Embedding
 from ..tables import BACKWARD, MISSING, ONE_HOT, PLAIN, UPDATE, VECTOR, Buffer, Column, Op, Real, Run
 from . import updates
-from .block import COLLECT, COLLECT_AND_UPDATE, UPDATE_PART, Part, Phase, buffer_at, samples_at
+from .block import COLLECT, COLLECT_AND_UPDATE, UPDATE_PART, Part, Phase, buffer_at, samples_at, whole_registers
 from .matmul import copy_rows, transpose
-from .memory import int32_at, plain, pointer_at, prefetch, retyped
-from .simd import absolute, lanes, load_part, select, splat, store_part, total
+from .memory import address_of, int32_at, plain, pointer_at, prefetch, retyped
+from .simd import absolute, lanes, load, load_part, load_strided, select, splat, store, store_part, store_strided, total
 from .units import unit
 
 _FIELDS = Embedding.fields
+FAR = 1 << 18  # elements of a table above which it, and its moments, lie far away: in float32 a second-level cache
 AHEAD = 8  # rows of tables that are fetched before they are needed
 MIX = 2654435769  # 2^32 / the golden ratio: neighbouring codes go to slots far apart (Knuth, TAOCP 6.4)
 
@@ -65,12 +67,21 @@ def _fetch(size, row):
 
 
 @jit(EXACT)
-def _gather(count, codes, size, table, out, ld_out):
-    """The rows of a table that the codes name."""
+def _read_codes(run, theta, record, count, rows, ld, codes):
+    """The codes of a column, whose rows of the table are fetched, and their moments where they are far away."""
+    x, levels, size, table = (
+        rows + record[Column.SOURCE],
+        record[Column.LEVELS],
+        record[Column.SIZE_OF],
+        record[Column.TABLE],
+    )
+    far = levels * size > FAR and run[Run.COMMAND] & UPDATE != 0
     for s in range(count):
-        if s + AHEAD < count:
-            _fetch(size, table + codes[s + AHEAD] * size)
-        copy_rows(plain(1), size, table + codes[s] * size, size, out + s * ld_out, size)
+        code = _code_of(x[s * ld], levels)
+        codes[s] = code
+        _fetch(size, theta + (table + code * size))
+        if far:
+            _fetch_moments(run, theta, table + code * size, size)
 
 
 @jit(EXACT)
@@ -135,18 +146,21 @@ def _forward(run, theta, scratch, op, first, count):
     rows, ld = samples_at(run, theta, scratch, first, op)
     out, width = scratch + buffer_at(run, op[Op.OUTPUT])[Buffer.TRANSPOSED], op[Op.N_OUT]
     codes, ld_codes = _codes_at(run, scratch, first)
-    record = _columns_at(op)
+    record, tables = _columns_at(op), op[_FIELDS.CODES]
+    if tables > 0:
+        _read_codes(run, theta, record, count, rows, ld, codes)
     for f in range(op[_FIELDS.COLUMNS]):
-        x, place, levels = rows + record[Column.SOURCE], out + record[Column.AT], record[Column.LEVELS]
-        if f < op[_FIELDS.CODES]:
-            mine = codes + f * ld_codes
+        place, after = out + record[Column.AT], record + Column.SIZE
+        if f + 1 < tables:  # while its rows are fetched, those of this column are copied
+            _read_codes(run, theta, after, count, rows, ld, codes + (f + 1) * ld_codes)
+        if f >= tables:
+            _numbers(op, record, count, rows + record[Column.SOURCE], ld, place, width)
+        elif record[Column.KIND] == VECTOR:
+            mine, size = codes + f * ld_codes, record[Column.SIZE_OF]
             for s in range(count):
-                mine[s] = _code_of(x[s * ld], levels)
-            if record[Column.KIND] == VECTOR:
-                _gather(count, mine, record[Column.SIZE_OF], theta + record[Column.TABLE], place, width)
-        else:
-            _numbers(op, record, count, x, ld, place, width)
-        record = record + Column.SIZE
+                row = theta + (record[Column.TABLE] + mine[s] * size)
+                copy_rows(plain(1), size, row, size, place + s * width, width)
+        record = after
     if op[_FIELDS.UNITS] != 0:
         _add_one_hot(run, theta, scratch, op, codes, ld_codes, count)
 
@@ -158,50 +172,69 @@ def _slot_of(code, levels, bits):
 
 
 @jit(EXACT)
-def _find(code, levels, bits, codes, heads):
-    """The slot of a code: that of its samples, or an empty one."""
+def _find(code, levels, bits, rows, slots):
+    """The slot of a code: the one that holds it, or an empty one."""
     slot = _slot_of(code, levels, bits)
-    while heads[slot] != 0 and codes[heads[slot] - 1] != code:
+    while slots[slot] != 0 and rows[slots[slot] - 1] != code:
         slot = (slot + 1) & ((1 << bits) - 1)
     return slot
 
 
 @jit(EXACT)
-def _link(count, codes, levels, bits, heads, after, touched):
-    """Link the samples of each code in their order; gives how many codes there are, whose slots `touched` names.
+def _sum_by_code(count, codes, levels, bits, slots, rows, size, deltas, ld, sums):
+    """Sum the rows of the samples of each code, in the order of the samples; gives how many codes there are.
 
-    heads: of each slot the first sample of its code, counted from 1, and 0 in the empty ones, as all are before; after:
-    of each sample the next one of its code.
+    rows: the codes, as they come; sums: (codes, size), each of whole registers, so that one can be added to as soon as
+    it is stored; slots: where a code is found, counted from 1 in `rows`, 0 in the empty ones, as all are before.
     """
-    found = 0
-    for s in range(count - 1, -1, -1):
-        slot = _find(codes[s], levels, bits, codes, heads)
-        head = heads[slot]
-        if head == 0:
-            touched[found] = slot
+    found, width = 0, lanes(sums)
+    whole = whole_registers(size, width)
+    for s in range(count):
+        slot = _find(codes[s], levels, bits, rows, slots)
+        place, delta = slots[slot], deltas + s * ld
+        if place == 0:
+            rows[found] = codes[s]
+            for j in range(0, size, width):
+                store(sums + (found * whole + j), load_part(delta + j, size - j))
             found += 1
-        after[s] = head
-        heads[slot] = s + 1
+            slots[slot] = found
+        else:
+            for j in range(0, size, width):
+                target = sums + ((place - 1) * whole + j)
+                store(target, load(target) + load_part(delta + j, size - j))
     return found
 
 
 @jit(EXACT)
-def _sum_samples(head, after, size, deltas, ld, out):
-    """The sum of the rows of linked samples, in their order; gives whether any number of it is not zero."""
-    some = False
-    for j in range(0, size, lanes(deltas)):
-        summed, sample, left = splat(0.0, deltas), np.int64(head), size - j
-        while sample != 0:
-            summed = summed + load_part(deltas + ((sample - 1) * ld + j), left)
-            sample = np.int64(after[sample - 1])
-        store_part(out + j, summed, left)
-        some = some or total(absolute(summed)) != 0.0
-    return some
+def _clear(found, levels, bits, slots, rows):
+    """Empty the slots of the codes that were found, the last first: a search then meets no gap before its code."""
+    for i in range(found - 1, -1, -1):
+        slots[_find(rows[i], levels, bits, rows, slots)] = 0
+
+
+@jit(EXACT)
+def _sort(found, rows, order):
+    """The places of the codes in their order (Shell 1959)."""
+    gap = 1
+    while gap < found // 3:
+        gap = 3 * gap + 1
+    for i in range(found):
+        order[i] = i
+    while gap > 0:
+        for i in range(gap, found):
+            place, j = np.int64(order[i]), i
+            while j >= gap and rows[order[j - gap]] > rows[place]:
+                order[j] = order[j - gap]
+                j -= gap
+            order[j] = place
+        gap //= 3
 
 
 @jit(EXACT)
 def _any(size, gradient):
     """Whether any number of a row is not zero."""
+    if gradient[0] != 0.0:  # saves a sum across the lanes for nearly all rows
+        return True
     for j in range(0, size, lanes(gradient)):
         if total(absolute(load_part(gradient + j, size - j))) != 0.0:
             return True
@@ -209,9 +242,8 @@ def _any(size, gradient):
 
 
 @jit(EXACT)
-def _fetch_state(run, theta, at, size):
-    """Fetch a row of a table and its moments, which lie far apart."""
-    _fetch(size, theta + at)
+def _fetch_moments(run, theta, at, size):
+    """Fetch the moments of a row of a table."""
     if run[Run.FIRST_MOMENT] != 0:
         _fetch(size, pointer_at(run[Run.FIRST_MOMENT], theta) + at)
     if run[Run.SECOND_MOMENT] != 0:
@@ -219,72 +251,97 @@ def _fetch_state(run, theta, at, size):
 
 
 @jit(EXACT)
-def _update_given(run, reals, theta, record, task, gradient):
-    """What a task does with a table whose gradient is given; gives the sum of its squares."""
+def _change_row(run, reals, theta, at, size, task, gradient, kept):
+    """What a task does with a row of a table; gives the sum of the squares of its gradient.
+
+    kept: whether the gradient is as an earlier task left it, penalised and clipped.
+    """
+    l2, squares = reals[Real.L2], 0.0
+    if l2 == 0.0 and not _any(size, gradient):
+        return squares
+    if task == UPDATE_PART:
+        if not kept:
+            updates.visit(run, reals, theta, at, size, gradient, l2, True, False)
+        updates.visit(run, reals, theta, at, size, gradient, l2, False, True)
+        return squares
+    return updates.visit(run, reals, theta, at, size, gradient, l2, True, task == COLLECT_AND_UPDATE)
+
+
+@jit(EXACT)
+def _change_table(run, reals, theta, record, task, rows, order, sums, found):
+    """What a task of training does with the touched rows of a table, in their order where squares are summed."""
     size, table, squares = record[Column.SIZE_OF], record[Column.TABLE], 0.0
+    whole, sorts = whole_registers(size, lanes(sums)), task == COLLECT
+    if sorts:
+        _sort(found, rows, order)
+    for i in range(found):
+        place = np.int64(order[i]) if sorts else i
+        if i + AHEAD < found:
+            _fetch(size, theta + (table + rows[i + AHEAD] * size))
+            _fetch_moments(run, theta, table + rows[i + AHEAD] * size, size)
+        at = table + rows[place] * size
+        squares += _change_row(run, reals, theta, at, size, task, sums + place * whole, False)
+    return squares
+
+
+@jit(EXACT)
+def _change_whole_table(run, reals, theta, record, task, slots, rows, sums, found):
+    """What a task of training does with all rows of a table, on which l2 acts."""
+    size, table, bits, squares = record[Column.SIZE_OF], record[Column.TABLE], run[Run.SLOT_BITS], 0.0
+    whole = whole_registers(size, lanes(sums))
+    zeros = sums + found * whole
     for row in range(record[Column.LEVELS]):
-        at = table + row * size
-        if reals[Real.L2] != 0.0 or _any(size, gradient + at):
-            collects, changes = task != UPDATE_PART, task != COLLECT
-            squares += updates.visit(run, reals, theta, at, size, gradient + at, reals[Real.L2], collects, changes)
+        place = slots[_find(row, record[Column.LEVELS], bits, rows, slots)]
+        gradient = zeros if place == 0 else sums + (place - 1) * whole
+        for j in range(size if place == 0 else 0):
+            zeros[j] = 0.0
+        squares += _change_row(run, reals, theta, table + row * size, size, task, gradient, False)
     return squares
 
 
 @jit(EXACT)
-def _update_touched(run, reals, theta, record, task, codes, deltas, heads, links, sums, found):
-    """What a task of training does with a table, row by row; gives the sum of the squares of its gradient."""
-    size, levels, table, bits = record[Column.SIZE_OF], record[Column.LEVELS], record[Column.TABLE], run[Run.SLOT_BITS]
-    l2, ld, squares = reals[Real.L2], run[Run.DELTA_STRIDE], 0.0
-    after, touched = links, links + run[Run.BATCH]
-    every = l2 != 0.0
-    for t in range(levels if every else found):
-        slot = _find(t, levels, bits, codes, heads) if every else np.int64(touched[t])
-        row = t if every else np.int64(codes[heads[slot] - 1])
-        if not every and t + AHEAD < found:
-            _fetch_state(run, theta, table + codes[heads[touched[t + AHEAD]] - 1] * size, size)
-        some = _sum_samples(heads[slot], after, size, deltas, ld, sums)
-        if some or every:
-            at = table + row * size
-            squares += updates.visit(run, reals, theta, at, size, sums, l2, True, task == COLLECT_AND_UPDATE)
-            if task == UPDATE_PART:  # the sums were not kept: they are made, penalised and clipped once more
-                updates.visit(run, reals, theta, at, size, sums, l2, False, True)
-    return squares
-
-
-@jit(EXACT)
-def _write_gradient(run, theta, record, codes, deltas, heads, links, gradient, found):
+def _write_gradient(record, rows, sums, found, gradient):
     """The gradient of a table: the sums of the touched rows, zeros between them."""
-    size, touched, width = record[Column.SIZE_OF], links + run[Run.BATCH], lanes(theta)
+    size, zero = record[Column.SIZE_OF], splat(0.0, sums)
     whole = record[Column.LEVELS] * size
-    for j in range(0, whole, width):
-        store_part(gradient + j, splat(0.0, theta), whole - j)
-    for t in range(found):
-        head = heads[touched[t]]
-        row = np.int64(codes[head - 1])
-        _sum_samples(head, links, size, deltas, run[Run.DELTA_STRIDE], gradient + row * size)
+    for j in range(0, whole, lanes(sums)):
+        store_part(gradient + j, zero, whole - j)
+    for i in range(found):
+        copy_rows(plain(1), size, sums + i * whole_registers(size, lanes(sums)), size, gradient + rows[i] * size, size)
 
 
 @jit(EXACT)
-def _table(run, reals, theta, op, thread, index, part, task, gradient):
+def _change_by_gradient(run, reals, theta, record, task, gradients):
+    """What a task does with a table whose gradient is given."""
+    size, squares = record[Column.SIZE_OF], 0.0
+    for row in range(record[Column.LEVELS]):
+        at = record[Column.TABLE] + row * size
+        squares += _change_row(run, reals, theta, at, size, task, gradients + at, True)
+    return squares
+
+
+@jit(EXACT)
+def _table(run, reals, theta, op, thread, index, part, task, gradients):
     """A task over one table."""
-    record = _columns_at(op) + Column.SIZE * part[Part.ROW]
-    if run[Run.COMMAND] & BACKWARD == 0:
-        squares = _update_given(run, reals, theta, record, task, gradient)
+    record, command = _columns_at(op) + Column.SIZE * part[Part.ROW], run[Run.COMMAND]
+    batch, bits = run[Run.BATCH], run[Run.SLOT_BITS]
+    if command & BACKWARD == 0:
+        squares = _change_by_gradient(run, reals, theta, record, task, gradients)
+        updates.note_squares(run, reals, index, task, squares)
+        return
+    levels, size, squares = record[Column.LEVELS], record[Column.SIZE_OF], 0.0
+    place = record[Column.AT] if record[Column.KIND] == VECTOR else run[Run.VECTORS]
+    codes, deltas = int32_at(run[Run.CODES]) + part[Part.ROW] * batch, pointer_at(run[Run.DELTAS], theta) + place
+    slots, rows = int32_at(run[Run.SLOTS]) + (thread << bits), int32_at(run[Run.TOUCHED]) + 2 * thread * batch
+    sums, ld = pointer_at(run[Run.PART_BUFFER], theta) + thread * run[Run.PART_BUFFER_SIZE], run[Run.DELTA_STRIDE]
+    found = _sum_by_code(run[Run.COUNT], codes, levels, bits, slots, rows, size, deltas, ld, sums)
+    if command & UPDATE == 0:
+        _write_gradient(record, rows, sums, found, gradients + record[Column.TABLE])
+    elif reals[Real.L2] != 0.0:
+        squares = _change_whole_table(run, reals, theta, record, task, slots, rows, sums, found)
     else:
-        count, codes = run[Run.COUNT], int32_at(run[Run.CODES]) + part[Part.ROW] * run[Run.BATCH]
-        deltas, bits = pointer_at(run[Run.DELTAS], theta) + record[Column.AT], run[Run.SLOT_BITS]
-        heads = int32_at(run[Run.HEADS]) + (thread << bits)
-        links = int32_at(run[Run.LINKS]) + 2 * run[Run.BATCH] * thread
-        touched, squares = links + run[Run.BATCH], 0.0
-        found = _link(count, codes, record[Column.LEVELS], bits, heads, links, touched)
-        if run[Run.COMMAND] & UPDATE == 0:
-            target = gradient + record[Column.TABLE]
-            _write_gradient(run, theta, record, codes, deltas, heads, links, target, found)
-        else:
-            sums = pointer_at(run[Run.PART_BUFFER], theta) + thread * run[Run.PART_BUFFER_SIZE]
-            squares = _update_touched(run, reals, theta, record, task, codes, deltas, heads, links, sums, found)
-        for t in range(found):
-            heads[touched[t]] = 0
+        squares = _change_table(run, reals, theta, record, task, rows, rows + batch, sums, found)
+    _clear(found, levels, bits, slots, rows)
     updates.note_squares(run, reals, index, task, squares)
 
 
@@ -319,3 +376,126 @@ def embedding_few_rows(op, alphas, theta, count, x, ld_x, out, failure):
 
 
 block, few_rows = embedding_block, embedding_few_rows
+
+
+@jit(EXACT)
+def _add_strided(code, levels, size, table, rs, cs, out, inc):
+    """Add the row of a table that a code names; row 0 where it names none, and nothing where there is no row."""
+    row = table + (code if code >= 0 and code < levels else 0) * rs
+    for j in range(0, size if levels > 0 else 0, lanes(out)):
+        left, place = size - j, out + j * inc
+        store_strided(place, inc, load_strided(place, inc, left) + load_strided(row + j * cs, cs, left), left)
+
+
+@jit(EXACT)
+def _zero(size, out, inc):
+    """Write zeros to a row."""
+    for j in range(0, size, lanes(out)):
+        store_strided(out + j * inc, inc, splat(0.0, out), size - j)
+
+
+@jit(EXACT, public=True)
+def embedding_gather(codes: Codes, table: Floats, out: Floats) -> None:
+    """The rows of a table that codes name: out[i] = table[codes[i]]. A code that names no row counts as 0.
+
+    Parameters
+    ----------
+    codes : array (m,), int32
+        A row each, any stride.
+    table : array (levels, size), float32 or float64
+        Any strides.
+    out : array (m, size), dtype of table
+        Receives the rows; zeros where the table has none.
+    """
+    levels, size = table.shape
+    s, inc = table.itemsize, codes.strides[0] // codes.itemsize
+    rs, cs, rs_out, cs_out = table.strides[0] // s, table.strides[1] // s, out.strides[0] // s, out.strides[1] // s
+    c, t, o = address_of(codes), address_of(table), address_of(out)
+    for i in range(codes.size):
+        target = o + i * rs_out
+        _zero(size, target, cs_out)
+        _add_strided(np.int64(c[i * inc]), levels, size, t, rs, cs, target, cs_out)
+
+
+@jit(EXACT, public=True)
+def embedding_sum(codes: Codes, table: Floats, out: Floats) -> None:
+    """Sums of the rows of a table: out[i] = sum of table[codes[i, j]] over j, in that order.
+
+    It is the product of one-hot rows with a matrix, without the zeros.
+
+    Parameters
+    ----------
+    codes : array (m, k), int32
+        Rows to be added, any strides; a code that names no row counts as 0.
+    table : array (levels, size), float32 or float64
+        Any strides.
+    out : array (m, size), dtype of table
+        Receives the sums.
+    """
+    levels, size = table.shape
+    s, rs_c, cs_c = table.itemsize, codes.strides[0] // codes.itemsize, codes.strides[1] // codes.itemsize
+    rs, cs, rs_out, cs_out = table.strides[0] // s, table.strides[1] // s, out.strides[0] // s, out.strides[1] // s
+    c, t, o = address_of(codes), address_of(table), address_of(out)
+    for i in range(codes.shape[0]):
+        target = o + i * rs_out
+        _zero(size, target, cs_out)
+        for j in range(codes.shape[1]):
+            _add_strided(np.int64(c[i * rs_c + j * cs_c]), levels, size, t, rs, cs, target, cs_out)
+
+
+@jit(EXACT, public=True)
+def embedding_gradient(codes: Codes, dOut: Floats, levels: int, work: Codes, rows: Codes, dRows: Floats) -> int:
+    """Gradient of a table by the rows that codes name: each is the sum over its samples, in their order.
+
+    An update kernel on one row after the other, `sgd_update(table[rows[i]], dRows[i], rate, 0.0)`, is then a step of
+    training that costs as much as the batch, whatever the size of the table.
+
+    Parameters
+    ----------
+    codes : array (m,), int32
+        The row of each sample, any stride; a code that names none counts as 0.
+    dOut : array (m, size), float32 or float64
+        Gradient with respect to what `embedding_gather` gave; rows of consecutive elements are fast.
+    levels : int
+        Rows of the table.
+    work : array (w,), int32
+        Scratch, consecutive: 4 m elements are enough; with fewer than m + 1 it is slower.
+    rows : array (m,), int32
+        Receives the rows that some sample has, in the order in which they come, any stride.
+    dRows : array (m, size), dtype of dOut
+        Receives the gradient of each of them.
+
+    Returns
+    -------
+    int
+        How many rows there are; what comes after them is left as it was.
+    """
+    m, size = dOut.shape
+    s, c, r, w = dOut.itemsize, address_of(codes), address_of(rows), address_of(work)
+    d, o = address_of(dOut), address_of(dRows)
+    inc, inc_rows, bits, found = codes.strides[0] // codes.itemsize, rows.strides[0] // rows.itemsize, 0, 0
+    rs, cs, rs_out, cs_out = dOut.strides[0] // s, dOut.strides[1] // s, dRows.strides[0] // s, dRows.strides[1] // s
+    while 2 << bits <= min(work.size, 4 * m):
+        bits += 1
+    hashed = work.size > 0 and 1 << bits > m
+    for i in range(1 << bits if hashed else 0):
+        w[i] = 0
+    for i in range(m):
+        code = np.int64(c[i * inc])
+        code = code if code >= 0 and code < levels else 0
+        slot, place = _slot_of(code, 1 << 62, bits) if hashed else 0, 0
+        if hashed:
+            while w[slot] != 0 and r[(w[slot] - 1) * inc_rows] != code:
+                slot = (slot + 1) & ((1 << bits) - 1)
+            place = w[slot] - 1 if w[slot] != 0 else found
+        else:
+            while place < found and r[place * inc_rows] != code:
+                place += 1
+        if place == found:
+            r[found * inc_rows] = code
+            _zero(size, o + found * rs_out, cs_out)
+            found += 1
+            if hashed:
+                w[slot] = found
+        _add_strided(i, m, size, d, rs, cs, o + place * rs_out, cs_out)
+    return found

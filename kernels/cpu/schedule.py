@@ -8,7 +8,6 @@ core in float32) unless it says otherwise.
 import numpy as np
 
 from ..program import Dense, Program, round_up
-from ..tables import Range
 from .dense import takes_rows
 
 # A part of a matrix: its gradient, 64 KB in float32, fits in the inner caches. 16 rows instead of 64 brought 5% on two
@@ -56,9 +55,7 @@ class Schedule:
     parts : array (n, Part.SIZE), int64
         The parts, as `block.Part` describes them.
     part_size : int
-        Elements that the gradient of a part, or of a row of a table, takes.
-    tables : int
-        Parts that are tables of which a step updates only the rows that its batch touches.
+        Elements that the gradient of a part, or of what a batch touches of a table, takes.
     fields : dict
         Fields of `tables.Run`: where gathered rows, targets, weights and codes stand in a scratch; sizes of what is
         kept of codes.
@@ -73,7 +70,6 @@ class Schedule:
         n_in, n_out = program.trained[0]
         outputs = [n for _, n in program.trained]
         first = next(o for o in program.operations if o.parameters(1) and not o.by_touched_rows)
-        self.tables = len(program.embedding.tables) if program.embedding else 0
         self.by_rows = isinstance(first, Dense) and takes_rows(n_in, n_out, width)
         least = 32 if program.dense_size < 1 << 15 else 64 if program.dense_size < 1 << 20 else 128
         worthwhile = rows * program.flops_per_sample // SHARD_FLOPS
@@ -96,11 +92,9 @@ class Schedule:
         # an odd number of registers: rows of a block do not meet in one set of a cache
         self.ld = round_up(self.block, step) + width
         self.parts = np.array(list(self._parts()), np.int64)
-        touched = program.ranges[program.ranges[:, Range.BY_TOUCHED_ROWS] != 0]
-        longest_row = int(touched[:, Range.COLUMNS].max(initial=0))
-        self.part_size = round_up(max(PART_ROWS * PART_COLUMNS + max(outputs), longest_row), 64)
+        self.part_size = round_up(PART_ROWS * PART_COLUMNS + max(outputs), 64)
         self._place()
-        self._place_tables(rows, int(touched[:, Range.ROWS].max(initial=0)))
+        self._place_tables(rows, width)
 
     def _parts(self):
         """Parts that cover all parameters but the gaps between ranges."""
@@ -163,18 +157,22 @@ class Schedule:
                 turn += 1
         self.buffers = np.array(buffers, np.int64)
 
-    def _place_tables(self, rows, levels):
-        """Find places, and the sizes of what is kept for a batch of `rows`, for tables of at most so many levels."""
+    def _place_tables(self, rows, width):
+        """Find places for the codes of a block, and the sizes of what is kept of a batch of `rows`."""
         embedding = self.program.embedding
-        units, vectors = (embedding.units, sum(one.size for one in embedding.tables)) if embedding else (0, 0)
+        tables = embedding.tables if embedding else []
+        units, vectors = (embedding.units if embedding else 0), sum(one.size for one in tables)
         self.fields |= {
             "ADDED_AT": self._take(units * self.ld),
-            "CODES_AT": self._take(self.tables * self.block),  # of 32 bits, at most as long as an element
+            "CODES_AT": self._take(len(tables) * self.block),  # of 32 bits, at most as long as an element
             "VECTORS": vectors,
             "DELTA_STRIDE": vectors + units,
             # a slot for each level, or at least two for each sample
-            "SLOT_BITS": (max(2, min(2 * rows, levels)) - 1).bit_length(),
+            "SLOT_BITS": max((min(2 * rows, one.levels) - 1 for one in tables), default=0).bit_length(),
         }
+        # the sums of the rows that a batch touches, and one row of zeros
+        sums = max(((min(rows, one.levels) + 1) * round_up(one.size or units, width) for one in tables), default=0)
+        self.part_size = max(self.part_size, round_up(sums, 64))
 
     def _take(self, elements):
         """A place for so many elements in a scratch."""

@@ -48,7 +48,7 @@ Number = Fields("Number", "BEST MIN_DELTA VALIDATION_LOSS")
 # Working memory, lent by the thread
 _REALS = "SCRATCH", "GRADIENTS", "PARTIALS", "DELTAS", "PART_BUFFER"
 _POINTERS = dict.fromkeys(_REALS) | dict.fromkeys(("SHARD_LOSSES", "SQUARES"), np.float64)
-_POINTERS |= dict.fromkeys(("CODES", "HEADS", "LINKS"), np.int32)
+_POINTERS |= dict.fromkeys(("CODES", "SLOTS", "TOUCHED"), np.int32)
 
 
 @jit(EXACT)
