@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from ..options import SHARED_BYTES
 from ..program import round_up
 from ..tables import BACKWARD, EXPANDED, FROM_ROWS, INPUT_BACKWARD, LOGITS, LOSS, OUTPUT, Buffer, Header, Op, Range
-from .embedding import ARRANGED, INDEX_BYTES
 from .graph import pass_over
 from .launch import line
 from .losses import RESULT
@@ -22,6 +21,7 @@ from .own import key_of
 from .phases import Structure, operation_module
 from .step import IN_ONE_BLOCK, SUMS, THREADS
 from .toolchain import SIMULATED, cuda
+from .touched import ARRANGED, INDEX_BYTES
 
 # Work of a step up to which one block, then a grid, is chosen. Estimates: the first run on a GPU (H100 80GB,
 # 2026-11-26) compared no two loops for one net. It took, in float32, 35.6 us a step for 2 hidden layers of 16 by
