@@ -114,6 +114,19 @@ def test_dropout(dtype):
     there.assert_guarded()
 
 
+def test_rows_of_tables(dtype):
+    """Any strides, and codes that name no row."""
+    codes, table = np.array([[3, -1, 0], [7, 2, 2], [1 << 30, 6, 1], [5, 5, 5]], np.int32), normal(4, 7, 5, dtype=dtype)
+    for name, chosen in (("embedding_gather", codes[:, 1]), ("embedding_sum", codes[:, ::-1])):
+        here, there = np.empty((4, 5), dtype), blank((4, 5), dtype, "reversed")
+        getattr(cpu, name)(chosen, table, here)
+        getattr(cuda, name)(chosen, table, there.array)
+        assert np.array_equal(there.array, here)
+        there.assert_guarded()
+        getattr(cuda, name)(chosen, table[:0], there.array)
+        assert not there.array.any()
+
+
 # sizes and layouts that bring every way of fetching, and every kernel, into play
 PRODUCTS = [
     (9, 12, 8, "C", "C"),

@@ -166,8 +166,10 @@ def step(optimizer):
 
 def columns(dtype):
     """What a table adds to a large net's step, also where l2 acts, and to an update by a gradient that is given."""
+    from fastnn.kernels import cuda
     from fastnn.kernels.cuda import graph
 
+    cuda.embedding_sum(Nowhere(500, 3, dtype="int32"), *_arrays(dtype, (100, 8), (500, 8)))
     made = queue_training(columns_program(), dtype, formulas.RULES[kernels.ADAM])
     graph.queue_update(made, 0)
     made.reals[tables.Real.L2] = 0.1
@@ -261,7 +263,7 @@ KERNELS = {
     "loop of a grid, columns": (loop(True, tables.TRAIN, columns_program()), (255, 0), (255, 0)),
 }
 STEP = "pick", "gather", "scaled", "drop", "clip", "scale", "update", "advance"  # kernels of a step
-COLUMNS = "forward", "arrange_codes", "collect", "squares", "update_touched", "update_given", "clear"
+COLUMNS = "forward", "arrange_codes", "collect", "squares", "update_touched", "update_given", "clear", "row_sum"
 WIDE = ("update", "product")  # read 128 bits at a time, but for the one that takes any strides
 
 

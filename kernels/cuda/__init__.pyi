@@ -10,6 +10,8 @@ from .dense import input_gradient as input_gradient
 from .dense import weight_gradient as weight_gradient
 from .driver import make_plan as make_plan
 from .dropout import dropout as dropout
+from .embedding import embedding_gather as embedding_gather
+from .embedding import embedding_sum as embedding_sum
 from .formulas import formulas_of as formulas_of
 from .losses import loss_backward as loss_backward
 from .losses import loss_forward as loss_forward

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from ..options import SHARED_BYTES
 from ..program import round_up
 from ..tables import BACKWARD, EXPANDED, FROM_ROWS, INPUT_BACKWARD, LOGITS, LOSS, OUTPUT, Buffer, Header, Op, Range
-from .embedding import ARRANGED, INDEX_BYTES
 from .graph import pass_over
 from .launch import line
 from .losses import RESULT
@@ -22,11 +21,13 @@ from .own import key_of
 from .phases import Structure, operation_module
 from .step import IN_ONE_BLOCK, SUMS, THREADS
 from .toolchain import SIMULATED, cuda
+from .touched import ARRANGED, INDEX_BYTES
 
 # Work of a step up to which one block, then a grid, is chosen. Estimates: the first run on a GPU (H100 80GB,
 # 2026-11-26) compared no two loops for one net. It took, in float32, 35.6 us a step for 2 hidden layers of 16 by
 # batches of 32, 69.5 for 2x64 by 512, 256 for 3x256 by 512, 1,283 for 4x1024 by 512.
 BLOCK_FLOPS, GRID_FLOPS = 1 << 21, 1 << 27
+BLOCK_ROWS = 1 << 20  # parameters by touched rows, which a run passes over once, with l2 each step (an estimate)
 MAX_PARTS = 32  # of the gradient of a long batch (an estimate)
 LOOPS = ("block", "grid", "graph")
 
@@ -124,7 +125,8 @@ def make_schedule(program, dtype, batch, command, loop=None):
         raise ValueError(f"FASTNN_CUDA_LOOP must be {', '.join(LOOPS[:-1])} or {LOOPS[-1]}; got {chosen!r}")
     block, work = one_block(program, dtype, batch, command), _items(program, batch)
     if not chosen:
-        small = flops <= BLOCK_FLOPS and fits(block, dtype)
+        of_rows = program.size - program.dense_size
+        small = flops <= BLOCK_FLOPS and of_rows <= BLOCK_ROWS and fits(block, dtype)
         chosen = "block" if small else "grid" if flops <= GRID_FLOPS or 0 in program.widths else "graph"
     if chosen == "graph":
         if 0 in program.widths:  # its products have no sums of a delta alone
