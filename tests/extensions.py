@@ -45,13 +45,13 @@ def _log_cosh(o):
 SIGNUM = '''
 @_rule("signum", ("velocity",), ("momentum",))
 def _signum(o):
-    zero, one, select = o.zero, o.one, o.select
+    zero, one, like, select = o.zero, o.one, o.like, o.select
 
     def signum(theta, grad, velocity, second, decay, n):
         """Bernstein et al. 2018: the sign of a running mean of the gradients."""
         rate, keep = n[0], n[3]
         velocity = keep * velocity + (one - keep) * (grad + decay * theta)
-        sign = select(velocity > zero, one, select(velocity < zero, -one, zero))
+        sign = select(velocity > zero, one, select(velocity < zero, like(-one, velocity), zero))
         return theta - rate * sign, velocity, second
 
     return signum
