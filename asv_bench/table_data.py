@@ -1,4 +1,4 @@
-"""Tables as a user has them: DataFrames with names, text, whole numbers and gaps, from the files in FASTNN_DATA."""
+"""Tables as a user has them: DataFrames with names, text, whole numbers and gaps, from files of FASTNN_DATA."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"  # where FASTNN_DATA does not say otherwise
 SPLITS = 5  # random ones of each table
 TEST_SHARE = 0.2
 GIVEN = "given"  # the split that a table came with
@@ -42,7 +43,7 @@ def load(name):
 
 
 def _arrays(name):
-    return np.load(Path(os.environ["FASTNN_DATA"]) / f"{name}.npz")
+    return np.load(Path(os.environ.get("FASTNN_DATA", DATA)) / f"{name}.npz")
 
 
 def _text(codes, vocabulary):

@@ -27,10 +27,26 @@ class Categories:
 
     def __init__(self, frame, most=None):
         counts = {name: frame[name].value_counts() for name in frame if is_text(frame[name])}
-        self.levels = {name: pd.CategoricalDtype(count.index[:most]) for name, count in counts.items()}
+        self.levels = {name: count.index[:most] for name, count in counts.items()}
 
     def __call__(self, frame):
-        return frame.assign(**{name: frame[name].astype(dtype) for name, dtype in self.levels.items()})
+        known = {name: frame[name].where(frame[name].isin(levels)) for name, levels in self.levels.items()}
+        return frame.assign(**{name: pd.Categorical(known[name], self.levels[name]) for name in known})
+
+
+class Fastnn:
+    """The preset for tables, which reads the frame as it is."""
+
+    def __init__(self):
+        self.library = need("fastnn")
+
+    def fit(self, frame, y, classes, seed):
+        threads = len(os.sched_getaffinity(0))
+        task = "classification" if classes else "regression"
+        self.model = self.library.preset("table").fit(frame, y, task=task, seed=seed, threads=threads)
+
+    def predict(self, frame):
+        return self.model.predict(frame)
 
 
 class LightGBM:
@@ -150,6 +166,7 @@ def measures(outputs, y, classes):
 
 
 METHODS = {
+    "fastnn": Fastnn,
     "LightGBM": LightGBM,
     "HistGradientBoosting": HistGradientBoosting,
     "scikit-learn MLP": ScikitMLP,

@@ -21,12 +21,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
+import report
 import table_data
 from peers import installed, processor, say
-from report import number, table
 from table_methods import METHODS
 from workers import Worker, WorkerError
 
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "tables.md"
 PACKAGES = ("numpy", "numba", "fastnn", "lightgbm", "scikit-learn", "pytabkit", "torch")
 HEADLINE = {"auc": True, "rmse": False}  # what a data set is judged by, and whether a greater one is better
 OTHERS = {"accuracy": True, "log_loss": False, "r2": True}
@@ -94,7 +95,7 @@ def rows_of(found, measure, greater=False, given=False):
             continue
         best, cells = (max if greater else min)(values), []
         for value, count in pairs:
-            text = number(value, DIGITS)
+            text = report.number(value, DIGITS)
             text = f"**{text}**" if value == best else text
             cells.append(text if given or count in (0, table_data.SPLITS) else f"{text} ({count})")
         lines.append([f"{name}, {TITLES[measure]}" if measure in TITLES else name, *cells])
@@ -106,9 +107,8 @@ def markdown(found):
     head = ["", *METHODS]
 
     def scores(measures, given=False):
-        return table(
-            head, [line for what, greater in measures.items() for line in rows_of(found, what, greater, given)]
-        )
+        lines = [rows_of(found, what, greater, given) for what, greater in measures.items()]
+        return report.table(head, sum(lines, []))
 
     parts = [
         f"Medians of {table_data.SPLITS} random splits, 80% of the rows to train on; (n): of n splits so far.",
@@ -118,7 +118,7 @@ def markdown(found):
         "Other measures, medians of the random splits:",
         scores(OTHERS),
         f"CPU seconds of `fit`, preparation of the columns included; {found['processor']}:",
-        table(head, rows_of(found, "fit_seconds")),
+        report.table(head, rows_of(found, "fit_seconds")),
         "Versions: " + ", ".join(f"{name} {version}" for name, version in found["versions"].items() if version) + ".",
     ]
     return "\n\n".join(parts)
@@ -134,13 +134,22 @@ def main():
     parser.add_argument("--cores", type=int, default=1)
     parser.add_argument("--again", action="store_true", help="also what is there")
     parser.add_argument("--report", action="store_true", help="run nothing")
+    parser.add_argument("--docs", action="store_true", help="renew docs/tables.md")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the with-blocks, which end the workers
     try:
+        if options.docs:
+            report.around(DOCS, "tables")  # before the runs, not after them
         if not options.report:
             run(options)
-        print(markdown(read(options.json)))
-    except (WorkerError, OSError) as error:
+        found = read(options.json)
+        if not found:
+            parser.error(f"--report: there is nothing in {options.json}")
+        text = markdown(found)
+        print(text)
+        if options.docs:
+            report.between(DOCS, text, "tables")
+    except (WorkerError, report.NoMarkers, OSError) as error:
         say(f"error: {error}")
         return 1
     except KeyboardInterrupt:
