@@ -9,7 +9,7 @@ FORMULAS, PROGRAM = "fastnn/kernels/formulas.py", "fastnn/kernels/program.py"
 LAYERS, OPTIMIZERS = "fastnn/layers.py", "fastnn/optimizers.py"
 
 MISH = '''
-@_activation("mish", needs_input=True, onnx="Mish", **_HE)
+@_activation("mish", needs_input=True, onnx="Mish")
 def _mish(o):
     """z tanh(softplus(z)): Misra 2019."""
     one, tanh, log1p, exp, sigmoid = o.one, o.tanh, o.log1p, o.exp, o.sigmoid

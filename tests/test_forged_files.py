@@ -118,11 +118,7 @@ NET = [
     ("ensemble", array("net 01 W1", lambda none: np.zeros(3)), "arrays must be those of the nets alone; got another"),
     ("ensemble", array("net 1 W9", lambda none: np.zeros(3)), "arrays must be those of the net alone; got others"),
     ("ensemble", array("net 1 b1", nan_at_the_end), "b1 must be finite; got nan"),
-    (
-        "batches net",
-        lambda facts, arrays: facts["net"]["layers"][0].update(kernel_initializer=None),
-        "net must be a description in full",
-    ),
+    ("watched net", put("net layers 0 activation", "elu"), "net must be a description in full"),
 ]
 RESUMED = [
     ("watched", put("epochs", -20_000_000), "epochs must be a positive int; got -20000000"),

@@ -103,7 +103,7 @@ signal.signal(signal.SIGINT, handler)
 press = presser({times})
 try:
     press(2.0)
-    net.fit(X, y, epochs=100, threads=2)
+    net.fit(X, y, epochs=100, batch_size=None, threads=2)
 except KeyboardInterrupt:
     inside = False
     seconds = time.monotonic() - pressed[0]
@@ -138,7 +138,7 @@ def after_two(net, history):
 net, press = make(), presser()
 fastnn.plans.LONG_STEP_SECONDS = 0.0  # long on any machine
 try:
-    net.fit(X, y, epochs=1000, threads=2, callbacks=[after_two])
+    net.fit(X, y, epochs=1000, batch_size=None, threads=2, callbacks=[after_two])
 except KeyboardInterrupt:
     left = net.parameters.copy()
     seconds = time.monotonic() - pressed[0]
@@ -146,10 +146,10 @@ time.sleep(0.5)
 assert np.array_equal(net.parameters, left)
 again, steps = make(), net.state.step
 assert steps >= 2, steps
-again.fit(X, y, epochs=steps, threads=1)
+again.fit(X, y, epochs=steps, batch_size=None, threads=1)
 assert np.array_equal(again.parameters, left)
-again.fit(X, y, epochs=1)
-net.fit(X, y, epochs=1)
+again.fit(X, y, epochs=1, batch_size=None)
+net.fit(X, y, epochs=1, batch_size=None)
 assert np.array_equal(again.parameters, net.parameters)
 print(seconds)
 """
@@ -181,17 +181,17 @@ for _ in range({times}):
     press.thread.join()
     steps = net.state.step
     if steps:
-        again.fit(X, y, epochs=steps)
+        again.fit(X, y, epochs=steps, batch_size=None)
     assert np.array_equal(net.parameters, again.parameters), steps
-    net.fit(X, y, epochs=5)
-    again.fit(X, y, epochs=5)
+    net.fit(X, y, epochs=5, batch_size=None)
+    again.fit(X, y, epochs=5, batch_size=None)
     assert np.array_equal(net.parameters, again.parameters), steps
 """
 
 FITS = [
-    "net.fit(X, y, epochs=10_000_000)",
-    "net.fit(X, y, epochs=10_000_000, callbacks=[lambda net, history: None])",
-    "net.fit(X, y, epochs=10_000_000, callbacks=[fastnn.EarlyStopping(10**9)], metrics=['accuracy'])",
+    "net.fit(X, y, epochs=10_000_000, batch_size=None)",
+    "net.fit(X, y, epochs=10_000_000, batch_size=None, callbacks=[lambda net, history: None])",
+    "net.fit(X, y, epochs=10_000_000, batch_size=None, callbacks=[fastnn.EarlyStopping(10**9)], metrics=['accuracy'])",
     "net.fit(itertools.repeat((X, y)), epochs=1)",
     "while True: net.partial_fit(X, y)",
 ]
@@ -215,7 +215,7 @@ for _ in range({times}):
     net, press = make(), presser()
     try:
         press(random.uniform(0.001, 0.012))
-        net.fit(X, y, fastnn.SGD(0.565), epochs=1_000_000)
+        net.fit(X, y, fastnn.SGD(0.565), epochs=1_000_000, batch_size=None)
     except tuple(ends) as error:
         ends[type(error)] += 1
     while True:
@@ -243,7 +243,7 @@ def test_divergence_leaves_weights_of_a_completed_epoch(dtype):
         net, _, _ = pair((5, 4, 1), ("tanh", "linear"), "mse", dtype=dtype)
         losses = []
         with pytest.raises(fastnn.DivergedError) as caught:
-            net.fit(X, y, fastnn.SGD(2.0), epochs=5000, callbacks=callbacks)
+            net.fit(X, y, fastnn.SGD(2.0), epochs=5000, batch_size=None, callbacks=callbacks)
         losses = caught.value.history.loss
         assert caught.value.epoch == len(losses) > 5
         assert caught.value.last_loss == losses[-1]
@@ -274,9 +274,9 @@ with open("/proc/self/statm") as file:
 resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20),) * 2)
 for job in (
     lambda: fastnn.Sequential([fastnn.Dense(200_000)]).build(200_000),
-    lambda: net.fit(X, y, epochs=1),
-    lambda: narrow.fit(big, big[:, :3], epochs=1),
-    lambda: narrow.fit(X[:, :10], X[:, :3], epochs=10**9),
+    lambda: net.fit(X, y, epochs=1, batch_size=None),
+    lambda: narrow.fit(big, big[:, :3], epochs=1, batch_size=None),
+    lambda: narrow.fit(X[:, :10], X[:, :3], epochs=10**9, batch_size=None),
     lambda: narrow.predict(big),
     lambda: wide.predict(np.zeros((100_000, 10), np.float32)),
     lambda: net.loss_and_gradient(X, y),
