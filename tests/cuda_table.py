@@ -252,7 +252,7 @@ KERNELS = {
     "step by momentum": (step("MOMENTUM"), (48, 128), (64, 256)),
     "step by nesterov": (step("NESTEROV"), (48, 128), (64, 256)),
     "step by rmsprop": (step("RMSPROP"), (64, 128), (96, 256)),
-    "columns": (columns, (64, 128), (80, 256)),
+    "columns": (columns, (72, 128), (80, 256)),
     "loop of one block": (loop(False, tables.TRAIN), (128, 49152), (248, 49152)),
     "loop of a grid": (loop(True, tables.TRAIN), (240, 0), (255, 0)),
     "loop of one block, outputs": (loop(False, tables.PREDICT), (128, 49152), (168, 49152)),

@@ -41,7 +41,6 @@ def one_hots_from(op):
     return column_with(op, op[VECTORS] - 1) + 1 if op[VECTORS] > 0 else 0
 
 
-@device
 @for_each_real
 def features_of(real):
     """(code_of, feature, one_hot_sum): what a row of the table becomes."""

@@ -146,7 +146,7 @@ def arrange_kernel_of(real):
     """`arrange`, a warp a column."""
     arrange, batch_at = arrange_of(real), batch_at_of(real)
 
-    @kernel(THREADS)
+    @kernel(THREADS, min_blocks_per_sm=1)
     def arrange_codes(table, number, count, x, rs_x, groups):
         t, i = global_at(table, np.int64), cuda.grid(1)
         op = op_of(t, number)

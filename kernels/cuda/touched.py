@@ -52,6 +52,7 @@ class Batch(NamedTuple):
     by_feature: int
 
 
+@device
 def touched_features(op, one_hots):
     """Elements of the rows that one sample touches."""
     return op[VECTORS] + op[UNITS] * (op[CODES] - one_hots)
