@@ -34,7 +34,7 @@ from .errors import DivergedError, described, must_be
 from .history import History
 
 CHUNK_SECONDS = 0.1  # work between two looks at Python: Ctrl-C, progress, callbacks
-REMEMBERED = 10  # times as long as the parameters took to copy is a chunk at least: large tables take long
+SLOW_COPY, REMEMBERED = 0.01, 10  # a copy of the parameters that takes longer, as of large tables, takes 1/10 of a chunk
 EPOCHS = 50  # where none are asked for
 AUTO = "auto"  # a batch_size that follows the number of rows
 GPU_STEP_SECONDS = 1e-5  # that the smallest step may take on a GPU
@@ -477,7 +477,8 @@ class Run:
         """Remember where a chunk begins."""
         state, history, start = self.state, self.history, time.perf_counter()
         self.plan.remember()
-        self.chunk_seconds = max(CHUNK_SECONDS, REMEMBERED * (time.perf_counter() - start))
+        copied = time.perf_counter() - start
+        self.chunk_seconds = REMEMBERED * copied if copied > SLOW_COPY else CHUNK_SECONDS
         counters = state.step, state.epoch, state.position, history.steps, history.epochs, history.seconds
         self.mark, self.seconds = Mark(*counters), 0.0
         return self.mark

@@ -27,8 +27,8 @@ from .sweep import Sweep
 class Preset:
     """How an ensemble is trained on a table.
 
-    Each net is stopped by the loss of a fold of the rows that it does not train on, and their outputs are averaged:
-    `nets / folds` nets see each fold left out.
+    Each weight decay is tried on each fold: a net trains on the other rows, and is stopped by the loss of the fold. The
+    ensemble is then chosen among them by the loss of its average on the rows that its nets did not train on.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ class Preset:
         After each of them.
     learning_rate : float
         At the start; it falls along half a cosine.
-    weight_decay : float
-        Of AdamW.
+    weight_decays : sequence of float
+        Of AdamW, that are tried: noisy tables want much, others next to none.
     epochs : int
         At most.
     patience : int
@@ -50,8 +50,8 @@ class Preset:
         Rows of a step; all where there are fewer.
     folds : int
         Parts of the rows.
-    nets : int
-        Of the ensemble, a multiple of `folds`.
+    size : int
+        Steps in which the ensemble is chosen, as in `SweepResult.ensemble`.
 
     Raises
     ------
@@ -63,22 +63,23 @@ class Preset:
     activation: str = "silu"
     dropout: float = 0.1
     learning_rate: float = 2e-3
-    weight_decay: float = 0.02
+    weight_decays: Sequence[float] = (0.02, 1.0, 5.0)
     epochs: int = 40
     patience: int = 20
     batch_size: int = 128
     folds: int = 4
-    nets: int = 8
+    size: int = 8
 
     def __post_init__(self) -> None:
-        if not isinstance(self.hidden, list | tuple):
-            raise must_be("hidden", "a sequence of positive ints", self.hidden, TypeError)
-        for name in ("epochs", "patience", "batch_size", "folds", "nets"):
+        for name, of in (("hidden", "positive ints"), ("weight_decays", "at least one number that is not negative")):
+            if not isinstance(getattr(self, name), list | tuple) or (name != "hidden" and not getattr(self, name)):
+                raise must_be(name, f"a sequence of {of}", getattr(self, name), TypeError)
+        for name in ("epochs", "patience", "batch_size", "folds", "size"):
             validation.size(name, getattr(self, name))
-        if self.folds < 2 or self.nets % self.folds:
-            raise must_be("nets", f"a multiple of folds, which is at least 2 ({self.folds})", self.nets)
+        if self.folds < 2:
+            raise must_be("folds", "an int of at least 2", self.folds)
         self._layers(1, "linear")
-        self._optimizer()
+        self._optimizers()
 
     def fit(
         self,
@@ -144,9 +145,9 @@ class Preset:
         sweep = Sweep(
             [columns, *self._layers(units, output)],
             standardize=output == "linear",
-            optimizer=self._optimizer(),
+            optimizer=self._optimizers(),
             batch_size=min(self.batch_size, max(1, len(table) - -(-len(table) // self.folds))),
-            seed=[seed + i for i in range(self.nets // self.folds)],
+            seed=seed,
         )
         result = sweep.fit(
             rows,
@@ -159,14 +160,13 @@ class Preset:
             early_stopping=EarlyStopping(self.patience),
             progress=progress,
             threads=threads,
-            keep=self.nets,
+            keep=len(self.weight_decays),
             refit=False,
             seed=seed,
         )
-        nets = [net for trial in result.trials for net in trial.nets]
-        if not nets:
+        if not any(trial.nets for trial in result.trials):
             raise DivergedError(0, None, History(self.epochs))
-        return Ensemble(nets)
+        return result.ensemble(self.size)
 
     def _layers(self, units, output):
         layers: list[Layer] = []
@@ -176,8 +176,8 @@ class Preset:
             Dense(units, output)
         ]
 
-    def _optimizer(self):
-        return AdamW(CosineDecay(self.learning_rate, self.epochs), weight_decay=self.weight_decay)
+    def _optimizers(self):
+        return [AdamW(CosineDecay(self.learning_rate, self.epochs), weight_decay=decay) for decay in self.weight_decays]
 
 
 PRESETS = {"table": Preset()}
@@ -189,7 +189,7 @@ def preset(name: str = "table", **settings: Any) -> Preset:
     Parameters
     ----------
     name : str
-        "table": for tables of up to some 100,000 rows. An average of eight nets, numbers in bins.
+        "table": for tables of up to some 100,000 rows. Numbers in bins, an average of nets that a sweep trains.
     **settings
         Those of `Preset` that are to differ.
 
