@@ -34,7 +34,10 @@ from .errors import DivergedError, described, must_be
 from .history import History
 
 CHUNK_SECONDS = 0.1  # work between two looks at Python: Ctrl-C, progress, callbacks
-SLOW_COPY, REMEMBERED = 0.01, 10  # a copy of the parameters that takes longer, as of large tables, takes 1/10 of a chunk
+SLOW_COPY, REMEMBERED = (
+    0.01,
+    10,
+)  # a copy of the parameters that takes longer, as of large tables, takes 1/10 of a chunk
 EPOCHS = 50  # where none are asked for
 AUTO = "auto"  # a batch_size that follows the number of rows
 GPU_STEP_SECONDS = 1e-5  # that the smallest step may take on a GPU

@@ -263,7 +263,7 @@ BAD = [
     (lambda net: net.fit([(X, Y)], validation_split=0.2), ValueError, "validation_split", "0.2"),
     (lambda net: net.fit([(X, Y)], metrics=["accuracy"]), ValueError, "metrics", r"\['accuracy'\]"),
     (lambda net: net.partial_fit(X, Y[:3]), ValueError, "y", "3 rows"),
-    (lambda net: net.partial_fit(X, Y, "adam"), TypeError, "optimizer", "'adam'"),
+    (lambda net: net.partial_fit(X, Y, "adams"), ValueError, "optimizer", "'adams'"),
     (lambda net: net.partial_fit(X, Y, l2=-1.0), ValueError, "l2", "-1.0"),
     (lambda net: net.partial_fit(X, Y, threads=0), ValueError, "threads", "0"),
     (lambda net: net.partial_fit(X, Y, sample_weight=0 * Y), ValueError, "sample_weight", "zeros only"),

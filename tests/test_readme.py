@@ -1,6 +1,7 @@
 """The Python blocks of the README and of the documentation run, in order, each page in one namespace."""
 
 import re
+import sys
 from pathlib import Path
 
 import gpu
@@ -31,6 +32,8 @@ def run_blocks(kind, path, text):
 def test_each_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_blocks("python", page, page.read_text(encoding="utf-8"))
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 def test_the_blocks_of_every_page_run():
