@@ -86,14 +86,18 @@ def medians(found, name, method, measure, given):
 
 
 def rows_of(found, measure, greater=False, given=False):
-    """Lines of a table: of each data set the medians of all methods, the best one bold, "(n)" where splits are left."""
+    """Lines of a table: of each data set the medians of all methods, the best one bold, "(n)" where splits are left.
+
+    None is bold where the methods have other numbers of splits: their medians compare badly.
+    """
     lines = []
     for name in table_data.NAMES:
         pairs = [medians(found, name, method, measure, given) for method in METHODS]
         values = [value for value, _ in pairs if value is not None]
         if not values:
             continue
-        best, cells = (max if greater else min)(values), []
+        comparable = len({count for _, count in pairs if count}) == 1
+        best, cells = (max if greater else min)(values) if comparable else None, []
         for value, count in pairs:
             text = report.number(value, DIGITS)
             text = f"**{text}**" if value == best else text
