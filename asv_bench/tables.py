@@ -77,26 +77,35 @@ def run(options):
                         say(f"{done:<44}" + ", ".join(f"{what} {value:.5g}" for what, value in result.items()))
 
 
+def splits_of(found, name):
+    """The random splits that count: those on which the first method was run, if any."""
+    first, splits = next(iter(METHODS)), range(table_data.SPLITS)
+    return [split for split in splits if key(name, first, split) in found["results"]] or splits
+
+
 def medians(found, name, method, measure, given):
     """(median, number of splits) of a measure, over the random splits or of the given one; (None, 0) without any."""
-    splits = [table_data.GIVEN] if given else range(table_data.SPLITS)
+    splits = [table_data.GIVEN] if given else splits_of(found, name)
     entries = [found["results"].get(key(name, method, split), {}) for split in splits]
     values = [entry[measure] for entry in entries if measure in entry]
     return (median(values), len(values)) if values else (None, 0)
 
 
 def rows_of(found, measure, greater=False, given=False):
-    """Lines of a table: of each data set the medians of all methods, the best one bold, "(n)" where splits are left."""
+    """Lines of a table: of each data set the medians of all methods, "(n)" where splits are left, the best one bold.
+
+    Those of a method with other splits than most are neither bold nor stand in the way.
+    """
     lines = []
     for name in table_data.NAMES:
         pairs = [medians(found, name, method, measure, given) for method in METHODS]
-        values = [value for value, _ in pairs if value is not None]
-        if not values:
+        most = max(count for _, count in pairs)
+        if not most:
             continue
-        best, cells = (max if greater else min)(values), []
+        best, cells = (max if greater else min)(value for value, count in pairs if count == most), []
         for value, count in pairs:
             text = report.number(value, DIGITS)
-            text = f"**{text}**" if value == best else text
+            text = f"**{text}**" if count == most and value == best else text
             cells.append(text if given or count in (0, table_data.SPLITS) else f"{text} ({count})")
         lines.append([f"{name}, {TITLES[measure]}" if measure in TITLES else name, *cells])
     return lines
@@ -111,7 +120,7 @@ def markdown(found):
         return report.table(head, sum(lines, []))
 
     parts = [
-        f"Medians of {table_data.SPLITS} random splits, 80% of the rows to train on; (n): of n splits so far.",
+        f"Medians of {table_data.SPLITS} random splits, 80% of the rows to train on; (n): of the same n splits so far.",
         scores(HEADLINE),
         "The split that the table came with:",
         scores(HEADLINE, given=True),
@@ -119,6 +128,8 @@ def markdown(found):
         scores(OTHERS),
         f"CPU seconds of `fit`, preparation of the columns included; {found['processor']}:",
         report.table(head, rows_of(found, "fit_seconds")),
+        "The same for the split that the table came with:",
+        report.table(head, rows_of(found, "fit_seconds", given=True)),
         "Versions: " + ", ".join(f"{name} {version}" for name, version in found["versions"].items() if version) + ".",
     ]
     return "\n\n".join(parts)

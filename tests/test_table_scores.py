@@ -75,4 +75,8 @@ def test_results_are_kept_one_by_one_and_reported(tables, tmp_path):
     line = next(line for line in text.splitlines() if line.startswith("| adult, AUC"))
     cells = dict(zip(tables.METHODS, line.split(" | ")[1:], strict=True))
     assert cells["LightGBM"] == "**0.8000** (3)" and cells["RealMLP"].startswith("0.6000 (1)")
-    assert "| ames, RMSE |" in text.split("The split that the table came with:")[1]
+    assert cells["scikit-learn MLP"] == "–"
+    tables.keep(file, tables.key("adult", "fastnn", 1), {"auc": 0.8, "fit_seconds": 1.0})  # counts this split alone
+    line = next(line for line in tables.markdown(tables.read(file)).splitlines() if line.startswith("| adult, AUC"))
+    assert line == "| adult, AUC | 0.8000 (1) | **0.9000** (1) | – | – | – |"
+    assert "**0.1250**" in text.split("The split that the table came with:")[1]
