@@ -20,7 +20,7 @@ SETTINGS = {
     "adagrad": dict(eps=1e-10, rate_decay=0.1),
     "sgd": {},
 }
-ROWS, BATCH, STEPS = 60, 36, 3  # more than the lanes of a warp, and a short last batch
+ROWS, BATCH, STEPS = 45, 34, 3  # more than the lanes of a warp, and a short last batch
 EDGES = np.array([-1.0, -0.2, 0.3, 1.5])
 FEATURES = Vector(0, 6, 3), OneHot(2, 300), Plain(1), Bins(3, EDGES), Missing(1), OneHot(4, 3), Vector(4, 3, 2)
 HOSTILE = [np.nan, -1.0, 2.5, 1e30, np.inf, -np.inf, 6.0, -0.0]
@@ -86,7 +86,7 @@ def assert_trained_alike(program, dtype, **more):
 
 
 in_each_dtype = loops_with(
-    "dtype", ("float32", "float64"), [("block", "float64"), ("grid", "float32"), ("graph", "float64")]
+    "dtype", ("float32", "float64"), [("block", "float64"), ("grid", "float32"), ("graph", "float32")]
 )
 
 
@@ -95,7 +95,7 @@ def test_touched_rows_are_trained(loop, dtype):  # noqa: F811
     """Hostile codes, gaps, dropout, weights, shuffled rows and a short last batch."""
     program = program_of(drop=0.3)
     found = assert_trained_alike(program, dtype, weight_decay=0.02)
-    part, before = program.slices[2], start(program, dtype)  # of 300 levels 60 rows name a part
+    part, before = program.slices[2], start(program, dtype)  # of 300 levels 45 rows name a part
     kept = (found[part] == before[part]).reshape(300, -1).all(axis=1)
     assert 240 < kept.sum() < 300
 
@@ -134,7 +134,7 @@ def test_passes_without_an_update(loop):  # noqa: F811
         parameters = start(program, dtype)
         state, out = TrainingState(parameters, 0), np.empty((ROWS, 2))
         plan = plan_of(device, program, parameters, ROWS, tables.GRADIENT)
-        for rows in (slice(40, 60), slice(0, 40)):
+        for rows in (slice(30, 45), slice(0, 30)):
             plan.bind_batch(X[rows], y[rows], None, True, 0)
             plan.execute()
         gradient = plan.gradient[: program.size].copy()
@@ -153,17 +153,17 @@ def test_passes_without_an_update(loop):  # noqa: F811
         assert_close(own, right, "training", dtype)
     touched = found["cuda"][1][program.slices[2]].reshape(300, -1).any(axis=1)
     moved = (found["cuda"][2] != start(program, dtype))[program.slices[2]].reshape(300, -1).any(axis=1)
-    assert 0 < touched.sum() < 40 and np.array_equal(touched, moved)
+    assert 0 < touched.sum() < 30 and np.array_equal(touched, moved)
 
 
-@pytest.mark.parametrize(("loop", "l2"), [("grid", 0.0), ("grid", 0.05)], indirect=["loop"])
+@pytest.mark.parametrize(("loop", "l2"), [("grid", 0.05)], indirect=["loop"])
 def test_three_blocks_that_wait_for_one_another(loop, l2, monkeypatch):  # noqa: F811
     monkeypatch.setattr(schedule, "THREADS", 32)
     monkeypatch.setattr(schedule, "multiprocessors", lambda: 3)
     assert_trained_alike(program_of(drop=0.2), "float64", l2=l2, clip_norm=0.05)
 
 
-@pytest.mark.parametrize(("loop", "l2"), [("block", 0.0), ("block", 0.05)], indirect=["loop"])
+@pytest.mark.parametrize(("loop", "l2"), [("block", 0.05)], indirect=["loop"])
 def test_nets_side_by_side_are_those_trained_alone(loop, l2, monkeypatch):  # noqa: F811
     grids.together(monkeypatch, meet=False)
     program, dtype = program_of(), "float32"
