@@ -73,9 +73,11 @@ def _values(net, end, rows, places, threads, device):
     """Outputs of the first `end` operations for the rows at some places."""
     whole = net.program
     program = backends.Program(whole.n_features, whole.evaluating.operations[:end], whole.loss)
-    parameters = np.zeros(program.size, net.dtype)
-    for part, source in zip(program.slices, whole.slices, strict=False):
-        parameters[part] = net.state.parameters[source]
+    parameters = net.state.parameters[: program.size]
+    if program.size > program.dense_size:  # its tables do not stand where those of the whole net do
+        parameters = np.zeros(program.size, net.dtype)
+        for part, source in zip(program.slices, whole.slices, strict=False):
+            parameters[part] = net.state.parameters[source]
     plan = backends.make_plan(device, net.precision, program, parameters, len(places), backends.PREDICT, threads)
     out = np.empty((len(places), program.outputs), net.dtype)
     plan.bind_data(rows.X, rows=places if rows.rows is None else rows.rows[places])

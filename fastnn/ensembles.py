@@ -191,7 +191,7 @@ class Ensemble(Hinting):
         backends.average_of_sums(total, sums, out)
         return out
 
-    def predict_labels(self, X: AnyArray, threads: int | None = None) -> Any:
+    def predict_labels(self, X: AnyArray, threads: int | None = None) -> NDArray[Any]:
         """Classes: the likeliest one by the averaged probabilities, as `Sequential.predict_labels` gives them.
 
         Parameters

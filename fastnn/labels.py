@@ -105,11 +105,12 @@ def are_text(y):
     """Whether labels are text: what no number stands for."""
     if isinstance(y, np.ndarray) and y.dtype.kind in "biuf":
         return False
-    kind = getattr(getattr(y, "dtype", None), "kind", "O")
-    if kind in "biuf":
+    if isinstance(y, str | bytes) or not has(y, "__iter__"):
         return False
-    first = next((label for label in (y if has(y, "__iter__") else ()) if label is not None), None)
-    return isinstance(first, str)
+    try:
+        return isinstance(next((label for label in y if label is not None), None), str)
+    except Exception:  # whatever a class of the user's own raises; what it is becomes clear when it is read
+        return False
 
 
 def checked(name, value, count):

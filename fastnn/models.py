@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Self, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import (
     arrays,
@@ -776,7 +776,7 @@ class Sequential(Hinting):
         threads = backends.thread_count("threads", threads)
         return plans.outputs(self, X, backends.empty_result(X, self.outputs), threads)
 
-    def predict_labels(self, X: AnyArray, threads: int | None = None) -> Any:
+    def predict_labels(self, X: AnyArray, threads: int | None = None) -> NDArray[Any]:
         """Classes.
 
         Parameters

@@ -142,7 +142,7 @@ class Adagrad(Optimizer):
     weight_decay : float
         Adds weight_decay * parameter to every gradient.
     clip_norm : float, optional
-        Limit of the norm of the whole gradient, after clip_value (torch.nn.utils.clip_grad_norm_).
+        Limit of the norm of the whole gradient, after clip_value (`torch.nn.utils.clip_grad_norm_`).
     clip_value : float, optional
         Limit of each element of the gradient, which has its l2 term and not yet weight_decay.
     """

@@ -6,7 +6,7 @@ import numpy as np
 
 from .errors import UnscaledWarning, users_level
 
-ROWS = 256  # that are looked at
+ROWS, MOST_NUMBERS = 256, 1 << 18  # that are looked at
 LARGE = (
     1e4  # median size from which on gradient steps of any common rate fail; pixels, ages and percentages are smaller
 )
@@ -24,7 +24,8 @@ def warn(net, rows):
     """
     if net.parameters is not None or net.standardize or net.columns is not None or type(rows.X) is not np.ndarray:
         return
-    places = np.linspace(0, len(rows) - 1, min(len(rows), ROWS)).astype(np.int64)
+    count = min(len(rows), ROWS, max(4, MOST_NUMBERS // rows.X.shape[1]))
+    places = np.linspace(0, len(rows) - 1, count).astype(np.int64)
     sizes = np.median(abs(rows.X[places if rows.rows is None else rows.rows[places]]), axis=0)
     if sizes.max() < LARGE:
         return

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from tables import missing_library, table
+from sample_tables import missing_library, table
 
 import fastnn
 from fastnn import Code, Columns, Date, Number

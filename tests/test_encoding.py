@@ -8,8 +8,8 @@ import struct
 
 import numpy as np
 import pytest
+from sample_tables import FORMS, KINDS, table
 from subprocesses import python
-from tables import FORMS, KINDS, table
 
 import fastnn
 from fastnn import Code, Columns, Date, Number, frames

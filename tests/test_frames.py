@@ -7,7 +7,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from tables import FORMS, KINDS, missing_library, table
+from sample_tables import FORMS, KINDS, missing_library, table
 
 from fastnn import dates, frames
 

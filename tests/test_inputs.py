@@ -467,7 +467,8 @@ BAD = [
     # y
     (lambda: fit(y=Y[:-1]), ValueError, "y", "39"),
     (lambda: fit(y=None), TypeError, "y", "None"),
-    (lambda: fit(y=np.array(["cat", "dog"] * 20)), TypeError, "y", "str|<U|cat"),
+    (lambda: fit(y=np.array(["cat", "dog"] * 20)), ValueError, "y", "2"),
+    (lambda: fit(y=[["cat"]] * 40), TypeError, "y", "str|<U|cat"),
     (lambda: fit(y=spoiled(Y, 3)), ValueError, "y", "3"),
     (lambda: fit(y=spoiled(Y, -1)), ValueError, "y", "-1"),
     (lambda: fit(y=spoiled(Y, 0.5, float)), ValueError, "y", "0.5"),

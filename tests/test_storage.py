@@ -154,7 +154,7 @@ for _ in range({times}):
     child = os.fork()
     if child == 0:
         write()
-    time.sleep(delays.uniform(0.0, 4 * seconds))
+    time.sleep(delays.uniform(0.0, 6 * seconds))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     if os.path.exists(path):

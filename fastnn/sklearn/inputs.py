@@ -171,7 +171,7 @@ class Coding:
             labels = (outputs > 0.5).astype(np.int64)
             return csr_matrix(labels) if self._sparse else labels
         numbers = outputs.argmax(axis=1) if self.outputs > 1 else (outputs[:, 0] > 0.5).astype(np.int64)
-        return self.classes[numbers]
+        return self.classes[np.minimum(numbers, len(self.classes) - 1)]  # there may be one class alone
 
     def probabilities(self, outputs):
         """(m, c), a column for each class, of a net's outputs (m, k)."""
