@@ -86,7 +86,6 @@ def _capture(run):
         states.append(plain)
     facts = {
         "net": storage.describe(net),
-        "feature_names": None if net.columns else net.feature_names,
         "epoch": net.state.epoch,
         "step": net.state.step,
         "fit": identity(run.steps.optimizer, run.hooks, run.measures, run.rows, run.batch),

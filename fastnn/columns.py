@@ -191,7 +191,7 @@ class Columns(Layer):
         return "\n".join(f"{one:<{widths[0]}}  {two:<{widths[1]}}  {three}".rstrip() for one, two, three in lines)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Columns) and self.arguments() == other.arguments()
+        return self is other or isinstance(other, Columns) and self.arguments() == other.arguments()
 
     def __hash__(self) -> int:
         return hash(self.names)

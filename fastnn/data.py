@@ -132,27 +132,31 @@ def check(
         X = X if learned is None else learned.encode(X, dtype, finite=True)
     of_y, of_weights = f"{prefix}y", f"{prefix}sample_weight"
     y, weights = arrays.host(of_y, y, net.device), arrays.host(of_weights, sample_weight, net.device)
-    y, classes = _indices(net, of_y, y, classes)
-    y, are_labels = validation.targets(of_y, y, dtype, len(X), backends.loss(net.loss), net.targets)
     rows = validation.row_numbers(f"{prefix}rows", rows, len(X))
+    y, classes = _indices(net, of_y, y, classes, rows, len(X))
+    y, are_labels = validation.targets(of_y, y, dtype, len(X), backends.loss(net.loss), net.targets)
     weights = validation.sample_weights(of_weights, weights, dtype, len(X), rows, may_be_zero)
     # whoever shares an array may give it another shape, but not our view of it
     X, y, weights = (array.view() if type(array) is np.ndarray else array for array in (X, y, weights))
     return Data(X, y, are_labels, weights, rows, names, learned, classes)
 
 
-def _indices(net, name, y, classes):
-    """(targets with class indices in the place of text, the classes that they stand for, or None)."""
+def _indices(net, name, y, classes, rows, count):
+    """(targets with class indices in the place of text, the classes that they stand for, or None).
+
+    Only `rows` count, where y has the `count` rows that it must have.
+    """
     if backends.loss(net.loss).targets == "numbers" or not labels.are_text(y):
         return y, net.classes
+    rows = rows if validation.has(y, "__len__") and len(y) == count else None
     if net.classes is not None:
         classes = net.classes
     elif classes is None:
-        classes = labels.learn(name, y)
+        classes = labels.learn(name, y, rows)
         wanted = max(net.outputs, 2)
         if len(classes) != wanted:
             raise must_be(name, f"labels of {wanted} classes, for {net.outputs} outputs", described(f"{len(classes)}"))
-    return labels.encode(classes, name, y), classes
+    return labels.encode(classes, name, y, rows), classes
 
 
 def samples(net, X, device=None):

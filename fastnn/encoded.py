@@ -9,7 +9,7 @@ from .codings import FIRST
 from .initializers import initialize
 from .layers import Dense, Layer
 
-_SPREAD = 0.1  # standard deviation of the vectors that codes start with
+_SPREAD = 0.1  # standard deviation of the vectors that codes start with (an estimate)
 
 
 class Encoded(Layer):

@@ -67,13 +67,13 @@ class Encoding:
         TypeError, ValueError
             For a column that is missing, or of another kind than in training.
         """
-        places = dict(zip(self.names, table.places(self.names), strict=True))
+        places, kinds = dict(zip(self.names, table.places(self.names), strict=True)), self.columns.columns
         out = np.empty((len(table), self.n_features), dtype)
         with np.errstate(over="ignore", invalid="ignore"):
             for j, one in enumerate(self.codings):
                 where = _where(table, one.column)
                 values = table.values(places[one.column])
-                if isinstance(self.columns.columns[one.column], Date):
+                if isinstance(kinds[one.column], Date):
                     values = dates.part_of(dates.times(where, values), one.part)
                 out[:, j] = one.encoded(where, values, finite)
         return out
@@ -170,6 +170,8 @@ class Encoding:
         return cls(columns, codings)
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
         if not isinstance(other, Encoding) or self.columns.arguments() != other.columns.arguments():
             return False
         one, two = self.arrays(), other.arrays()
@@ -289,8 +291,8 @@ def learn(columns, table, rows=None, weights=None, dtype=np.float32):
         For each Number that looks like ids.
     """
     chosen, codings = _Rows(table, rows, weights), []
-    for name, place in zip(columns.names, table.places(columns.names), strict=True):
-        column, where = columns.columns[name], _where(table, name)
+    for name, column, place in zip(columns.names, columns.kinds, table.places(columns.names), strict=True):
+        where = _where(table, name)
         values = table.values(place)
         if isinstance(column, Date):
             values = chosen.of(dates.times(where, values))

@@ -8,7 +8,6 @@ import numpy as np
 
 from . import backends, files
 from .errors import described, must_be
-from .layers import Dense
 
 _OPSET = 13  # of 2020; later ones only for activations that name a later operator
 
@@ -55,10 +54,7 @@ def _net(graph, net, prefix=""):
         value = graph.add("Mul", value, graph.constant(1 / learned.std, f"{prefix}scale"))
     for layer in net.bound_layers:
         own = [graph.constant(array, prefix + next(names)) for array in next(arrays)] if layer.arrays else []
-        value = layer.add_to_onnx(graph, value, own)
-        if graph.added is not None and isinstance(layer, Dense):
-            value, graph.added = graph.add("Add", value, graph.added), None
-        value = _activated(graph, value, layer)
+        value = _activated(graph, layer.add_to_onnx(graph, value, own), layer)
     if learned is not None and net.scales_targets:
         value = graph.add("Mul", value, graph.constant(learned.target_std, f"{prefix}target_std"))
         value = graph.add("Add", value, graph.constant(learned.target_mean, f"{prefix}target_mean"))

@@ -207,6 +207,8 @@ class Dense(Layer):
             name = graph.add("Add", graph.add("MatMul", value, graph.add("Transpose", W)), b)
         else:
             name = graph.add("Gemm", value, W, b, transB=1)
+        if graph.added is not None:  # by one-hot codes
+            name, graph.added = graph.add("Add", name, graph.added), None
         return name
 
     def __repr__(self) -> str:

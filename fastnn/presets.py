@@ -172,9 +172,7 @@ class Preset:
         layers: list[Layer] = []
         for size in self.hidden:
             layers += [Dense(size, self.activation), Dropout(self.dropout)]
-        return [layer for layer in layers if not (isinstance(layer, Dropout) and not layer.rate)] + [
-            Dense(units, output)
-        ]
+        return [*layers, Dense(units, output)]
 
     def _optimizers(self):
         return [AdamW(CosineDecay(self.learning_rate, self.epochs), weight_decay=decay) for decay in self.weight_decays]

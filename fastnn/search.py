@@ -9,7 +9,7 @@ result      scores, curves, the nets that are kept  `sweep_result.SweepResult`
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -88,13 +88,12 @@ class Fold:
     unweighted: Any
     learned: Any = None
     side_by_side: Any = None
-    matrices: Any = None
+    matrices: Any = field(default_factory=dict)
 
     def read_by(self, net):
         """The Fold as a net takes it: of the matrices that its Columns make of tables."""
         if net.columns is None:
             return self
-        self.matrices = self.matrices or {}
         if net.columns not in self.matrices:
             unweighted, held = data.encoded(net, self.unweighted, self.held)
             if net.device == "cuda":

@@ -96,8 +96,12 @@ def arrays(net):
 
 def learned_facts(net):
     """What a net learned beside arrays: by the names in which a file keeps it; without what it has not."""
-    found = {} if net.encoding is None else {"encoding": net.encoding.facts()}
-    return found if net.classes is None else found | {"classes": net.classes.tolist()}
+    found = {"feature_names": None if net.columns else net.feature_names}
+    if net.encoding is not None:
+        found["encoding"] = net.encoding.facts()
+    if net.classes is not None:
+        found["classes"] = net.classes.tolist()
+    return found
 
 
 def optional(facts):
@@ -208,8 +212,7 @@ def save_ensemble(ensemble, path):
 
 def _facts(net):
     """All that is kept of a net but its arrays."""
-    names = None if net.columns else net.feature_names
-    facts = {"net": describe(net), "feature_names": names, "epoch": net.state.epoch} | learned_facts(net)
+    facts = {"net": describe(net), "epoch": net.state.epoch} | learned_facts(net)
     _must_have_names(facts["net"])
     return facts
 

@@ -7,9 +7,7 @@ import numpy as np
 from .errors import UnscaledWarning, users_level
 
 ROWS, MOST_NUMBERS = 256, 1 << 18  # that are looked at
-LARGE = (
-    1e4  # median size from which on gradient steps of any common rate fail; pixels, ages and percentages are smaller
-)
+LARGE = 1e4  # median size that is warned of (an estimate): pixels, ages and percentages are smaller, ids larger
 
 
 def warn(net, rows):

@@ -250,6 +250,11 @@ def test_labels_as_text(tmp_path):
     for wrong, match in (("maybe", "'maybe' at row 0"), (None, "missing at row 0")):
         with pytest.raises(ValueError, match=match):
             net.evaluate(frame, [wrong, *labels[1:]])
+    more, where = np.concatenate([labels, ["kept", None]]), np.arange(ROWS)  # rows that do not count have others
+    longer = {name: [*column, column[0], column[1]] for name, column in frame.items()}
+    whole = fastnn.Sequential([COLUMNS, Dense(6, "relu"), Dense(2, "softmax")])
+    whole.fit(longer, more.tolist(), epochs=20, batch_size=20, class_weight=weights, validation_split=0.2, rows=where)
+    np.testing.assert_array_equal(whole.parameters, net.parameters)
     with pytest.raises(ValueError, match="labels of 2 classes"):
         net_of().fit(frame, ["a", *labels[1:]], epochs=1)
     with pytest.raises(ValueError, match="class_weight must be a dict with keys among"):

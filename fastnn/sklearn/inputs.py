@@ -7,7 +7,7 @@ from sklearn import get_config
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from .. import frames, validation
+from .. import frames, labels, validation
 from ..columns import Columns
 from ..errors import described, must_be, quoted
 from ..layers import Dense
@@ -168,8 +168,8 @@ class Coding:
     def decoded(self, outputs):
         """Labels (m,) or 0 and 1 (m, k), of a net's outputs (m, k)."""
         if self.multilabel:
-            labels = (outputs > 0.5).astype(np.int64)
-            return csr_matrix(labels) if self._sparse else labels
+            found = (outputs > 0.5).astype(np.int64)
+            return csr_matrix(found) if self._sparse else found
         numbers = outputs.argmax(axis=1) if self.outputs > 1 else (outputs[:, 0] > 0.5).astype(np.int64)
         return self.classes[np.minimum(numbers, len(self.classes) - 1)]  # there may be one class alone
 
@@ -197,10 +197,5 @@ class Coding:
             return weights
         if self.multilabel:
             raise must_be("class_weight", "None for labels that do not exclude each other", value)
-        if isinstance(value, dict):
-            known = {label: number for number, label in enumerate(self.classes.tolist())}
-            for label in value:
-                if label not in known:
-                    raise must_be("class_weight", f"a dict with keys among {quoted(list(known))}", label)
-            value = {known[label]: weight for label, weight in value.items()}
+        value = labels.by_index("class_weight", value, self.classes)
         return validation.class_weights(value, y, True, self.outputs, dtype, rows, weights)
