@@ -71,8 +71,9 @@ from .rng import half_bits, permuted, stream_key
 from .simd import lanes, load_part, splat, store_part, total
 from .units import unit
 
-NO_MORE = -1  # in the task counter: helpers return
-SPINS = 2000  # looks at the task counter before a thread offers its core to others
+NO_MORE = -1  # for the number of tasks: helpers return
+LINE = 8  # integers of a cache line: how many tasks of each thread wait stands on one of its own
+SPINS = 2000  # looks for a task before a thread offers its core to others
 # Parameters from which an update is shared. An estimate: a phase costs about 1 us, which is the update of 32,768
 # parameters by SGD from the second-level cache.
 SHARED_UPDATE = 1 << 15
@@ -276,19 +277,36 @@ def _task(run, reals, theta, thread, phase, index):
 
 
 @jit(EXACT)
+def _first_of(run, thread):
+    """The first task of a phase that a thread looks after: in each step the same, so that what it takes is near it."""
+    return run[Run.TASKS] * thread // run[Run.THREADS]
+
+
+@jit(EXACT)
+def _claim(run, thread):
+    """The number of a task that is now this thread's: its own first, then those that another has not begun; or -1."""
+    threads = run[Run.THREADS]
+    for i in range(threads):
+        owner = (thread + i) % threads
+        waiting = run + (run[Run.WAITING_AT] + LINE * owner)
+        left = atomic_load(waiting)
+        if left > 0 and atomic_swap_if(waiting, left, left - 1):
+            return _first_of(run, owner) + left - 1
+    return -1
+
+
+@jit(EXACT)
 def _work(run, reals, theta, thread, tasks):
     """Take tasks as they are published: a helper until there are no more, the leader (`tasks` > 0) those of a phase."""
     spins, leads = 0, tasks > 0
-    while True:
-        task = atomic_load(run + Run.TASKS)
-        if task == NO_MORE:
-            return
-        if task > 0 and atomic_swap_if(run + Run.TASKS, task, task - 1):
-            _task(run, reals, theta, thread, run[Run.PHASE], task - 1)
+    while atomic_load(run + Run.TASKS) != NO_MORE:
+        task = _claim(run, thread)
+        if task >= 0:
+            _task(run, reals, theta, thread, run[Run.PHASE], task)
             atomic_add(run + Run.DONE, 1)
             spins = 0
             continue
-        if leads and task == 0 and atomic_load(run + Run.DONE) >= tasks:
+        if leads and atomic_load(run + Run.DONE) >= tasks:
             return
         spins += 1
         if spins < SPINS:
@@ -307,6 +325,9 @@ def _phase(run, reals, theta, phase, tasks, shared):
     run[Run.PHASE] = phase
     atomic_store(run + Run.DONE, 0)
     atomic_store(run + Run.TASKS, tasks)
+    for thread in range(run[Run.THREADS]):
+        waiting = run + (run[Run.WAITING_AT] + LINE * thread)
+        atomic_store(waiting, _first_of(run, thread + 1) - _first_of(run, thread))
     _work(run, reals, theta, plain(0), tasks)
 
 
