@@ -74,8 +74,8 @@ from .units import unit
 NO_MORE = -1  # for the number of tasks: helpers return
 LINE = 8  # integers of a cache line: how many tasks of each thread wait stands on one of its own
 SPINS = 2000  # looks for a task before a thread offers its core to others
-# Parameters from which an update is shared. An estimate: a phase costs about 1 us, which is the update of 32,768
-# parameters by SGD from the second-level cache.
+# Parameters from which an update is shared, fewer where the gradients of shards are added. An estimate: a phase costs
+# about 1 us, which is the update of 32,768 parameters by SGD from the second-level cache.
 SHARED_UPDATE = 1 << 15
 
 
@@ -182,7 +182,7 @@ def _block(run, reals, theta, scratch, gradient, first, count, start):
 @jit(EXACT)
 def _limits(run, theta, shard):
     """(first, past the last) row of a shard, counted from the batch's first."""
-    shards, count, step = run[Run.SHARDS_NOW], run[Run.COUNT], VECTORS * lanes(theta)
+    shards, count, step = run[Run.SHARDS_NOW], run[Run.COUNT], lanes(theta)
     tiles = (count + step - 1) // step
     return shard * tiles // shards * step, min(count, (shard + 1) * tiles // shards * step)
 
@@ -429,7 +429,8 @@ def _update(run, reals, theta, rate, step):
 @jit(EXACT)
 def _all_parts(run, reals, theta, phase):
     """A phase over the parts of the parameters, shared where there is work for more than one thread."""
-    shared = run[Run.THREADS] > 1 and program_at(run)[Header.PARAMETERS] >= SHARED_UPDATE
+    gradients = run[Run.SHARDS_NOW] if run[Run.PARTIALS] != 0 else 1  # of each parameter, to be added
+    shared = run[Run.THREADS] > 1 and program_at(run)[Header.PARAMETERS] * gradients >= SHARED_UPDATE
     _phase(run, reals, theta, phase, run[Run.PARTS], shared)
 
 
