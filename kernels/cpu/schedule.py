@@ -74,8 +74,8 @@ class Schedule:
         self.by_rows = isinstance(first, Dense) and takes_rows(n_in, n_out, width)
         least = 32 if program.dense_size < 1 << 15 else 64 if program.dense_size < 1 << 20 else 128
         worthwhile = rows * program.flops_per_sample // SHARD_FLOPS
-        # two even of few tiles: a step of 500-200-50-7, batch 100, Adam takes 340 us on two threads of a Xeon, not 477
-        wanted = max(rows // least, min(2, -(-rows // step)))
+        # two even of few rows: a step of 500-200-50-7, batch 100, Adam, takes 413 us on two threads of a Xeon, not 703
+        wanted = max(rows // least, min(2, -(-rows // step)) if program.dense_size >= BY_PARTS_SIZE else 1)
         self.shards = int(max(1, min(MAX_SHARDS, wanted, worthwhile)))
         kept = rows * itemsize * ((1 if self.by_rows else 2) * n_in + 3 * sum(outputs))
         self.by_parts = (
@@ -110,7 +110,8 @@ class Schedule:
                 yield from ((i, number, 1, 0, columns) for number, (_, columns) in enumerate(shapes))
                 continue
             height, across = max(rows for rows, _ in shapes), max(columns for _, columns in shapes)
-            columns = min(across, PART_COLUMNS)
+            # partial gradients that are added are shared even where one part would hold all
+            columns = min(across, PART_COLUMNS if self.by_parts else PART_COLUMNS // 2)
             rows = height if height <= MOST_ROWS else PART_ROWS * (PART_COLUMNS // columns)
             for row in range(0, height, rows):
                 for column in range(0, across, columns):

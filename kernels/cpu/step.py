@@ -183,8 +183,8 @@ def _block(run, reals, theta, scratch, gradient, first, count, start):
 def _limits(run, theta, shard):
     """(first, past the last) row of a shard, counted from the batch's first."""
     shards, count, step = run[Run.SHARDS_NOW], run[Run.COUNT], lanes(theta)
-    tiles = (count + step - 1) // step
-    return shard * tiles // shards * step, min(count, (shard + 1) * tiles // shards * step)
+    registers = (count + step - 1) // step
+    return shard * registers // shards * step, min(count, (shard + 1) * registers // shards * step)
 
 
 @jit(EXACT)
@@ -430,8 +430,9 @@ def _update(run, reals, theta, rate, step):
 def _all_parts(run, reals, theta, phase):
     """A phase over the parts of the parameters, shared where there is work for more than one thread."""
     gradients = run[Run.SHARDS_NOW] if run[Run.PARTIALS] != 0 else 1  # of each parameter, to be added
-    shared = run[Run.THREADS] > 1 and program_at(run)[Header.PARAMETERS] * gradients >= SHARED_UPDATE
-    _phase(run, reals, theta, phase, run[Run.PARTS], shared)
+    work, parts = program_at(run)[Header.PARAMETERS] * gradients, run[Run.PARTS]
+    shared = run[Run.THREADS] > 1 and parts > 1 and work >= SHARED_UPDATE
+    _phase(run, reals, theta, phase, parts, shared)
 
 
 @jit(EXACT)
