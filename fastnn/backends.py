@@ -10,6 +10,7 @@ from .kernels import annotations, cache, cpu, cuda, formulas, options, ownership
 from .kernels.cpu import apply, average, gram, own, peak, vmath
 from .kernels.cpu.sweep import Sweep as CPUSweep
 from .kernels.distribution import pip_install as pip_install
+from .kernels.plan import rows_on_lines as rows_on_lines
 from .validation import size
 
 Floats = annotations.Floats

@@ -184,7 +184,7 @@ def fit(net, given, steps, watch):
         with net.training():
             plan = plans.make(net, backends.TRAIN, batch, steps.threads, arrays.on_gpu(rows.X))
             if batches is None:
-                plans.bind(net, plan, trained, steps.shuffle and batch < len(rows))
+                plans.bind(net, plan, trained, steps.shuffle and batch < len(rows), steps.epochs)
                 run = Run(net, plan, steps, history, hooks, measures)
             else:
                 run = Stream(net, plan, steps, history, hooks, measures, batches)

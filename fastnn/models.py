@@ -526,10 +526,11 @@ class Sequential(Hinting):
         ----------
         X : array-like (m, n_features), or iterable of batches
             Samples. Anything NumPy can read, or an array on the GPU, as y and weights may be, too; used in place where
-            it is in the net's dtype with consecutive columns, a memory-mapped file, too. Text, dates, complex numbers,
-            None, NA and masked entries are refused, and so are NaN and infinity. The names of the columns of a table,
-            such as a DataFrame, are kept in `feature_names`: all methods refuse tables with others, or with these in
-            another order.
+            it is in the net's dtype with consecutive columns, a memory-mapped file, too; at most 64 MB that lie badly
+            in memory are copied where many epochs visit them in their order. Text, dates, complex numbers, None, NA
+            and masked entries are refused, and so are NaN and infinity. The names of the columns of a table, such as a
+            DataFrame, are kept in `feature_names`: all methods refuse tables with others, or with these in another
+            order.
 
             Of a net that begins with Columns, a table (m rows): a DataFrame of any library (extra `tables`), a dict of
             arrays or lists, a structured array, or an array or a list of rows, whose columns are known by their places.

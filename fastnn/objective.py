@@ -33,7 +33,7 @@ class Objective:
         self._theta, self._l2, self._lock = np.zeros(net.program.size, dtype), l2, threading.Lock()
         on_gpu = arrays.on_gpu(rows.X)
         self._plan = plans.make(net, backends.GRADIENT, len(rows), threads, on_gpu, self._theta)
-        plans.bind(net, self._plan, rows)
+        plans.bind(net, self._plan, rows, visits=plans.MANY_VISITS)
         self._penalized = net.program.penalized if l2 else []
 
     @property

@@ -7,6 +7,7 @@ import numpy as np
 from . import arrays, backends, devices, inference, standardization
 
 LONG_STEP_SECONDS = 0.2  # of work beyond which Ctrl-C does not wait for its end
+MANY_VISITS = 32  # of rows, from which a copy that is faster to read pays (an estimate)
 GUESSED_FLOPS = 5e9  # a second, before anything was measured: low, so that the first chunk of a fit is short
 
 
@@ -68,9 +69,12 @@ def kept(net, command, batch, threads, on_gpu=False):
     store[command] = key, plan
 
 
-def bind(net, plan, data, shuffle=False):
-    """Name the rows of a plan with a loss; `shuffle`: in a new order each epoch."""
-    plan.bind_data(*_arrays(net, plan, data), rows=data.rows, shuffle=shuffle)
+def bind(net, plan, data, shuffle=False, visits=1):
+    """Name the rows of a plan with a loss; `shuffle`: in a new order each epoch; `visits`: how often they are read."""
+    X, *others = _arrays(net, plan, data)
+    if plan.device == "cpu" and visits >= MANY_VISITS and data.rows is None and not shuffle:
+        X = backends.rows_on_lines(X)
+    plan.bind_data(X, *others, rows=data.rows, shuffle=shuffle)
 
 
 def bind_batch(net, plan, data, seen):

@@ -120,9 +120,11 @@ WORKLOADS = {
         Workload("small", (4, 32, 16, 4), "tanh", "mse", 10_000, None, "adam", 1e-3, 2),
         Workload("mnist", (784, 128, 10), "relu", "cross_entropy", 12_800, 128, "adam", 1e-3, 2),
         Workload("mnist", (784, 512, 512, 10), "relu", "cross_entropy", 12_800, 128, "adam", 1e-3, 2),
+        Workload("odd", (500, 200, 50, 7), "relu", "cross_entropy", 4000, 100, "adam", 1e-3, 2),
         Workload("wide", (1024, 1024, 1024, 1024, 10), "relu", "cross_entropy", 2560, 256, "sgd", 1e-3, 2),
         Workload("cat logistic", (12288, 1), None, "binary_cross_entropy", 209, None, "sgd", 1e-4, 2),
         Workload("logistic", (28, 1), None, "binary_cross_entropy", 100_000, None, "sgd", 0.1, 2),
+        Workload("logistic", (9000, 1), None, "binary_cross_entropy", 300, None, "sgd", 1e-4, 2),
         Workload("cat", (12288, 20, 7, 5, 1), "relu", "binary_cross_entropy", 209, None, "sgd", 1e-3, 2),
     )
 }

@@ -247,6 +247,39 @@ def write_settings(reals, rule, settings, weight_decay, l2, clip_value, clip_nor
 def aligned(elements, dtype):
     """Zeros that start on a cache line."""
     size = int(elements) * np.dtype(dtype).itemsize
-    raw = np.zeros(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
+    raw = np.zeros(size + LINE_BYTES, np.uint8)
+    start = -raw.ctypes.data % LINE_BYTES
     return raw[start : start + size].view(dtype)
+
+
+LINE_BYTES, PAGE_BYTES = 64, 4096
+# Rows that are read in place many times are copied to whole cache lines, as far as that takes little memory: on a Xeon
+# a step of logistic regression on 209 x 12288, whose rows NumPy had put between lines, then took 550 us instead of 660.
+COPIED_BYTES = 1 << 26  # an estimate
+COPIED_GAP = 1 / 16  # of a row: longer gaps would cost the bandwidth that they save
+
+
+def rows_on_lines(X):
+    """The rows of X, each from a cache line on and no whole pages apart: X itself, or a copy where it is worth one.
+
+    Parameters
+    ----------
+    X : array (m, n), float32 or float64
+        Samples, with consecutive columns.
+
+    Returns
+    -------
+    array (m, n), dtype of X
+        Rows that are whole pages apart would meet in few sets of the caches.
+    """
+    (rows, columns), stride, line = X.shape, X.strides[0], LINE_BYTES // X.itemsize
+    if X.ctypes.data % LINE_BYTES == 0 and stride % LINE_BYTES == 0 and stride % PAGE_BYTES != 0:
+        return X
+    ld = -(-columns // line) * line
+    if X.nbytes > COPIED_BYTES or ld - columns > COPIED_GAP * columns:
+        return X
+    if ld * X.itemsize % PAGE_BYTES == 0:
+        ld += line
+    out = aligned(rows * ld, X.dtype).reshape(rows, ld)[:, :columns]
+    out[...] = X
+    return out

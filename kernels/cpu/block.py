@@ -18,11 +18,11 @@ completes the record with addresses, and gives what must be kept alive.
 
 Buffers are (features, ld), the samples side by side along the lanes, so that even two units fill the registers; only
 what comes before the first layer works on the samples as rows, in place: on those of the data, or on those that an
-Embedding made. Samples past the last one are computed with, up to a whole register tile, and never used.
+Embedding made. Samples past the last one are computed with, up to a whole register, and never used.
 """
 
 from ..compiler import jit
-from ..options import EXACT, VECTORS
+from ..options import EXACT
 from ..tables import EXPANDED, Buffer, Fields, Header, Op, Run
 from .memory import integers_at, pointer_at
 
@@ -77,10 +77,3 @@ def deltas_at(run, theta, first):
 def whole_registers(count, width):
     """Elements that whole registers hold."""
     return (count + width - 1) // width * width
-
-
-@jit(EXACT)
-def whole_tiles(count, width):
-    """Samples that whole register tiles cover."""
-    tile = VECTORS * width
-    return (count + tile - 1) // tile * tile

@@ -15,7 +15,7 @@ from ..options import lanes as lanes_of
 from ..program import Dense
 from ..tables import ADDED, BACKWARD, EXPANDED, FROM_ROWS, INPUT_BACKWARD, LOGITS, Buffer, Op, Real, Run
 from .activations import activate_any, activate_slope_any, addresses_of, softmax, softmax_slope
-from .block import Part, Phase, Purpose, buffer_at, deltas_at, samples_at, whole_tiles
+from .block import Part, Phase, Purpose, buffer_at, deltas_at, samples_at, whole_registers
 from .matmul import ACCUMULATE, BIAS, ZERO, product, product_any, product_rows_unit, transpose
 from .memory import address_of, call, call_checked, plain
 from .simd import lanes, load_part, load_strided, splat, store_part, store_strided, total
@@ -33,7 +33,7 @@ def _forward(run, reals, theta, scratch, op, first, count):
     W, b = theta + op[_FIELDS.W_AT], theta + op[_FIELDS.B_AT]
     inputs, z, a = scratch + x[Buffer.VALUE], scratch + y[Buffer.PRE], scratch + y[Buffer.VALUE]
     activate, alpha = op[_FIELDS.ACTIVATE], reals[Real.ALPHAS + op[Op.NUMBER]]
-    samples = whole_tiles(count, lanes(theta))
+    samples = whole_registers(count, lanes(theta))
     columns = count if op[_FIELDS.ACTIVATION] == OWN else samples  # functions of the user's own see real samples only
     after, added = flags & LOGITS != 0, scratch + run[Run.ADDED_AT]  # activated after all outputs: it may be softmax
     by_rows = False
@@ -92,7 +92,7 @@ def _backward(run, reals, theta, scratch, op, first, count, start, target):
     """Delta of Z from that of A, delta of X = W^T delta; the gradients of W and b, unless they are made by parts."""
     n_in, n_out, ld, flags, width = op[Op.N_IN], op[Op.N_OUT], run[Run.LD], op[Op.FLAGS], lanes(theta)
     x, y = buffer_at(run, op[Op.INPUT]), buffer_at(run, op[Op.OUTPUT])
-    delta, samples = scratch + y[Buffer.DELTA], whole_tiles(count, width)
+    delta, samples = scratch + y[Buffer.DELTA], whole_registers(count, width)
     slope, alpha = op[_FIELDS.SLOPE], reals[Real.ALPHAS + op[Op.NUMBER]]
     if slope != 0:
         columns = count if op[_FIELDS.ACTIVATION] == OWN else samples
@@ -100,7 +100,8 @@ def _backward(run, reals, theta, scratch, op, first, count, start, target):
         call_checked(slope, (alpha, n_out, columns, delta, z, a, ld), run + Run.FAILURE)
     learns = run[Run.COMMAND] & BACKWARD != 0
     if learns and flags & FROM_ROWS == 0 and not _is_narrow(run, op, count, width):
-        transpose(n_in, count, scratch + x[Buffer.VALUE], ld, scratch + x[Buffer.TRANSPOSED], n_in)
+        ld_rows = whole_registers(n_in, width)
+        transpose(n_in, count, scratch + x[Buffer.VALUE], ld, scratch + x[Buffer.TRANSPOSED], ld_rows)
     if learns and run[Run.BY_PARTS] == 0:
         dW, db, origin = target + op[_FIELDS.W_AT], target + op[_FIELDS.B_AT], plain(0)
         _gradient(run, theta, scratch, op, first, count, origin, n_out, origin, n_in, start, dW, n_in, db)
@@ -131,7 +132,7 @@ def _gradient(run, theta, scratch, op, first, count, row, rows, column, columns,
         inputs = scratch + (x[Buffer.VALUE] + column * ld)
         call(op[_FIELDS.PRODUCT_ROWS], (rows, columns, count, delta, ld, inputs, ld, dW, ld_dw, 1, start, dW))
     else:
-        samples, ld_samples = scratch + x[Buffer.TRANSPOSED], n_in
+        samples, ld_samples = scratch + x[Buffer.TRANSPOSED], whole_registers(n_in, lanes(theta))
         if op[Op.FLAGS] & FROM_ROWS != 0:
             samples, ld_samples = samples_at(run, theta, scratch, first, op)
         product(rows, columns, count, delta, ld, plain(1), samples + column, ld_samples, dW, ld_dw, start, dW)

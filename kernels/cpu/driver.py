@@ -13,7 +13,7 @@ from .. import plan as _plan
 from ..annotations import Floats
 from ..formulas import ACTIVATIONS, LINEAR, LOSSES, MSE, RULES
 from ..options import VECTORS, lanes
-from ..program import Dense, Dropout, Program, Standardize
+from ..program import Dense, Dropout, Program, Standardize, round_up
 from ..state import TrainingState
 from ..tables import APPLY, BACKWARD, EVALUATE, JACOBIAN, PREDICT, UPDATE, Run
 from ..threads import Job, apart, finish
@@ -25,7 +25,7 @@ from .link import link
 from .losses import address_of_loss
 from .own import failure_at
 from .schedule import schedule_of
-from .step import NO_MORE, entry, run
+from .step import LINE, NO_MORE, entry, run
 from .updates import addresses_of_rule
 
 _PURPOSES = {PREDICT: Purpose.OUTPUTS, JACOBIAN: Purpose.SLOPES}
@@ -41,11 +41,14 @@ class Plan(_plan.Plan):
         backward, purpose = bool(command & BACKWARD), _PURPOSES.get(command, Purpose.TRAIN)
         schedule = schedule_of(program, batch, parameters.itemsize, width, VECTORS * width, backward)
         parts, buffers = schedule.parts, schedule.buffers
-        super().__init__(program, parameters, batch, command, state, parts.size + buffers.size)
-        self.threads, self._linked = max(1, min(threads, schedule.shards)), link(program, self.dtype, purpose)
+        self.threads = max(1, min(threads, schedule.shards))
         parts_at, buffers_at = Run.SIZE, Run.SIZE + parts.size
+        waiting_at = round_up(buffers_at + buffers.size, LINE)
+        size = waiting_at + self.threads * LINE
+        super().__init__(program, parameters, batch, command, state, size - Run.SIZE)
+        self._linked = link(program, self.dtype, purpose)
         self.table[parts_at:buffers_at] = parts.ravel()
-        self.table[buffers_at:] = buffers.ravel()
+        self.table[buffers_at : buffers_at + buffers.size] = buffers.ravel()
         self.set(
             THREADS=self.threads,
             PROGRAM=self._linked.table,
@@ -59,6 +62,7 @@ class Plan(_plan.Plan):
             PARTS=len(parts),
             PARTS_AT=parts_at,
             BUFFERS_AT=buffers_at,
+            WAITING_AT=waiting_at,
             SHARD_LOSSES=np.zeros(schedule.shards),
             SQUARES=np.zeros(len(parts)),
             SCRATCH_SIZE=schedule.scratch,

@@ -71,10 +71,11 @@ from .rng import half_bits, permuted, stream_key
 from .simd import lanes, load_part, splat, store_part, total
 from .units import unit
 
-NO_MORE = -1  # in the task counter: helpers return
-SPINS = 2000  # looks at the task counter before a thread offers its core to others
-# Parameters from which an update is shared. An estimate: a phase costs about 1 us, which is the update of 32,768
-# parameters by SGD from the second-level cache.
+NO_MORE = -1  # for the number of tasks: helpers return
+LINE = 8  # integers of a cache line: how many tasks of each thread wait stands on one of its own
+SPINS = 2000  # looks for a task before a thread offers its core to others
+# Parameters from which an update is shared, fewer where the gradients of shards are added. An estimate: a phase costs
+# about 1 us, which is the update of 32,768 parameters by SGD from the second-level cache.
 SHARED_UPDATE = 1 << 15
 
 
@@ -181,9 +182,9 @@ def _block(run, reals, theta, scratch, gradient, first, count, start):
 @jit(EXACT)
 def _limits(run, theta, shard):
     """(first, past the last) row of a shard, counted from the batch's first."""
-    shards, count, step = run[Run.SHARDS_NOW], run[Run.COUNT], VECTORS * lanes(theta)
-    tiles = (count + step - 1) // step
-    return shard * tiles // shards * step, min(count, (shard + 1) * tiles // shards * step)
+    shards, count, step = run[Run.SHARDS_NOW], run[Run.COUNT], lanes(theta)
+    registers = (count + step - 1) // step
+    return shard * registers // shards * step, min(count, (shard + 1) * registers // shards * step)
 
 
 @jit(EXACT)
@@ -276,19 +277,36 @@ def _task(run, reals, theta, thread, phase, index):
 
 
 @jit(EXACT)
+def _first_of(run, thread):
+    """The first task of a phase that a thread looks after: in each step the same, so that what it takes is near it."""
+    return run[Run.TASKS] * thread // run[Run.THREADS]
+
+
+@jit(EXACT)
+def _claim(run, thread):
+    """The number of a task that is now this thread's: its own first, then those that another has not begun; or -1."""
+    threads = run[Run.THREADS]
+    for i in range(threads):
+        owner = (thread + i) % threads
+        waiting = run + (run[Run.WAITING_AT] + LINE * owner)
+        left = atomic_load(waiting)
+        if left > 0 and atomic_swap_if(waiting, left, left - 1):
+            return _first_of(run, owner) + left - 1
+    return -1
+
+
+@jit(EXACT)
 def _work(run, reals, theta, thread, tasks):
     """Take tasks as they are published: a helper until there are no more, the leader (`tasks` > 0) those of a phase."""
     spins, leads = 0, tasks > 0
-    while True:
-        task = atomic_load(run + Run.TASKS)
-        if task == NO_MORE:
-            return
-        if task > 0 and atomic_swap_if(run + Run.TASKS, task, task - 1):
-            _task(run, reals, theta, thread, run[Run.PHASE], task - 1)
+    while atomic_load(run + Run.TASKS) != NO_MORE:
+        task = _claim(run, thread)
+        if task >= 0:
+            _task(run, reals, theta, thread, run[Run.PHASE], task)
             atomic_add(run + Run.DONE, 1)
             spins = 0
             continue
-        if leads and task == 0 and atomic_load(run + Run.DONE) >= tasks:
+        if leads and atomic_load(run + Run.DONE) >= tasks:
             return
         spins += 1
         if spins < SPINS:
@@ -307,6 +325,9 @@ def _phase(run, reals, theta, phase, tasks, shared):
     run[Run.PHASE] = phase
     atomic_store(run + Run.DONE, 0)
     atomic_store(run + Run.TASKS, tasks)
+    for thread in range(run[Run.THREADS]):
+        waiting = run + (run[Run.WAITING_AT] + LINE * thread)
+        atomic_store(waiting, _first_of(run, thread + 1) - _first_of(run, thread))
     _work(run, reals, theta, plain(0), tasks)
 
 
@@ -408,8 +429,10 @@ def _update(run, reals, theta, rate, step):
 @jit(EXACT)
 def _all_parts(run, reals, theta, phase):
     """A phase over the parts of the parameters, shared where there is work for more than one thread."""
-    shared = run[Run.THREADS] > 1 and program_at(run)[Header.PARAMETERS] >= SHARED_UPDATE
-    _phase(run, reals, theta, phase, run[Run.PARTS], shared)
+    gradients = run[Run.SHARDS_NOW] if run[Run.PARTIALS] != 0 else 1  # of each parameter, to be added
+    work, parts = program_at(run)[Header.PARAMETERS] * gradients, run[Run.PARTS]
+    shared = run[Run.THREADS] > 1 and parts > 1 and work >= SHARED_UPDATE
+    _phase(run, reals, theta, phase, parts, shared)
 
 
 @jit(EXACT)
