@@ -1,6 +1,6 @@
 """The race: fastnn beside what a user would pick instead, on the same data, weights and cores.
 
-    python asv_bench/peers.py                                    everything: a quarter of an hour
+    python asv_bench/peers.py                                    everything: ten to fifteen minutes
     python asv_bench/peers.py --length minute                    a few telling rows
     python asv_bench/peers.py --only "digits 64" "matmul NN 64"  rows whose names hold one of these texts
     python asv_bench/peers.py --readme                           no race: the tables and the chart, from all machines
@@ -46,7 +46,8 @@ SAME_START = 1e-4  # relative
 SAME_LOSS = 1e-2  # relative, after the checked steps: float32 runs drift apart, by 0.5% in the larger mnist net
 SAME_CHANGE = 5e-2  # of what these steps have changed
 SAME_OUTPUT = dict(rtol=1e-4, atol=1e-5)
-LONG_ROUNDS = 3  # at most, of sweeps and searches, whose rounds take many seconds
+ROUNDS = 3
+LONG_ROUNDS = 2  # at most, of sweeps and searches, whose rounds take many seconds
 LIBRARIES = list(
     dict.fromkeys(
         library
@@ -62,11 +63,12 @@ LIBRARIES = list(
         for library in group
     )
 )
-# What a race is unless it is told otherwise. A minute has no time for torch.compile, which compiles for 10 s a row.
-TELLING = ("planar 2-4-1, full", "digits 64-32-10, batch", "trained long", "784-512-512-10", "one row", "matmul NN 512")
+# What a race is unless it is told otherwise. Most of a row goes by while libraries start and compile, so that a minute
+# has those alone that were ever the best of the others.
+TELLING = ("digits 64-32-10, batch", "trained long", "784-512-512-10", "predict 8-64-64-1, one row", "matmul NN 512")
 LENGTHS = {
-    "minute": {"rounds": 3, "only": TELLING, "libraries": [name for name in LIBRARIES if name != "torch.compile"]},
-    "full": {"rounds": 5, "only": ("",), "libraries": LIBRARIES},
+    "minute": {"only": TELLING, "libraries": ["fastnn", "torch", "jax", "onnxruntime"]},
+    "full": {"only": ("",), "libraries": LIBRARIES},
 }
 PAUSE_SECONDS = 0.3  # before each turn: some libraries let the threads of the last one spin on for 0.2 s
 
@@ -380,9 +382,9 @@ def disagreement(losses, right, slack=1.0):
 def options_of(arguments=None):
     """What was asked for; what was not told follows from the length."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--length", choices=LENGTHS, default="full", help="sets rows, rounds and libraries")
+    parser.add_argument("--length", choices=LENGTHS, default="full", help="sets rows and libraries")
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="rows whose names hold a TEXT")
-    parser.add_argument("--rounds", type=int, help="of which the median counts")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of which the median counts; default: %(default)s")
     parser.add_argument("--cores", type=int, nargs="+", help="for training; default: those on which a workload counts")
     parser.add_argument("--libraries", nargs="+", choices=LIBRARIES)
     parser.add_argument("--results", type=Path, default=by_machine.FOLDER, metavar="FOLDER", help="files of machines")
