@@ -321,7 +321,7 @@ def short(machines):
 def page(result):
     """The page of a machine."""
     made = "<!-- made by asv_bench/peers.py --readme -->"
-    return f"{made}\n\n# The race on an {by_machine.title(result)}\n\n{markdown(result)}\n"
+    return f"{made}\n\n# The race: {by_machine.title(result)}\n\n{markdown(result)}\n"
 
 
 def pages(machines, root):
