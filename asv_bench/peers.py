@@ -1,8 +1,12 @@
 """The race: fastnn beside what a user would pick instead, on the same data, weights and cores.
 
-    python asv_bench/peers.py --json race.json                   everything; ten minutes on two cores, and the sweeps
+    python asv_bench/peers.py                                    everything: ten to fifteen minutes
+    python asv_bench/peers.py --length minute                    a few telling rows
     python asv_bench/peers.py --only "digits 64" "matmul NN 64"  rows whose names hold one of these texts
-    python asv_bench/peers.py --from race.json --readme          README.md, docs/performance.md and the chart, anew
+    python asv_bench/peers.py --readme                           no race: the tables and the chart, from all machines
+
+The rows go into the file of this machine in asv_bench/results/race/, each in the place of the one of its name, unless
+that one has times of more libraries. What is on other machines and in other rows stays.
 
 Each library runs in a process of its own, pinned to the same cores; rounds are interleaved, and the median counts. In
 training every library starts from the same weights, visits the same batches in order, and must reach the same loss
@@ -13,7 +17,6 @@ Linux.
 
 import argparse
 import datetime
-import json
 import os
 import platform
 import signal
@@ -24,6 +27,7 @@ from importlib import metadata
 from pathlib import Path
 from statistics import median
 
+import by_machine
 import embedding
 import numpy as np
 import products
@@ -32,7 +36,7 @@ import roofline
 import serving
 import solvers
 import sweeping
-from racers import RACERS
+from racers import LONG, RACERS
 from workers import Worker, WorkerError
 from workloads import WORKLOADS
 
@@ -42,7 +46,30 @@ SAME_START = 1e-4  # relative
 SAME_LOSS = 1e-2  # relative, after the checked steps: float32 runs drift apart, by 0.5% in the larger mnist net
 SAME_CHANGE = 5e-2  # of what these steps have changed
 SAME_OUTPUT = dict(rtol=1e-4, atol=1e-5)
-LONG_ROUNDS = 3  # at most, of sweeps and searches, whose rounds take many seconds
+ROUNDS = 3
+LONG_ROUNDS = 2  # at most, of sweeps and searches, whose rounds take many seconds
+LIBRARIES = list(
+    dict.fromkeys(
+        library
+        for group in (
+            RACERS,
+            sweeping.SWEEPERS,
+            sweeping.SEARCHERS,
+            embedding.EMBEDDERS,
+            serving.SERVERS,
+            solvers.SOLVERS,
+            products.PRODUCTS,
+        )
+        for library in group
+    )
+)
+# What a race is unless it is told otherwise. Most of a row goes by while libraries start and compile, so that a minute
+# has those alone that were ever the best of the others.
+TELLING = ("digits 64-32-10, batch", "trained long", "784-512-512-10", "predict 8-64-64-1, one row", "matmul NN 512")
+LENGTHS = {
+    "minute": {"only": TELLING, "libraries": ["fastnn", "torch", "jax", "onnxruntime"]},
+    "full": {"only": ("",), "libraries": LIBRARIES},
+}
 PAUSE_SECONDS = 0.3  # before each turn: some libraries let the threads of the last one spin on for 0.2 s
 
 
@@ -69,6 +96,13 @@ def installed(package):
         return None
 
 
+def names():
+    """The names of all rows, in the order of the tables."""
+    of_products = [products.name(*pair) for group in products.groups() for pair in group]
+    served = [serving.name(row) for row in (*serving.ROWS, serving.COMPILED)]
+    return [*WORKLOADS, *sweeping.ROWS, sweeping.SEARCH, *embedding.ROWS, *served, *solvers.PROBLEMS, *of_products]
+
+
 class Race:
     """What was asked for, and the results so far."""
 
@@ -76,30 +110,19 @@ class Race:
         self.options, self.stack, self.peaks = options, stack, {}
         self.cores = sorted(os.sched_getaffinity(0))
         self.long_rounds = min(options.rounds, LONG_ROUNDS)
-        self.result = {
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            **processor(),
-            "cores": len(self.cores),
-            "rounds": options.rounds,
-            "long_rounds": self.long_rounds,
-            "versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
-            "caches": {},
-            "training": [],
-            "two_threads": [],
-            "sweeps": [],
-            "search": [],
-            "embedding": [],
-            "predict": [],
-            "matmul": [],
-            "solvers": [],
-        }
+        self.result = by_machine.empty(processor() | {"cores": len(self.cores)})
+        self.date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        versions = {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES}
+        run = {"rounds": options.rounds, "long_rounds": self.long_rounds, "versions": versions}
+        self.result["runs"][self.date] = run
+        self.last, self.kept = time.monotonic(), 0
 
     def run(self):
         for name, work in WORKLOADS.items():
             if self.wanted(name):
                 for threads in self.options.cores or [work.cores]:
                     self.keep("training", self.train(name, threads))
-                if "fastnn" in self.options.libraries:
+                if "fastnn" in self.options.libraries and WORKLOADS[name].cores > 1:
                     self.keep("two_threads", self.two_threads(name))
         for name, (label, nets) in sweeping.ROWS.items():
             if self.wanted(name):
@@ -124,11 +147,18 @@ class Race:
         return any(text in name for text in self.options.only)
 
     def keep(self, table, row):
-        """Add a row, and write what there is."""
+        """Add a row to the results of this race, and to those of the machine."""
+        now = time.monotonic()
         if row is not None:
+            row |= {"run": self.date, "seconds": round(now - self.last, 1)}
             self.result[table].append(row)
-            if self.options.json:
-                self.options.json.write_text(json.dumps(self.result, indent=1))
+            self.kept += 1
+            kept = by_machine.read(self.result, self.options.results)
+            if by_machine.merge(kept, self.result, table, row, names()):
+                by_machine.write(kept, self.options.results)
+            else:
+                say(f"  not kept: {by_machine.file_of(self.result).name} has times of more libraries")
+        self.last = now
 
     def start(self, stack, module, kinds, cores, **arguments):
         """({library: worker}, {library: {"left_out": why}}) of the libraries that were asked for."""
@@ -173,6 +203,13 @@ class Race:
         with ExitStack() as stack:
             kinds = {library: kind.__name__ for library, kind in RACERS.items()}
             workers, entries = self.start(stack, "racers", kinds, self.cores[:threads], workload=name, threads=threads)
+            if name in LONG:
+                if "fastnn" not in workers:
+                    say("  left out: it starts from what fastnn has come to")
+                    return None
+                state = workers["fastnn"].call("train_long")
+                for library in workers.keys() - {"fastnn"}:
+                    workers[library].call("go_on", *state)
             losses = {library: worker.call("check") for library, worker in workers.items()}
             must_agree(name, {library: [pair] for library, pair in losses.items()})
             steps = {library: worker.call("prepare") for library, worker in workers.items()}
@@ -342,45 +379,40 @@ def disagreement(losses, right, slack=1.0):
     return f"went from loss {first} to {last}, not from {start} to {end}"
 
 
-def main():
-    """Run the race; gives the exit status."""
-    groups = [RACERS, sweeping.SWEEPERS, sweeping.SEARCHERS, embedding.EMBEDDERS]
-    groups += [serving.SERVERS, solvers.SOLVERS, products.PRODUCTS]
-    libraries = list(dict.fromkeys(library for group in groups for library in group))
+def options_of(arguments=None):
+    """What was asked for; what was not told follows from the length."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="rows whose names hold a TEXT")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--length", choices=LENGTHS, default="full", help="sets rows and libraries")
+    parser.add_argument("--only", nargs="+", metavar="TEXT", help="rows whose names hold a TEXT")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of which the median counts; default: %(default)s")
     parser.add_argument("--cores", type=int, nargs="+", help="for training; default: those on which a workload counts")
-    parser.add_argument("--libraries", nargs="+", default=libraries, choices=libraries)
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="results of a race, instead of one")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the results")
-    parser.add_argument("--chart", type=Path, metavar="FILE.png", help="file for the chart; --readme needs none")
-    parser.add_argument("--readme", action="store_true", help="renew README.md, docs/performance.md and docs/race.png")
-    parser.add_argument("--mark", default="race", choices=["race", "sweeps"], help="of the lines between which they go")
-    options = parser.parse_args()
+    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES)
+    parser.add_argument("--results", type=Path, default=by_machine.FOLDER, metavar="FOLDER", help="files of machines")
+    parser.add_argument("--readme", action="store_true", help="no race: the tables and the chart of all machines anew")
+    options = parser.parse_args(arguments)
+    for name, value in LENGTHS[options.length].items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     if options.rounds < 1:
         parser.error(f"--rounds must be positive; got {options.rounds}")
+    return options
+
+
+def main():
+    """Run the race, or write its tables; gives the exit status."""
+    options = options_of()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the with-blocks, which end the workers
-    files = {ROOT / "README.md": report.short, ROOT / "docs" / "performance.md": report.markdown}
-    files = files if options.readme else {}
     try:
-        for file in files:
-            report.around(file, options.mark)  # before the race, not after it
-        if options.source:
-            result = json.loads(options.source.read_text())
-        else:
-            with ExitStack() as stack:
-                race = Race(options, stack)
-                race.run()
-            result = race.result
-            if not any(result[table] for table in report.TABLES):
-                parser.error(f"no row was raced: --only {' '.join(options.only)}")
-        print(report.markdown(result))
-        chart = options.chart or (ROOT / "docs" / "race.png" if options.readme and options.mark == "race" else None)
-        if chart:
-            report.draw(result, chart)
-        for file, text in files.items():
-            report.renew(file, result, chart, text, options.mark)
+        if options.readme:
+            report.publish(by_machine.everything(options.results), ROOT)
+            return 0
+        with ExitStack() as stack:
+            race = Race(options, stack)
+            race.run()
+        if not race.kept:
+            say(f"error: no row was raced: --only {' '.join(options.only)}")
+            return 2
+        print(report.markdown(race.result))
     except (WorkerError, Unequal, report.NoMarkers, OSError) as error:
         say(f"error: {error}")
         return 1

@@ -1,9 +1,12 @@
-"""What a race found, as Markdown tables and as a chart."""
+"""What races found, as Markdown tables and as a chart: of one machine, and of all side by side."""
 
-import os
 from statistics import median
 
-RAW = "https://raw.githubusercontent.com/fastnn-numba/fastnn/main/"  # README is read off the repository, too
+import by_machine
+
+# README is read off the repository, too
+RAW = "https://raw.githubusercontent.com/fastnn-numba/fastnn/main/"
+PAGES = "https://fastnn-numba.github.io/fastnn/"
 
 TITLES = {
     "fastnn": "fastnn",
@@ -22,7 +25,9 @@ SEARCH = ("fastnn", "fastnn halving", "sklearn")
 EMBEDDING = ("fastnn", "torch", "torch sparse")
 PREDICTION = ("fastnn", "onnxruntime", "torch", "sklearn")
 SOLVERS = ("fastnn", "sklearn")
-TABLES = ("training", "sweeps", "search", "embedding", "predict", "solvers", "matmul")
+UNITS = {"us": 1.0, "ms": 1e3, "seconds": 1e6}  # in microseconds
+SHORT_TABLES = ("training", "sweeps", "search", "embedding", "predict")  # whose judged rows README shows
+SHORT_SIZES = (128, 512, 2048)  # of products, on the page of all machines
 SWEPT = (
     "PyTorch trains all nets in one product a layer, JAX under vmap; both start from weights that are stacked and code "
     "that is compiled, and judge nothing. fastnn's time is that of the whole call, which makes the nets and judges "
@@ -54,22 +59,29 @@ def _of(row, library, what="us"):
     return row["libraries"].get(library, {}).get(what)
 
 
-def _best(row):
-    """(library, time) of the fastest peer, (None, None) without one."""
-    times = {library: _of(row, library) for library in row["libraries"] if not library.startswith("fastnn")}
-    times = {library: us for library, us in times.items() if us is not None}
-    return min(times.items(), key=lambda item: item[1], default=(None, None))
+def _microseconds(row, library):
+    """Time of a library in a row of any table, or None."""
+    for unit, factor in UNITS.items():
+        if (value := _of(row, library, unit)) is not None:
+            return factor * value
+    speed = _of(row, library, "gflops")
+    return 2e-3 * row["n"] ** 3 / speed if speed else None
 
 
 def _ratio(row):
     """The best peer's time over fastnn's."""
-    best, own = _best(row)[1], _of(row, "fastnn")
+    peers = (_microseconds(row, library) for library in row["libraries"] if not library.startswith("fastnn"))
+    best, own = min((us for us in peers if us is not None), default=None), _microseconds(row, "fastnn")
     return None if best is None or own is None else best / own
 
 
 def _share(row):
-    own = _of(row, "fastnn")
-    return f"{100 * row['roofline']['us'] / own:.0f}%" if own and "roofline" in row else "–"
+    """What of the machine's peak, or of its roofline, fastnn reaches."""
+    own = _microseconds(row, "fastnn")
+    least = row["roofline"]["us"] if "roofline" in row else None
+    if row.get("peak_gflops"):
+        least = 2e-3 * row["n"] ** 3 / row["peak_gflops"]
+    return f"{100 * least / own:.0f}%" if own and least else "–"
 
 
 def table(head, rows):
@@ -103,18 +115,15 @@ def _absences(rows):
     return " ".join(lines)
 
 
-def _training(rows, full):
+def _training(rows):
     libraries = _present(rows, TRAINING)
     head = ["µs a step", "cores", *(TITLES[library] for library in libraries), "best peer / fastnn", "of roofline"]
-    head += ["roofline", "set by"] if full else []
     lines = []
     for row in rows:
+        limit = row.get("roofline")
         line = [row["name"], str(row["cores"]), *_times(row, libraries), number(_ratio(row)), _share(row)]
-        if full:
-            limit = row.get("roofline")
-            line += [number(limit["us"]), limit["bound"]] if limit else ["–", "–"]
-        lines.append(line)
-    return table(head, lines)
+        lines.append([*line, number(limit["us"]), limit["bound"]] if limit else [*line, "–", "–"])
+    return table([*head, "roofline", "set by"], lines)
 
 
 def _sweeps(rows):
@@ -130,17 +139,14 @@ def _sweeps(rows):
     return table([*head, "fastnn, one thread / two"], lines)
 
 
-def _searches(rows, full):
-    """Seconds, and where `full` the accuracy that was found and the share of the epochs that it took."""
+def _searches(rows):
+    """Seconds, the accuracy that was found and the share of the epochs that it took."""
     libraries, lines = _present(rows, SEARCH, "seconds"), []
     for row in rows:
         found = {what: [_of(row, library, what) for library in libraries] for what in ("seconds", "score", "share")}
-        own, peer = _of(row, "fastnn", "seconds"), _of(row, "sklearn", "seconds")
-        ratio = peer / own if own and peer else None
-        lines.append([f"{row['name']}, seconds", *map(number, found["seconds"]), number(ratio)])
-        if full:
-            lines.append(["... best mean accuracy", *(number(score, 4) for score in found["score"]), ""])
-            lines.append(["... of all epochs", *(f"{share:.0%}" for share in found["share"]), ""])
+        lines.append([f"{row['name']}, seconds", *map(number, found["seconds"]), number(_ratio(row))])
+        lines.append(["... best mean accuracy", *(number(score, 4) for score in found["score"]), ""])
+        lines.append(["... of all epochs", *(f"{share:.0%}" for share in found["share"]), ""])
     return table(["", *(TITLES[library] for library in libraries), "scikit-learn / fastnn"], lines)
 
 
@@ -158,9 +164,8 @@ def _solvers(rows):
     lines = []
     for row in rows:
         took = [_of(row, library, "iterations") for library in libraries]
-        ratio = None if len(libraries) < 2 else _of(row, "sklearn", "ms") / _of(row, "fastnn", "ms")
         times = _times(row, libraries, "ms")
-        lines.append([row["name"], str(row["cores"]), *times, number(ratio), " and ".join(map(str, took))])
+        lines.append([row["name"], str(row["cores"]), *times, number(_ratio(row)), " and ".join(map(str, took))])
     return table([*head, "scikit-learn / fastnn", "iterations"], lines)
 
 
@@ -173,9 +178,7 @@ def _products(rows):
         if n % 2 or (order, n - 1) in rows:
             continue
         speeds = [_of(row, way, "gflops") for way in ways]
-        ratio = speeds[0] / speeds[2] if speeds[0] and speeds[2] else None
-        share = f"{100 * speeds[0] / row['peak_gflops']:.0f}%" if speeds[0] and row["peak_gflops"] else "–"
-        lines.append([f"{order} {n}", *(number(speed) for speed in speeds), number(ratio), share])
+        lines.append([f"{order} {n}", *(number(speed) for speed in speeds), number(_ratio(row)), _share(row)])
     parts = []
     if lines:
         parts = [table(["GFLOP/s", *ways[:2], "torch.mm", "fastnn / torch.mm", "fastnn of the peak"], lines)]
@@ -207,65 +210,137 @@ def _peaks(rows):
 
 
 def _conditions(result):
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items() if version)
-    rounds = f"median of {result['rounds']} rounds"
-    if result.get("sweeps") or result.get("search"):
-        rounds += f" (sweeps and searches: {result['long_rounds']})"
-    date = result["date"][:10]
-    return f"{result['processor']}, vectors of {result['vector width']}; {versions}; {rounds}, {date}."
+    """Lines on the machine, and on the runs that its rows come from."""
+    found = {}
+    for name in by_machine.TABLES:
+        for row in result[name]:
+            run = result["runs"][row["run"]]
+            versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items() if version)
+            rounds = run["long_rounds"] if name in ("sweeps", "search") else run["rounds"]
+            found.setdefault(f"{row['run'][:10]}, {versions}", []).append((name, rounds, row.get("seconds")))
+    lines = [f"{by_machine.title(result)}, vectors of {result['vector width']}."]
+    for run, rows in found.items():
+        rounds = dict.fromkeys(f"{rounds}" for _, rounds, _ in rows)
+        line = f"{len(rows)} row{'s' * (len(rows) > 1)} of {run}; median of {' or '.join(rounds)} rounds"
+        seconds = [each for _, _, each in rows if each is not None]
+        lines.append(line + (f"; took {_duration(1e6 * sum(seconds))}." if len(seconds) == len(rows) else "."))
+    return "\n".join(lines if len(lines) < 3 else [lines[0], "", *(f"- {line}" for line in lines[1:])])
 
 
-def markdown(result, chart=None):
-    """All tables; `chart` is the path of the picture, relative to the reader."""
-    parts = [_conditions(result)]
-    rows = result["training"]
-    if rows:
-        parts += ["### Training", _training(rows, full=True), _absences(rows)]
-    if chart:
-        parts.append(f"![How many times longer each library takes than fastnn]({chart})")
-    if rows:
-        parts.append(_peaks(rows))
-    if result["two_threads"]:
-        lines = [
-            [row["name"], *(number(median(times)) for times in zip(*row["pairs"], strict=True)), number(row["ratio"])]
-            for row in result["two_threads"]
-        ]
-        parts += ["### Two threads", table(["µs a step of fastnn", "one", "two", "one / two"], lines)]
-    if result.get("sweeps"):
-        parts += ["### Sweeps", _sweeps(result["sweeps"]), SWEPT, _absences(result["sweeps"])]
-    if result.get("search"):
-        parts += ["### Searches", _searches(result["search"], full=True), _absences(result["search"])]
-    if result.get("embedding"):
-        codes = result["embedding"]
-        parts += ["### Training on codes", _calls(codes, "µs a step", EMBEDDING), _absences(codes)]
-    if result["predict"]:
-        parts += ["### Prediction", _calls(result["predict"], "µs a call", PREDICTION), _absences(result["predict"])]
-    if result.get("solvers"):
-        parts += ["### Solvers", _solvers(result["solvers"]), _absences(result["solvers"])]
-    if result["matmul"]:
-        parts += ["### Products", *_products(result["matmul"]), _absences(result["matmul"])]
-    return "\n\n".join(part for part in parts if part)
-
-
-def short(result, chart=None):
-    """For README: the judged rows of training and of sweeps; searches, training on codes, prediction.
-
-    `chart` is relative to the repository.
-    """
-    rows, sweeps = ([row for row in result.get(table, []) if row["judged"]] for table in ("training", "sweeps"))
-    searches, codes, predictions = result.get("search", []), result.get("embedding", []), result["predict"]
-    parts = [
-        _training(rows, full=False) if rows else "",
-        _sweeps(sweeps) if sweeps else "",
-        _searches(searches, full=False) if searches else "",
-        _calls(codes, "µs a step", EMBEDDING) if codes else "",
-        _calls(predictions, "µs a call", PREDICTION) if predictions else "",
-        _absences(rows + sweeps + searches + codes + predictions),
+def _two_threads(rows):
+    lines = [
+        [row["name"], *(number(median(times)) for times in zip(*row["pairs"], strict=True)), number(row["ratio"])]
+        for row in rows
     ]
-    if chart:
-        parts.append(f"![How many times longer each library takes than fastnn]({RAW}{chart})")
-    parts.append(_conditions(result))
+    return table(["µs a step of fastnn", "one", "two", "one / two"], lines)
+
+
+def markdown(result):
+    """All tables of a machine."""
+    parts = [_conditions(result)]
+    for heading, name, make in (
+        ("Training", "training", lambda rows: [_training(rows), _absences(rows), _peaks(rows)]),
+        ("Two threads", "two_threads", lambda rows: [_two_threads(rows)]),
+        ("Sweeps", "sweeps", lambda rows: [_sweeps(rows), SWEPT, _absences(rows)]),
+        ("Searches", "search", lambda rows: [_searches(rows), _absences(rows)]),
+        ("Training on codes", "embedding", lambda rows: [_calls(rows, "µs a step", EMBEDDING), _absences(rows)]),
+        ("Prediction", "predict", lambda rows: [_calls(rows, "µs a call", PREDICTION), _absences(rows)]),
+        ("Solvers", "solvers", lambda rows: [_solvers(rows), _absences(rows)]),
+        ("Products", "matmul", lambda rows: [*_products(rows), _absences(rows)]),
+    ):
+        if result[name]:
+            parts += [f"## {heading}", *make(result[name])]
     return "\n\n".join(part for part in parts if part)
+
+
+def _duration(us):
+    """A time with its unit."""
+    for unit, size in (("min", 6e7), ("s", 1e6), ("ms", 1e3)):
+        if us is not None and us >= size:
+            return f"{number(us / size)} {unit}"
+    return "–" if us is None else f"{number(us)} µs"
+
+
+def _rows(result, name, short):
+    """{(name, cores): row} of a table that machines are compared by."""
+    rows = {(row["name"], row["cores"] if "cores" in row else 1): row for row in result[name]}
+    if name == "matmul":
+        return {key: row for key, row in rows.items() if row["n"] in SHORT_SIZES}
+    return {key: row for key, row in rows.items() if row.get("judged", True) or name == "sweeps" and not short}
+
+
+def _cells(row):
+    """Time of fastnn, that of the best peer over it, and the share of the roofline."""
+    return ["–"] * 3 if row is None else [_duration(_microseconds(row, "fastnn")), number(_ratio(row)), _share(row)]
+
+
+def _side_by_side(machines, tables, short):
+    """The cells of all machines in each row of some tables."""
+    head, lines = ["", "cores"], []
+    for result in machines:
+        head += [f"{by_machine.title(result)}: fastnn", "best peer / fastnn", "of roofline"]
+    for name in tables:
+        found = [_rows(result, name, short) for result in machines]
+        for what, cores in dict.fromkeys(key for rows in found for key in rows):
+            line = [what, str(cores)]
+            for rows in found:
+                line += _cells(rows.get((what, cores)))
+            lines.append(line)
+    return table(head, lines)
+
+
+def whole(machines):
+    """For the page on performance: all machines side by side."""
+    rows = {row["name"]: None for result in machines for row in result["two_threads"]}
+    ratios = [{row["name"]: row["ratio"] for row in result["two_threads"]} for result in machines]
+    lines = [[name, *(number(ratio.get(name)) for ratio in ratios)] for name in rows]
+    titles = [by_machine.title(result) for result in machines]
+    compared = [name for name in by_machine.TABLES if name != "two_threads"]
+    parts = [
+        _side_by_side(machines, compared, short=False),
+        "![How many times longer each library takes than fastnn](race.png)",
+        table(["time of a step on one thread / on two", *titles], lines) if lines else "",
+        "All times, versions and conditions: "
+        + ", ".join(f"[{by_machine.title(result)}](race-{by_machine.slug(result)}.md)" for result in machines)
+        + ".",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def short(machines):
+    """For README: the judged rows of all machines side by side."""
+    pages = (f"[{by_machine.title(result)}]({PAGES}race-{by_machine.slug(result)}.html)" for result in machines)
+    parts = [
+        _side_by_side(machines, SHORT_TABLES, short=True),
+        f"![How many times longer each library takes than fastnn]({RAW}docs/race.png)",
+        f"The times of all libraries, versions and dates: {', '.join(pages)}.",
+    ]
+    return "\n\n".join(parts)
+
+
+def page(result):
+    """The page of a machine."""
+    made = "<!-- made by asv_bench/peers.py --readme -->"
+    return f"{made}\n\n# The race: {by_machine.title(result)}\n\n{markdown(result)}\n"
+
+
+def pages(machines, root):
+    """{file: text} of README.md, the page on performance, and the page of each machine."""
+    docs = root / "docs"
+    texts = {docs / f"race-{by_machine.slug(result)}.md": page(result) for result in machines}
+    for file, text in ((root / "README.md", short(machines)), (docs / "performance.md", whole(machines))):
+        texts[file] = replaced(file, text)
+    return texts
+
+
+def publish(machines, root):
+    """Renew these pages and the chart."""
+    texts = pages(machines, root)
+    for file in set((root / "docs").glob("race-*.md")) - set(texts):
+        file.unlink()
+    for file, text in texts.items():
+        file.write_text(text, encoding="utf-8")
+    draw(machines, root / "docs" / "race.png")
 
 
 def around(file, mark="race"):
@@ -281,66 +356,47 @@ def around(file, mark="race"):
     return before, begin, end, after
 
 
+def replaced(file, text, mark="race"):
+    """The content of a file with another text between its markers."""
+    before, begin, end, after = around(file, mark)
+    return f"{before}{begin}\n{text}\n{end}{after}"
+
+
 def between(file, text, mark="race"):
     """Replace what stands between the markers of a file."""
-    before, begin, end, after = around(file, mark)
-    file.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+    file.write_text(replaced(file, text, mark), encoding="utf-8")
 
 
-def renew(file, result, chart, text, mark="race"):
-    """Replace what stands between the markers of a file by `text(result, chart)`."""
-    between(file, text(result, chart and os.path.relpath(chart.resolve(), file.resolve().parent)), mark)
-
-
-def draw(result, file):
-    """A bar for each peer in each judged row: its time over fastnn's, on a logarithmic scale."""
+def draw(machines, file):
+    """A panel for each machine, a bar for each peer in each judged row: its time over fastnn's, as a logarithm."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = [row for row in result["training"] if row["judged"]] + result["predict"]
-    groups = []
-    for row in rows:
-        ratios = {library: _of(row, library) for library in COLOURS}
-        ratios = {library: us / _of(row, "fastnn") for library, us in ratios.items() if us and _of(row, "fastnn")}
-        if ratios:
-            groups.append((row, ratios))
-    bars = sum(len(ratios) + 1 for _, ratios in groups)
-    figure, axes = pyplot.subplots(figsize=(8.6, 0.9 + 0.155 * bars), dpi=150, layout="constrained")
-    at, ticks, labels, seen = 0, [], [], {}
-    for row, ratios in groups:
-        for i, (library, ratio) in enumerate(ratios.items()):
-            bar = axes.barh(-at - i, ratio - 1, left=1, height=0.86, color=COLOURS[library])
-            seen.setdefault(library, bar)
-            axes.annotate(
-                number(ratio, 2),
-                (max(ratio, 1), -at - i),
-                xytext=(3, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=6.5,
-                color="#333333",
-            )
-        ticks.append(-at - (len(ratios) - 1) / 2)
-        net, _, way = row["name"].partition(", ")
-        labels.append(f"{net}\n{way}, {row['cores']} core{'s' * (row['cores'] > 1)}")
-        at += len(ratios) + 1
-    axes.set_xscale("log")
-    low = min([ratio for _, ratios in groups for ratio in ratios.values()], default=1)
-    high = max([ratio for _, ratios in groups for ratio in ratios.values()], default=10)
-    axes.set_xlim(min(0.8, 0.8 * low), max(10, 1.5 * high))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
-    axes.xaxis.set_minor_formatter(lambda value, _: "")
-    axes.axvline(1, color="black", linewidth=1)
-    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.set_yticks(ticks, labels, fontsize=7.5)
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=8)
-    axes.set_ylim(-at + 0.2, 1)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_title("Time of a training step or a prediction over fastnn's (1×); longer is slower", fontsize=9)
+    found = [_bars(result) for result in machines]
+    keys = list(dict.fromkeys(key for bars in found for key in bars))
+    groups = {
+        key: [library for library in COLOURS if any(library in bars.get(key, {}) for bars in found)] for key in keys
+    }
+    places, at = {}, 0
+    for key, libraries in groups.items():
+        places[key], at = at, at + len(libraries) + 1
+    size = 2.2 + 3.6 * len(machines), 0.9 + 0.155 * at
+    figure, panels = pyplot.subplots(
+        1, len(machines), figsize=size, dpi=150, sharey=True, squeeze=False, layout="constrained"
+    )
+    seen = {}
+    for axes, bars, result in zip(panels[0], found, machines, strict=True):
+        _panel(axes, bars, groups, places, seen)
+        axes.set_title(by_machine.title(result), fontsize=9)
+        axes.set_ylim(-at + 0.2, 1)
+    labels = []
+    for name, cores in keys:
+        net, _, way = name.partition(", ")
+        labels.append(f"{net}\n{way}, {cores} core{'s' * (cores > 1)}")
+    panels[0][0].set_yticks([-places[key] - (len(groups[key]) - 1) / 2 for key in keys], labels, fontsize=7.5)
+    figure.suptitle("Time of a training step or a prediction over fastnn's (1×); longer is slower", fontsize=9)
     order = [library for library in COLOURS if library in seen]
     figure.legend(
         [seen[library] for library in order],
@@ -352,3 +408,44 @@ def draw(result, file):
     )
     figure.savefig(file, facecolor="white")
     pyplot.close(figure)
+
+
+def _bars(result):
+    """{(name, cores): {library: its time over fastnn's}} of the judged rows that have any."""
+    rows = [row for row in result["training"] if row["judged"]] + result["predict"]
+    bars = {}
+    for row in rows:
+        times = {library: _of(row, library) for library in COLOURS}
+        ratios = {library: us / _of(row, "fastnn") for library, us in times.items() if us and _of(row, "fastnn")}
+        if ratios:
+            bars[row["name"], row["cores"]] = ratios
+    return bars
+
+
+def _panel(axes, bars, groups, places, seen):
+    """The bars of a machine; puts one of each library into `seen`."""
+    for key, ratios in bars.items():
+        for library, ratio in ratios.items():
+            y = -places[key] - groups[key].index(library)
+            bar = axes.barh(y, ratio - 1, left=1, height=0.86, color=COLOURS[library])
+            seen.setdefault(library, bar)
+            axes.annotate(
+                number(ratio, 2),
+                (max(ratio, 1), y),
+                xytext=(3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=6.5,
+                color="#333333",
+            )
+    ratios = [ratio for each in bars.values() for ratio in each.values()]
+    axes.set_xscale("log")
+    axes.set_xlim(min([0.8, *(0.8 * ratio for ratio in ratios)]), max([10, *(1.8 * ratio for ratio in ratios)]))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    axes.axvline(1, color="black", linewidth=1)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.spines[["top", "right", "left"]].set_visible(False)

@@ -1,5 +1,6 @@
 """What every test shares."""
 
+import gc
 import os
 import signal
 
@@ -29,6 +30,12 @@ def pytest_xdist_auto_num_workers(config):
     if not whole or chosen or config.option.trace or config.option.capture == "no":
         return 0
     return min(os.cpu_count() or 1, MOST_WORKERS)
+
+
+def pytest_collection_finish(session):
+    """What was imported until now stays: no search for garbage needs to look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=["float32", "float64"])

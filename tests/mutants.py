@@ -1,8 +1,8 @@
-"""Changes each formula and each derivative in turn and prints those whose change nobody sees: there must be none.
+"""Changes each formula and each derivative and prints those whose change nobody sees: there must be none.
 
     python mutants.py cpu|cuda [KIND...]
 
-Formulas are bound when the kernels are imported, so the package is imported anew for each. Nothing is compiled: run it
+Formulas are bound when the kernels are imported: the package is imported anew for changes. Nothing is compiled: run it
 with NUMBA_DISABLE_JIT=1, and with NUMBA_ENABLE_CUDASIM=1 for cuda.
 """
 
@@ -128,7 +128,7 @@ def kernels(device, kind, name):
 
 
 def main(device, *kinds):
-    """Print each mutant that makes no difference where it must."""
+    """Print each mutant that makes no difference where it must, and how many there were."""
     import fastnn.kernels.formulas as formulas
 
     lists = {"activation": "ACTIVATIONS", "loss": "LOSSES", "rule": "RULES"}
@@ -137,26 +137,38 @@ def main(device, *kinds):
     places["rule"] = {None: (4,), "prepare": (4,)}
     count = 0
     for kind in kinds or lists:
-        for record in [record for record in getattr(formulas, lists[kind]) if record.make is not None]:
-            right = results(import_with(lambda formulas: None), device, kind, record.name)
-            for part, seen in places[kind].items():
-                if part == "prepare" and record.prepare is formulas.constant_rate:
-                    continue
-                if part == 2 and record.outputs_per_target == 1:
-                    continue
+        records = [record for record in getattr(formulas, lists[kind]) if record.make is not None]
+        right = all_results(lambda formulas: None, device, kind, records)
+        for part, seen in places[kind].items():
+            changed = [record for record in records if has(record, part, formulas)]
 
-                def change(formulas, kind=kind, code=record.code, part=part):
-                    changed = getattr(formulas, lists[kind])[code]
-                    mutate_prepared(changed) if part == "prepare" else mutate(changed, part)
+            # of one kind all at once: a net uses one formula of it
+            def change(formulas, kind=kind, changed=changed, part=part):
+                for record in changed:
+                    of_copy = getattr(formulas, lists[kind])[record.code]
+                    mutate_prepared(of_copy) if part == "prepare" else mutate(of_copy, part)
 
-                found = results(import_with(change), device, kind, record.name)
+            found = all_results(change, device, kind, changed)
+            for name in found:
                 count += 1
-                if record.name == "linear":  # which nets leave out
-                    seen = seen[-1:]
-                survivors = [i for i in seen if np.allclose(found[i], right[i], rtol=1e-6, atol=0)]
+                must = seen[-1:] if name == "linear" else seen  # which nets leave out
+                survivors = [i for i in must if np.allclose(found[name][i], right[name][i], rtol=1e-6, atol=0)]
                 if survivors:
-                    print(kind, record.name, part, survivors)
+                    print(kind, name, part, survivors)
     print(count)
+
+
+def has(record, part, formulas):
+    """Whether a record has such a part."""
+    if part == "prepare":
+        return record.prepare is not formulas.constant_rate
+    return part != 2 or record.outputs_per_target > 1
+
+
+def all_results(change, device, kind, records):
+    """{name: results} of some records, in the package after a change."""
+    fastnn = import_with(change)
+    return {record.name: results(fastnn, device, kind, record.name) for record in records}
 
 
 if __name__ == "__main__":

@@ -223,11 +223,11 @@ print(status("VmHWM") - before, X.nbytes, net.parameters.nbytes, 4 * (batch or r
 @pytest.mark.parametrize(
     "run, states",
     [
-        ("40_000, (784, 512, 512, 1), 128, fastnn.Adam()", 2),
+        pytest.param("40_000, (784, 512, 512, 1), 128, fastnn.Adam()", 2, marks=pytest.mark.slow),
         ("40_000, (784, 128, 1), 8192, fastnn.Adam()", 2),
         ("400, (60_000, 40, 1), None, fastnn.SGD(1e-6)", 0),
         ("1_000_000, (28, 1), None, fastnn.SGD(0.1, momentum=0.9)", 1),
-        ("600_000, (30, 200, 1), 30_000, fastnn.RMSprop()", 2),
+        pytest.param("600_000, (30, 200, 1), 30_000, fastnn.RMSprop()", 2, marks=pytest.mark.slow),
     ],
 )
 def test_a_fit_needs_little_beyond_the_data(run, states):
