@@ -44,9 +44,9 @@ class RanksPlan:
         ends = np.cumsum([0, ranks.shards, ranks.size, *[int(self._row_ends[-1])] * 2])
         names = "loss", "failed", "parameters", "gradient"
         self._places = {name: slice(*limits) for name, limits in zip(names, pairwise(ends.tolist()), strict=True)}
-        self._exchange = exchange(ranks, self.program, net.dtype, int(ends[-1]))
-        theta = self._exchange.theta
-        self._exchange.put(self.state.parameters)
+        self.exchange = exchange(ranks, self.program, net.dtype, int(ends[-1]))
+        theta = self.exchange.theta
+        self.exchange.put(self.state.parameters)
         most = -(-batch // ranks.shards)  # rows of a shard in a step
         make = backends.make_plan
         self._gradient = make("cpu", "float32", self.program, theta, most, backends.GRADIENT, threads)
@@ -56,13 +56,13 @@ class RanksPlan:
         # for the share of this rank, and for what the sum of two nodes of the tree needs on the way
         self._total = np.zeros_like(theta)
         self._spare = [
-            np.empty_like(theta) for _ in range(max(high - low for low, high in self._exchange.sums).bit_length() - 1)
+            np.empty_like(theta) for _ in range(max(high - low for low, high in self.exchange.sums).bit_length() - 1)
         ]
         self._remembered = np.empty_like(theta)
 
     def close(self):
         """Free the memory that ranks share."""
-        self._exchange.close()
+        self.exchange.close()
 
     def __getitem__(self, name):
         return self._fields[name]
@@ -81,28 +81,28 @@ class RanksPlan:
 
     def remember(self):
         """Keep the parameters as they stand, for `restore`."""
-        np.copyto(self._remembered, self._exchange.theta)
+        np.copyto(self._remembered, self.exchange.theta)
 
     def restore(self):
         """Put back the parameters that `remember` kept."""
-        self._exchange.put(self._remembered)
+        self.exchange.put(self._remembered)
         self._newer = True
 
     def to_host(self):
         """Bring the parameters, and all moments, into the arrays of the state; all ranks call it."""
         if self._newer:
-            self.state.parameters[...] = self._exchange.theta
+            self.state.parameters[...] = self.exchange.theta
             for moment in self.state.moments:
-                self._exchange.gather_shares(moment)
+                self.exchange.gather_shares(moment)
             self._newer = False
 
     def has_parameters(self, values):
         """Whether these are the parameters."""
-        return np.array_equal(values, self._exchange.theta)
+        return np.array_equal(values, self.exchange.theta)
 
     def to_ranks(self):
         """Go on with the parameters of rank 0's state; all ranks call it."""
-        self._exchange.put(self.state.parameters)
+        self.exchange.put(self.state.parameters)
         self._newer = True
 
     def execute(self):
@@ -114,13 +114,13 @@ class RanksPlan:
             if not self._step(rate):
                 self.diverged = True
                 return
-        self.diverged = not np.isfinite(self._exchange.theta).all()
+        self.diverged = not np.isfinite(self.exchange.theta).all()
 
     execute_interruptibly = execute  # Ctrl-C is noted after each step
 
     def _step(self, rate):
         """A step of all ranks; False where its loss is not finite."""
-        state, orders, share = self.state, self._orders, self._exchange
+        state, orders, share = self.state, self._orders, self.exchange
         step = state.position
         if step == 0:
             orders.begin(state.epoch)
@@ -132,7 +132,7 @@ class RanksPlan:
         try:
             if self._l2:
                 self._note_squares(share.theta, "parameters")
-            self._make_gradients(step, masses, None if even else masses / (mass or 1.0))
+            self.make_gradients(step, masses, None if even else masses / (mass or 1.0))
         except BaseException as error:
             failure = error
         failed = share.written[self._places["failed"]]
@@ -145,7 +145,8 @@ class RanksPlan:
             if mass > 0.0 and not math.isfinite(loss):
                 return False
             if mass > 0.0:
-                self._update_share(rate, 1.0 / len(masses) if even else 1.0)
+                self.sum_share(1.0 / len(masses) if even else 1.0)
+                self.update_share(rate)
             share.publish()
         self._newer = True
         state.count(loss, mass)
@@ -155,9 +156,9 @@ class RanksPlan:
             state.end_epoch()
         return True
 
-    def _make_gradients(self, step, masses, factors):
+    def make_gradients(self, step, masses, factors):
         """The gradients of this rank's shards, summed for each node of the tree that it holds."""
-        for (low, high), out in self._exchange.sums.items():
+        for (low, high), out in self.exchange.sums.items():
             self._sum_of_shards(step, masses, factors, low, high, out, 0)
 
     def _sum_of_shards(self, step, masses, factors, low, high, out, depth):
@@ -171,7 +172,7 @@ class RanksPlan:
 
     def _shard(self, step, shard, mass, factor, out):
         """The gradient of the mean loss of a shard's rows in a step, times a factor; its loss goes to the notes."""
-        losses, plan = self._exchange.written[self._places["loss"]], self._gradient
+        losses, plan = self.exchange.written[self._places["loss"]], self._gradient
         if mass == 0.0:
             losses[shard] = 0.0
             out.fill(0.0)
@@ -187,37 +188,40 @@ class RanksPlan:
 
     def _mean_loss(self, masses, mass):
         """The loss of a step, with the l2 term; 0 for rows without weight."""
-        notes = self._exchange.notes
+        notes = self.exchange.notes
         loss = float((notes[self._places["loss"]] * masses).sum()) / mass if mass > 0.0 else 0.0
         if self._l2 and mass > 0.0:
             loss += 0.5 * self._l2 * self._sum_of_squares("parameters", penalized=True)
         return loss
 
-    def _update_share(self, rate, factor):
-        """Update this rank's share of the parameters from the gradients of all shards."""
-        total, update = self._total, self._update
-        for part, pieces in zip(self._exchange.own_share, self._exchange.own_parts(), strict=True):
+    def sum_share(self, factor):
+        """Sum this rank's share of the gradient over all shards, times a factor."""
+        total = self._total
+        for part, pieces in zip(self.exchange.own_share, self.exchange.own_parts(), strict=True):
             np.multiply(tree_sum(pieces), total.dtype.type(factor), out=total[part])
+
+    def update_share(self, rate):
+        """Update this rank's share of the parameters."""
         if self._clips is not None:
-            self._clip(total)
-        update.bind_gradient(total)
-        update.bind_steps(np.array([rate]))
-        update.execute()
+            self._clip(self._total)
+        self._update.bind_gradient(self._total)
+        self._update.bind_steps(np.array([rate]))
+        self._update.execute()
 
     def _clip(self, gradient):
         """Clip this rank's share of a gradient, with its l2 term, by value and then by the norm of all shares."""
         value, norm = self._clips
-        for part, decays in zip(self._exchange.own_share, self._decays(), strict=True):
+        for part, decays in zip(self.exchange.own_share, self._decays(), strict=True):
             if decays:
-                gradient[part] += self._l2 * self._exchange.theta[part]
+                gradient[part] += self._l2 * self.exchange.theta[part]
             if value is not None:
                 np.clip(gradient[part], -value, value, out=gradient[part])
         self._note_squares(gradient, "gradient")
-        self._exchange.tell()
+        self.exchange.tell()
         # as torch.nn.utils.clip_grad_norm_ does
         scale = norm / (math.sqrt(self._sum_of_squares("gradient")) + 1e-6)
         if scale <= 1.0:
-            for part in self._exchange.own_share:
+            for part in self.exchange.own_share:
                 gradient[part] *= gradient.dtype.type(scale)
 
     def _decays(self):
@@ -225,9 +229,9 @@ class RanksPlan:
 
     def _note_squares(self, array, name):
         """Write the sum of the squares of each row of this rank's share of an array (p,) to the notes."""
-        rank, size, squares = self._ranks.rank, self._ranks.size, self._exchange.written[self._places[name]]
+        rank, size, squares = self._ranks.rank, self._ranks.size, self.exchange.written[self._places[name]]
         for i, (part, (_, rows, columns, *_)) in enumerate(
-            zip(self._exchange.own_share, self.program.ranges.tolist(), strict=True)
+            zip(self.exchange.own_share, self.program.ranges.tolist(), strict=True)
         ):
             low, high = backends.limits(rows, rank, size)
             matrix = array[part].reshape(-1, columns)
@@ -237,7 +241,7 @@ class RanksPlan:
 
     def _sum_of_squares(self, name, penalized=False):
         """Of the squares that all ranks noted, of all rows, or of those on which l2 acts."""
-        squares, summed = self._exchange.notes[self._places[name]], 0.0
+        squares, summed = self.exchange.notes[self._places[name]], 0.0
         for low, high, decays in zip(self._row_ends, self._row_ends[1:], self._decays(), strict=False):
             if decays or not penalized:
                 summed += float(squares[low:high].sum())

@@ -318,7 +318,7 @@ class Messages(Exchange):
     def _allocate(self, dtype, notes):
         size = self.program.size
         self.theta, self.notes, self.written = np.empty(size, dtype), np.zeros(notes), np.zeros(notes)
-        self.sums = {node: np.empty(size, dtype) for node in self.nodes[self.ranks.rank]}
+        self.sums = {node: np.zeros(size, dtype) for node in self.nodes[self.ranks.rank]}
 
     def tell(self):
         """Let all know the notes of all; a note is written by one rank, and is 0 on the others."""
