@@ -1,7 +1,7 @@
 """Steps of a fit on several ranks, and the share of each phase: `mpiexec -n 2 python asv_bench/mpi.py`.
 
-Each rank has one thread. The same fit is timed on all ranks and on rank 0 alone, turn by turn, best of several. Waiting
-and exchange are all that one process would not do: barriers and messages, with the time that one rank waits for another.
+Each rank has one thread. The same fit is timed on all ranks and on rank 0 alone, turn by turn: medians over the steps of
+the best of several fits. Waiting and exchange are barriers and messages, with the time that a rank waits for another.
 """
 
 import argparse
@@ -16,35 +16,31 @@ from fastnn.rank_steps import RanksPlan
 
 WIDTHS = 784, 512, 512, 10
 ROUNDS, STEPS = 4, 24
+PHASES = "make_gradients", "sum_share", "update_share", "tell", "publish"
 
 
 class Timed(RanksPlan):
-    """A RanksPlan that keeps the seconds of each phase of its steps."""
+    """A RanksPlan that keeps the seconds of each phase, a list of those of its steps."""
 
     seconds = {}
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        for name in ("tell", "publish", "own_parts"):
-            setattr(self.exchange, name, self.timed(name, getattr(self.exchange, name)))
-        for name in ("make_gradients", "sum_share", "update_share"):
-            setattr(self, name, self.timed(name, getattr(self, name)))
+        self.seconds.clear()
+        for thing, names in ((self, PHASES[:3]), (self.exchange, PHASES[3:])):
+            for name in names:
+                setattr(thing, name, self.timed(name, getattr(thing, name)))
 
     def timed(self, name, function):
-        """The function, its time counted under this name."""
+        """The function, its times kept under this name."""
 
         def call(*arguments):
             start = time.perf_counter()
             result = function(*arguments)
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            self.seconds.setdefault(name, []).append(time.perf_counter() - start)
             return result
 
         return call
-
-    def execute(self):
-        """Count the whole, and only what belongs to steps."""
-        self.seconds.clear()
-        super().execute()
 
 
 def net():
@@ -54,9 +50,9 @@ def net():
 
 
 def fit(comm, X, y, batch):
-    """(microseconds of a step, those of each phase) of an epoch by the ranks of a communicator."""
-    history = mpi.fit(net(), X, y, epochs=1, batch_size=batch, threads=1, comm=comm)
-    return history.microseconds_per_step
+    """Median seconds of each phase of the steps of an epoch by the ranks of a communicator."""
+    mpi.fit(net(), X, y, epochs=1, batch_size=batch, threads=1, comm=comm)
+    return np.array([np.median(Timed.seconds[name][-STEPS:]) for name in PHASES])
 
 
 def main():
@@ -78,28 +74,24 @@ def compare(world, batch):
     rows = batch * STEPS
     X, y = rng.normal(size=(rows, WIDTHS[0])).astype(np.float32), rng.integers(0, WIDTHS[-1], rows)
     part = slice(world.rank * rows // world.size, (world.rank + 1) * rows // world.size)
-    alone, together, phases = np.inf, np.inf, {}
+    alone, together = [], []
     for _ in range(ROUNDS):
         if world.rank == 0:
-            alone = min(alone, fit(MPI.COMM_SELF, X, y, batch))
+            alone.append(fit(MPI.COMM_SELF, X, y, batch))
         world.Barrier()
-        found = fit(world, X[part], y[part], batch)
-        if found < together:
-            together, phases = found, dict(Timed.seconds)
+        together.append(fit(world, X[part], y[part], batch))
     if world.rank == 0:
-        report(batch, world.size, alone, together, phases)
+        report(batch, world.size, min(alone, key=np.sum), min(together, key=np.sum))
 
 
-def report(batch, size, alone, together, phases):
+def report(batch, size, alone, together):
     """Print what was found."""
-    waiting = phases["tell"] + phases["publish"]
-    sums = phases["sum_share"]
-    named = {"gradients": phases["make_gradients"], "sum of the shares": sums, "update": phases["update_share"]}
-    named["waiting and exchange"] = waiting
-    whole = sum(named.values())
-    print(f"batch {batch}: {together:,.0f} us a step on {size} ranks, {alone:,.0f} on one: {alone / together:.2f} times")
-    for name, seconds in named.items():
-        print(f"  {seconds / whole:6.1%}  {name}", flush=True)
+    one, all_ranks = 1e6 * alone.sum(), 1e6 * together.sum()
+    print(f"batch {batch}: {all_ranks:,.0f} us a step on {size} ranks, {one:,.0f} on one: {one / all_ranks:.2f} times")
+    shares = together / together.sum()
+    for name, share in zip(("gradients", "sum of the shares", "update"), shares, strict=False):
+        print(f"  {share:6.1%}  {name}")
+    print(f"  {shares[3:].sum():6.1%}  waiting and exchange", flush=True)
 
 
 if __name__ == "__main__":

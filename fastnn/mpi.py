@@ -6,6 +6,7 @@ same bits come out whatever the number of ranks and however the rows are spread 
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -151,9 +152,11 @@ class _Job:
         dealt, held_out = (None if part is None else Dealt(ranks, part) for part in (rows, held_out))
         measures = RanksMeasures(net, held_out, steps.threads)
         batch, saved = ranks.agree(lambda: self._planned(steps, hooks, dealt, measures))
-        self._weigh(dealt, held_out)
+        self._check_weights(dealt, held_out)
         given = self._given(dealt)
         ranks.agree(lambda: fitting.prepare(net, dealt.data, given, dealt.total))
+        weight = self.given.class_weight
+        dealt.data = ranks.agree(lambda: dealt.data.weighted_by_class(net, weight, dealt.total))
         history, rate_scale, stopped, batch = self._restored(saved, steps, batch)
         with net.training():
             orders = Orders(dealt, batch, steps.shuffle and batch < dealt.rows, net.seed)
@@ -240,17 +243,12 @@ class _Job:
         identity = checkpoint.identity(steps.optimizer, hooks, measures, dealt.rows, batch)
         return batch, checkpoint.at(path, self.net, dealt.data, steps, hooks, identity)
 
-    def _weigh(self, *parts):
-        """Refuse weights whose sum over all ranks is 0; the rows to train on get those of their classes."""
+    def _check_weights(self, *parts):
+        """Refuse weights whose sum over all ranks is 0."""
         for prefix, part in zip(("", "validation "), parts, strict=True):
             if part is not None and part.data.weights is not None:
-                name, weights, total = f"{prefix}sample_weight", part.data.weights, part.total
-                self.ranks.agree(
-                    lambda name=name, w=weights, total=total: validation.check_total_weight(name, w, total)
-                )
-        dealt = parts[0]
-        weighted = lambda: dealt.data.weighted_by_class(self.net, self.given.class_weight, dealt.total)  # noqa: E731
-        dealt.data = self.ranks.agree(weighted)
+                check = partial(validation.check_total_weight, f"{prefix}sample_weight", part.data.weights, part.total)
+                self.ranks.agree(check)
 
     def _given(self, dealt):
         """X and y as they were before they were converted, dealt, where a standardisation is to be learned of them."""
@@ -267,7 +265,7 @@ class _Job:
         return None if kind == self.net.dtype else dealt.dealt(array.astype(kind, copy=False))
 
     def _restored(self, saved, steps, batch):
-        """(History, factor on the rate, whether the fit was stopped, rows of a step): of the checkpoint, if there is one."""
+        """(History, factor on the rate, whether the fit was stopped, rows of a step), of the checkpoint if there is one."""
         net, ranks = self.net, self.ranks
         history, found = History(steps.epochs), None
         if saved is not None:

@@ -263,7 +263,7 @@ class Exchange:
 
 
 class SharedMemory(Exchange):
-    """Between ranks on one machine: a window of memory that all of them see, where a barrier is all there is to send."""
+    """Between ranks on one machine: a window of memory that all of them see, so that they need barriers alone."""
 
     def _allocate(self, dtype, notes):
         ranks, size, itemsize = self.ranks, self.program.size, dtype.itemsize

@@ -1,0 +1,84 @@
+"""fastnn.mpi: fits of several processes, which mpiexec starts."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from subprocesses import TIMEOUT, environment
+
+import fastnn
+
+# the one that came with the MPI of this environment, if any, before another
+MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
+HERE = importlib.util.find_spec("mpi4py") is not None and MPIEXEC is not None
+needs_mpi = pytest.mark.skipif(not HERE, reason="no mpi4py, or no mpiexec: pip install 'fastnn-numba[mpi]' mpich")
+# Open MPI refuses to be started by root, and to start more ranks than there are cores
+OPEN_MPI = {
+    "OMPI_ALLOW_RUN_AS_ROOT": 1,
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": 1,
+    "OMPI_MCA_rmaps_base_oversubscribe": 1,
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+}
+
+
+def mpiexec(ranks, code):
+    """(exit status, output) of ranks that run some of `mpi_jobs`, every warning an error."""
+    code = f"from mpi_jobs import *\n{code}\ntell('done')"
+    command = [MPIEXEC, "-n", str(ranks), sys.executable, "-P", "-W", "error", "-c", code]
+    child = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT,
+        env=environment(**OPEN_MPI),
+    )
+    return child.returncode, child.stdout
+
+
+def must_succeed(ranks, code):
+    status, output = mpiexec(ranks, code)
+    assert status == 0 and output.count("done") == 1, output
+
+
+@needs_mpi
+def test_two_ranks_train_as_one(tmp_path):
+    pytest.importorskip("safetensors")
+    calls = "as_one_process()", "bits(1, 2)", "errors()", "steers()", "diverged()", "interrupted_elsewhere()"
+    must_succeed(2, "\n".join([*calls, f"checkpoints({str(tmp_path)!r}, 1, 2)"]))
+
+
+@needs_mpi
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["bits", "messages"])
+def test_one_to_four_ranks_give_the_same_bits(how):
+    must_succeed(4, f"{how}(1, 2, 3, 4)")
+
+
+@needs_mpi
+@pytest.mark.slow
+def test_four_ranks_end_together_and_go_on_by_any_number(tmp_path):
+    pytest.importorskip("safetensors")
+    calls = "errors()", "steers()", "diverged()", "interrupted_elsewhere()"
+    must_succeed(4, "\n".join([*calls, f"checkpoints({str(tmp_path)!r}, 1, 2, 4)"]))
+
+
+@needs_mpi
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["fail_unseen", "die"])
+def test_no_rank_waits_for_one_that_is_gone(how):
+    status, output = mpiexec(2, f"{how}()")
+    assert status != 0 and "done" not in output
+    assert how == "die" or ("LookupError: broken" in output and "rank 1 of 2 ends all" in output)
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    from fastnn import mpi
+
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(ImportError, match=r"fastnn\.mpi needs mpi4py .+: pip install 'fastnn-numba\[mpi\]'"):
+        mpi.fit(fastnn.Sequential([fastnn.Dense(1)]), [[1.0]], [1.0])
