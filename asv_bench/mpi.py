@@ -1,7 +1,7 @@
 """Steps of a fit on several ranks, and the share of each phase: `mpiexec -n 2 python asv_bench/mpi.py`.
 
-Each rank has one thread. The same fit is timed on all ranks and on rank 0 alone, turn by turn: medians over the steps of
-the best of several fits. Waiting and exchange are barriers and messages, with the time that a rank waits for another.
+Each rank has one thread. The same fit is timed on all ranks and on rank 0 alone, turn by turn: medians over the steps
+of the best of several fits. Waiting and exchange are barriers and messages, and the wait of one rank for another.
 """
 
 import argparse

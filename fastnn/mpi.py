@@ -119,11 +119,12 @@ def fit(
     """
     ranks = Ranks(communication().COMM_WORLD if comm is None else comm)
     given = fitting.Rows(X, y, None, sample_weight, class_weight, validation_data)
-    with ranks.or_abort(), ranks.interrupts_noted():
-        job = _Job(net, ranks, given, fitting.Watch((), callbacks, progress, resume), shards)
-        history = job.run(lambda: fitting.Steps(optimizer, epochs, batch_size, shuffle, l2, job.threads(threads)))
-    ranks.close()
-    return history
+    try:
+        with ranks.or_abort(), ranks.interrupts_noted():
+            job = _Job(net, ranks, given, fitting.Watch((), callbacks, progress, resume), shards)
+            return job.run(lambda: fitting.Steps(optimizer, epochs, batch_size, shuffle, l2, job.threads(threads)))
+    finally:
+        ranks.close()
 
 
 class _Job:
@@ -162,9 +163,10 @@ class _Job:
             orders = Orders(dealt, batch, steps.shuffle and batch < dealt.rows, net.seed)
             plan = RanksPlan(net, ranks, dealt, orders, batch, steps.threads)
             try:
-                run = RanksRun(net, plan, steps, history, hooks, measures, ranks)
-                run.rate_scale, run.stopped = rate_scale, stopped
-                self._train(run, saved, hooks)
+                with ranks.or_abort():
+                    run = RanksRun(net, plan, steps, history, hooks, measures, ranks)
+                    run.rate_scale, run.stopped = rate_scale, stopped
+                    self._train(run, saved, hooks)
             finally:
                 plan.close()
         return history
@@ -265,7 +267,7 @@ class _Job:
         return None if kind == self.net.dtype else dealt.dealt(array.astype(kind, copy=False))
 
     def _restored(self, saved, steps, batch):
-        """(History, factor on the rate, whether the fit was stopped, rows of a step), of the checkpoint if there is one."""
+        """(History, factor on the rate, whether it was stopped, rows of a step), of the checkpoint if there is one."""
         net, ranks = self.net, self.ranks
         history, found = History(steps.epochs), None
         if saved is not None:
@@ -285,6 +287,7 @@ class _Job:
         ranks = self.ranks
         shown = self.watch.progress if ranks.rank == 0 else False
         with ranks.agree(lambda: progress.make(shown, run.epochs)) as bar:
+            bar.update = ranks.or_abort()(bar.update)
             run.call("begin")
             if saved is not None:
                 saved.restore_callbacks(hooks)

@@ -38,13 +38,7 @@ class RanksPlan:
         self.program, self.state, self._ranks, self._orders = net.program, net.state, ranks, orders
         self._dealt, self._seed, self._fields = dealt, net.seed, {"ROWS": dealt.rows, "BATCH": batch}
         self.diverged, self._newer, self._clips, self._l2 = False, False, None, 0.0
-        rows_of_ranges = [int(rows) for _, rows, *_ in self.program.ranges]
-        self._row_ends = np.cumsum([0, *rows_of_ranges])
-        # the loss of each shard, whether a rank failed, sums of the squares of rows of the parameters and the gradient
-        ends = np.cumsum([0, ranks.shards, ranks.size, *[int(self._row_ends[-1])] * 2])
-        names = "loss", "failed", "parameters", "gradient"
-        self._places = {name: slice(*limits) for name, limits in zip(names, pairwise(ends.tolist()), strict=True)}
-        self.exchange = exchange(ranks, self.program, net.dtype, int(ends[-1]))
+        self.exchange = exchange(ranks, self.program, net.dtype, self._place_notes(ranks))
         theta = self.exchange.theta
         self.exchange.put(self.state.parameters)
         most = -(-batch // ranks.shards)  # rows of a shard in a step
@@ -55,10 +49,19 @@ class RanksPlan:
         plans.bind(net, self._gradient, dealt.chosen(ranks.held.start))
         # for the share of this rank, and for what the sum of two nodes of the tree needs on the way
         self._total = np.zeros_like(theta)
-        self._spare = [
-            np.empty_like(theta) for _ in range(max(high - low for low, high in self.exchange.sums).bit_length() - 1)
-        ]
+        largest = max(high - low for low, high in self.exchange.sums)
+        self._spare = [np.zeros_like(theta) for _ in range(largest.bit_length() - 1)]
         self._remembered = np.empty_like(theta)
+
+    def _place_notes(self, ranks):
+        """Find places for what ranks tell each other; gives how many numbers that is."""
+        rows = self.program.ranges[:, 1].tolist()  # of each range of the parameters
+        self._row_ends = np.cumsum([0, *rows]).tolist()
+        # the loss of each shard, whether a rank failed, sums of the squares of each row of parameters and gradient
+        counts = {"loss": ranks.shards, "failed": ranks.size, "parameters": sum(rows), "gradient": sum(rows)}
+        ends = np.cumsum([0, *counts.values()]).tolist()
+        self._places = {name: slice(*limits) for name, limits in zip(counts, pairwise(ends), strict=True)}
+        return ends[-1]
 
     def close(self):
         """Free the memory that ranks share."""
@@ -105,6 +108,7 @@ class RanksPlan:
         self.exchange.put(self.state.parameters)
         self._newer = True
 
+    @np.errstate(over="ignore", invalid="ignore")  # the loss and the parameters show it
     def execute(self):
         """Make the steps that are bound; with none, compile or load what they need."""
         self.diverged = False
@@ -242,7 +246,7 @@ class RanksPlan:
     def _sum_of_squares(self, name, penalized=False):
         """Of the squares that all ranks noted, of all rows, or of those on which l2 acts."""
         squares, summed = self.exchange.notes[self._places[name]], 0.0
-        for low, high, decays in zip(self._row_ends, self._row_ends[1:], self._decays(), strict=False):
+        for (low, high), decays in zip(pairwise(self._row_ends), self._decays(), strict=True):
             if decays or not penalized:
                 summed += float(squares[low:high].sum())
         return summed

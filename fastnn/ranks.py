@@ -283,8 +283,8 @@ class SharedMemory(Exchange):
                 self.theta = raw[: size * itemsize].view(dtype)
                 self.notes = self.written = raw[size * itemsize :][: 8 * notes].view(np.float64)
         self.sums = {node: self._sums[node] for node in self.nodes[ranks.rank]}
-        if ranks.rank == 0:
-            self.notes[:] = 0.0
+        for own in [*self.sums.values(), *([self.notes] if ranks.rank == 0 else [])]:
+            own.fill(0.0)  # an MPI may give memory that was used before
         self.tell()
 
     def tell(self):

@@ -1,9 +1,11 @@
 """fastnn.mpi: fits of several processes, which mpiexec starts."""
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import fastnn
 
 # the one that came with the MPI of this environment, if any, before another
 MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
+START = [MPIEXEC, "-n"]
 HERE = importlib.util.find_spec("mpi4py") is not None and MPIEXEC is not None
 needs_mpi = pytest.mark.skipif(not HERE, reason="no mpi4py, or no mpiexec: pip install 'fastnn-numba[mpi]' mpich")
 # Open MPI refuses to be started by root, and to start more ranks than there are cores
@@ -27,7 +30,11 @@ OPEN_MPI = {
 def mpiexec(ranks, code):
     """(exit status, output) of ranks that run some of `mpi_jobs`, every warning an error."""
     code = f"from mpi_jobs import *\n{code}\ntell('done')"
-    command = [MPIEXEC, "-n", str(ranks), sys.executable, "-P", "-W", "error", "-c", code]
+    return run([*START, str(ranks), sys.executable, "-P", "-W", "error", "-c", code])
+
+
+def run(command):
+    """(exit status, output) of a command."""
     child = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
@@ -82,3 +89,38 @@ def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(ImportError, match=r"fastnn\.mpi needs mpi4py .+: pip install 'fastnn-numba\[mpi\]'"):
         mpi.fit(fastnn.Sequential([fastnn.Dense(1)]), [[1.0]], [1.0])
+
+
+def blocks():
+    """The Python blocks of docs/mpi.md."""
+    page = Path(__file__).parents[1] / "docs" / "mpi.md"
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@needs_mpi
+@pytest.mark.slow
+def test_the_program_of_the_page_runs(tmp_path):
+    (tmp_path / "train.py").write_text(blocks()[0], encoding="utf-8")
+    output = run([*START, "2", sys.executable, "-m", "mpi4py", tmp_path / "train.py"])
+    loss, held_out = map(float, re.fullmatch(r"loss ([\d.]+), validation loss ([\d.]+)\n", output[1]).groups())
+    assert output[0] == 0 and loss < 0.4 and held_out < 0.4
+
+
+@pytest.mark.slow
+def test_a_search_on_workers_of_dask(tmp_path):
+    """Estimators and nets come back from other processes with the bits that they have here."""
+    pytest.importorskip("sklearn")
+    pytest.importorskip("distributed")
+    (tmp_path / "search.py").write_text(
+        "if __name__ == '__main__':\n" + textwrap.indent(blocks()[1] + SAME_HERE, "    "), encoding="utf-8"
+    )
+    status, output = run([sys.executable, tmp_path / "search.py"])
+    assert status == 0 and re.match(r"\{'learning_rate_init': 0\.0[13]\} 0\.[89]\d\nsame\n", output), output
+
+
+SAME_HERE = """
+from sklearn.base import clone
+here = clone(search.best_estimator_).fit(X, y)
+assert (here.predict_proba(X) == search.best_estimator_.predict_proba(X)).all()
+print("same")
+"""
