@@ -8,10 +8,13 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 from subprocesses import TIMEOUT, environment
 
 import fastnn
+from fastnn import backends
+from fastnn.ranks import nodes, tree_sum
 
 # the one that came with the MPI of this environment, if any, before another
 MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
@@ -91,6 +94,48 @@ def test_what_is_missing_is_named(monkeypatch):
         mpi.fit(fastnn.Sequential([fastnn.Dense(1)]), [[1.0]], [1.0])
 
 
+def test_the_tree_is_the_same_whoever_holds_the_shards():
+    def tree(size, shards=16):
+        parts = {}
+        for rank in range(size):
+            held = range(*backends.limits(shards, rank, size))
+            own = nodes(shards, held)
+            assert [shard for low, high in own for shard in range(low, high)] == list(held)
+            for low, high in own:
+                leaves = {(shard, shard + 1): str(shard) for shard in range(low, high)}
+                # the shards of a node are consecutive, from a multiple of their number on
+                inside = {(key[0] - low, key[1] - low): value for key, value in leaves.items()}
+                parts[low, high] = tree_sum(inside, "({} {})".format)
+        return tree_sum(parts, "({} {})".format)
+
+    right = tree(1)
+    assert right.startswith("((((0 1) (2 3)) ((4 5) (6 7)))")
+    assert all(tree(size) == right for size in (2, 3, 4, 5, 7, 16))
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_ranks_update_all_parameters_by_their_shares(size):
+    layers = [fastnn.Dense(40, "tanh"), fastnn.Dense(3)]  # parts of the parameters are cut along both sides
+    whole, shared = (fastnn.Sequential(layers).build(1100) for _ in range(2))
+    gradient = np.random.default_rng(0).normal(size=whole.parameters.shape).astype(np.float32)
+    whole.apply_gradient(gradient, fastnn.SGD(0.1, momentum=0.9), l2=0.01)
+    state, rule = shared.state, backends.RULES["momentum"]
+    for rank in range(size):
+        plan = backends.make_plan("cpu", "float32", shared.program, state.parameters, 1, backends.APPLY, 1, state)
+        plan.leave_share(rank, size)
+        plan.bind_rule(rule, {"momentum": 0.9}, l2=0.01)
+        plan.bind_steps(np.array([0.1]))
+        plan.bind_gradient(gradient.copy())
+        before = state.parameters.copy()
+        plan.execute()
+        changed = np.zeros(before.shape, bool)
+        for part in shared.program.share(rank, size):
+            changed[part] = True
+        assert np.array_equal(changed, state.parameters != before)
+    assert np.array_equal(shared.parameters, whole.parameters)
+    assert np.array_equal(shared.state.moments[0], whole.state.moments[0])
+
+
 def blocks():
     """The Python blocks of docs/mpi.md."""
     page = Path(__file__).parents[1] / "docs" / "mpi.md"
@@ -115,7 +160,9 @@ def test_a_search_on_workers_of_dask(tmp_path):
         "if __name__ == '__main__':\n" + textwrap.indent(blocks()[1] + SAME_HERE, "    "), encoding="utf-8"
     )
     status, output = run([sys.executable, tmp_path / "search.py"])
-    assert status == 0 and re.match(r"\{'learning_rate_init': 0\.0[13]\} 0\.[89]\d\nsame\n", output), output
+    assert status == 0 and re.search(r"^\{'learning_rate_init': 0\.0[13]\} 0\.[89]\d\nsame$", output, re.MULTILINE), (
+        output
+    )
 
 
 SAME_HERE = """
