@@ -67,7 +67,8 @@ def fit(
         Of the same layers and settings on all ranks; it begins as that of rank 0 is. With device "cpu" or "auto", and
         without Columns.
     X : array-like (m, n_features)
-        Samples of this rank, at least one, on the host. Ranks may have different dtypes and numbers of rows.
+        Samples of this rank, at least one, on the host; in all, at least one for each shard. Ranks may have different
+        dtypes and numbers of rows.
     y : array-like (m,) or (m, k)
         Their targets, as for `Sequential.fit`. The classes of text are those of all ranks.
     optimizer : Optimizer or str, optional
@@ -109,7 +110,7 @@ def fit(
     Raises
     ------
     TypeError, ValueError
-        For an argument that is not accepted, on any rank; all ranks then raise it, and the nets are as they were.
+        For an argument that is not accepted, on any rank; all ranks then raise it, and rank 0's net is as it was.
     DivergedError
         If the loss or a parameter is not finite.
     ImportError
@@ -187,10 +188,10 @@ class _Job:
         net, ranks = self.net, self.ranks
         ranks.must_be_same({"net": storage.describe(net) | {"n_features": None}})
         of_rank_0 = ranks.comm.bcast(net if ranks.rank == 0 and net.parameters is not None else None)
-        if ranks.rank > 0 and of_rank_0 is not None:
-            net.take(of_rank_0, of_rank_0.state)
-        elif of_rank_0 is None:
-            net.reset()
+        if ranks.rank > 0:
+            ranks.agree(net.reset if of_rank_0 is None else lambda: net.take(of_rank_0, of_rank_0.state))
+        else:
+            ranks.agree(lambda: None)
 
     def _classes(self):
         """The classes of the text that all ranks have in y; None where they have none."""
@@ -234,6 +235,9 @@ class _Job:
     def _planned(self, steps, hooks, dealt, measures):
         """(rows of a step, what rank 0 read of a checkpoint or None)."""
         batch, path = steps.batch(dealt.rows), self.watch.resume
+        if dealt.rows < self.ranks.shards:
+            accepted = f"an array of at least one row for each of the {self.ranks.shards} shards"
+            raise must_be("X", accepted, described(f"{dealt.rows} rows on all ranks"))
         if batch > dealt.rows:
             raise must_be("batch_size", f"at most the {dealt.rows} samples of all ranks, or None", steps.batch_size)
         if self.ranks.rank > 0:

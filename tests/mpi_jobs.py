@@ -63,6 +63,7 @@ CASES = {
         dict(dtype="float64"),
         dict(batch_size=None, class_weight="balanced", shards=8),
     ),
+    "batches without weight": ("classes", "float32", True, {}, dict(batch_size=10, shuffle=False)),
     "standardized": ("numbers", "float64", True, dict(standardize=True), dict(batch_size=16)),
     "text, early stopping": ("text", "float32", False, {}, dict(callbacks=[fastnn.EarlyStopping(1)])),
 }
@@ -71,7 +72,10 @@ CASES = {
 def fitted(comm, case):
     """(net, history) of one of the cases by the ranks of a communicator."""
     kind, dtype, weighted, of_net, settings = CASES[case]
-    X, y, w = part(comm, *data(dtype, kind))
+    X, y, w = data(dtype, kind)
+    if case == "batches without weight":
+        w[20:90] = 0.0
+    X, y, w = part(comm, X, y, w)
     held_out = part(comm, *data(dtype, kind, seed=1))[: 3 if weighted else 2]
     made = net(kind, **of_net)
     weights = w if weighted else None
@@ -146,12 +150,13 @@ class Interrupt(fastnn.Callback):
 
 
 def refused(error, text, changed_on, net_settings=None, **changes):
-    """Every rank raises an error that names `text` where one rank passes something else; no rank waits for ever."""
+    """Every rank raises an error that names `text` where some pass something else; no rank waits for ever."""
     X, y, _ = part(WORLD, *data())
     settings = dict(X=X, y=y, epochs=2)
-    if WORLD.rank == changed_on:
+    changed = WORLD.rank in np.atleast_1d(changed_on)
+    if changed:
         settings |= changes
-    made = net(**(net_settings or {}) if WORLD.rank == changed_on else {})
+    made = net(**(net_settings or {}) if changed else {})
     try:
         mpi.fit(made, **settings)
     except error as raised:
@@ -176,13 +181,15 @@ def errors():
     refused(ValueError, "net must be the same on all ranks", last, net_settings=dict(standardize=True))
     refused(ValueError, "shards must be a power of two", last, shards=3)
     refused(ValueError, "shards must be the same", last, shards=8)
-    refused(
-        ValueError, f"batch_size must be at most the {ROWS} samples", 0, batch_size=ROWS + 1
-    ) if WORLD.size == 1 else 0
+    every = range(WORLD.size)
+    refused(ValueError, f"batch_size must be at most the {ROWS} samples", every, batch_size=ROWS + 1)
+    if WORLD.size == 2:
+        few = dict(X=X[:1], y=y[:1])
+        refused(ValueError, "X must be an array of at least one row for each of the 4 shards; got 2 rows", every, **few)
     refused(LookupError, "no more", 0, callbacks=[Fail()])
     refused(KeyboardInterrupt, "", 0, callbacks=[Interrupt()])
-    every = dict(device="cuda")
-    refused(ValueError, "device must be 'cpu' or 'auto' for fastnn.mpi; got 'cuda'", last, net_settings=every)
+    on_gpu = dict(device="cuda")
+    refused(ValueError, "device must be 'cpu' or 'auto' for fastnn.mpi; got 'cuda'", last, net_settings=on_gpu)
 
 
 def interrupted_elsewhere():
