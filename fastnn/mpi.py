@@ -4,6 +4,7 @@ Every process that `mpiexec` starts, a rank, calls `fit` with a part of the rows
 same bits come out whatever the number of ranks and however the rows are spread over them.
 """
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -160,16 +161,15 @@ class _Job:
         weight = self.given.class_weight
         dealt.data = ranks.agree(lambda: dealt.data.weighted_by_class(net, weight, dealt.total))
         history, rate_scale, stopped, batch = self._restored(saved, steps, batch)
-        with net.training():
+        with contextlib.ExitStack() as stack:
+            ranks.agree(lambda: stack.enter_context(net.training()))
             orders = Orders(dealt, batch, steps.shuffle and batch < dealt.rows, net.seed)
             plan = RanksPlan(net, ranks, dealt, orders, batch, steps.threads)
-            try:
-                with ranks.or_abort():
-                    run = RanksRun(net, plan, steps, history, hooks, measures, ranks)
-                    run.rate_scale, run.stopped = rate_scale, stopped
-                    self._train(run, saved, hooks)
-            finally:
-                plan.close()
+            stack.callback(plan.close)
+            stack.enter_context(ranks.or_abort())
+            run = RanksRun(net, plan, steps, history, hooks, measures, ranks)
+            run.rate_scale, run.stopped = rate_scale, stopped
+            self._train(run, saved, hooks)
         return history
 
     def _checked(self, make_steps):
@@ -187,11 +187,13 @@ class _Job:
         """Take the weights, the optimizer state and all that was learned of rank 0's net."""
         net, ranks = self.net, self.ranks
         ranks.must_be_same({"net": storage.describe(net) | {"n_features": None}})
-        of_rank_0 = ranks.comm.bcast(net if ranks.rank == 0 and net.parameters is not None else None)
-        if ranks.rank > 0:
-            ranks.agree(net.reset if of_rank_0 is None else lambda: net.take(of_rank_0, of_rank_0.state))
-        else:
-            ranks.agree(lambda: None)
+        other = ranks.of_rank_0(None if net.parameters is None else net)
+        ranks.agree(lambda: self._take(other))
+
+    def _take(self, other):
+        """Become the net of rank 0, or one that was not trained where that is None."""
+        if self.ranks.rank > 0:
+            self.net.reset() if other is None else self.net.take(other, other.state)
 
     def _classes(self):
         """The classes of the text that all ranks have in y; None where they have none."""
@@ -278,13 +280,11 @@ class _Job:
             saved.restore(net, steps.rule, history)
             facts = saved.facts
             found = net, history, facts["rate_scale"], facts["stopped"], facts["batch"]
-        found = ranks.comm.bcast(found)
+        found = ranks.of_rank_0(found)
         if found is None:
             return history, 1.0, False, batch
-        if ranks.rank > 0:
-            net.take(found[0], found[0].state)
-            history = found[1]
-        return history, *found[2:]
+        self._take(found[0])
+        return found[1:]
 
     def _train(self, run, saved, hooks):
         """Train to the end; rank 0 shows a bar."""

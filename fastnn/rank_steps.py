@@ -281,7 +281,7 @@ class RanksRun(fit.Run):
             same = state.rule is before[0] and state.moments is before[1] and state.step == before[2]
             if not (same and self.plan.has_parameters(state.parameters)):
                 changed = state
-        found = ranks.comm.bcast((self.stopped, self.rate_scale, self.history.best_epoch, changed))
+        found = ranks.of_rank_0((self.stopped, self.rate_scale, self.history.best_epoch, changed))
         self.stopped, self.rate_scale, self.history.best_epoch, changed = found
         if changed is not None:
             if ranks.rank > 0:

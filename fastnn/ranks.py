@@ -167,6 +167,11 @@ class Ranks:
                     given = f"{quoted(value)} on rank 0 and {quoted(other[name])} on rank {rank}"
                     self.end_if_failed(must_be(name, "the same on all ranks", described(given)))
 
+    def of_rank_0(self, value):
+        """A value of rank 0, or on the others a copy of it."""
+        sent = self.comm.bcast(self.agree(lambda: pickle.dumps(value) if self.rank == 0 else None))
+        return self.agree(lambda: value if self.rank == 0 else pickle.loads(sent))
+
     def total(self, function, add):
         """The sum over all shards, in the tree, of `function(shard)`, which each rank calls for its own."""
         own = self.agree(lambda: [function(shard) for shard in self.held])
