@@ -27,7 +27,10 @@ from .ranks import Ranks, communication
 
 __all__ = ["fit"]
 
-SHARDS, MOST_SHARDS = 4, 1 << 12
+# Few, since each has a gradient of its own to write: four shards of 32 rows take one rank 4.8 ms a step, where a fit of
+# 784-512-512-10 takes 3.3
+SHARDS = 4
+MOST_SHARDS = 1 << 12  # each has its own bits of the seed
 
 
 def __dir__() -> list[str]:
