@@ -260,12 +260,12 @@ def checked_rows(net, given, steps):
     return batches, rows, held_out
 
 
-def data_apart(net, given, rows):
-    """The Data of `validation_data`, beside `rows` to train on."""
+def data_apart(net, given, rows, may_be_zero=False):
+    """The Data of `validation_data`, beside `rows` to train on; `may_be_zero`: all of their weights."""
     if not isinstance(given, list | tuple) or len(given) not in (2, 3):
         raise must_be("validation_data", "None, (X, y) or (X, y, sample_weight)", given, TypeError)
     known = {} if net.columns is not None else {"features": rows.X.shape[1], "columns": rows.columns}
-    return data.check(net, *given, prefix="validation ", classes=rows.classes, **known)
+    return data.check(net, *given, prefix="validation ", classes=rows.classes, may_be_zero=may_be_zero, **known)
 
 
 def _must_suit_batches(given, steps):

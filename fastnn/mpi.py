@@ -218,7 +218,7 @@ class _Job:
         rows = data.check(net, given.X, given.y, given.sample_weight, classes=classes, may_be_zero=True)
         held_out = None
         if given.validation_data is not None:
-            held_out = fitting.data_apart(net, given.validation_data, rows)
+            held_out = fitting.data_apart(net, given.validation_data, rows, may_be_zero=True)
         for part in (rows, held_out):
             if part is not None and arrays.on_gpu(part.X):
                 raise must_be("X", "in the memory of the host for fastnn.mpi", described("an array on a GPU"))

@@ -186,6 +186,8 @@ def errors():
     if WORLD.size == 2:
         few = dict(X=X[:1], y=y[:1])
         refused(ValueError, "X must be an array of at least one row for each of the 4 shards; got 2 rows", every, **few)
+    nothing = dict(sample_weight=np.zeros(len(X)))
+    refused(ValueError, "sample_weight must be numbers, whose sum is positive", every, **nothing)
     refused(LookupError, "no more", 0, callbacks=[Fail()])
     refused(KeyboardInterrupt, "", 0, callbacks=[Interrupt()])
     on_gpu = dict(device="cuda")
