@@ -6,8 +6,22 @@ import os
 import numpy as np
 
 from .errors import misspelt, must_be
-from .kernels import annotations, cache, cpu, cuda, formulas, options, ownership, program, state, sweep, tables, threads
-from .kernels.cpu import apply, average, gram, own, peak, vmath
+from .kernels import (
+    annotations,
+    cache,
+    cpu,
+    cuda,
+    formulas,
+    options,
+    ownership,
+    program,
+    randomness,
+    state,
+    sweep,
+    tables,
+    threads,
+)
+from .kernels.cpu import apply, average, gram, own, peak, rng, vmath
 from .kernels.cpu.sweep import Sweep as CPUSweep
 from .kernels.distribution import pip_install as pip_install
 from .kernels.plan import rows_on_lines as rows_on_lines
@@ -35,6 +49,7 @@ apply_rows, matmul = cpu.apply_rows.kernel, cpu.matmul.kernel
 UNFIT = own.UNFIT
 work_size, multiply_add = cpu.work_size, peak.multiply_add
 weighted_gram, gram_work_size = gram.weighted_gram, gram.gram_work_size
+limits, permutation = program.limits, rng.permutation
 
 _threads = None
 
@@ -106,6 +121,15 @@ def make_plan(device, precision, program, parameters, batch, command, threads, s
 def make_sweep(device, tasks, threads):
     """The training of many nets by their SweepTasks; `threads` is for a CPU."""
     return cuda.Sweep(tasks) if device == "cuda" else CPUSweep(tasks, threads)
+
+
+_RANDOMNESS = randomness.make(lambda function: function)
+
+
+@np.errstate(over="ignore")  # hashes wrap around
+def dropout_key(seed, epoch):
+    """What the masks of an epoch are drawn from, as it stands in the table of a run."""
+    return _RANDOMNESS.stream_key(seed, randomness.DROPOUT, epoch).astype(np.int64)
 
 
 def device_rows(array, dtype):

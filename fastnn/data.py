@@ -71,14 +71,14 @@ class Data:
             return self
         return replace(self, X=self.X[self.rows], y=self.targets, weights=self.counted_weights, rows=None)
 
-    def weighted_by_class(self, net, class_weight):
-        """For training, with the weights of their classes, as `fit` takes them."""
+    def weighted_by_class(self, net, class_weight, total=None):
+        """For training, with the weights of their classes, as `fit` takes them; `total` as `class_weights` takes it."""
         if class_weight is None:
             return self
         if self.classes is not None:
             class_weight = labels.by_index("class_weight", class_weight, self.classes)
         facts = self.y, self.labels, net.outputs, self.y.dtype, self.rows, self.weights
-        return replace(self, weights=validation.class_weights(class_weight, *facts))
+        return replace(self, weights=validation.class_weights(class_weight, *facts, total))
 
 
 def check(
@@ -153,10 +153,15 @@ def _indices(net, name, y, classes, rows, count):
         classes = net.classes
     elif classes is None:
         classes = labels.learn(name, y, rows)
-        wanted = max(net.outputs, 2)
-        if len(classes) != wanted:
-            raise must_be(name, f"labels of {wanted} classes, for {net.outputs} outputs", described(f"{len(classes)}"))
+        check_classes(net, name, classes)
     return labels.encode(classes, name, y, rows), classes
+
+
+def check_classes(net, name, classes):
+    """Refuse classes, learned from labels of this name, that are not as many as the net tells apart."""
+    wanted = max(net.outputs, 2)
+    if len(classes) != wanted:
+        raise must_be(name, f"labels of {wanted} classes, for {net.outputs} outputs", described(f"{len(classes)}"))
 
 
 def samples(net, X, device=None):

@@ -260,12 +260,12 @@ def checked_rows(net, given, steps):
     return batches, rows, held_out
 
 
-def data_apart(net, given, rows):
-    """The Data of `validation_data`, beside `rows` to train on."""
+def data_apart(net, given, rows, may_be_zero=False):
+    """The Data of `validation_data`, beside `rows` to train on; `may_be_zero`: all of their weights."""
     if not isinstance(given, list | tuple) or len(given) not in (2, 3):
         raise must_be("validation_data", "None, (X, y) or (X, y, sample_weight)", given, TypeError)
     known = {} if net.columns is not None else {"features": rows.X.shape[1], "columns": rows.columns}
-    return data.check(net, *given, prefix="validation ", classes=rows.classes, **known)
+    return data.check(net, *given, prefix="validation ", classes=rows.classes, may_be_zero=may_be_zero, **known)
 
 
 def _must_suit_batches(given, steps):
@@ -278,14 +278,14 @@ def _must_suit_batches(given, steps):
             raise must_be(name, f"{default!r} where X gives batches", value)
 
 
-def prepare(net, rows, given):
+def prepare(net, rows, given, total=None):
     """Build the net for these rows, where that was not done; it learns their standardisation, columns and classes.
 
-    `given`: X and y as the user passed them.
+    `given`: X and y as the user passed them; `total`: the `Dealt.total` of the rows, where these are not all.
     """
     learned = None
     if net.standardize and net.standardization is None:
-        learned = standardization.learn(rows, net.targets, net.scales_targets, given)
+        learned = standardization.learn(rows, net.targets, net.scales_targets, given, total)
     if net.parameters is None:
         net.build(rows.X.shape[1] if rows.encoding is None else rows.encoding)
     if net.feature_names is None:
@@ -465,11 +465,15 @@ class Run:
         mark = self._mark()
         done = mark.epochs * self.steps_per_epoch + mark.position
         end = (mark.epochs + 1 if self.by_epoch else self.epochs) * self.steps_per_epoch
-        steps = min(max(1, int(self.chunk_seconds / self.step_seconds)), end - done)
+        steps = min(self._chunk_steps(), end - done)
         self.rates = self.rate_scale * self.steps.rates((done + np.arange(steps)) / self.steps_per_epoch)
         self.plan.bind_steps(self.rates, self.history.buffers.loss, mark.epochs)
         self._execute()
         return self.history.epochs - mark.epochs
+
+    def _chunk_steps(self):
+        """Steps between two looks at Python."""
+        return max(1, int(self.chunk_seconds / self.step_seconds))
 
     def _progress(self):
         """Epochs done, with the share of the one that has begun, and samples seen."""

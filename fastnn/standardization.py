@@ -1,5 +1,7 @@
 """Inputs and regression targets scaled to mean 0 and standard deviation 1, as part of a net."""
 
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,7 +72,7 @@ class Standardization(NamedTuple):
         return offset, scale
 
 
-def learn(data, targets, scales_targets, given=(None, None)):
+def learn(data, targets, scales_targets, given=(None, None), total=None):
     """The Standardization of data, in which a row counts as often as its weight says.
 
     Parameters
@@ -83,6 +85,8 @@ def learn(data, targets, scales_targets, given=(None, None)):
         Whether targets are standardised, too.
     given : tuple of array-like
         X and y as they were before they were converted to the net's dtype.
+    total : callable, optional
+        The `Dealt.total` of the rows, where these are not all that are to be learned from.
 
     Returns
     -------
@@ -95,12 +99,12 @@ def learn(data, targets, scales_targets, given=(None, None)):
         For a feature or a target of which the net's dtype does not keep the differences.
     """
     if data.encoding is None:
-        moments = _moments("X", np.asarray(data.X), given[0], data)
+        moments = _moments("X", np.asarray(data.X), given[0], data, total)
     else:  # which has made standard scores of numbers
         moments = np.zeros(data.X.shape[1]), np.ones(data.X.shape[1])
     of_targets = np.zeros(targets), np.ones(targets)
     if scales_targets:
-        of_targets = _moments("y", data.y, given[1], data)
+        of_targets = _moments("y", data.y, given[1], data, total)
     return Standardization(*moments, *of_targets)
 
 
@@ -125,37 +129,68 @@ def checked(value, n_features, targets, dtype):
     return value if all(one is other for one, other in zip(found, value, strict=True)) else Standardization(*found)
 
 
-def _moments(name, array, given, data):
+class _Sums(NamedTuple):
+    """What is summed of some rows: how many, their weight, and by column the mean above `origin`, and squares."""
+
+    count: int
+    mass: float
+    origin: NDArray[Any]
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]  # of the deviations from the mean
+    lost: NDArray[np.float64]  # squares of what the conversion to the net's dtype took away
+
+    def plus(self, other):
+        """Those of the rows of both, in one pass (Chan, Golub and LeVeque 1983)."""
+        if not other.mass:
+            return self
+        shift = (other.origin - self.origin).astype(np.float64) + (other.mean - self.mean)
+        mass = self.mass + other.mass
+        mean = self.mean + shift * (other.mass / mass)
+        squares = self.squares + (other.squares + shift**2 * (self.mass * other.mass / mass))
+        return _Sums(self.count + other.count, mass, self.origin, mean, squares, self.lost + other.lost)
+
+
+def _moments(name, array, given, data, total):
     """(mean, standard deviation) of each column, float64, of an array and of what it was converted from."""
     given = array if given is None else validation.numbers_of(name, arrays.host(name, given, "auto"))
     array, given = array.reshape(len(array), -1), given.reshape(len(array), -1)
-    step, weights = max(1, _BLOCK // array.shape[1]), data.counted_weights
-    count = len(data) if weights is None else np.count_nonzero(weights)
-    if count < 2:
-        raise must_be(name, "two rows or more to learn a standardisation from", described(f"{count} of weight above 0"))
-    wide = np.longdouble if given.dtype.kind in "iu" and given.dtype.itemsize == 8 else np.float64
-    first, _ = next(_blocks(data, step))
-    origin = given[first][0].astype(wide)  # sums of differences are exact where those of the rows would not be
-    mass, mean, squares, lost = 0.0, *np.zeros((3, array.shape[1]))
+    sums_of = partial(_sums, array, given)
     with np.errstate(over="ignore", invalid="ignore"):
-        for rows, weights in _blocks(data, step):
-            block, weights = (given[rows] - origin).astype(np.float64), weights[:, np.newaxis]
-            # one pass (Chan, Golub and LeVeque 1983)
-            own = weights.sum()
-            block_mean = (weights * block).sum(axis=0) / own
-            shift, total = block_mean - mean, mass + own
-            squares += (weights * (block - block_mean) ** 2).sum(axis=0) + shift**2 * (mass * own / total)
-            mean += shift * (own / total)
-            mass = total
-            if given.dtype != array.dtype:
-                lost += (weights * (array[rows] - origin - block).astype(np.float64) ** 2).sum(axis=0)
-        std, lost = np.sqrt(squares / mass), np.sqrt(lost / mass)
+        sums = sums_of(data) if total is None else total(lambda rows: sums_of(replace(data, rows=rows)), _added)
+        if sums is None or sums.count < 2:
+            found = described(f"{0 if sums is None else sums.count} of weight above 0")
+            raise must_be(name, "two rows or more to learn a standardisation from", found)
+        std, lost = np.sqrt(sums.squares / sums.mass), np.sqrt(sums.lost / sums.mass)
     # in the precision of the data, as training and prediction subtract it
-    mean = (origin + mean).astype(array.dtype).astype(np.float64)
+    mean = (sums.origin + sums.mean).astype(array.dtype).astype(np.float64)
     constant = std <= (_NOISE if given.dtype.kind == "f" else 0.0) * abs(mean)
     _check_deviation(name, array.dtype, mean, std, lost, constant)
     std[constant] = 1.0
     return mean, std
+
+
+def _added(one, other):
+    """The _Sums of the rows of both; None where there are none of weight above 0."""
+    return one if other is None else other if one is None else one.plus(other)
+
+
+def _sums(array, given, data):
+    """The _Sums of the rows of `data` that have a weight; None where there are none."""
+    step, sums = max(1, _BLOCK // array.shape[1]), None
+    wide = np.longdouble if given.dtype.kind in "iu" and given.dtype.itemsize == 8 else np.float64
+    for rows, weights in _blocks(data, step):
+        count, weights, zeros = np.count_nonzero(weights), weights[:, np.newaxis], np.zeros(array.shape[1])
+        if sums is None:
+            # sums of differences from the first row are exact where those of the rows would not be
+            sums = _Sums(0, 0.0, given[rows][0].astype(wide), zeros, zeros, zeros)
+        block = (given[rows] - sums.origin).astype(np.float64)
+        own = weights.sum()
+        mean = (weights * block).sum(axis=0) / own
+        squares, lost = (weights * (block - mean) ** 2).sum(axis=0), zeros
+        if given.dtype != array.dtype:
+            lost = (weights * (array[rows] - sums.origin - block).astype(np.float64) ** 2).sum(axis=0)
+        sums = sums.plus(_Sums(count, own, sums.origin, mean, squares, lost))
+    return sums
 
 
 def _blocks(data, step):

@@ -331,24 +331,35 @@ def sample_weights(name, value, dtype, count, rows=None, may_be_zero=False):
     return array
 
 
+def check_total_weight(name, weights, total):
+    """Refuse weights whose sum over all rows, `total` of them, is none to divide by."""
+    _check_mass(name, f"numbers{_mass(weights.dtype)}", weights, None, total)
+
+
 def _mass(dtype):
     return f", whose sum is positive and within the range of {dtype}"
 
 
-def _check_mass(name, accepted, weights, rows):
+def _check_mass(name, accepted, weights, rows, total=None):
     """Refuse weights by whose sum nothing can be divided."""
     with np.errstate(over="ignore"):
-        mass = (weights if rows is None else weights[rows]).sum(dtype=np.float64)
+        mass = _total_of(total, rows)(lambda these: weights[these].sum(dtype=np.float64))
     limits = np.finfo(weights.dtype)
     if not limits.tiny <= mass <= limits.max:
         raise must_be(name, accepted, described(f"a sum of {mass:g}" if mass else "zeros only"))
 
 
+def _total_of(total, rows):
+    """What gives the sum of f(rows) over all rows that count: the `Dealt.total` where there is one."""
+    return total or (lambda function: function(slice(None) if rows is None else rows))
+
+
 @np.errstate(over="ignore", invalid="ignore")  # what overflows has no finite sum
-def class_weights(value, y, labels, outputs, dtype, rows=None, weights=None):
+def class_weights(value, y, labels, outputs, dtype, rows=None, weights=None, total=None):
     """Weights (m,) by class, times `weights`, in a dtype.
 
-    "balanced" counts the classes of `rows` (None: of all) by `weights`: a row of weight 2 is two rows.
+    "balanced" counts the classes of `rows` (None: of all) by `weights`: a row of weight 2 is two rows. `total`: the
+    `Dealt.total` of the rows, where these are not all.
     """
     accepted = "None, 'balanced' or a dict from class to non-negative weight, with class labels as y"
     single = labels or (y.ndim == 1 and bool(np.isin(y, (0, 1)).all()))
@@ -358,12 +369,12 @@ def class_weights(value, y, labels, outputs, dtype, rows=None, weights=None):
     if not (single or one_hot):
         raise must_be("class_weight", accepted, described(f"{quoted(value)} for targets that are not classes"))
     classes = (y if single else y.argmax(axis=1)).astype(np.int64)
-    count, these = max(outputs, 2), slice(None) if rows is None else rows
+    count = max(outputs, 2)
     weights = np.ones(len(y)) if weights is None else weights.astype(np.float64)
     if isinstance(value, str):
         if value != "balanced":
             raise must_be("class_weight", accepted, value)
-        counts = np.bincount(classes[these], weights[these], count)
+        counts = _total_of(total, rows)(lambda these: np.bincount(classes[these], weights[these], count))
         table = counts.sum() / np.count_nonzero(counts) / np.where(counts > 0, counts, np.inf)
     elif isinstance(value, dict):
         table = np.ones(count)
@@ -374,7 +385,7 @@ def class_weights(value, y, labels, outputs, dtype, rows=None, weights=None):
     else:
         raise must_be("class_weight", accepted, value, TypeError)
     array = (table[classes] * weights).astype(dtype)
-    _check_mass("class_weight", f"weights that, times sample_weight, are finite{_mass(dtype)}", array, rows)
+    _check_mass("class_weight", f"weights that, times sample_weight, are finite{_mass(dtype)}", array, rows, total)
     return array
 
 

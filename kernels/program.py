@@ -27,6 +27,11 @@ def round_up(n, multiple):
     return -(-n // multiple) * multiple
 
 
+def limits(count: int, share: int, shares: int) -> tuple[int, int]:
+    """(first, past the last) of `count` things that are number `share` of `shares`, as even as can be."""
+    return share * count // shares, (share + 1) * count // shares
+
+
 class Operation:
     """One step of a forward pass, from one buffer to the next.
 
@@ -371,6 +376,14 @@ class Program:
     def slices(self) -> list[slice]:
         """Where each range stands in the flat parameters."""
         return [slice(int(at), int(at + rows * columns)) for at, rows, columns, *_ in self.ranges]
+
+    def share(self, share: int, shares: int) -> list[slice]:
+        """Where the rows of each range stand in the flat parameters that are number `share` of `shares`."""
+        found = []
+        for at, rows, columns, *_ in self.ranges.tolist():
+            low, high = limits(rows, share, shares)
+            found.append(slice(at + low * columns, at + high * columns))
+        return found
 
     @functools.cached_property
     def penalized(self) -> list[slice]:

@@ -72,6 +72,11 @@ class TrainingState:
         weight = self.sums[Sums.WEIGHT]
         return float(self.sums[Sums.LOSS] / weight) if weight else float("nan")
 
+    def count(self, loss: float, weight: float) -> None:
+        """Count a step of the epoch that has begun, and its loss by the weight of its rows."""
+        self.table[State.POSITION] += 1
+        self.sums[[Sums.LOSS, Sums.WEIGHT]] += loss * weight, weight
+
     def end_epoch(self) -> None:
         """Count an epoch whose end nobody but the caller knows: that of a stream of batches."""
         self.epoch += 1

@@ -11,8 +11,9 @@ import pytest
 
 import fastnn
 import fastnn.kernels.cpu
+import fastnn.mpi
 
-PUBLIC = [fastnn, fastnn.plot, fastnn.studies, fastnn.kernels.cpu]
+PUBLIC = [fastnn, fastnn.mpi, fastnn.plot, fastnn.studies, fastnn.kernels.cpu]
 if importlib.util.find_spec("sklearn") is not None:
     import fastnn.sklearn
 

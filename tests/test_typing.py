@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import fastnn
-from fastnn import plot, studies
+from fastnn import mpi, plot, studies
 from fastnn.kernels import cpu, cuda
 
 PUBLIC = {f"fastnn.{name}": getattr(fastnn, name) for name in fastnn.__all__}
+PUBLIC |= {f"mpi.{name}": getattr(mpi, name) for name in mpi.__all__}
 PUBLIC |= {f"plot.{name}": getattr(plot, name) for name in plot.__all__}
 PUBLIC |= {f"studies.{name}": getattr(studies, name) for name in studies.__all__}
 PUBLIC |= {f"kernels.cpu.{name}": getattr(cpu, name) for name in cpu.__all__}

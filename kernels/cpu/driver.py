@@ -13,14 +13,14 @@ from .. import plan as _plan
 from ..annotations import Floats
 from ..formulas import ACTIVATIONS, LINEAR, LOSSES, MSE, RULES
 from ..options import VECTORS, lanes
-from ..program import Dense, Dropout, Program, Standardize, round_up
+from ..program import Dense, Dropout, Program, Standardize, limits, round_up
 from ..state import TrainingState
 from ..tables import APPLY, BACKWARD, EVALUATE, JACOBIAN, PREDICT, UPDATE, Run
 from ..threads import Job, apart, finish
 from .activations import addresses_of
 from .apply import apply_rows
 from .average import add_outputs, average_of_sums
-from .block import Purpose
+from .block import Part, Purpose
 from .link import link
 from .losses import address_of_loss
 from .own import failure_at
@@ -117,6 +117,20 @@ class Plan(_plan.Plan):
     def bind_gradient(self, gradient: Floats) -> None:
         """Name the flat gradient that APPLY updates the parameters with; l2 and clipping change it in place."""
         self.set(GRADIENTS=gradient)
+
+    def leave_share(self, share: int, shares: int) -> None:
+        """Let APPLY update only the parameters of `Program.share`, with the rows of each operation cut alike."""
+        at, kept = self["PARTS_AT"], []
+        for part in self.table[at : at + self["PARTS"] * Part.SIZE].reshape(-1, Part.SIZE).copy():
+            operation = self.program.operations[part[Part.OPERATION]]
+            rows = max(shape[0] for shape, _ in operation.parameters(self.program.widths[part[Part.OPERATION]]))
+            low, high = limits(rows, share, shares)
+            low, high = max(low, part[Part.ROW]), min(high, part[Part.ROW] + part[Part.ROWS])
+            part[[Part.ROW, Part.ROWS]] = low, high - low
+            if low < high:
+                kept.append(part)
+        self.set(PARTS=len(kept))
+        self.table[at : at + len(kept) * Part.SIZE] = np.ravel(kept)
 
     def remember(self) -> None:
         """Keep the parameters as they stand, for `restore`."""
