@@ -27,6 +27,7 @@ from ..tables import (
     INPUT_BACKWARD,
     LOSS,
     OUTPUT,
+    ROUNDED,
     UPDATE,
     Buffer,
     Header,
@@ -41,6 +42,7 @@ from . import updates
 from .block import (
     COLLECT,
     COLLECT_AND_UPDATE,
+    ROUND_PART,
     SHARD,
     UPDATE_PART,
     Part,
@@ -221,6 +223,9 @@ def _part(run, reals, theta, thread, phase, index):
     """One part of the parameters: its gradient, from the shards in their order, its update, or both."""
     part, program = run + (run[Run.PARTS_AT] + Part.SIZE * index), program_at(run)
     op, gradients = operations_at(program) + Op.SIZE * part[Part.OPERATION], pointer_at(run[Run.GRADIENTS], theta)
+    if phase == ROUND_PART:
+        _round_part(run, reals, theta, op, part)
+        return
     if (program + (program[Header.RANGES_AT] + Range.SIZE * op[Op.RANGE]))[Range.BY_TOUCHED_ROWS] != 0:
         call(op[Op.BLOCK], (Phase.TABLE, run, reals, theta, theta, op, thread, index, part, phase, gradients, 0))
         return
@@ -247,6 +252,15 @@ def _part(run, reals, theta, thread, phase, index):
             squares += updates.visit(run, reals, theta, at, length, gradient, l2, collects, updates_it)
         filled += height * width
     updates.note_squares(run, reals, index, phase, squares)
+    if updates_it and run[Run.TILES] != 0:
+        _round_part(run, reals, theta, op, part)
+
+
+@jit(EXACT)
+def _round_part(run, reals, theta, op, part):
+    """Round the weights of a part, where its operation does."""
+    if op[Op.FLAGS] & ROUNDED != 0:
+        call(op[Op.BLOCK], (Phase.ROUND, run, reals, theta, theta, op, 0, 0, part, 0, theta, 0))
 
 
 @jit(EXACT)
@@ -426,6 +440,8 @@ def _lead(t, r, p, size):
     """The command of a run with `size` parameters."""
     command = t[Run.COMMAND]
     t[Run.STATUS], t[Run.FAILURE], t[Run.LOADED] = FINE, 0, 0
+    if t[Run.TILES] != 0:
+        _all_parts(t, r, p, plain(ROUND_PART))
     if command & UPDATE == 0:
         r[Real.LAST_LOSS] = _rows_pass(t, r, p, plain(0), t[Run.ROWS]) / r[Real.BATCH_WEIGHT]
         if command & BACKWARD != 0:

@@ -1,0 +1,174 @@
+"""The tile unit of a CPU: products of bfloat16 numbers, summed in float32.
+
+Eight tile registers hold 16 rows of 64 bytes each. A tile of A holds 16 rows of 32 terms; one of B 16 pairs of terms,
+each of 16 columns, the two terms of a pair side by side.
+"""
+
+import ctypes
+import functools
+import sys
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ..options import COMPILED, has_bfloat16_tiles
+from .memory import I64
+from .plain import replace_primitives
+from .registers import I32, Vector, call_llvm, load_vector, register, store_vector
+from .tile import transposed
+
+LINES, PAIRS = 16, 16  # of a tile
+_I8 = ir.IntType(8)
+_I16 = ir.IntType(16)
+_BYTES = 1024  # of a tile
+_LINE = 64
+
+# Linux lets a process use the tile registers when it has asked once (arch_prctl(2): ARCH_REQ_XCOMP_PERM, TILEDATA)
+_ARCH_PRCTL, _REQUEST, _TILE_DATA = 158, 0x1023, 18
+
+
+@functools.cache
+def works():
+    """Whether this machine has the unit, and the system lets this process use it."""
+    if not (has_bfloat16_tiles() and sys.platform == "linux"):
+        return False
+    return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST, _TILE_DATA) == 0
+
+
+class _BFloat(ir.Type):
+    """LLVM's type of a bfloat16 number, which llvmlite lacks."""
+
+    def _to_string(self):
+        return "bfloat"
+
+
+def _byte(builder, pointer, offset=0):
+    """Pointer to a byte, `offset` bytes after a pointer."""
+    start = builder.bitcast(pointer, _I8.as_pointer())
+    return builder.gep(start, [ir.Constant(I64, offset) if isinstance(offset, int) else offset])
+
+
+def _unit(builder, name, *values):
+    call_llvm(builder, f"llvm.x86.{name}", ir.VoidType(), *values)
+
+
+def _number(register):
+    return ir.Constant(_I8, register)
+
+
+@intrinsic
+def configure_tiles(typingctx):
+    """Let this thread use all tile registers, at full size, until `release_tiles`."""
+
+    def codegen(context, builder, sig, args):
+        layout = bytearray(64)
+        layout[0] = 1
+        for register in range(8):
+            layout[16 + 2 * register] = _LINE
+            layout[48 + register] = LINES
+        place = cgutils.global_constant(builder, "fastnn_tiles", cgutils.make_bytearray(layout))
+        _unit(builder, "ldtilecfg", _byte(builder, place))
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def release_tiles(typingctx):
+    """Leave the tile registers as they were before `configure_tiles`."""
+
+    def codegen(context, builder, sig, args):
+        _unit(builder, "tilerelease")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def multiply_tiles(typingctx, steps, a, b, c, stride, adds):
+    """C (32, 32) = A (32, 32 steps) B (32 steps, 32), plus C where `adds` is not 0.
+
+    `a` and `b` hold two tiles for each step, one after another; rows of C are `stride` elements apart.
+    """
+
+    def codegen(context, builder, sig, args):
+        steps, a, b, c, stride, adds = args
+        span = builder.mul(stride, ir.Constant(I64, 4))
+        low = builder.mul(span, ir.Constant(I64, LINES))
+        sums = [_byte(builder, c), _byte(builder, c, _LINE), _byte(builder, c, low)]
+        sums.append(_byte(builder, sums[2], _LINE))
+        line = ir.Constant(I64, _LINE)
+        with builder.if_else(builder.icmp_signed("!=", adds, ir.Constant(I64, 0))) as (more, none):
+            with more:
+                for i, place in enumerate(sums):
+                    _unit(builder, "tileloadd64", _number(i), place, span)
+            with none:
+                for i in range(4):
+                    _unit(builder, "tilezero", _number(i))
+        with cgutils.for_range(builder, steps) as loop:
+            at = builder.mul(loop.index, ir.Constant(I64, 2 * _BYTES))
+            p, q = _byte(builder, a, at), _byte(builder, b, at)
+            _unit(builder, "tileloadd64", _number(4), p, line)
+            _unit(builder, "tileloadd64", _number(6), q, line)
+            _unit(builder, "tdpbf16ps", _number(0), _number(4), _number(6))
+            _unit(builder, "tileloadd64", _number(7), _byte(builder, q, _BYTES), line)
+            _unit(builder, "tdpbf16ps", _number(1), _number(4), _number(7))
+            _unit(builder, "tileloadd64", _number(5), _byte(builder, p, _BYTES), line)
+            _unit(builder, "tdpbf16ps", _number(2), _number(5), _number(6))
+            _unit(builder, "tdpbf16ps", _number(3), _number(5), _number(7))
+        for i, place in enumerate(sums):
+            _unit(builder, "tilestored64", _number(i), place, span)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, a, b, c, types.intp, types.intp), codegen
+
+
+def _rounded(builder, low, high):
+    """32 bfloat16 numbers, as 16 pairs, from two registers of float32; rounded to nearest, ties to even."""
+    kind = ir.VectorType(_BFloat(), 32)
+    value = call_llvm(builder, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", kind, high, low)
+    return builder.bitcast(value, ir.VectorType(I32, 16))
+
+
+def _interleaved(builder, pairs):
+    """Pairs of one lane of either half, from pairs of neighbours within a half."""
+    kind = ir.VectorType(_I16, 32)
+    halves = builder.bitcast(pairs, kind)
+    order = [lane + half for lane in range(16) for half in (0, 16)]
+    mixed = builder.shuffle_vector(halves, halves, ir.Constant(ir.VectorType(I32, 32), order))
+    return builder.bitcast(mixed, ir.VectorType(I32, 16))
+
+
+@intrinsic(prefer_literal=True)
+def round_tile(typingctx, source, stride, target, along, turned):
+    """Write one tile, rounded: 16 lines of 32 terms (`along` 1) or 32 terms of 16 lanes (0), `stride` elements apart.
+
+    `turned` 1 swaps lines and pairs of terms.
+    """
+    vector, pairs = Vector(source.dtype), Vector(types.int32)
+
+    def codegen(context, builder, sig, args):
+        source, stride, target = args[:3]
+        lines = []
+        for i in range(16):
+            if along.literal_value:
+                first = builder.gep(source, [builder.mul(stride, ir.Constant(I64, i))])
+                second = builder.gep(first, [ir.Constant(I64, 16)])
+            else:
+                first = builder.gep(source, [builder.mul(stride, ir.Constant(I64, 2 * i))])
+                second = builder.gep(first, [stride])
+            line = _rounded(builder, load_vector(builder, vector, first), load_vector(builder, vector, second))
+            lines.append(line if along.literal_value else _interleaved(builder, line))
+        if turned.literal_value:
+            lines = transposed(builder, lines)
+        for i, line in enumerate(lines):
+            store_vector(builder, pairs, line, builder.bitcast(builder.gep(target, [ir.Constant(I64, 16 * i)]), ir.IntType(32).as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, along, turned), codegen
+
+
+if not COMPILED:
+    replace_primitives(globals())
