@@ -79,8 +79,8 @@ def _operand_of(along, turned):
     return operand
 
 
-_rows_of_a, _columns_of_b = _operand_of(1, 0), _operand_of(0, 0)  # as they stand in memory
-_turned_rows_of_a, _turned_columns_of_b = _operand_of(0, 1), _operand_of(1, 1)
+rows_of_a, columns_of_b = _operand_of(1, 0), _operand_of(0, 0)  # as they stand in memory
+turned_rows_of_a, turned_columns_of_b = _operand_of(0, 1), _operand_of(1, 1)
 
 
 @jit(FAST)
@@ -119,9 +119,9 @@ def _forward(run, reals, theta, scratch, op, first, count):
     weights, added = pointer_at(run[Run.TILES], theta) + x[Buffer.WEIGHTS], scratch + run[Run.ADDED_AT]
     if flags & FROM_ROWS != 0:
         rows, ld_rows = samples_at(run, theta, scratch, first, op)
-        _turned_columns_of_b(count, n_in, rows, ld_rows, operand, steps)
+        turned_columns_of_b(count, n_in, rows, ld_rows, operand, steps)
     else:
-        _columns_of_b(samples, n_in, scratch + x[Buffer.VALUE], ld, operand, steps)
+        columns_of_b(samples, n_in, scratch + x[Buffer.VALUE], ld, operand, steps)
     configure_tiles()
     for o in range(0, n_out, PANEL):
         height, zo = min(PANEL, n_out - o), z + o * ld
@@ -152,17 +152,17 @@ def _backward(run, reals, theta, scratch, op, first, count, start, target):
         inputs, deltas = kept + (x[Buffer.INPUTS] + step * SIZE), kept + (x[Buffer.DELTAS] + step * SIZE)
         if flags & FROM_ROWS != 0:
             rows, ld_rows = samples_at(run, theta, scratch, first, op)
-            _columns_of_b(n_in, count, rows, ld_rows, inputs, steps)
+            columns_of_b(n_in, count, rows, ld_rows, inputs, steps)
         else:
-            _turned_columns_of_b(n_in, count, scratch + x[Buffer.VALUE], ld, inputs, steps)
-        _rows_of_a(n_out, count, delta, ld, deltas, steps)
+            turned_columns_of_b(n_in, count, scratch + x[Buffer.VALUE], ld, inputs, steps)
+        rows_of_a(n_out, count, delta, ld, deltas, steps)
         if run[Run.BY_PARTS] == 0:
             dW, db = target + op[_FIELDS.W_AT], target + op[_FIELDS.B_AT]
             _gradient(run, theta, scratch, op, first, count, plain(0), n_out, plain(0), n_in, start, dW, n_in, db)
     if flags & FROM_ROWS == 0 or run[Run.COMMAND] & INPUT_BACKWARD != 0:
         steps, operand, out = steps_of(n_out), scratch + run[Run.OPERAND_AT], scratch + x[Buffer.DELTA]
         weights = pointer_at(run[Run.TILES], theta) + (x[Buffer.WEIGHTS] + _forward_size(n_in, n_out))
-        _columns_of_b(samples, n_out, delta, ld, operand, steps)
+        columns_of_b(samples, n_out, delta, ld, operand, steps)
         configure_tiles()
         product_rounded(n_in, samples, steps, weights, steps, operand, steps, out, ld, ZERO)
         release_tiles()
@@ -200,12 +200,12 @@ def _round_weights(run, theta, op, row, rows, column, columns):
     source = theta + (op[_FIELDS.W_AT] + row * n_in + column)
     target = pointer_at(run[Run.TILES], theta) + buffer_at(run, op[Op.INPUT])[Buffer.WEIGHTS]
     steps = steps_of(n_in)
-    _rows_of_a(rows, columns, source, n_in, target + (row // PANEL * steps + column // STEP) * SIZE, steps)
+    rows_of_a(rows, columns, source, n_in, target + (row // PANEL * steps + column // STEP) * SIZE, steps)
     command, from_rows = run[Run.COMMAND], op[Op.FLAGS] & FROM_ROWS != 0
     if command & INPUT_BACKWARD != 0 or command & BACKWARD != 0 and not from_rows:
         steps, target = steps_of(n_out), target + _forward_size(n_in, n_out)
         target = target + (column // PANEL * steps + row // STEP) * SIZE
-        _turned_rows_of_a(columns, rows, source, n_in, target, steps)
+        turned_rows_of_a(columns, rows, source, n_in, target, steps)
 
 
 @unit(FAST, "iIRPPIiiIiPi")
