@@ -71,8 +71,8 @@ Column = Fields("Column", "KIND SOURCE AT SIZE_OF LEVELS TABLE EDGES")
 PLAIN, MISSING, BINS, VECTOR, ONE_HOT = range(5)
 
 # Flags of an operation: its input is the samples as rows; its activation belongs to the loss, which takes logits; these
-# rows are the features that an Embedding made; the weights of one-hot codes are added to its products; these round their
-# operands.
+# rows are the features that an Embedding made; the weights of one-hot codes are added to its products; those round
+# their operands.
 FROM_ROWS, LOGITS, EXPANDED, ADDED, ROUNDED = 1, 2, 4, 8, 16
 
 # A run. What threads write stands on cache lines of its own.
@@ -94,7 +94,7 @@ Run = Fields(
 )
 # Where a buffer of the program stands in the scratch: what it holds, what went into the activation that made it, the
 # gradient with respect to it, and once more as (samples, features), -1 where that is not kept. Of an operation that
-# reads it and rounds: where its operands stand, weights among the TILES, what the gradient of weights is made of too
+# reads it and rounds: where its operands stand, the weights in TILES, those of the gradient in the scratch, or in TILES
 # where gradients are made by parts.
 Buffer = Fields("Buffer", "VALUE PRE DELTA TRANSPOSED WEIGHTS INPUTS DELTAS")
 

@@ -14,26 +14,25 @@ from ..compiler import jit
 from ..options import EXACT, FAST
 from ..options import lanes as lanes_of
 from ..program import Dense, round_up
-from ..tables import ADDED, BACKWARD, EXPANDED, FROM_ROWS, INPUT_BACKWARD, LOGITS, Buffer, Op, Real, Run
-from .amx import configure_tiles, multiply_tiles, release_tiles, round_tile
+from ..tables import ADDED, BACKWARD, EXPANDED, FROM_ROWS, INPUT_BACKWARD, LOGITS, Buffer, Op, Run
+from .amx import AHEAD, configure_tiles, multiply_tiles, release_tiles, round_tile
 from .block import Part, Phase, buffer_at, samples_at, whole_tiles
 from .dense import activate_rows, add_rows, bias_gradient, delta_rows, slope_rows, takes_rows
 from .matmul import ACCUMULATE, ZERO, copy_rows
 from .memory import plain, pointer_at
-from .simd import lanes, load_part, splat, store_part
+from .simd import lanes, splat, store_part
 from .tile import tile_spill, tile_store, tile_zeros
 from .units import unit
 
 _FIELDS = Dense.fields
 PANEL = STEP = 32
 SIZE, TILE = 512, 256  # elements that a step of a panel takes, and one tile of its two
+NEXT = AHEAD * 16 // PANEL  # elements of the next panel that a step fetches, for each column of B
 LEAST = 4096  # weights from which a layer is rounded
 
 
 def is_rounded(operation, record):
-    """Whether the products of an operation are rounded: those of a Dense with some weights, but for a first one whose
-    samples are taken as they lie.
-    """
+    """Whether the products of an operation are rounded: a Dense that is large, and not one that takes rows."""
     n_in, n_out, from_rows = record[Op.N_IN], record[Op.N_OUT], record[Op.FLAGS] & FROM_ROWS != 0
     is_large = isinstance(operation, Dense) and n_in * n_out >= LEAST
     return bool(is_large and not (from_rows and takes_rows(n_in, n_out, lanes_of(32))))
@@ -57,7 +56,6 @@ def steps_of(terms):
 
 def _operand_of(along, turned):
     """Rounds (lanes, terms) into an operand; `turned` swaps lanes and terms of what stands side by side in a tile."""
-    across = 1 - along
 
     @jit(EXACT)
     def operand(count, terms, source, stride, target, steps):
@@ -90,11 +88,11 @@ def product_rounded(m, n, steps, a, steps_a, b, steps_b, c, ld, start):
     for i in range(0, m, PANEL):
         for j in range(0, n, PANEL):
             p, q, target = a + i // PANEL * steps_a * SIZE, b + j // PANEL * steps_b * SIZE, c + (i * ld + j)
-            rows, columns = min(PANEL, m - i), min(PANEL, n - j)
+            rows, columns, ahead = min(PANEL, m - i), min(PANEL, n - j), p + (steps_a * SIZE + j * steps * NEXT)
             if rows == PANEL and columns == PANEL:
-                multiply_tiles(steps, p, q, target, ld, start == ACCUMULATE)
+                multiply_tiles(steps, p, q, target, ld, start == ACCUMULATE, ahead)
                 continue
-            multiply_tiles(steps, p, q, edge, PANEL, 0)
+            multiply_tiles(steps, p, q, edge, PANEL, 0, ahead)
             if start == ACCUMULATE:
                 add_rows(rows, columns, target, ld, edge, PANEL)
             copy_rows(rows, columns, edge, PANEL, target, ld)

@@ -1,4 +1,4 @@
-"""What NUMBA_DISABLE_JIT=1 runs in place of the primitives of `memory.py`, `simd.py`, `tile.py` and `amx.py`: plain Python.
+"""What NUMBA_DISABLE_JIT=1 runs in place of the primitives of memory.py, simd.py, tile.py and amx.py: plain Python.
 
 The kernels around them are ordinary Python then, for breakpoints and line coverage, a thousand times slower. Names
 and meanings are those of the compiled primitives; a vector is a `Vector`, a mask an array of bool, a tile an array
@@ -395,7 +395,7 @@ def transpose_square(source, stride, rows, columns, target, target_stride):
     target.view((columns, rows), (target_stride, 1))[...] = source.view((columns, rows), (1, stride))
 
 
-# The tile unit ---------------------------------------------------------------------------------------------------------
+# The tile unit --------------------------------------------------------------------------------------------------------
 
 
 def configure_tiles():
@@ -406,7 +406,7 @@ def release_tiles():
     pass
 
 
-def multiply_tiles(steps, a, b, c, stride, adds):
+def multiply_tiles(steps, a, b, c, stride, adds, ahead):
     rows, pairs = _halves(a, steps), _halves(b, steps).reshape(steps, 2, 16, 16, 2)
     left = rows.transpose(1, 2, 0, 3).reshape(32, 32 * steps)
     product = left @ pairs.transpose(0, 2, 4, 1, 3).reshape(32 * steps, 32)
