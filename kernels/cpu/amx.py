@@ -20,8 +20,8 @@ from .registers import I32, Vector, call_llvm, load_vector, store_vector
 from .tile import transposed
 
 LINES = 16  # of a tile
-# Cache lines of what comes next that are fetched in a step: a product of 1024 x 1024 by 1024 x 128, the weights from the
-# third-level cache, then made 1,880 GFLOP/s on a Xeon (Emerald Rapids) instead of 1,230. 16 or 32 are no better.
+# Cache lines of what comes next that are fetched in a step. The product of 1024 x 1024 by 1024 x 128, the weights from
+# the third-level cache, then made 1,880 GFLOP/s on a Xeon (Emerald Rapids) instead of 1,230; 16 or 32 are no better.
 AHEAD = 8
 _LINE, _TILE = 64, 1024  # bytes
 _I8, _I16 = ir.IntType(8), ir.IntType(16)
