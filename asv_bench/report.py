@@ -8,6 +8,7 @@ RAW = "https://raw.githubusercontent.com/fastnn-numba/fastnn/main/"  # README is
 TITLES = {
     "fastnn": "fastnn",
     "fastnn loop": "a loop of fit",
+    "fastnn float32": "fastnn, float32",
     "fastnn halving": "fastnn, halving",
     "torch": "PyTorch",
     "torch sparse": "PyTorch, sparse",
@@ -20,9 +21,10 @@ TRAINING = ("fastnn", "torch", "torch.compile", "jax", "sklearn")
 SWEEPS = ("fastnn", "fastnn loop", "torch", "jax")
 SEARCH = ("fastnn", "fastnn halving", "sklearn")
 EMBEDDING = ("fastnn", "torch", "torch sparse")
+BFLOAT16 = ("fastnn", "fastnn float32", "torch")
 PREDICTION = ("fastnn", "onnxruntime", "torch", "sklearn")
 SOLVERS = ("fastnn", "sklearn")
-TABLES = ("training", "sweeps", "search", "embedding", "predict", "solvers", "matmul")
+TABLES = ("training", "sweeps", "search", "embedding", "bfloat16", "predict", "solvers", "matmul")
 SWEPT = (
     "PyTorch trains all nets in one product a layer, JAX under vmap; both start from weights that are stacked and code "
     "that is compiled, and judge nothing. fastnn's time is that of the whole call, which makes the nets and judges "
@@ -238,6 +240,9 @@ def markdown(result, chart=None):
     if result.get("embedding"):
         codes = result["embedding"]
         parts += ["### Training on codes", _calls(codes, "µs a step", EMBEDDING), _absences(codes)]
+    if result.get("bfloat16"):
+        rounded = result["bfloat16"]
+        parts += ["### Training with bfloat16", _calls(rounded, "µs a step", BFLOAT16), _absences(rounded)]
     if result["predict"]:
         parts += ["### Prediction", _calls(result["predict"], "µs a call", PREDICTION), _absences(result["predict"])]
     if result.get("solvers"):

@@ -53,7 +53,8 @@ def product(A, B, along_a, along_b, C, start):
     a, b = (aligned(bfloat16.operand_size(lanes, k), np.float32) for lanes in (m, n))
     a[:] = b[:] = np.nan  # what an operand leaves out shows
     left, right = (np.ascontiguousarray(X if along else X.T) for X, along in ((A, along_a), (B.T, along_b)))
-    multiply(left, right, along_a, along_b, a, b, C, start)
+    with np.errstate(all="ignore"):
+        multiply(left, right, along_a, along_b, a, b, C, start)
     return C
 
 
