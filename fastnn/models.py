@@ -97,10 +97,10 @@ class Sequential(Hinting):
         What the operands of the products of large layers may be rounded to; the sums, the parameters, activations and
         all other arithmetic stay float32. "float32": they are not rounded. "bf16": bfloat16, 8 bits of mantissa, on
         the tensor cores of a GPU or the tile unit (AMX) of a CPU, in Linux; refused with device="cpu" where there is
-        none, and not rounded there by nets of "auto". On a CPU the three products of each Dense layer of at least
-        4,096 weights are rounded, in training, and in `predict` and `evaluate` of more than 16 rows; not those of a
-        first layer with more than ten times as many inputs as units, of frozen nets, and of `predict` of few rows.
-        "tf32" (11 bits), for GPUs alone. A file keeps it.
+        none, and not rounded there by nets of "auto". On a CPU these are the three products of each Dense layer of
+        at least 64 inputs and 64 units, in training, in gradients, and in outputs for more than 16 rows; a first layer
+        with at least ten times as many inputs as units is not rounded, nor are frozen nets. "tf32": 11 bits, for GPUs
+        alone. Files keep it.
     quantile : float
         Of loss="quantile", above 0 and below 1.
 

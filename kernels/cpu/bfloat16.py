@@ -28,13 +28,16 @@ _FIELDS = Dense.fields
 PANEL = STEP = 32
 SIZE, TILE = 512, 256  # elements that a step of a panel takes, and one tile of its two
 NEXT = AHEAD * 16 // PANEL  # elements of the next panel that a step fetches, for each column of B
-LEAST = 4096  # weights from which a layer is rounded
+# Inputs, and units, from which a layer is rounded. A step of four layers of 64 x 64 took 26 us instead of 45 on a Xeon
+# (Emerald Rapids) at batch 32, 225 instead of 308 at batch 128; of 48 x 48 it took 34 instead of 25, and of 512 x 10,
+# which fill a third of a panel, 324 instead of 293.
+LEAST = 64
 
 
 def is_rounded(operation, record):
     """Whether the products of an operation are rounded: a Dense that is large, and not one that takes rows."""
     n_in, n_out, from_rows = record[Op.N_IN], record[Op.N_OUT], record[Op.FLAGS] & FROM_ROWS != 0
-    is_large = isinstance(operation, Dense) and n_in * n_out >= LEAST
+    is_large = isinstance(operation, Dense) and min(n_in, n_out) >= LEAST
     return bool(is_large and not (from_rows and takes_rows(n_in, n_out, lanes_of(32))))
 
 
@@ -63,16 +66,14 @@ def _operand_of(along, turned):
         for lane in range(0, (count + PANEL - 1) // PANEL * PANEL, 16):
             line = target + (lane // PANEL * steps * SIZE + lane // 16 % 2 * TILE)
             for term in range(0, terms, STEP):
-                place = line + term // STEP * SIZE
-                p = source + (lane * stride + term if along == 1 else term * stride + lane)
-                if count - lane >= 16 and terms - term >= STEP:
-                    round_tile(p, stride, place, along, turned)
-                    continue
-                tile_store(tile_zeros(source, 16, 2), edge, 32)
-                here, deep = max(0, min(16, count - lane)), min(STEP, terms - term)
-                rows, columns = (here, deep) if along == 1 else (deep, here)
-                copy_rows(rows, columns, p, stride, edge, width)
-                round_tile(edge, width, place, along, turned)
+                p, pitch = source + (lane * stride + term if along == 1 else term * stride + lane), stride
+                if count - lane < 16 or terms - term < STEP:
+                    tile_store(tile_zeros(source, 16, 2), edge, 32)
+                    here, deep = max(0, min(16, count - lane)), min(STEP, terms - term)
+                    rows, columns = (here, deep) if along == 1 else (deep, here)
+                    copy_rows(rows, columns, p, stride, edge, width)
+                    p, pitch = edge, width
+                round_tile(p, pitch, line + term // STEP * SIZE, along, turned)
 
     return operand
 
