@@ -146,9 +146,10 @@ def _interleaved(builder, pairs):
 
 @intrinsic(prefer_literal=True)
 def round_tile(typingctx, source, stride, target, along, turned):
-    """Write one tile, rounded: 16 lines of 32 terms (`along` 1) or 32 terms of 16 lanes (0), `stride` elements apart.
+    """Write a tile of 16 lanes and 32 terms, rounded, from lines that are `stride` elements apart.
 
-    `turned` 1 swaps lines and pairs of terms.
+    `along` 1: a line holds the terms of a lane; 0: the lanes of a term. It becomes one of A with (1, 0) and (0, 1), one
+    of B with (0, 0) and (1, 1): `turned` 1 swaps lanes and pairs of terms.
     """
     vector, pairs = Vector(source.dtype), Vector(types.int32)
     in_lines, turns = along.literal_value, turned.literal_value
