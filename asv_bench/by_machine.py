@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent / "results" / "race"
-TABLES = ("training", "two_threads", "sweeps", "search", "embedding", "predict", "solvers", "matmul")
+TABLES = ("training", "two_threads", "sweeps", "search", "embedding", "bfloat16", "predict", "solvers", "matmul")
 FACTS = ("processor", "CPU target", "vector width", "cores")
 
 
@@ -62,10 +62,16 @@ def file_of(facts, folder=FOLDER):
     return folder / f"{slug(facts)}.json"
 
 
+def _read(file):
+    """The results in a file, which may be older than some tables."""
+    results = json.loads(file.read_text(encoding="utf-8"))
+    return empty(results) | results
+
+
 def read(facts, folder=FOLDER):
     """The results of a machine, empty where there are none."""
     file = file_of(facts, folder)
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else empty(facts)
+    return _read(file) if file.exists() else empty(facts)
 
 
 def write(results, folder=FOLDER):
@@ -79,4 +85,4 @@ def write(results, folder=FOLDER):
 
 def everything(folder=FOLDER):
     """The results of all machines, in the order of their names."""
-    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
+    return [_read(file) for file in sorted(folder.glob("*.json"))]

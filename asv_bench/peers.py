@@ -27,6 +27,7 @@ from importlib import metadata
 from pathlib import Path
 from statistics import median
 
+import bfloat16
 import by_machine
 import embedding
 import numpy as np
@@ -56,6 +57,7 @@ LIBRARIES = list(
             sweeping.SWEEPERS,
             sweeping.SEARCHERS,
             embedding.EMBEDDERS,
+            bfloat16.RACERS,
             serving.SERVERS,
             solvers.SOLVERS,
             products.PRODUCTS,
@@ -100,7 +102,16 @@ def names():
     """The names of all rows, in the order of the tables."""
     of_products = [products.name(*pair) for group in products.groups() for pair in group]
     served = [serving.name(row) for row in (*serving.ROWS, serving.COMPILED)]
-    return [*WORKLOADS, *sweeping.ROWS, sweeping.SEARCH, *embedding.ROWS, *served, *solvers.PROBLEMS, *of_products]
+    return [
+        *WORKLOADS,
+        *sweeping.ROWS,
+        sweeping.SEARCH,
+        *embedding.ROWS,
+        *bfloat16.ROWS,
+        *served,
+        *solvers.PROBLEMS,
+        *of_products,
+    ]
 
 
 class Race:
@@ -131,7 +142,11 @@ class Race:
             self.keep("search", self.search())
         for name in embedding.ROWS:
             if self.wanted(name):
-                self.keep("embedding", self.embed(name))
+                self.keep("embedding", self.steps(name, embedding, embedding.EMBEDDERS, 1, row=name))
+        for name, workload in bfloat16.ROWS.items():
+            for threads in (self.options.cores or [1, 2]) if self.wanted(name) else []:
+                row = self.steps(name, bfloat16, bfloat16.RACERS, threads, bfloat16.SLACK, workload=workload)
+                self.keep("bfloat16", row)
         for row, rows in serving.ROWS.items():
             if self.wanted(serving.name(row)):
                 kinds = {library: kind.__name__ for library, kind in serving.SERVERS.items()}
@@ -277,19 +292,23 @@ class Race:
                 say(f"  {library:<14}{shown.format(**entries[library])}")
         return {"name": sweeping.SEARCH, "cores": 1, "libraries": entries}
 
-    def embed(self, name):
-        """A row of training on codes, on one core."""
-        say(name)
+    def steps(self, name, module, kinds, threads, slack=1.0, **given):
+        """A row of training steps, of the classes `kinds` of a module, on so many cores."""
+        say(f"{name}, {threads} core{'s' * (threads > 1)}")
+        if threads > len(self.cores):
+            say(f"  left out: this process may use {len(self.cores)} core(s)")
+            return None
         with ExitStack() as stack:
-            kinds = {library: kind.__name__ for library, kind in embedding.EMBEDDERS.items()}
-            workers, entries = self.start(stack, "embedding", kinds, self.cores[:1], row=name, threads=1)
-            must_agree(name, {library: [worker.call("check")] for library, worker in workers.items()})
+            kinds = {library: kind.__name__ for library, kind in kinds.items()}
+            cores, given = self.cores[:threads], given | {"threads": threads}
+            workers, entries = self.start(stack, module.__name__, kinds, cores, **given)
+            must_agree(name, {library: [worker.call("check")] for library, worker in workers.items()}, slack)
             for worker in workers.values():
                 worker.call("prepare")
             for library, rounds in self.turns(workers).items():
                 entries[library] = {"us": median(rounds), "rounds": rounds}
                 say(f"  {library:<14}{median(rounds):>12,.2f} us a step")
-        return {"name": name, "cores": 1, "libraries": entries}
+        return {"name": name, "cores": threads, "libraries": entries}
 
     def predict(self, row, rows, kinds):
         """A row of predictions, on one core."""
@@ -355,16 +374,16 @@ class Race:
                     say(f"{row['name']}: {shown} GFLOP/s")
 
 
-def must_agree(name, losses):
+def must_agree(name, losses, slack=1.0):
     """Refuse a race in which a library trains half of the nets, or more, otherwise.
 
-    losses : {library: [(first, last) loss of each net]}
+    losses : {library: [(first, last) loss of each net]}; `slack` widens what is allowed
     """
     if not losses:
         return
     reference = "fastnn" if "fastnn" in losses else next(iter(losses))
     for library, pairs in losses.items():
-        wrong = [disagreement(pair, right) for pair, right in zip(pairs, losses[reference], strict=True)]
+        wrong = [disagreement(pair, right, slack) for pair, right in zip(pairs, losses[reference], strict=True)]
         wrong = [words for words in wrong if words]
         if 2 * len(wrong) >= len(pairs):
             raise Unequal(f"{name}: {library} {wrong[0]} as {reference}")

@@ -11,6 +11,7 @@ PAGES = "https://fastnn-numba.github.io/fastnn/"
 TITLES = {
     "fastnn": "fastnn",
     "fastnn loop": "a loop of fit",
+    "fastnn float32": "fastnn, float32",
     "fastnn halving": "fastnn, halving",
     "torch": "PyTorch",
     "torch sparse": "PyTorch, sparse",
@@ -23,6 +24,7 @@ TRAINING = ("fastnn", "torch", "torch.compile", "jax", "sklearn")
 SWEEPS = ("fastnn", "fastnn loop", "torch", "jax")
 SEARCH = ("fastnn", "fastnn halving", "sklearn")
 EMBEDDING = ("fastnn", "torch", "torch sparse")
+BFLOAT16 = ("fastnn", "fastnn float32", "torch")
 PREDICTION = ("fastnn", "onnxruntime", "torch", "sklearn")
 SOLVERS = ("fastnn", "sklearn")
 UNITS = {"us": 1.0, "ms": 1e3, "seconds": 1e6}  # in microseconds
@@ -244,6 +246,7 @@ def markdown(result):
         ("Sweeps", "sweeps", lambda rows: [_sweeps(rows), SWEPT, _absences(rows)]),
         ("Searches", "search", lambda rows: [_searches(rows), _absences(rows)]),
         ("Training on codes", "embedding", lambda rows: [_calls(rows, "µs a step", EMBEDDING), _absences(rows)]),
+        ("Training with bfloat16", "bfloat16", lambda rows: [_calls(rows, "µs a step", BFLOAT16), _absences(rows)]),
         ("Prediction", "predict", lambda rows: [_calls(rows, "µs a call", PREDICTION), _absences(rows)]),
         ("Solvers", "solvers", lambda rows: [_solvers(rows), _absences(rows)]),
         ("Products", "matmul", lambda rows: [*_products(rows), _absences(rows)]),

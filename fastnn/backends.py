@@ -21,7 +21,7 @@ from .kernels import (
     tables,
     threads,
 )
-from .kernels.cpu import apply, average, gram, own, peak, rng, vmath
+from .kernels.cpu import amx, apply, average, gram, own, peak, rng, vmath
 from .kernels.cpu.sweep import Sweep as CPUSweep
 from .kernels.distribution import pip_install as pip_install
 from .kernels.plan import rows_on_lines as rows_on_lines
@@ -30,6 +30,7 @@ from .validation import size
 Floats = annotations.Floats
 Integers = annotations.Integers
 DeviceArray = annotations.DeviceArray
+PRECISIONS = cuda.PRECISIONS
 TRAIN, EVALUATE, GRADIENT, APPLY = tables.TRAIN, tables.EVALUATE, tables.GRADIENT, tables.APPLY
 INPUT_GRADIENT, JACOBIAN, PREDICT = tables.INPUT_GRADIENT, tables.JACOBIAN, tables.PREDICT
 Header, FEW_ROWS_MARK, APPLY_ROWS = tables.Header, tables.FEW_ROWS_MARK, apply.ROWS
@@ -85,11 +86,20 @@ def check_device(device):
 
 
 def check_precision(precision, device, dtype):
-    """Refuse what no device computes with."""
-    if not isinstance(precision, str) or precision not in cuda.PRECISIONS:
+    """Refuse what no device computes with, or not this one."""
+    if not isinstance(precision, str) or precision not in PRECISIONS:
         raise must_be("precision", "'float32', 'tf32' or 'bf16'", precision)
-    if precision != "float32" and (device == "cpu" or dtype != np.float32):
-        raise must_be("precision", f"'float32' for a net of {dtype} with device={device!r}", precision)
+    if precision != "float32" and dtype != np.float32:
+        raise must_be("precision", f"'float32' for a net of {dtype}", precision)
+    if device == "cpu" and precision not in cpu_precisions():
+        why = "" if amx.works() else ", which has no unit for bfloat16 (AMX) that this process may use"
+        accepted = " or ".join(map(repr, cpu_precisions()))
+        raise must_be("precision", f"{accepted} with device='cpu'{why}", precision)
+
+
+def cpu_precisions():
+    """What this CPU can round the operands of products to."""
+    return ("float32", "bf16") if amx.works() else ("float32",)
 
 
 def check_gpu():
@@ -112,10 +122,11 @@ def _where_it_works():
 
 
 def make_plan(device, precision, program, parameters, batch, command, threads, state=None):
-    """A plan of the kernels of a device; `precision` is for a GPU, `threads` for a CPU."""
+    """A plan of the kernels of a device, in float32 where a CPU lacks the precision; `threads` is for a CPU."""
     if device == "cuda":
         return cuda.make_plan(program, parameters, batch, command, state, precision)
-    return cpu.make_plan(program, parameters, batch, command, threads, state)
+    precision = precision if precision in cpu_precisions() else "float32"
+    return cpu.make_plan(program, parameters, batch, command, threads, state, precision)
 
 
 def make_sweep(device, tasks, threads):
@@ -187,6 +198,7 @@ def cpu_facts():
         ("CPU target", cpu_name),
         ("vector width", f"{8 * options.vector_bytes()} bits"),
         ("fused multiply-add", "yes" if options.has_fma() else "no"),
+        ("bfloat16 products", "yes" if amx.works() else "no"),
         ("register tile", f"{options.tile_rows()[0]} x {options.VECTORS}"),
         ("threads", f"{get_num_threads()} of {os.cpu_count()} cores"),
         ("kernel cache", cache.described_folder()),

@@ -94,9 +94,13 @@ class Sequential(Hinting):
         such as the seconds of a minute, near 1.7e9, in float32. Columns scale numbers by themselves: here the targets
         alone are left.
     precision : str
-        What a GPU may round the operands of the products of large nets to: "float32" for not at all; "tf32" (10 bits
-        of mantissa) or "bf16" (7 bits), both summed in float32, for its tensor cores. Parameters, activations and all
-        other arithmetic stay float32.
+        What the operands of the products of large layers may be rounded to; the sums, the parameters, activations and
+        all other arithmetic stay float32. "float32": they are not rounded. "bf16": bfloat16, 8 bits of mantissa, on
+        the tensor cores of a GPU or the tile unit (AMX) of a CPU, in Linux; refused with device="cpu" where there is
+        none, and not rounded there by nets of "auto". On a CPU these are the three products of each Dense layer of
+        at least 64 inputs and 64 units, in training, in gradients, and in outputs for more than 16 rows; a first layer
+        with at least ten times as many inputs as units is not rounded, nor are frozen nets. "tf32": 11 bits, for GPUs
+        alone. Files keep it.
     quantile : float
         Of loss="quantile", above 0 and below 1.
 

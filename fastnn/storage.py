@@ -54,7 +54,9 @@ def describe(net, n_features=None):
         {"kind": type(layer).__name__} | {name: _plain(value) for name, value in layer.arguments().items()}
         for layer in net.layers
     ]
-    return {
+    # what most nets have is left out, so that earlier versions read their files
+    rounds = {} if net.precision == "float32" else {"precision": net.precision}
+    return rounds | {
         "class": "Sequential",
         "n_features": net.n_features or n_features,
         "layers": layers,
@@ -69,7 +71,8 @@ def describe(net, n_features=None):
 
 def check_description(about):
     """Refuse what no `describe` gives; the values are left to the constructors of layers and nets."""
-    files.must_have("net", about, _NET)
+    files.must_have("net", about, _NET | ({"precision": str} if "precision" in about else {}))
+    validation.choice("precision", about.get("precision", "float32"), backends.PRECISIONS)
     validation.choice("class", about["class"], ["Sequential"])
     validation.choice("dtype", about["dtype"], ["float32", "float64"])
     validation.size("n_features", about["n_features"])
@@ -236,7 +239,7 @@ def load(path: PathLike) -> "Sequential | Any":
     -------
     Sequential or Ensemble
         Its predictions are those of what was saved, bit for bit; a checkpoint gives the net as it stood at the end of
-        the epoch. The optimizer starts afresh.
+        the epoch. The optimizer starts afresh. A `precision` that this CPU lacks becomes "float32".
 
     Raises
     ------
@@ -303,8 +306,9 @@ def _made(about):
     ]
     settings = {name: about[name] for name in ("dtype", "seed", "standardize")}
     settings |= {name: about[name] for name in ("loss", "huber_delta", "quantile")}
-    net = Sequential(layers, **settings)
-    if describe(net, about["n_features"]) != about:
+    precision = about.get("precision", "float32")
+    net = Sequential(layers, precision=precision if precision in backends.cpu_precisions() else "float32", **settings)
+    if describe(net, about["n_features"]) | {"precision": precision} != {"precision": precision} | about:
         raise must_be("net", "a description in full", about)
     return net
 

@@ -35,7 +35,7 @@ class Sweep:
         "cpu", or "cuda": nets of the same layers that are small enough are then trained side by side, each by a block
         of the GPU, the others one after another.
     precision : str
-        As for `Sequential`, for those that are trained one after another.
+        As for `Sequential`; on a GPU for those that are trained one after another.
     **values
         What is tried. From each name that `layers` takes, and from optimizer, batch_size, l2 and seed, which mean what
         they mean to `Sequential` and its `fit`, to a sequence of values, or to one value. Without a sample all

@@ -59,11 +59,11 @@ class Workload:
         output = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}.get(self.loss, "linear")
         return [*(fastnn.Dense(n, self.hidden) for n in self.sizes[1:-1]), fastnn.Dense(self.sizes[-1], output)]
 
-    def net(self, device="cpu"):
-        """The net in fastnn, with these weights."""
+    def net(self, **settings):
+        """The net in fastnn, with these weights, and settings such as its device."""
         import fastnn
 
-        net = fastnn.Sequential(self.dense(), loss=self.loss, device=device).build(self.sizes[0])
+        net = fastnn.Sequential(self.dense(), loss=self.loss, **settings).build(self.sizes[0])
         net.set_weights(self.weights())
         return net
 

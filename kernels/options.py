@@ -56,6 +56,12 @@ def has_fma():
     return not is_x86() or bool(_features() & {"+fma", "+avx512f"})
 
 
+@functools.cache
+def has_bfloat16_tiles():
+    """Whether products of bfloat16 numbers have a unit of their own (Intel's AMX)."""
+    return is_x86() and vector_bytes() == 64 and {"+amx-tile", "+amx-bf16", "+avx512bf16"} <= _features()
+
+
 def is_x86():
     """Whether Numba compiles for x86-64."""
     return target()[0].startswith("x86_64")

@@ -351,6 +351,12 @@ class Program:
         return ends
 
     @property
+    def records(self) -> NDArray[np.int64]:
+        """The records of the operations (operations, Op.SIZE), a view of the table."""
+        start = int(self.table[Header.OPERATIONS_AT])
+        return self.table[start : start + len(self.operations) * Op.SIZE].reshape(-1, Op.SIZE)
+
+    @property
     def outputs(self) -> int:
         """Features of the last buffer."""
         return self.widths[-1]

@@ -71,8 +71,9 @@ Column = Fields("Column", "KIND SOURCE AT SIZE_OF LEVELS TABLE EDGES")
 PLAIN, MISSING, BINS, VECTOR, ONE_HOT = range(5)
 
 # Flags of an operation: its input is the samples as rows; its activation belongs to the loss, which takes logits; these
-# rows are the features that an Embedding made; the weights of one-hot codes are added to its products.
-FROM_ROWS, LOGITS, EXPANDED, ADDED = 1, 2, 4, 8
+# rows are the features that an Embedding made; the weights of one-hot codes are added to its products; those round
+# their operands.
+FROM_ROWS, LOGITS, EXPANDED, ADDED, ROUNDED = 1, 2, 4, 8, 16
 
 # A run. What threads write stands on cache lines of its own.
 Run = Fields(
@@ -87,12 +88,14 @@ Run = Fields(
     CODES CODES_AT DELTAS DELTA_STRIDE VECTORS ADDED_AT SLOTS SLOT_BITS TOUCHED MARKS GROUPS_AT
     BLOCK LD SHARDS SHARDS_NOW BY_PARTS BY_ROWS PARTS PARTS_AT
     SCRATCH SCRATCH_SIZE PART_BUFFER PART_BUFFER_SIZE SHARD_LOSSES SQUARES ROWS_AT TARGETS_AT WEIGHTS_AT BUFFERS_AT
-    WAITING_AT PARAMETERS REALS
+    WAITING_AT TILES OPERAND_AT OPERAND_STEPS PARAMETERS REALS
     """,
 )
 # Where a buffer of the program stands in the scratch: what it holds, what went into the activation that made it, the
-# gradient with respect to it, and once more as (samples, features), -1 where that is not kept.
-Buffer = Fields("Buffer", "VALUE PRE DELTA TRANSPOSED")
+# gradient with respect to it, and once more as (samples, features), -1 where that is not kept. Of an operation that
+# reads it and rounds: where its operands stand, the weights in TILES, those of the gradient in the scratch, or in TILES
+# where gradients are made by parts.
+Buffer = Fields("Buffer", "VALUE PRE DELTA TRANSPOSED WEIGHTS INPUTS DELTAS")
 
 # Training state: counters, and the sums of the epoch that has begun.
 State = Fields("State", "SEED STEP EPOCH POSITION")

@@ -8,6 +8,7 @@ import pytest
 import reference
 import reference_random
 import test_activations
+import test_bfloat16
 import test_clipping
 import test_custom
 import test_dense
@@ -23,7 +24,7 @@ from tolerance import assert_close
 
 import fastnn
 from fastnn.kernels import cpu, options
-from fastnn.kernels.cpu import memory, plain, simd, step, tile, vmath
+from fastnn.kernels.cpu import amx, memory, plain, simd, step, tile, vmath
 from fastnn.kernels.formulas import ACTIVATIONS, LOSSES, named
 from fastnn.kernels.program import Dense, Program
 from fastnn.kernels.tables import GRADIENT
@@ -31,7 +32,7 @@ from fastnn.kernels.tables import GRADIENT
 
 def test_nothing_is_compiled():
     assert not options.COMPILED
-    for module in (memory, simd, tile):
+    for module in (memory, simd, tile, amx):
         left = [name for name, thing in vars(module).items() if type(thing).__name__ == "_Intrinsic"]
         assert not left, f"{module.__name__} has primitives without a twin in plain.py"
     assert isinstance(step.run, types.FunctionType)
@@ -42,7 +43,7 @@ def test_no_twin_is_left_over():
     public = {twin for twin in twins if twin.__module__ == plain.__name__ and not twin.__name__.startswith("_")}
     used = {
         thing
-        for module in (memory, simd, tile)
+        for module in (memory, simd, tile, amx)
         for thing in vars(module).values()
         if isinstance(thing, types.FunctionType)
     }
@@ -79,6 +80,19 @@ def test_whole_numbers_wrap_around_as_in_a_register():
 def test_product(layouts, sized, dtype):
     for shape in ((1, 1, 1), (5, 7, 3), (37, 83, 9)):
         test_matmul.check(*shape, dtype, layouts, sized)
+
+
+@test_bfloat16.has_unit
+@pytest.mark.parametrize("along", [(False, True), (True, False)])
+def test_rounded_product(along):
+    for start in (0, 2):
+        test_bfloat16.check_product(33, 16, 65, *along, start)
+    test_bfloat16.test_ties_go_to_even_and_nan_and_infinity_travel_on(along[0])
+
+
+@test_bfloat16.has_unit
+def test_gradients_of_rounded_operands():
+    test_bfloat16.test_gradients_are_those_of_rounded_operands(*test_bfloat16.ONE_BLOCK)
 
 
 @pytest.mark.parametrize("layout", ["C", "F", "reversed"])

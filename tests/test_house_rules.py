@@ -155,14 +155,14 @@ def test_compiler_alone_chooses_how_to_compile():
     assert not wrong
 
 
-def test_five_files_write_llvm():
+def test_six_files_write_llvm():
     importers = {
         (name_of(path), name)
         for path in sources("fastnn", "kernels")
         for name in imported(path, parse(path))
         if inside(name, "llvmlite")
     }
-    writers = {f"kernels/cpu/{name}.py" for name in ("memory", "registers", "simd", "tile")}
+    writers = {f"kernels/cpu/{name}.py" for name in ("amx", "memory", "registers", "simd", "tile")}
     writers.add("kernels/cuda/intrinsics.py")
     choices = {("kernels/compiler.py", "llvmlite.binding")}
     assert importers == {(name, "llvmlite.ir") for name in writers} | choices

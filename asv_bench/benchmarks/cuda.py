@@ -29,7 +29,7 @@ class Training(Timed):
     def make(self, name):
         need_gpu()
         work = NETS[name]
-        net, rule, (X, y) = work.net("cuda"), work.rule(), work.data()
+        net, rule, (X, y) = work.net(device="cuda"), work.rule(), work.data()
 
         def epoch():
             net.fit(X, y, optimizer=rule, epochs=1, batch_size=work.batch, shuffle=False)

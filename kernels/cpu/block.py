@@ -10,7 +10,8 @@ target, packed):
 - Phase.GRADIENT makes the gradient of one part of its parameters, rows and columns of its ranges: `target` has the
   layout of the parameters or, if `packed`, holds the part alone, range after range;
 - Phase.TABLE, of operations of whose ranges a step updates only the rows that its batch touches, does a task of one
-  part: `first` is the number of the thread, `count` that of the part, `start` the task, `target` the flat gradient.
+  part: `first` is the number of the thread, `count` that of the part, `start` the task, `target` the flat gradient;
+- Phase.ROUND, of operations whose products are rounded, rounds the weights of one part of its parameters.
 
 And it may have a unit `few_rows`, called with (op, alphas, theta, count, x, ld_x, out, failure): its outputs for a
 few samples, both as rows, the outputs consecutive. `link(record, dtype, operation, purpose)`, where it is there,
@@ -26,9 +27,10 @@ from ..options import EXACT
 from ..tables import EXPANDED, Buffer, Fields, Header, Op, Run
 from .memory import integers_at, pointer_at
 
-Phase = Fields("Phase", "FORWARD BACKWARD GRADIENT TABLE")
-# What a task does: a shard of the batch; of a part of the parameters the gradient, the update, or both in one visit
-SHARD, COLLECT, UPDATE_PART, COLLECT_AND_UPDATE = 0, 1, 2, 3
+Phase = Fields("Phase", "FORWARD BACKWARD GRADIENT TABLE ROUND")
+# What a task does: a shard of the batch; of a part of the parameters the gradient, the update, or both in one visit; or
+# it rounds them
+SHARD, COLLECT, UPDATE_PART, COLLECT_AND_UPDATE, ROUND_PART = 0, 1, 2, 3, 4
 # What a program is linked for: runs that train or take losses, runs that give outputs, a few rows at a time, runs that
 # give derivatives of outputs
 Purpose = Fields("Purpose", "TRAIN OUTPUTS FEW_ROWS SLOPES")

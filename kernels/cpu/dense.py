@@ -31,10 +31,7 @@ def _forward(run, reals, theta, scratch, op, first, count):
     n_in, n_out, ld, flags = op[Op.N_IN], op[Op.N_OUT], run[Run.LD], op[Op.FLAGS]
     x, y = buffer_at(run, op[Op.INPUT]), buffer_at(run, op[Op.OUTPUT])
     W, b = theta + op[_FIELDS.W_AT], theta + op[_FIELDS.B_AT]
-    inputs, z, a = scratch + x[Buffer.VALUE], scratch + y[Buffer.PRE], scratch + y[Buffer.VALUE]
-    activate, alpha = op[_FIELDS.ACTIVATE], reals[Real.ALPHAS + op[Op.NUMBER]]
-    samples = whole_registers(count, lanes(theta))
-    columns = count if op[_FIELDS.ACTIVATION] == OWN else samples  # functions of the user's own see real samples only
+    inputs, z, samples = scratch + x[Buffer.VALUE], scratch + y[Buffer.PRE], whole_registers(count, lanes(theta))
     after, added = flags & LOGITS != 0, scratch + run[Run.ADDED_AT]  # activated after all outputs: it may be softmax
     by_rows = False
     if flags & FROM_ROWS != 0:
@@ -51,22 +48,49 @@ def _forward(run, reals, theta, scratch, op, first, count):
             zo = z + o * ld
             product(height, samples, n_in, W + o * n_in, n_in, plain(1), inputs, ld, zo, ld, plain(BIAS), b + o)
             if flags & ADDED != 0:
-                _add(height, samples, added + o * ld, zo, ld)
-            if activate != 0 and not after:
-                call_checked(activate, (alpha, height, columns, zo, ld, 1, a + o * ld, ld, 1), run + Run.FAILURE)
+                add_rows(height, samples, added + o * ld, ld, zo, ld)
+            if not after:
+                activate_rows(run, reals, scratch, op, o, height, count)
     if by_rows and flags & ADDED != 0:
-        _add(n_out, samples, added, z, ld)
-    if activate != 0 and (after or by_rows):
-        call_checked(activate, (alpha, n_out, columns, z, ld, 1, a, ld, 1), run + Run.FAILURE)
+        add_rows(n_out, samples, added, ld, z, ld)
+    if after or by_rows:
+        activate_rows(run, reals, scratch, op, plain(0), n_out, count)
 
 
 @jit(FAST)
-def _add(n_out, samples, more, z, ld):
-    """Z += what one-hot codes add to it, both (n_out, ld)."""
-    for o in range(n_out):
-        for s in range(0, samples, lanes(z)):
-            at, left = o * ld + s, samples - s
-            store_part(z + at, load_part(z + at, left) + load_part(more + at, left), left)
+def activate_rows(run, reals, scratch, op, row, rows, count):
+    """A = g(Z) for `rows` outputs from `row` on, where there is something to do."""
+    activate, ld, y = op[_FIELDS.ACTIVATE], run[Run.LD], buffer_at(run, op[Op.OUTPUT])
+    if activate != 0:
+        z, a = scratch + (y[Buffer.PRE] + row * ld), scratch + (y[Buffer.VALUE] + row * ld)
+        columns, alpha = _activated(op, count, z), reals[Real.ALPHAS + op[Op.NUMBER]]
+        call_checked(activate, (alpha, rows, columns, z, ld, 1, a, ld, 1), run + Run.FAILURE)
+
+
+@jit(FAST)
+def slope_rows(run, reals, scratch, op, count):
+    """Delta of Z from that of A, in place, where there is something to do."""
+    slope, ld, y = op[_FIELDS.SLOPE], run[Run.LD], buffer_at(run, op[Op.OUTPUT])
+    if slope != 0:
+        delta, z, a = scratch + y[Buffer.DELTA], scratch + y[Buffer.PRE], scratch + y[Buffer.VALUE]
+        columns, alpha = _activated(op, count, z), reals[Real.ALPHAS + op[Op.NUMBER]]
+        call_checked(slope, (alpha, op[Op.N_OUT], columns, delta, z, a, ld), run + Run.FAILURE)
+
+
+@jit(EXACT)
+def _activated(op, count, z):
+    """Samples that an activation is computed for: functions of the user's own see real ones only."""
+    return count if op[_FIELDS.ACTIVATION] == OWN else whole_registers(count, lanes(z))
+
+
+@jit(FAST)
+def add_rows(rows, columns, more, ld_more, z, ld):
+    """Z += more, both (rows, columns)."""
+    for i in range(rows):
+        p, q = more + i * ld_more, z + i * ld
+        for j in range(0, columns, lanes(z)):
+            left = columns - j
+            store_part(q + j, load_part(q + j, left) + load_part(p + j, left), left)
 
 
 def takes_rows(n_in, n_out, width):
@@ -93,11 +117,7 @@ def _backward(run, reals, theta, scratch, op, first, count, start, target):
     n_in, n_out, ld, flags, width = op[Op.N_IN], op[Op.N_OUT], run[Run.LD], op[Op.FLAGS], lanes(theta)
     x, y = buffer_at(run, op[Op.INPUT]), buffer_at(run, op[Op.OUTPUT])
     delta, samples = scratch + y[Buffer.DELTA], whole_registers(count, width)
-    slope, alpha = op[_FIELDS.SLOPE], reals[Real.ALPHAS + op[Op.NUMBER]]
-    if slope != 0:
-        columns = count if op[_FIELDS.ACTIVATION] == OWN else samples
-        z, a = scratch + y[Buffer.PRE], scratch + y[Buffer.VALUE]
-        call_checked(slope, (alpha, n_out, columns, delta, z, a, ld), run + Run.FAILURE)
+    slope_rows(run, reals, scratch, op, count)
     learns = run[Run.COMMAND] & BACKWARD != 0
     if learns and flags & FROM_ROWS == 0 and not _is_narrow(run, op, count, width):
         ld_rows = whole_registers(n_in, width)
@@ -109,11 +129,11 @@ def _backward(run, reals, theta, scratch, op, first, count, start, target):
         W, out = theta + op[_FIELDS.W_AT], scratch + x[Buffer.DELTA]
         product(n_in, samples, n_out, W, plain(1), n_in, delta, ld, out, ld, plain(ZERO), W)
     elif flags & EXPANDED != 0 and run[Run.DELTAS] != 0:
-        _delta_rows(run, theta, op, first, count, delta)
+        delta_rows(run, theta, op, first, count, delta)
 
 
 @jit(FAST)
-def _delta_rows(run, theta, op, first, count, delta):
+def delta_rows(run, theta, op, first, count, delta):
     """What the gradients of tables are made of, a row a sample: delta of the vectors, then of Z for one-hot codes."""
     out, stride = deltas_at(run, theta, first)
     W, n_in, n_out, ld, vectors = theta + op[_FIELDS.W_AT], op[Op.N_IN], op[Op.N_OUT], run[Run.LD], run[Run.VECTORS]
@@ -137,11 +157,11 @@ def _gradient(run, theta, scratch, op, first, count, row, rows, column, columns,
             samples, ld_samples = samples_at(run, theta, scratch, first, op)
         product(rows, columns, count, delta, ld, plain(1), samples + column, ld_samples, dW, ld_dw, start, dW)
     if column == 0:
-        _bias_gradient(rows, count, delta, ld, start, db)
+        bias_gradient(rows, count, delta, ld, start, db)
 
 
 @jit(FAST)
-def _bias_gradient(n_out, samples, delta, ld, start, db):
+def bias_gradient(n_out, samples, delta, ld, start, db):
     """db = sum of delta over the samples; ACCUMULATE adds."""
     for o in range(n_out):
         summed = splat(0.0, delta)
@@ -174,7 +194,7 @@ def dense_few_rows(op, alphas, theta, count, x, ld_x, out, failure):
     W, b = theta + op[_FIELDS.W_AT], theta + op[_FIELDS.B_AT]
     call(op[_FIELDS.PRODUCT_ROWS], (n_out, count, n_in, W, n_in, x, ld_x, out, 1, n_out, BIAS, b))
     if op[Op.FLAGS] & ADDED != 0:
-        _add(plain(1), count * n_out, x + count * n_in, out, 0)
+        add_rows(plain(1), count * n_out, x + count * n_in, 0, out, 0)
     if activate != 0:
         call_checked(activate, (alphas[op[Op.NUMBER]], n_out, count, out, 1, n_out, out, 1, n_out), failure)
 

@@ -36,17 +36,17 @@ class Plan(_plan.Plan):
 
     device = "cpu"
 
-    def __init__(self, program, parameters, batch, command, threads, state):
+    def __init__(self, program, parameters, batch, command, threads, state, rounds=False):
         width = lanes(8 * parameters.itemsize)
         backward, purpose = bool(command & BACKWARD), _PURPOSES.get(command, Purpose.TRAIN)
-        schedule = schedule_of(program, batch, parameters.itemsize, width, VECTORS * width, backward)
+        schedule = schedule_of(program, batch, parameters.itemsize, width, VECTORS * width, backward, rounds)
         parts, buffers = schedule.parts, schedule.buffers
         self.threads = max(1, min(threads, schedule.shards))
         parts_at, buffers_at = Run.SIZE, Run.SIZE + parts.size
         waiting_at = round_up(buffers_at + buffers.size, LINE)
         size = waiting_at + self.threads * LINE
         super().__init__(program, parameters, batch, command, state, size - Run.SIZE)
-        self._linked = link(program, self.dtype, purpose)
+        self._linked = link(program, self.dtype, purpose, rounds)
         self.table[parts_at:buffers_at] = parts.ravel()
         self.table[buffers_at : buffers_at + buffers.size] = buffers.ravel()
         self.set(
@@ -71,6 +71,8 @@ class Plan(_plan.Plan):
         if command != APPLY:
             scratches = schedule.shards if schedule.by_parts else self.threads
             self.set(SCRATCH=self._allocate(scratches * schedule.scratch))
+            if schedule.tiles:
+                self.set(TILES=self._allocate(schedule.tiles))
         if backward:
             self._allocate_gradients(schedule)
 
@@ -178,6 +180,7 @@ def make_plan(
     command: int,
     threads: int,
     state: TrainingState | None = None,
+    precision: str = "float32",
 ) -> Plan:
     """A run of a program on this machine.
 
@@ -195,13 +198,15 @@ def make_plan(
         Threads that may take part.
     state : TrainingState, optional
         Whose parameters these are, for TRAIN and APPLY.
+    precision : str
+        "float32", or "bf16" for products of operands that are rounded to bfloat16, in float32, where `amx.works`.
 
     Returns
     -------
     Plan
         Bind data and rule, then execute it.
     """
-    return Plan(program, parameters, batch, command, threads, state)
+    return Plan(program, parameters, batch, command, threads, state, precision == "bf16")
 
 
 def compile_all(dtype: DTypeLike) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 
 from ..formulas import OWN
 from ..program import KINDS, Dense, Program
-from ..tables import FEW_ROWS_MARK, Header, Op
+from ..tables import FEW_ROWS_MARK, ROUNDED, Header, Op
+from . import bfloat16
 from .block import Purpose
 from .losses import address_of_loss
 
@@ -32,6 +33,8 @@ class Linked:
         Of the run.
     purpose : int
         From `block.Purpose`.
+    rounds : bool
+        Whether products may round their operands to bfloat16.
 
     Attributes
     ----------
@@ -40,11 +43,14 @@ class Linked:
         alive what its addresses lead to.
     """
 
-    def __init__(self, program: Program, dtype: np.dtype, purpose: int) -> None:
+    def __init__(self, program: Program, dtype: np.dtype, purpose: int, rounds: bool) -> None:
         memory = _Memory(_with_constants(program, dtype).tobytes())
         self.table = np.frombuffer(memory, np.int64)
         for operation, record in zip(program.operations, _records(self.table), strict=True):
             memory.kept.append(_link_record(record, dtype, operation, purpose))
+            if rounds and bfloat16.is_rounded(operation, record):
+                record[Op.FLAGS] |= ROUNDED
+                record[Op.BLOCK] = bfloat16.block.address(dtype)
         if purpose == Purpose.TRAIN:
             self.table[Header.LOSS], loops = address_of_loss(program.loss, dtype)
             memory.kept.append(loops)
@@ -53,7 +59,7 @@ class Linked:
         self.table.flags.writeable = False
 
 
-def link(program: Program, dtype: np.dtype, purpose: int = Purpose.FEW_ROWS) -> Linked:
+def link(program: Program, dtype: np.dtype, purpose: int = Purpose.FEW_ROWS, rounds: bool = False) -> Linked:
     """The program for this process, made once for each dtype and purpose.
 
     Parameters
@@ -64,6 +70,8 @@ def link(program: Program, dtype: np.dtype, purpose: int = Purpose.FEW_ROWS) -> 
         float32 or float64.
     purpose : int
         From `block.Purpose`; for `apply_rows` by default.
+    rounds : bool
+        Whether products may round their operands to bfloat16, of a run in float32.
 
     Returns
     -------
@@ -71,7 +79,7 @@ def link(program: Program, dtype: np.dtype, purpose: int = Purpose.FEW_ROWS) -> 
         Its `table` is valid in this process and its forks.
     """
     made = program.__dict__.setdefault("linked", {})
-    key = np.dtype(dtype), purpose
+    key = np.dtype(dtype), purpose, rounds
     if key not in made:
         made[key] = Linked(program, *key)
     return made[key]

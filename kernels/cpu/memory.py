@@ -92,17 +92,21 @@ def int32_at(typingctx, address):
     return Pointer(types.int32)(types.intp), codegen
 
 
+def fetch(builder, pointer, level):
+    """Fetch the cache line at a pointer, which may be any address, to be read: 3 into the first cache, 2 the second."""
+    byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    reads, data = ir.Constant(flag, 0), ir.Constant(flag, 1)
+    builder.call(function, [builder.bitcast(pointer, byte), reads, ir.Constant(flag, level), data])
+
+
 @intrinsic
 def prefetch(typingctx, pointer):
     """Fetch the cache line at a pointer, which may be any address, to be written soon."""
 
     def codegen(context, builder, sig, args):
-        byte = ir.IntType(8).as_pointer()
-        flag = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        near, data = ir.Constant(flag, 3), ir.Constant(flag, 1)
-        builder.call(function, [builder.bitcast(args[0], byte), ir.Constant(flag, 0), near, data])
+        fetch(builder, args[0], 3)
         return context.get_dummy_value()
 
     return types.void(pointer), codegen

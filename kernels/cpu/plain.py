@@ -1,4 +1,4 @@
-"""What NUMBA_DISABLE_JIT=1 runs in place of the primitives of `memory.py`, `simd.py` and `tile.py`: plain Python.
+"""What NUMBA_DISABLE_JIT=1 runs in place of the primitives of memory.py, simd.py, tile.py and amx.py: plain Python.
 
 The kernels around them are ordinary Python then, for breakpoints and line coverage, a thousand times slower. Names
 and meanings are those of the compiled primitives; a vector is a `Vector`, a mask an array of bool, a tile an array
@@ -393,3 +393,38 @@ def lane_products_first(tile, a, stride_a, b, stride_b, count):
 
 def transpose_square(source, stride, rows, columns, target, target_stride):
     target.view((columns, rows), (target_stride, 1))[...] = source.view((columns, rows), (1, stride))
+
+
+# The tile unit --------------------------------------------------------------------------------------------------------
+
+
+def configure_tiles():
+    pass
+
+
+def release_tiles():
+    pass
+
+
+def multiply_tiles(steps, a, b, c, stride, adds, ahead):
+    rows, pairs = _halves(a, steps), _halves(b, steps).reshape(steps, 2, 16, 16, 2)
+    left = rows.transpose(1, 2, 0, 3).reshape(32, 32 * steps)
+    product = left @ pairs.transpose(0, 2, 4, 1, 3).reshape(32 * steps, 32)
+    sums = c.view((32, 32), (stride, 1))
+    sums[...] = product + sums if adds else product
+
+
+def _halves(pointer, steps):
+    """The lines of both tiles of each step, as float32."""
+    halves = pointer.view((steps, 2, 16, 16), (512, 256, 16, 1)).view(np.uint16)
+    return (halves.astype(np.uint32) << 16).view(np.float32)
+
+
+def round_tile(source, stride, target, along, turned):
+    lines = source.view((16, 32), (stride, 1)) if along else source.view((32, 16), (stride, 1)).T
+    tiny = np.abs(lines) < np.finfo(np.float32).tiny  # denormal numbers are taken for zeros
+    whole = np.where(tiny, np.copysign(np.float32(0.0), lines), lines).view(np.uint32)
+    rounded = (whole + 0x7FFF + (whole >> 16 & 1)) >> 16
+    rounded = np.where(np.isnan(lines), whole >> 16 | 0x40, rounded)
+    pairs = rounded[:, ::2] | rounded[:, 1::2] << 16
+    target.view((16, 16), (16, 1)).view(np.uint32)[...] = pairs if along != turned else pairs.T

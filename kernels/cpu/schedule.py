@@ -8,6 +8,8 @@ core in float32) unless it says otherwise.
 import numpy as np
 
 from ..program import Dense, Program, round_up
+from ..tables import Buffer
+from .bfloat16 import PANEL, STEP, is_rounded, operand_size, weights_size
 from .dense import takes_rows
 
 # A part of a matrix: its gradient, 64 KB in float32, fits in the inner caches. 16 rows instead of 64 brought 5% on two
@@ -44,6 +46,8 @@ class Schedule:
         Samples of a register tile; blocks are multiples of it.
     backward : bool
         Whether gradients are wanted.
+    rounds : bool
+        Whether products may round their operands to bfloat16.
 
     Attributes
     ----------
@@ -64,12 +68,16 @@ class Schedule:
         kept of codes.
     buffers : array (buffers, Buffer.SIZE), int64
         Where each buffer stands in a scratch, as `tables.Buffer` describes it.
-    scratch : int
-        Elements of a scratch.
+    scratch, tiles : int
+        Elements of a scratch, and of the operands that all threads share.
     """
 
-    def __init__(self, program: Program, rows: int, itemsize: int, width: int, step: int, backward: bool) -> None:
+    def __init__(
+        self, program: Program, rows: int, itemsize: int, width: int, step: int, backward: bool, rounds: bool = False
+    ) -> None:
         self.program = program
+        records = zip(program.operations, program.records, strict=True)
+        self.rounded = [rounds and is_rounded(operation, record) for operation, record in records]
         n_in, n_out = program.trained[0]
         outputs = [n for _, n in program.trained]
         first = next(o for o in program.operations if o.parameters(1) and not o.by_touched_rows)
@@ -96,12 +104,15 @@ class Schedule:
             self.block = int(max(step_rows, min(MAX_BLOCK, fitting, round_up(in_shard, step_rows))))
         # an odd number of registers: rows of a block do not meet in one set of a cache
         self.ld = round_up(self.block, step) + width
-        self.parts = np.array(list(self._parts()), np.int64)
-        self.part_size = round_up(MOST_ROWS * PART_COLUMNS + max(outputs), 64)
+        # whole panels of rounded weights
+        part_rows = PANEL if any(self.rounded) else PART_ROWS
+        self.parts = np.array(list(self._parts(part_rows)), np.int64)
+        self.part_size = round_up(max(MOST_ROWS, part_rows) * PART_COLUMNS + max(outputs), 64)
         self._place(width)
         self._place_tables(rows, width)
+        self._place_operands(rows)
 
-    def _parts(self):
+    def _parts(self, part_rows):
         """Parts that cover all parameters but the gaps between ranges."""
         program = self.program
         for i, (operation, n_in) in enumerate(zip(program.operations, program.widths, strict=False)):
@@ -114,7 +125,7 @@ class Schedule:
             height, across = max(rows for rows, _ in shapes), max(columns for _, columns in shapes)
             # partial gradients that are added are shared even where one part would hold all
             columns = min(across, PART_COLUMNS if self.by_parts else PART_COLUMNS // 2)
-            rows = height if height <= MOST_ROWS else PART_ROWS * (PART_COLUMNS // columns)
+            rows = height if height <= MOST_ROWS else part_rows * (PART_COLUMNS // columns)
             for row in range(0, height, rows):
                 for column in range(0, across, columns):
                     yield i, row, min(rows, height - row), column, min(columns, across - column)
@@ -133,10 +144,10 @@ class Schedule:
         transposed = 0 if self.by_parts else place(round_up(max((0, *widths[:-1])), width) * block)
         buffers, on_rows, turn, expanded = [], True, 0, 0
         values = place(0 if self.by_rows or program.embedding else widths[0] * ld)
-        buffers.append([values, values, 0, -1])
+        buffers.append([values, values, 0, -1, 0, 0, 0])
         for i, operation in enumerate(program.operations):
             trained = bool(operation.parameters(widths[i])) and operation is not program.embedding
-            before, after = buffers[-1], [0, 0, 0, -1]
+            before, after = buffers[-1], [0, 0, 0, -1, 0, 0, 0]
             if operation is program.embedding:
                 after[0] = after[1] = place(0 if self.by_rows else widths[i + 1] * ld)
                 after[3] = place(widths[i + 1] * block)
@@ -180,15 +191,34 @@ class Schedule:
         sums = max(((min(rows, one.levels) + 1) * round_up(one.size or units, width) for one in tables), default=0)
         self.part_size = max(self.part_size, round_up(sums, 64))
 
+    def _place_operands(self, rows):
+        """Find places for the operands of rounded products: where gradients are made by parts, one for all threads."""
+        self.tiles = operand = 0
+        samples = rows if self.by_parts else self.block
+        for i in np.flatnonzero(self.rounded):
+            n_in, n_out = self.program.widths[i : i + 2]
+            weights, self.tiles = self.tiles, self.tiles + weights_size(n_in, n_out)
+            inputs, deltas = operand_size(n_in, samples), operand_size(n_out, samples)
+            if self.by_parts:
+                at = self.tiles, self.tiles + inputs
+                self.tiles += inputs + deltas
+            else:
+                at = self._take(inputs), self._take(deltas)
+            self.buffers[i, Buffer.WEIGHTS :] = weights, *at
+            operand = max(operand, operand_size(self.block, max(n_in, n_out)))
+        self.fields |= {"OPERAND_AT": self._take(operand), "OPERAND_STEPS": round_up(samples, STEP) // STEP}
+
     def _take(self, elements):
         """A place for so many elements in a scratch."""
         start, self.scratch = self.scratch, self.scratch + round_up(elements, 64)
         return start
 
 
-def schedule_of(program: Program, rows: int, itemsize: int, width: int, step: int, backward: bool) -> Schedule:
+def schedule_of(
+    program: Program, rows: int, itemsize: int, width: int, step: int, backward: bool, rounds: bool
+) -> Schedule:
     """The Schedule for these arguments, made once while it is in use: a small fit or partial_fit has no time for it."""
-    made, key = program.__dict__.setdefault("schedules", {}), (rows, itemsize, width, step, backward)
+    made, key = program.__dict__.setdefault("schedules", {}), (rows, itemsize, width, step, backward, rounds)
     schedule = made.get(key)
     if schedule is None:
         if len(made) >= MOST_KEPT:

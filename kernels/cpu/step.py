@@ -27,6 +27,7 @@ from ..tables import (
     INPUT_BACKWARD,
     LOSS,
     OUTPUT,
+    ROUNDED,
     UPDATE,
     Buffer,
     Header,
@@ -41,6 +42,7 @@ from . import updates
 from .block import (
     COLLECT,
     COLLECT_AND_UPDATE,
+    ROUND_PART,
     SHARD,
     UPDATE_PART,
     Part,
@@ -183,8 +185,10 @@ def _block(run, reals, theta, scratch, gradient, first, count, start):
 def _limits(run, theta, shard):
     """(first, past the last) row of a shard, counted from the batch's first."""
     shards, count, step = run[Run.SHARDS_NOW], run[Run.COUNT], lanes(theta)
-    registers = (count + step - 1) // step
-    return shard * registers // shards * step, min(count, (shard + 1) * registers // shards * step)
+    if run[Run.TILES] != 0:
+        step = VECTORS * lanes(theta)  # terms of a step of the tile unit
+    units = (count + step - 1) // step
+    return shard * units // shards * step, min(count, (shard + 1) * units // shards * step)
 
 
 @jit(EXACT)
@@ -222,6 +226,9 @@ def _part(run, reals, theta, thread, phase, index):
     """One part of the parameters: its gradient, from the shards in their order, its update, or both."""
     part, program = run + (run[Run.PARTS_AT] + Part.SIZE * index), program_at(run)
     op, gradients = operations_at(program) + Op.SIZE * part[Part.OPERATION], pointer_at(run[Run.GRADIENTS], theta)
+    if phase == ROUND_PART:
+        _round_part(run, reals, theta, op, part)
+        return
     if (program + (program[Header.RANGES_AT] + Range.SIZE * op[Op.RANGE]))[Range.BY_TOUCHED_ROWS] != 0:
         call(op[Op.BLOCK], (Phase.TABLE, run, reals, theta, theta, op, thread, index, part, phase, gradients, 0))
         return
@@ -248,6 +255,15 @@ def _part(run, reals, theta, thread, phase, index):
             squares += updates.visit(run, reals, theta, at, length, gradient, l2, collects, updates_it)
         filled += height * width
     updates.note_squares(run, reals, index, phase, squares)
+    if updates_it and run[Run.TILES] != 0:
+        _round_part(run, reals, theta, op, part)
+
+
+@jit(EXACT)
+def _round_part(run, reals, theta, op, part):
+    """Round the weights of a part, where its operation does."""
+    if op[Op.FLAGS] & ROUNDED != 0:
+        call(op[Op.BLOCK], (Phase.ROUND, run, reals, theta, theta, op, 0, 0, part, 0, theta, 0))
 
 
 @jit(EXACT)
@@ -449,6 +465,8 @@ def _lead(t, r, p, size):
     """The command of a run with `size` parameters."""
     command = t[Run.COMMAND]
     t[Run.STATUS], t[Run.FAILURE], t[Run.LOADED] = FINE, 0, 0
+    if t[Run.TILES] != 0:
+        _all_parts(t, r, p, plain(ROUND_PART))
     if command & UPDATE == 0:
         r[Real.LAST_LOSS] = _rows_pass(t, r, p, plain(0), t[Run.ROWS]) / r[Real.BATCH_WEIGHT]
         if command & BACKWARD != 0:

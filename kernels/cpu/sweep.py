@@ -46,7 +46,7 @@ Job = Fields(
 )
 Number = Fields("Number", "BEST MIN_DELTA VALIDATION_LOSS")
 # Working memory, lent by the thread
-_REALS = "SCRATCH", "GRADIENTS", "PARTIALS", "DELTAS", "PART_BUFFER"
+_REALS = "SCRATCH", "GRADIENTS", "PARTIALS", "DELTAS", "PART_BUFFER", "TILES"
 _POINTERS = dict.fromkeys(_REALS) | dict.fromkeys(("SHARD_LOSSES", "SQUARES"), np.float64)
 _POINTERS |= dict.fromkeys(("CODES", "SLOTS", "TOUCHED"), np.int32)
 

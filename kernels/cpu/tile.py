@@ -247,7 +247,7 @@ def transpose_square(typingctx, source, stride, rows, columns, target, target_st
         with builder.if_else(full) as (whole, part):
             with whole:
                 lines = [load_vector(builder, vector, _step(builder, p, stride, i)) for i in range(width)]
-                for j, line in enumerate(_transposed(builder, lines)):
+                for j, line in enumerate(transposed(builder, lines)):
                     store_vector(builder, vector, line, _step(builder, q, target_stride, j))
             with part:
                 with cgutils.for_range(builder, columns) as loop:
@@ -262,7 +262,7 @@ def transpose_square(typingctx, source, stride, rows, columns, target, target_st
     return types.void(source, types.intp, types.intp, types.intp, target, types.intp), codegen
 
 
-def _transposed(builder, lines):
+def transposed(builder, lines):
     """Transpose w registers of w lanes in log2(w) rounds of pairwise interleaving."""
     width = len(lines)
     low = [lane for pair in zip(range(width // 2), range(width, width + width // 2), strict=True) for lane in pair]
