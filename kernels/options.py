@@ -77,6 +77,15 @@ def tile_rows():
     return (8, 4, 2, 1) if vector_bytes() == 64 or not is_x86() else (6, 4, 2, 1)
 
 
+@functools.cache
+def packs_panels():
+    """Whether products bring operands whose rows lie far apart together, in panels as wide as the register tile.
+
+    Not on Zen, where what stands was measured: a product of 192 and more reached MKL's speed without.
+    """
+    return not target()[1].startswith("znver")
+
+
 def default_threads():
     """Threads used where the caller names none: NUMBA_NUM_THREADS, else the cores that this process may use."""
     return numba.config.NUMBA_NUM_THREADS

@@ -16,12 +16,27 @@ from ..program import Dense
 from ..tables import ADDED, BACKWARD, EXPANDED, FROM_ROWS, INPUT_BACKWARD, LOGITS, Buffer, Op, Real, Run
 from .activations import activate_any, activate_slope_any, addresses_of, softmax, softmax_slope
 from .block import Part, Phase, Purpose, buffer_at, deltas_at, samples_at, whole_registers
-from .matmul import ACCUMULATE, BIAS, ZERO, product, product_any, product_rows_unit, transpose
+from .matmul import (
+    ACCUMULATE,
+    BIAS,
+    PANELS,
+    ZERO,
+    panel_width,
+    product,
+    product_any,
+    product_columns,
+    product_rows_unit,
+    to_panels,
+    transpose,
+)
 from .memory import address_of, call, call_checked, plain
 from .simd import lanes, load_part, load_strided, splat, store_part, store_strided, total
 from .units import unit
 
 _FIELDS = Dense.fields
+# Outputs of a layer from which delta takes W brought together, a few inputs at a time. On a Sapphire Rapids a step of
+# 1024-1024-1024-1024-10, batch 256, took 39 ms instead of 47; with 512 outputs, whose W comes from L3, 10% more.
+PACKED_OUTPUTS = 1024
 STRIP = 32  # rows whose activation follows their product while both are in the first-level cache
 
 
@@ -46,7 +61,9 @@ def _forward(run, reals, theta, scratch, op, first, count):
         for o in range(0, n_out, STRIP):
             height = min(STRIP, n_out - o)
             zo = z + o * ld
-            product(height, samples, n_in, W + o * n_in, n_in, plain(1), inputs, ld, zo, ld, plain(BIAS), b + o)
+            product(
+                height, samples, n_in, W + o * n_in, n_in, plain(1), inputs, ld, plain(1), zo, ld, plain(BIAS), b + o
+            )
             if flags & ADDED != 0:
                 add_rows(height, samples, added + o * ld, ld, zo, ld)
             if not after:
@@ -120,14 +137,18 @@ def _backward(run, reals, theta, scratch, op, first, count, start, target):
     slope_rows(run, reals, scratch, op, count)
     learns = run[Run.COMMAND] & BACKWARD != 0
     if learns and flags & FROM_ROWS == 0 and not _is_narrow(run, op, count, width):
-        ld_rows = whole_registers(n_in, width)
-        transpose(n_in, count, scratch + x[Buffer.VALUE], ld, scratch + x[Buffer.TRANSPOSED], ld_rows)
+        wide, target = panel_width(whole_registers(n_in, width), theta), scratch + x[Buffer.TRANSPOSED]
+        to_panels(count, n_in, scratch + x[Buffer.VALUE], plain(1), ld, wide, target, wide)
     if learns and run[Run.BY_PARTS] == 0:
         dW, db, origin = target + op[_FIELDS.W_AT], target + op[_FIELDS.B_AT], plain(0)
         _gradient(run, theta, scratch, op, first, count, origin, n_out, origin, n_in, start, dW, n_in, db)
     if flags & FROM_ROWS == 0 or run[Run.COMMAND] & INPUT_BACKWARD != 0:
         W, out = theta + op[_FIELDS.W_AT], scratch + x[Buffer.DELTA]
-        product(n_in, samples, n_out, W, plain(1), n_in, delta, ld, out, ld, plain(ZERO), W)
+        if PANELS and n_out >= PACKED_OUTPUTS:
+            packed = scratch + run[Run.PACKED_AT]
+            product_columns(n_in, samples, n_out, W, n_in, delta, ld, plain(1), out, ld, plain(ZERO), packed)
+        else:
+            product(n_in, samples, n_out, W, plain(1), n_in, delta, ld, plain(1), out, ld, plain(ZERO), W)
     elif flags & EXPANDED != 0 and run[Run.DELTAS] != 0:
         delta_rows(run, theta, op, first, count, delta)
 
@@ -137,7 +158,7 @@ def delta_rows(run, theta, op, first, count, delta):
     """What the gradients of tables are made of, a row a sample: delta of the vectors, then of Z for one-hot codes."""
     out, stride = deltas_at(run, theta, first)
     W, n_in, n_out, ld, vectors = theta + op[_FIELDS.W_AT], op[Op.N_IN], op[Op.N_OUT], run[Run.LD], run[Run.VECTORS]
-    product(count, vectors, n_out, delta, plain(1), ld, W, n_in, out, stride, plain(ZERO), W)
+    product(count, vectors, n_out, delta, plain(1), ld, W, n_in, plain(1), out, stride, plain(ZERO), W)
     if op[Op.FLAGS] & ADDED != 0:
         transpose(n_out, count, delta, ld, out + vectors, stride)
 
@@ -152,10 +173,13 @@ def _gradient(run, theta, scratch, op, first, count, row, rows, column, columns,
         inputs = scratch + (x[Buffer.VALUE] + column * ld)
         call(op[_FIELDS.PRODUCT_ROWS], (rows, columns, count, delta, ld, inputs, ld, dW, ld_dw, 1, start, dW))
     else:
-        samples, ld_samples = scratch + x[Buffer.TRANSPOSED], whole_registers(n_in, lanes(theta))
+        samples, rows_b = scratch + x[Buffer.TRANSPOSED], count if PANELS else 1
+        ld_samples = panel_width(whole_registers(n_in, lanes(theta)), theta)
         if op[Op.FLAGS] & FROM_ROWS != 0:
             samples, ld_samples = samples_at(run, theta, scratch, first, op)
-        product(rows, columns, count, delta, ld, plain(1), samples + column, ld_samples, dW, ld_dw, start, dW)
+            rows_b = 1
+        at = samples + column * rows_b
+        product(rows, columns, count, delta, ld, plain(1), at, ld_samples, rows_b, dW, ld_dw, start, dW)
     if column == 0:
         bias_gradient(rows, count, delta, ld, start, db)
 

@@ -57,7 +57,7 @@ def weighted_gram(X: Floats, s: Floats, shift: Floats, scale: Floats, work: Floa
         _copy(count, n, x + first * ld_x, ld_x, at, address_of(shift), address_of(scale), plain, scaled, ld)
         for j in range(0, wide, PANEL):
             rows, columns, target = min(PANEL, wide - j), wide - j, c + (j * wide + j)
-            product(rows, columns, count, scaled + j, 1, ld, plain + j, ld, target, wide, start, c)
+            product(rows, columns, count, scaled + j, 1, ld, plain + j, ld, 1, target, wide, start, c)
         start = ACCUMULATE
     for i in range(wide):
         for j in range(i):

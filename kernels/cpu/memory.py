@@ -160,6 +160,21 @@ def plain(typingctx, constant):
 
 
 @intrinsic
+def hidden(typingctx, integer):
+    """An integer of which LLVM knows nothing.
+
+    Where it knew A's strides, products in a caller's own @njit code made 112 GFLOP/s instead of 166 (256 x 256 x 256 in
+    float32, Sapphire Rapids).
+    """
+
+    def codegen(context, builder, sig, args):
+        kind = ir.FunctionType(I64, [I64])
+        return builder.asm(kind, "", "=r,0", [args[0]], side_effect=False)
+
+    return types.intp(types.intp), codegen
+
+
+@intrinsic
 def atomic_load(typingctx, pointer):
     """The 64-bit integer at `pointer`; what its writer wrote before is visible after."""
 

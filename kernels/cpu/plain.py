@@ -88,6 +88,10 @@ def prefetch(pointer):
     pass
 
 
+def hidden(integer):
+    return integer
+
+
 def plain(constant):
     return constant
 

@@ -10,7 +10,8 @@ import numpy as np
 from ..program import Dense, Program, round_up
 from ..tables import Buffer
 from .bfloat16 import PANEL, STEP, is_rounded, operand_size, weights_size
-from .dense import takes_rows
+from .dense import PACKED_OUTPUTS, takes_rows
+from .matmul import PANELS, ROWS
 
 # A part of a matrix: its gradient, 64 KB in float32, fits in the inner caches. 16 rows instead of 64 brought 5% on two
 # threads with 784-128-10, batch 128: more parts share better.
@@ -108,7 +109,7 @@ class Schedule:
         part_rows = PANEL if any(self.rounded) else PART_ROWS
         self.parts = np.array(list(self._parts(part_rows)), np.int64)
         self.part_size = round_up(max(MOST_ROWS, part_rows) * PART_COLUMNS + max(outputs), 64)
-        self._place(width)
+        self._place(step)
         self._place_tables(rows, width)
         self._place_operands(rows)
 
@@ -130,18 +131,20 @@ class Schedule:
                 for column in range(0, across, columns):
                     yield i, row, min(rows, height - row), column, min(columns, across - column)
 
-    def _place(self, width):
-        """Find a place for everything in a scratch; samples as rows begin at whole registers."""
+    def _place(self, step):
+        """Find a place for everything in a scratch; transposed inputs stand in panels of up to `step` features."""
         program, ld, block, place, self.scratch = self.program, self.ld, self.block, self._take, 0
         widths = program.widths
+        packed = max((n_out for _, n_out in program.trained if PANELS and n_out >= PACKED_OUTPUTS), default=0)
         self.fields = {
             "ROWS_AT": place(block * widths[0]),
             "TARGETS_AT": place(widths[-1] * ld),
             "WEIGHTS_AT": place(ld),
+            "PACKED_AT": place(ROWS * packed),
         }
         # where they are kept, a delta and a transposed input for each layer; else what layers use by turns
         by_turns = [] if self.by_parts else [place(max(widths) * ld) for _ in range(2)]
-        transposed = 0 if self.by_parts else place(round_up(max((0, *widths[:-1])), width) * block)
+        transposed = 0 if self.by_parts else place(round_up(max((0, *widths[:-1])), step) * block)
         buffers, on_rows, turn, expanded = [], True, 0, 0
         values = place(0 if self.by_rows or program.embedding else widths[0] * ld)
         buffers.append([values, values, 0, -1, 0, 0, 0])
@@ -158,7 +161,7 @@ class Schedule:
                 if operation.activation is not None and operation.activation.needs_input:
                     after[1] = place(widths[i + 1] * ld)
             if trained and not on_rows:
-                before[3] = place(round_up(widths[i], width) * block) if self.by_parts else transposed
+                before[3] = place(round_up(widths[i], step) * block) if self.by_parts else transposed
             on_rows = on_rows and not trained
             buffers.append(after)
             expanded += on_rows and program.embedding is not None
