@@ -1,26 +1,33 @@
 """The examples run, draw, and show what their README says."""
 
+import importlib
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import recipes
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 pytest.importorskip("pandas")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SCRIPTS = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "common")
+SCRIPTS = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in ("common", "training"))
+READERS = {"convolution": 0.85, "recurrence": 0.5}  # of MNIST; the accuracy that the quick run reaches at least
 README = (EXAMPLES / "README.md").read_text(encoding="utf-8")
 
 
 def run(name, folder, *options):
     """What a script prints, run as a user would; its picture is then in `folder`."""
+    data = recipes.data_directory()
+    if name in READERS and not (data / "mnist.npz").is_file():
+        pytest.skip(f"no mnist.npz in {data} (set FASTNN_DATA)")
     command = [sys.executable, "-W", "error", EXAMPLES / f"{name}.py", *options, "--output", folder]
-    tidy = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    tidy = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "FASTNN_DATA": str(data)}
     ran = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=tidy)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
@@ -39,6 +46,7 @@ def test_each_runs_and_draws(name, tmp_path):
     with image.open(picture) as drawn:
         assert min(drawn.size) > 400
         assert len(drawn.convert("RGB").getcolors(1 << 16)) > 10
+    assert name not in READERS or accuracies_in(printed)[-1] > READERS[name]
 
 
 def test_the_readme_shows_each_with_a_small_picture():
@@ -51,6 +59,11 @@ def test_the_readme_shows_each_with_a_small_picture():
 def numbers(line):
     """The numbers in a line."""
     return [float(number) for number in re.findall(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?", line)]
+
+
+def accuracies_in(printed):
+    """What an example that reads MNIST prints of them."""
+    return [float(found) for found in re.findall(r"^accuracy on 10,000 test pictures.*: (\S+)$", printed, re.MULTILINE)]
 
 
 def by_name(printed):
@@ -133,3 +146,38 @@ def test_the_squared_error_is_not_convex_and_descends_less(tmp_path):
     lowest = [float(number) for number in re.findall(r"lowest curvature (\S+);", printed)]
     assert lowest[0] < -0.05 and lowest[1] > -1e-12
     assert [float(number) for number in re.findall(r"accuracy (\S+)", printed)] == [0.5, 0.94]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_gradients_are_central_differences(name, monkeypatch):
+    """Of each layer by itself, along a direction that changes all its parameters."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    script = importlib.import_module(name)
+    theta, rng = script.start(script.SHAPES).astype(np.float64), np.random.default_rng(1)
+    X, y, grad = rng.random((3, 28, 28)), np.array([[3.0], [0.0], [9.0]]), np.empty_like(theta)
+    script.gradient(theta, X, y, grad)
+    assert np.isfinite(grad).all()
+    for i in range(len(script.SHAPES)):
+        direction = np.zeros_like(theta)
+        for part in script.layers(direction, script.SHAPES)[i]:
+            part[...] = rng.normal(size=part.shape)
+        ahead, behind = (script.gradient(theta + h * direction, X, y, np.empty_like(theta)) for h in (1e-6, -1e-6))
+        assert (ahead - behind) / 2e-6 == pytest.approx(grad @ direction, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.slow
+def test_a_convolution_reads_digits(tmp_path):
+    assert accuracies_in(run("convolution", tmp_path))[-1] > 0.98
+
+
+@pytest.mark.slow
+def test_a_recurrent_net_knows_more_with_each_row(tmp_path):
+    after = accuracies_in(run("recurrence", tmp_path))
+    assert after == sorted(after) and after[0] < 0.8 and after[-1] > 0.96
+
+
+def test_the_digits_are_asked_for_where_they_are_missing(tmp_path):
+    command = [sys.executable, EXAMPLES / "convolution.py", "--output", tmp_path]
+    missing = {**os.environ, "FASTNN_DATA": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    ran = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=missing)
+    assert ran.returncode == 1 and ran.stderr.startswith(f"{tmp_path / 'mnist.npz'} must be MNIST, as Keras keeps it")
