@@ -94,7 +94,7 @@ def main():
 
     digit = X_test[:1]
     filters, answers = layers(theta, SHAPES)[0][0], forward(theta, digit)[1].T
-    figure, axes = panels(3, width=10.8, height=3.9)
+    figure, axes = panels(3, width=11.4, height=4.1)
     most = abs(filters).max()
     axes[0].imshow(digit[0], "gray_r")
     axes[1].imshow(tiled(filters.reshape(-1, SIZE, SIZE)), "RdBu", vmin=-most, vmax=most)

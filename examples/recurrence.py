@@ -76,7 +76,7 @@ def main():
     for read in (10, 14, 18, 22, ROWS):
         print(f"accuracy on {len(X_test):,} test pictures after {read} rows: {right[read - 1].mean():.4f}")
 
-    figure, axes = panels(5, width=12, height=3.4, width_ratios=[1, 0.6, 1, 0.6, 1.4])
+    figure, axes = panels(5, width=12.4, height=4.1, width_ratios=[1, 0.6, 1, 0.6, 1.4])
     changes = (held[1:] != held[:-1]).sum(0) * right[-1] * (found[-1].max(1) > 0.9)  # of mind, where it ends sure
     for picture, digit, mind in zip(np.argsort(-changes, kind="stable"), axes[::2], axes[1::2], strict=False):
         digit.imshow(X_test[picture], "gray_r", aspect="auto")
