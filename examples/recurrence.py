@@ -24,8 +24,9 @@ def forward(theta, pictures):
     m = len(pictures)
     XH, work = np.zeros(((ROWS + 1) * m, PIXELS + UNITS), theta.dtype), np.empty(work_size(m, *W.shape), theta.dtype)
     for at in range(0, ROWS * m, m):
-        for i in range(m):
-            XH[at + i, :PIXELS] = pictures[i, at // m]
+        for i in range(m):  # an assignment of arrays would take three seconds more to compile
+            for j in range(PIXELS):
+                XH[at + i, j] = pictures[i, at // m, j]
         state = XH[at + m : at + 2 * m, PIXELS:]  # it is written to where the next step reads it
         dense_forward(XH[at : at + m], W, b, TANH, 0.0, work, state, state)
     return XH, dense(XH[m:, PIXELS:], V, c, LINEAR)
@@ -41,8 +42,8 @@ def gradient(theta, pictures, y, grad):
     classes, weights, dZ = np.empty((n, 1), Z.dtype), np.empty(n, Z.dtype), np.empty_like(Z)
     dH, before = np.empty((n, UNITS), Z.dtype), np.empty((m, UNITS), Z.dtype)
     unwanted, work = np.empty((0, 0), Z.dtype), np.empty(0, Z.dtype)
-    for at in range(0, n, m):
-        classes[at : at + m], weights[at : at + m] = y, at / n
+    for i in range(n):
+        classes[i, 0], weights[i] = y[i % m, 0], i // m * m / n
     loss_backward(CROSS_ENTROPY, 0.0, Z, classes, weights, dZ)
     H = XH[m:, PIXELS:]
     dense_gradient(dZ, Z, H, V, LINEAR, dH, dV, dc)
@@ -51,7 +52,9 @@ def gradient(theta, pictures, y, grad):
         activation_backward(TANH, 0.0, now, H[at : at + m], H[at : at + m], now)
         if at > 0:
             matmul(now, W[:, PIXELS:], work, before)
-            dH[at - m : at] += before
+            for i in range(m):
+                for j in range(UNITS):
+                    dH[at - m + i, j] += before[i, j]
     dense_gradient(dH, dH, XH[:n], W, LINEAR, unwanted, dW, db)
     return loss_forward(CROSS_ENTROPY, 0.0, Z, classes, weights)
 
