@@ -18,8 +18,8 @@ and with the same arguments, on a GPU. Everything above them only decides which 
 - Elements stand at multiples of their size, which those of a field of a packed record do not: ValueError.
 - Z may be A itself, but for activations whose derivative is not a function of their output (silu, gelu, gelu_tanh).
 - `param` is alpha (leaky_relu, elu), delta (huber) or the quantile (quantile). Codes are the integers below.
-- Every CPU kernel can be called from Python and from the user's own @njit function. A user's own function cached on
-  disk keeps the kernels that it was compiled with: clear its cache after an upgrade.
+- Every CPU kernel can be called from Python and from the user's own @njit function, which calls it and does not compile
+  it in. A user's own function cached on disk is compiled anew after an upgrade.
 """
 
 if __name__ != "fastnn.kernels":

@@ -13,6 +13,7 @@ from numba import njit
 from . import contract
 from .cache import DiskCache
 from .options import COMPILED
+from .symbols import address_of_kernel
 from .threads import stop_if_interrupted, uninterrupted
 
 try:
@@ -101,17 +102,6 @@ class Loop:
         options = dict(no_cpython_wrapper=True, no_cfunc_wrapper=True)
         self._kept = njit(error_model="numpy", nogil=True, **options)(function)
         self.address = address_of_kernel(self._kept, signature)
-
-
-def address_of_kernel(dispatcher: Any, signature: Any) -> int:
-    """Address of a compiled function, made for a signature or loaded from the cache, by Numba's calling convention."""
-
-    def compiled():
-        dispatcher.compile(signature)
-        result = dispatcher.overloads[signature.args]
-        return int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
-
-    return uninterrupted(compiled)
 
 
 def _in_plain_python(function, public):

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from .annotations import Codes, DeviceArray, Floats, Integers
 from .formulas import CROSS_ENTROPY, GAUSSIAN
 from .options import COMPILED
+from .symbols import by_symbol
 
 REALS = ("<f4", "<f8") if np.little_endian else (">f4", ">f8")  # all operands that name no dtype share one of them
 
@@ -358,6 +359,7 @@ class Contract:
 ON_ITS_SIZE = "an array whose elements stand at multiples of their size"
 _CONSECUTIVE = "an array of consecutive elements"
 _NUMBERS = {int: "an int", float: "a float", bool: "a bool"}
+_COMPILED = {int: types.int64, float: types.float64, bool: types.boolean, None: types.none}
 
 
 def _equal(places, dims, known):
@@ -453,15 +455,18 @@ def public(function: Callable[..., Any], kernel: Callable[..., Any]) -> Callable
 
 def _serve_compiled_code(checked, contract, kernel):
     """Let compiled code call `checked`: it calls the kernel, after what remains to be checked at run time."""
-    names = ", ".join(name for name, _ in contract.rules)
+    names, name = ", ".join(name for name, _ in contract.rules), kernel.__name__
+    numbers = {i: _COMPILED[rule] for i, (_, rule) in enumerate(contract.rules) if not isinstance(rule, Operand)}
+    target = by_symbol(kernel, numbers, _COMPILED[contract.signature.return_annotation])
 
     def made(*lines, **known):
-        exec("\n    ".join([f"def call({names}):", *lines]), known)
-        return known["call"]
+        known |= {"__name__": __name__}  # without which Numba keeps no constants
+        exec("\n    ".join([f"def {name}({names}):", *lines]), known)
+        return known[name]
 
     def choose(*given):
         contract.check_types(given)
         shapes = bool(config.BOUNDSCHECK) or bool(getattr(ConfigStack.top_or_none(), "boundscheck", False))
-        return made(*contract.run_time_checks(given, shapes), f"return kernel({names})", kernel=kernel)
+        return made(*contract.run_time_checks(given, shapes), f"return target({names})", target=target)
 
     overload(checked)(made(f"return choose({names})", choose=choose))

@@ -90,7 +90,7 @@ def test_the_pages_in_a_browser(site):
         for name, title, pictures in (
             ("index", "fastnn", 0),
             ("start", "Ten minutes", 1),
-            ("examples", "Examples", 18),
+            ("examples", "Examples", 26),
             ("performance", "Performance", 2),
             ("generated/fastnn.Sequential", "Sequential", 0),
         ):

@@ -1,5 +1,6 @@
 """The examples run, draw, and show what their README says."""
 
+import importlib
 import json
 import os
 import re
@@ -7,31 +8,46 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import recipes
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 pytest.importorskip("pandas")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SCRIPTS = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "common")
+SCRIPTS = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in ("common", "training"))
+READERS = {"convolution": 0.85, "recurrence": 0.5}  # of MNIST; the accuracy that the quick run reaches at least
 README = (EXAMPLES / "README.md").read_text(encoding="utf-8")
 
 
-def run(name, folder, *options):
-    """What a script prints, run as a user runs it; its picture is then in `folder`."""
-    command = [sys.executable, "-W", "error", EXAMPLES / f"{name}.py", *options, "--output", folder]
-    tidy = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+def has_its_data(name):
+    """Whether there is what a script reads."""
+    return name not in READERS or (recipes.data_directory() / "mnist.npz").is_file()
+
+
+def printed_by(folder, *command):
+    """What a process prints that runs examples as a user does, with pictures in `folder`."""
+    tidy = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "FASTNN_DATA": str(recipes.data_directory())}
+    command = [sys.executable, "-W", "error", *command, folder]
     ran = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=tidy)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
     return ran.stdout
 
 
+def run(name, folder, *options):
+    """What a script prints; its picture is then in `folder`."""
+    if not has_its_data(name):
+        pytest.skip(f"no mnist.npz in {recipes.data_directory()} (set FASTNN_DATA)")
+    return printed_by(folder, EXAMPLES / f"{name}.py", *options, "--output")
+
+
 # All in one process: what they import takes longer than what they do.
 IN_TURN = """
 import contextlib, io, json, runpy, sys
-folder, *scripts = sys.argv[1:]
+*scripts, folder = sys.argv[1:]
 sys.path.insert(0, scripts[0].rpartition("/")[0])
 printed = {}
 for script in scripts:
@@ -48,18 +64,15 @@ print(json.dumps(printed))
 def quick(tmp_path_factory):
     """(folder with one for each script, {name: what it printed})."""
     folder = tmp_path_factory.mktemp("quick")
-    scripts = [(EXAMPLES / f"{name}.py").as_posix() for name in SCRIPTS]
-    command = [sys.executable, "-W", "error", "-c", IN_TURN, folder.as_posix(), *scripts]
-    tidy = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    ran = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=tidy)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stderr == ""
-    return folder, json.loads(ran.stdout)
+    scripts = [(EXAMPLES / f"{name}.py").as_posix() for name in SCRIPTS if has_its_data(name)]
+    return folder, json.loads(printed_by(folder, "-c", IN_TURN, *scripts))
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_each_runs_and_draws(name, quick):
     image = pytest.importorskip("PIL.Image")
+    if not has_its_data(name):
+        pytest.skip(f"no mnist.npz in {recipes.data_directory()} (set FASTNN_DATA)")
     folder, printed = quick
     picture = folder / name / f"{name}.png"
     assert Path(printed[name].splitlines()[-1].removeprefix("wrote ")) == picture
@@ -67,6 +80,7 @@ def test_each_runs_and_draws(name, quick):
     with image.open(picture) as drawn:
         assert min(drawn.size) > 400
         assert len(drawn.convert("RGB").getcolors(1 << 16)) > 10
+    assert name not in READERS or accuracies_in(printed[name])[-1] > READERS[name]
 
 
 def test_one_runs_as_a_user_runs_it(tmp_path):
@@ -83,6 +97,11 @@ def test_the_readme_shows_each_with_a_small_picture():
 def numbers(line):
     """The numbers in a line."""
     return [float(number) for number in re.findall(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?", line)]
+
+
+def accuracies_in(printed):
+    """What an example that reads MNIST prints of them."""
+    return [float(found) for found in re.findall(r"^accuracy on 10,000 test pictures.*: (\S+)$", printed, re.MULTILINE)]
 
 
 def by_name(printed):
@@ -165,3 +184,38 @@ def test_the_squared_error_is_not_convex_and_descends_less(tmp_path):
     lowest = [float(number) for number in re.findall(r"lowest curvature (\S+);", printed)]
     assert lowest[0] < -0.05 and lowest[1] > -1e-12
     assert [float(number) for number in re.findall(r"accuracy (\S+)", printed)] == [0.5, 0.94]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_gradients_are_central_differences(name, monkeypatch):
+    """Of each layer by itself, along a direction that changes all its parameters."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    script = importlib.import_module(name)
+    theta, rng = script.start(script.SHAPES).astype(np.float64), np.random.default_rng(1)
+    X, y, grad = rng.random((3, 28, 28)), np.array([[3.0], [0.0], [9.0]]), np.empty_like(theta)
+    script.gradient(theta, X, y, grad)
+    assert np.isfinite(grad).all()
+    for i in range(len(script.SHAPES)):
+        direction = np.zeros_like(theta)
+        for part in script.layers(direction, script.SHAPES)[i]:
+            part[...] = rng.normal(size=part.shape)
+        ahead, behind = (script.gradient(theta + h * direction, X, y, np.empty_like(theta)) for h in (1e-6, -1e-6))
+        assert (ahead - behind) / 2e-6 == pytest.approx(grad @ direction, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.slow
+def test_a_convolution_reads_digits(tmp_path):
+    assert accuracies_in(run("convolution", tmp_path))[-1] > 0.98
+
+
+@pytest.mark.slow
+def test_a_recurrent_net_knows_more_with_each_row(tmp_path):
+    after = accuracies_in(run("recurrence", tmp_path))
+    assert after == sorted(after) and after[0] < 0.8 and after[-1] > 0.96
+
+
+def test_the_digits_are_asked_for_where_they_are_missing(tmp_path):
+    command = [sys.executable, EXAMPLES / "convolution.py", "--output", tmp_path]
+    missing = {**os.environ, "FASTNN_DATA": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    ran = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=missing)
+    assert ran.returncode == 1 and ran.stderr.startswith(f"{tmp_path / 'mnist.npz'} must be MNIST, as Keras keeps it")

@@ -11,8 +11,9 @@ import numpy as np
 from numba import from_dtype, types
 from numpy.typing import DTypeLike
 
-from ..compiler import address_in_plain_python, address_of_kernel, jit
+from ..compiler import address_in_plain_python, jit
 from ..options import COMPILED
+from ..symbols import address_of_kernel
 from .memory import Pointer
 
 
