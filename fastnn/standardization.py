@@ -127,7 +127,7 @@ def checked(value, n_features, targets, dtype):
 
 def _moments(name, array, given, data):
     """(mean, standard deviation) of each column, float64, of an array and of what it was converted from."""
-    given = array if given is None else validation.numbers_of(name, arrays.host(name, given, "auto"))
+    given = array if given is None else data.of_given(validation.numbers_of(name, arrays.host(name, given, "auto")))
     array, given = array.reshape(len(array), -1), given.reshape(len(array), -1)
     step, weights = max(1, _BLOCK // array.shape[1]), data.counted_weights
     count = len(data) if weights is None else np.count_nonzero(weights)
