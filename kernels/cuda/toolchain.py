@@ -90,6 +90,29 @@ def current_device():
     return cuda.current_context().device.id if error else int(device)
 
 
+def copy_to_device(target, source, size):
+    """Queue the copy of bytes from pinned memory of the host, by addresses, on the default stream."""
+    current_device()
+    _must_succeed(*driver.cuMemcpyHtoDAsync(target, source, size, 0))
+
+
+def copy_from_device(target, source, size):
+    """Queue the copy of bytes to pinned memory of the host, by addresses, on the default stream."""
+    current_device()
+    _must_succeed(*driver.cuMemcpyDtoHAsync(target, source, size, 0))
+
+
+def wait_for_default_stream():
+    """Until all that was queued on the default stream is done."""
+    current_device()
+    _must_succeed(*driver.cuStreamSynchronize(0))
+
+
+def _must_succeed(error):
+    if error:
+        raise RuntimeError(f"the driver of the GPU says {error.name}")
+
+
 def stream_of(stream):
     """The stream of cuda.core for one of Numba, CuPy, PyTorch or cuda.core, or for the address of one."""
     if type(stream) is not int:
