@@ -55,7 +55,7 @@ class Plan(base.Plan):
         self._mirrored = {"parameters": parameters}  # arrays of the host that the device has copies of
         self._device_is_newer = False
         self._program_table, self.records = None, None
-        self._weighted = 0  # rows of a weight above 0
+        self._weighted, self._levels = 0, levels_of(program)  # rows of a weight above 0; rows of all tables
         self.gradient = None
 
     def _place_of(self, name, array):
@@ -64,7 +64,7 @@ class Plan(base.Plan):
 
     def _bind_state(self, rule):
         self.to_host()
-        self.structure = structure_of(self.program, self.command, rule.code)
+        self.structure = self.structure._replace(rule=rule.code)
         self._mirrored = {"parameters": self.parameters, **dict(zip(MOMENTS, self.state.moments, strict=False))}
 
     def bind_data(self, X, y=None, weights=None, labels=False, rows=None, shuffle=False):
@@ -227,7 +227,7 @@ class Plan(base.Plan):
         if self.command == GRADIENT and self.program.embedding is not None:
             self.memory.forget("gradient")  # what other rows left
         self.zeros("gradient", self.program.size if whole else self.program.dense_size)  # also between the ranges
-        self.zeros("marks", levels_of(self.program), np.uint32)
+        self.zeros("marks", self._levels, np.uint32)
 
     def zeros(self, name, size, dtype=None):
         """Memory of the device as `reserve` gives it, of zeros when it is new."""
@@ -320,10 +320,14 @@ class Plan(base.Plan):
         state, open_epoch = self.state, bool(self["OPEN_EPOCH"])
         end = state.position + values.shape[1]
         per_epoch = end + 1 if open_epoch else -(-self["ROWS"] // self["BATCH"])
-        if end < per_epoch and values.shape[1] == 1:  # a batch of a stream: at once
+        if values.shape[1] == 1:  # as below, in a tenth of the time
             if masses[0, 0] > 0:
-                state.sums += (values[0, 0] * masses[0, 0], masses[0, 0])
+                state.sums += values[0, 0] * masses[0, 0], masses[0, 0]
             state.table[State.POSITION] = end
+            if end == per_epoch:
+                self.kept["LOSSES"][self["FINISHED"]] = state.mean_loss
+                self.set(FINISHED=self["FINISHED"] + 1)
+                state.end_epoch()
             return
         done, position = divmod(end, per_epoch)
         made, position_before = np.array([values.shape[1]]), np.array([state.position])
