@@ -1,7 +1,7 @@
-"""What Python does for a call of the CUDA backend, over `fake_driver.py`: every public kernel, and the calls of a tiny net.
+"""What Python does for a call of the CUDA backend, over `fake_driver.py`: kernels, and the calls of a tiny net.
 
-    python asv_bench/cuda_calls.py             microseconds of each, and its calls of the driver; no GPU, no compiling
-    python asv_bench/cuda_calls.py predict     those whose names hold one of these texts
+python asv_bench/cuda_calls.py             microseconds of each, and its calls of the driver; no GPU, no compiling
+python asv_bench/cuda_calls.py predict     those whose names hold one of these texts
 """
 
 import sys
