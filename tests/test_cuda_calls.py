@@ -16,14 +16,18 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="no compiler of C on Linux"),
 ]
 CODE = f"""
-import json, sys
+import json, os, sys
 sys.path.insert(0, {str(BENCH)!r})
 import cuda_calls, fake_driver
 driver = fake_driver.load(sys.argv[1])
 fake_driver.pretend()
 kinds = [cuda_calls.kernels(), cuda_calls.nets()]
 found = [{{name: cuda_calls.counts(driver, call) for name, call in calls.items()}} for calls in kinds]
-print(json.dumps([*found, cuda_calls.LAUNCHES]))
+loops = {{}}
+for loop in ("grid", "graph"):
+    os.environ["FASTNN_CUDA_LOOP"] = loop
+    loops[loop] = cuda_calls.counts(driver, cuda_calls.nets()["predict"])
+print(json.dumps([*found, loops, cuda_calls.LAUNCHES]))
 """
 
 
@@ -40,7 +44,7 @@ def counted(tmp_path_factory):
 def test_a_kernel_is_its_launches_alone(counted):
     from fastnn.kernels import contract, cuda
 
-    found, _, launches = counted
+    found, *_, launches = counted
     assert set(contract.CONTRACTS) & set(cuda.__all__) | {"first_not_finite", "take_rows"} == set(found)
     nothing = dict.fromkeys(("uploads", "reads", "waits", "allocations"), 0)
     for name, counts in found.items():
@@ -56,3 +60,10 @@ def test_what_a_net_uploads_reads_and_waits_for(counted):
     stream = found["100 batches of a stream"]
     assert stream["launches"] == 101 and stream["uploads"] <= 410 and stream["reads"] <= 206  # no parameters in between
     assert stream["allocations"] <= 24  # of the plan
+
+
+def test_every_loop_gives_the_driver_what_it_takes(counted):
+    """Sizes are integers of Python, which a simulator does not ask for."""
+    loops = counted[2]
+    assert loops["grid"] == {"launches": 1, "uploads": 3, "reads": 1, "waits": 1, "allocations": 0}  # a counter, too
+    assert loops["graph"] == {"launches": 4, "uploads": 2, "reads": 1, "waits": 1, "allocations": 0}

@@ -269,7 +269,7 @@ def empty(elements, dtype, what="the run"):
     if SIMULATED:
         return np.full(elements, np.nan if np.dtype(dtype).kind == "f" else 99, dtype)
     size = elements * np.dtype(dtype).itemsize
-    return _allocated(lambda: cuda.device_array(elements, dtype), size, what)
+    return _allocated(lambda: cuda.device_array(int(elements), dtype), size, what)  # it takes no integer of NumPy
 
 
 def copy_into(memory, array):

@@ -135,7 +135,9 @@ def _loaded(kernel, kinds, shared, device):
 
 @functools.lru_cache(1024)
 def _launch_config(blocks, threads, shared):
-    return LaunchConfig(grid=blocks, block=threads, shmem_size=shared)
+    # which takes no integers of NumPy
+    blocks, threads = (tuple(map(int, n)) if type(n) is tuple else int(n) for n in (blocks, threads))
+    return LaunchConfig(grid=blocks, block=threads, shmem_size=int(shared))
 
 
 @functools.lru_cache(64)
