@@ -1,4 +1,4 @@
-"""The race on a GPU: fastnn's kernels beside cuBLAS, its training beside torch; under eight minutes on an H200.
+"""The race on a GPU: fastnn's kernels beside cuBLAS, its training beside JAX and torch; some eight minutes.
 
     python asv_bench/cuda_race.py                            everything; asv_bench/results/cuda/CARD.json
     python asv_bench/cuda_race.py --only 2x64 "tf32 1024"    rows whose names hold one of these texts
@@ -290,6 +290,7 @@ def main():
         if options.readme:
             parser.error("--readme is for figures of a GPU; got --toy, too")
         os.environ["NUMBA_ENABLE_CUDASIM"] = "1"  # the workers inherit it
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX takes most of the card's memory
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the with-blocks, which end the workers
     try:
         if options.readme:

@@ -1,8 +1,8 @@
-"""Training steps on a GPU: fastnn's, and torch's eager, compiled with graphs, and captured by hand.
+"""Training steps on a GPU: fastnn's, JAX's in one scan, and torch's eager, compiled with graphs, captured by hand.
 
 Every class starts from the workload's weights and visits its batches in order, which lie on the device. A round is many
-steps between two waits for the device. With `toy` all of it runs on the host: fastnn in the simulator, torch on the
-CPU, what would be captured as it is.
+steps between two waits for the device. With `toy` all of it runs on the host: fastnn in the simulator, the others
+on the CPU, what would be captured as it is.
 """
 
 import gc
@@ -102,6 +102,21 @@ def _by(loop):
                 return super().steps(n)
 
     return ByLoop
+
+
+class Jax(_Raced, racers.Jax):
+    """All steps of a round in one jitted lax.scan, with optax; products as precise as the row says."""
+
+    products = {"float32": "highest", "tf32": "tensorfloat32"}  # by default XLA takes tf32 for float32
+
+    def __init__(self, workload, threads, toy, precision):
+        jax = need("jax")
+        if not toy and jax.default_backend() != "gpu":
+            raise LeftOut(f"jax {jax.__version__} sees no GPU")
+        if precision not in self.products:
+            raise LeftOut(f"arrays of float32 are not multiplied in {precision}")
+        jax.config.update("jax_default_matmul_precision", self.products[precision])
+        super().__init__(workload, threads)
 
 
 class Torch(_Raced, racers.Torch):
@@ -208,7 +223,8 @@ class Compile(Torch):
 
 
 LOOPS = {f"fastnn, {loop}": _by(loop) for loop in ("block", "grid", "graph")}
-KINDS = {"fastnn": Cuda, "fastnn on the CPU": Cpu, "torch": Torch, "torch graph": Graph, "torch.compile": Compile}
+KINDS = {"fastnn": Cuda, "fastnn on the CPU": Cpu, "jax": Jax}
+KINDS |= {"torch": Torch, "torch graph": Graph, "torch.compile": Compile}
 
 
 class Library:
@@ -217,8 +233,8 @@ class Library:
     kinds = KINDS | LOOPS
 
     def __init__(self, library, threads, toy):
-        if library.startswith("torch"):
-            need("torch")
+        if not library.startswith("fastnn"):
+            need("jax" if library == "jax" else "torch")
         self.kind, self.threads, self.toy, self.racer = self.kinds[library], threads, toy, None
 
     def enter(self, workload, precision):

@@ -5,6 +5,7 @@ from report import number, table
 TITLES = {
     "fastnn": "fastnn",
     "fastnn on the CPU": "fastnn, CPU",
+    "jax": "JAX, scan",
     "torch": "torch eager",
     "torch.compile": "torch.compile",
     "torch graph": "torch, graph by hand",
@@ -42,7 +43,7 @@ def _products(result):
 
 def _training(rows, unit="µs a step"):
     present = [library for library in TITLES if any("us" in row["libraries"].get(library, {}) for row in rows)]
-    peers = [library for library in ("torch graph", "torch") if library in present]
+    peers = [library for library in ("jax", "torch graph", "torch") if library in present]
     head = [unit, *(TITLES[library] for library in present)]
     head += [f"{TITLES[library]} / fastnn" for library in peers]
     lines = []

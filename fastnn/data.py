@@ -33,6 +33,8 @@ class Data:
         By which X was made of a Table.
     classes : array or None
         What the class indices stand for, where y came as text.
+    part : slice, array of int64 or None
+        Which rows of what the user passed X and y are; None for all.
     """
 
     X: Any
@@ -43,6 +45,7 @@ class Data:
     columns: Any = None
     encoding: Any = None
     classes: Any = None
+    part: Any = None
 
     def __len__(self):
         return len(self.X if self.rows is None else self.rows)
@@ -62,14 +65,19 @@ class Data:
         if isinstance(part, slice) and self.rows is None:
             X = self.X.taken(part) if isinstance(self.X, frames.Table) else self.X[part]
             weights = None if self.weights is None else self.weights[part]
-            return replace(self, X=X, y=self.y[part], weights=weights)
+            return replace(self, X=X, y=self.y[part], weights=weights, part=part)
         return replace(self, rows=part if self.rows is None else self.rows[part])
 
     def copied(self):
         """The rows that count, side by side."""
         if self.rows is None:
             return self
-        return replace(self, X=self.X[self.rows], y=self.targets, weights=self.counted_weights, rows=None)
+        X, weights = self.X[self.rows], self.counted_weights
+        return replace(self, X=X, y=self.targets, weights=weights, rows=None, part=self.rows)
+
+    def of_given(self, array):
+        """The rows of an array of the user's, such as y, that X and y are."""
+        return array if self.part is None else array[self.part]
 
     def weighted_by_class(self, net, class_weight, total=None):
         """For training, with the weights of their classes, as `fit` takes them; `total` as `class_weights` takes it."""

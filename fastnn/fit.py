@@ -203,33 +203,40 @@ def partial_fit(net, X, y, sample_weight, steps):
     """Carry out `Sequential.partial_fit`: one step on all rows of X."""
     rows = data.encoded(net, data.check(net, X, y, sample_weight))[0]
     prepare(net, rows, (X, y))
-    history = History(1)
+    loss = np.zeros(1)
     with (
         net.training(),
         plans.kept(net, backends.TRAIN, len(rows), steps.threads, arrays.on_gpu(rows.X)) as plan,
     ):
         plans.bind(net, plan, rows)
-        Run(net, plan, steps, history).train(progress.Silent())
-    return float(history.loss[0])
+        net.state.begin_epoch()
+        _update_once(net, plan, steps, loss)
+    return float(loss[0])
 
 
 def apply_gradient(net, gradient, steps):
     """Carry out `Sequential.apply_gradient`: one update from a checked gradient."""
-    rates = steps.rates(np.zeros(1))
     with net.training(), plans.kept(net, backends.APPLY, 1, steps.threads) as plan:
         plan.bind_gradient(gradient.copy())  # which l2 and clipping change
-        steps.bind(plan)
-        plan.bind_steps(rates)
-        plan.remember()
-        try:
-            plan.execute()
-        finally:
-            plan.to_host()
-            if plan.diverged:
-                plan.restore()
-                net.state.forget()
+        _update_once(net, plan, steps)
+
+
+def _update_once(net, plan, steps, loss=None):
+    """Carry out a bound plan for one step; where it diverges, the net is as before it, without optimizer state."""
+    rates, state, epoch = steps.rates(np.zeros(1)), net.state, net.state.epoch
+    steps.bind(plan)
+    plan.bind_steps(rates, loss)
+    plan.remember()
+    try:
+        plans.run(plan)
+    finally:
         if plan.diverged:
-            raise DivergedError(0, None, History(1))
+            plan.restore()
+            state.forget()
+            state.epoch = epoch
+        plan.to_host()
+    if plan.diverged:
+        raise DivergedError(0, None, History(1))
 
 
 def checked_rows(net, given, steps):

@@ -152,7 +152,7 @@ class _Sums(NamedTuple):
 
 def _moments(name, array, given, data, total):
     """(mean, standard deviation) of each column, float64, of an array and of what it was converted from."""
-    given = array if given is None else validation.numbers_of(name, arrays.host(name, given, "auto"))
+    given = array if given is None else data.of_given(validation.numbers_of(name, arrays.host(name, given, "auto")))
     array, given = array.reshape(len(array), -1), given.reshape(len(array), -1)
     sums_of = partial(_sums, array, given)
     with np.errstate(over="ignore", invalid="ignore"):

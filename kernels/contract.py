@@ -10,7 +10,7 @@ import inspect
 import itertools
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -191,16 +191,25 @@ class DevicePlace:
 
     Parameters
     ----------
-    facts : dict
-        The CUDA array interface.
+    address : int
+        Of its first element; 0 where it has none.
+    shape : tuple of int
+        Of the array.
+    strides : tuple of int or None
+        In bytes; None in C order.
+    kind : str
+        Its dtype, as the CUDA array interface writes it.
+    read_only : bool
+        Whether it must not be written to.
     """
 
-    def __init__(self, facts: dict[str, Any]) -> None:
-        self.address, self.writable = int(facts["data"][0] or 0), not facts["data"][1]
-        self.kind, self.shape = facts["typestr"], tuple(facts["shape"])
-        size = np.dtype(self.kind).itemsize or 1
-        packed = tuple(size * math.prod(self.shape[i + 1 :]) for i in range(len(self.shape)))
-        self.strides = tuple(facts.get("strides") or packed)
+    def __init__(
+        self, address: int, shape: tuple[int, ...], strides: tuple[int, ...] | None, kind: str, read_only: bool
+    ) -> None:
+        self.address, self.shape, self.kind, self.writable = address, shape, kind, not read_only
+        size = np.dtype(kind).itemsize or 1
+        packed = tuple(size * math.prod(shape[i + 1 :]) for i in range(len(shape)))
+        self.strides = strides or packed
         steps = _steps(self)
         self.consecutive = steps == [step for step in zip(packed, self.shape, strict=True) if step[1] > 1]
         self.on_its_size = not steps or not any(number % size for number in (self.address, *dict(steps)))
@@ -258,11 +267,14 @@ class Contract:
         parameters = self.signature.parameters.items()
         self.defaults = tuple(parameter.default for _, parameter in parameters)
         self.rules = [(name, self.operands.get(name, parameter.annotation)) for name, parameter in parameters]
+        places = [(i, name, rule) for i, (name, rule) in enumerate(self.rules)]
+        self.arrays = [place for place in places if isinstance(place[2], Operand)]
+        self._numbers = [place for place in places if place[2] in (int, float, bool)]
         if any(rule in (Codes, Floats, Integers, DeviceArray, DeviceArray | None) for _, rule in self.rules):
             raise TypeError(f"each array of {function.__name__} needs an operand in its contract")
 
-    def checked(self, arguments: tuple[Any, ...], keywords: dict[str, Any], placed: Callable[..., Any]) -> list[Any]:
-        """The arguments as the kernel takes them.
+    def values(self, arguments: tuple[Any, ...], keywords: dict[str, Any], taken: Callable[..., Any]) -> list[Any]:
+        """The arguments in order, numbers checked and arrays not yet.
 
         Parameters
         ----------
@@ -270,19 +282,18 @@ class Contract:
             Of the call.
         keywords : dict
             Of the call.
-        placed : callable
-            From the name of an operand, its rule and what was given to its place, or None where there is none and none
-            is needed.
+        taken : callable
+            From the name of an operand, its rule and what was given to what stands for it in the result.
 
         Returns
         -------
         list
-            In order, numbers as int, float and bool.
+            Numbers as int, float and bool.
 
         Raises
         ------
         TypeError, ValueError
-            For an argument that is not accepted.
+            For a number that is not accepted, and whatever `taken` raises.
         """
         missing = self.defaults[len(arguments) :]
         if not keywords and missing and inspect.Parameter.empty not in missing:  # without `bind`, which takes as long
@@ -291,21 +302,38 @@ class Contract:
             bound = self.signature.bind(*arguments, **keywords)
             bound.apply_defaults()
             arguments = bound.args
-        values, lengths, real, places = {}, {}, None, {}
-        for (name, rule), value in zip(self.rules, arguments, strict=True):
-            if isinstance(rule, Operand):
-                place = placed(name, rule, value)
-                if place is not None:
-                    kinds = (np.dtype(rule.dtype).str,) if rule.dtype else (real,) if real else REALS
-                    _check_place(name, rule, place, kinds, lengths, values)
-                    places[name], real = place, real if rule.dtype else place.kind
-            elif rule in (int, float, bool):
-                value = _number(name, rule, value)
-            values[name] = value
-        self._check_overlap(places)
-        return list(values.values())
+        values = list(arguments)
+        for i, name, rule in self.arrays:
+            values[i] = taken(name, rule, values[i])
+        for i, name, kind in self._numbers:
+            value = values[i]
+            if type(value) is not kind or kind is int and not -(2**63) <= value < 2**63:
+                values[i] = _number(name, kind, value)
+        return values
 
-    def _check_overlap(self, places):
+    def check(self, values: Sequence[Any], place_of: Callable[..., Any]) -> None:
+        """Refuse arrays that are not what the kernel takes.
+
+        Parameters
+        ----------
+        values : sequence
+            As `values` gives them.
+        place_of : callable
+            From what stands for an array there to its place.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an array that is not accepted.
+        """
+        known, lengths, real, places = {}, {}, None, {}
+        for (name, rule), value in zip(self.rules, values, strict=True):
+            known[name] = value
+            if isinstance(rule, Operand) and value is not None:
+                place = places[name] = place_of(value)
+                kinds = (np.dtype(rule.dtype).str,) if rule.dtype else (real,) if real else REALS
+                _check_place(name, rule, place, kinds, lengths, known)
+                real = real if rule.dtype else place.kind
         for name, other in self.apart:
             if name in places and other in places and places[name].overlaps(places[other]):
                 same = other in self.operands[name].may_be or name in self.operands[other].may_be
@@ -369,8 +397,6 @@ def _equal(places, dims, known):
 
 
 def _number(name, kind, value):
-    if type(value) is kind and kind is not int:
-        return value
     accepted = {int: numbers.Integral, float: numbers.Real, bool: (bool, np.bool_)}[kind]
     if not isinstance(value, accepted) or (kind is not bool and isinstance(value, bool)):
         raise TypeError(f"{name} must be {_NUMBERS[kind]}; got {value!r}")
@@ -421,7 +447,7 @@ def _fits(shape, known):
 def _on_host(name, rule, array):
     if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} must be a NumPy array; got {type(array).__name__}")
-    return HostPlace(array)
+    return array
 
 
 def public(function: Callable[..., Any], kernel: Callable[..., Any]) -> Callable[..., Any]:
@@ -445,7 +471,9 @@ def public(function: Callable[..., Any], kernel: Callable[..., Any]) -> Callable
 
     @functools.wraps(function)
     def checked(*arguments, **keywords):
-        return kernel(*contract.checked(arguments, keywords, _on_host))
+        values = contract.values(arguments, keywords, _on_host)
+        contract.check(values, HostPlace)
+        return kernel(*values)
 
     checked.kernel, checked.py_func = kernel, function
     if COMPILED:

@@ -1,5 +1,6 @@
 """A run of a program: the command, the data, the hyperparameters, as tables. Each device has a subclass."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -60,7 +61,7 @@ class Plan:
         """Write fields of the table; an array is kept alive and stands as its address."""
         for name, value in fields.items():
             place = getattr(Run, name)
-            if isinstance(value, _NUMBERS):
+            if type(value) is int or isinstance(value, _NUMBERS):
                 self.kept.pop(name, None)
                 self.table[place] = value
             else:
@@ -105,8 +106,7 @@ class Plan:
         shuffle : bool
             Visit them in a new order each epoch.
         """
-        head, made = self.program.operations[: self._operations_on_rows()], self.program.embedding is not None
-        chosen = rows is not None
+        (gathers, changes), chosen = self._on_rows, rows is not None
         self.set(
             ROWS=len(rows) if chosen else len(X),
             X=X,
@@ -117,8 +117,8 @@ class Plan:
             WEIGHTS=0 if weights is None else weights,
             ROW_INDEX=rows if chosen else 0,
             SHUFFLE=shuffle,
-            GATHERS=bool(shuffle or chosen or head),
-            KEEPS_ROWS=not (shuffle or made or any(operation.only_trains for operation in head)),
+            GATHERS=bool(shuffle or chosen or gathers),
+            KEEPS_ROWS=not (shuffle or changes),
             OPEN_EPOCH=False,
             SEEN=0,
         )
@@ -140,10 +140,13 @@ class Plan:
         """Let go of the arrays of the last run; the plan waits for others."""
         self.set(X=0, Y=0, WEIGHTS=0, ROW_INDEX=0, OUT=0)
 
-    def _operations_on_rows(self):
-        """How many operations come before the first one that has parameters or makes rows of its own."""
+    @functools.cached_property
+    def _on_rows(self):
+        """Whether the rows are gathered for what is done to them at first, and whether that changes in each epoch."""
         operations, widths = self.program.operations, self.program.widths
-        return next(i for i, o in enumerate(operations) if o.by_touched_rows or o.parameters(widths[i]))
+        end = next(i for i, o in enumerate(operations) if o.by_touched_rows or o.parameters(widths[i]))
+        changes = self.program.embedding is not None or any(o.only_trains for o in operations[:end])
+        return end > 0, changes
 
     def bind_output(self, out: Any) -> None:
         """Name what receives outputs, or the gradient with respect to the inputs: array (m, k), rows consecutive."""

@@ -148,8 +148,8 @@ def queue_training(net, dtype, rule):
     made.bind_data(np.zeros((8, net.n_features), dtype), np.zeros((8, net.outputs), dtype), shuffle=True)
     made.bind_rule(rule, dict.fromkeys(rule.settings, 0.5), clip_norm=1.0)
     names = "table", "reals", "parameters", "workspace", "X", "Y", "gradient", *driver.MOMENTS, "constants 0"
-    made.memory = dict.fromkeys(names, Nowhere(1))
-    made.upload = lambda name, array: None
+    made.memory.update(dict.fromkeys(names, Nowhere(1)))
+    made.upload = lambda name, array, stays=False: None
     made.device_program()
     graph.queue_step(made, 0)
     return made

@@ -68,7 +68,7 @@ def test_losses(kind, dtype):
         values = problem(kind, m, k, dtype, i % 2 == 1)
         Z, y, w = (OnGpu(v, dtype, layout) for v, layout in zip(values, (one, two, "C"), strict=True))
         w = w if i % 2 else None
-        dZ, result = blank((m, k), dtype, three), blank((RESULT,), dtype)
+        dZ, result = blank(values[0].shape, dtype, three), blank((RESULT,), dtype)
         cuda.loss_backward(code_of(kind), DELTA, Z, y, w, dZ, result)
         loss = reference.loss_forward(name_of(kind), *values, DELTA)
         assert_near(result.read()[0], loss, "sum", dtype, f"{kind} {(m, k)}")

@@ -55,6 +55,16 @@ def test_it_is_the_fit_on_the_parts_with_their_weights():
     assert np.array_equal(one.validation_loss, other.validation_loss)
 
 
+@pytest.mark.parametrize("shuffle, batch_size", [(True, None), (False, None), (False, 7), (True, 7)])
+def test_a_standardisation_is_learned_from_the_rows_to_train_on(shuffle, batch_size):
+    X, y = data(60)
+    X = 1000 + X.astype(np.float64)
+    net = fastnn.Sequential([fastnn.Dense(3, "softmax")], standardize=True, seed=0)
+    net.fit(X, y, epochs=1, validation_split=0.25, shuffle=shuffle, batch_size=batch_size)
+    of_rows = X[np.isin(np.arange(60), counted(60, 0.25, shuffle)[0])] if shuffle else X[:45]
+    assert np.allclose(net.standardization.mean, of_rows.mean(axis=0), rtol=1e-7, atol=0.0)
+
+
 X, Y = data()
 BAD = [
     (dict(validation_split=0.0), ValueError, "validation_split", "0.0"),

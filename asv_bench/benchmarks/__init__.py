@@ -22,9 +22,9 @@ def _source_state():
     return digest.hexdigest()[:16]
 
 
-_cache = HERE / ".numba_cache" / _source_state()
-os.environ["NUMBA_CACHE_DIR"] = str(_cache)
-os.environ["FASTNN_CACHE_DIR"] = str(_cache / "fastnn")
+CACHE = HERE / ".numba_cache" / _source_state()
+os.environ["NUMBA_CACHE_DIR"] = str(CACHE)
+os.environ["FASTNN_CACHE_DIR"] = str(CACHE / "fastnn")
 os.environ["NUMBA_NUM_THREADS"] = "2"
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 sys.path.append(str(HERE))  # workloads.py and its neighbours

@@ -5,7 +5,7 @@ Z, A, dA and dZ are (m, n), any strides; rs and cs are the steps from row to row
 
 from ..annotations import DeviceArray, Stream
 from ..formulas import SOFTMAX
-from .launch import checked, operand, place, plane, run
+from .launch import checked, place, plane, run
 from .own import activation_of, codes_of
 from .primitives import exp, global_at, opaque, warp_max, warp_sum
 from .toolchain import cuda, device, for_each_real, kernel
@@ -155,14 +155,11 @@ def activation_forward(code: int, param: float, Z: DeviceArray, A: DeviceArray, 
     stream : stream, optional
         Where it is queued.
     """
-    z = operand("Z", Z, 2)
-    a, real = operand("A", A, 2, z.dtype), z.dtype.type
+    real, arguments = Z.dtype.type, (Z.address, *Z.strides, A.address, *A.strides)
     if code == SOFTMAX:
-        run(softmax_of(real), warps(z.shape[0]), stream, *z.shape, z.address, *z.strides, a.address, *a.strides)
+        run(softmax_of(real), warps(Z.shape[0]), stream, *Z.shape, *arguments)
     else:
-        shape = plane(*z.shape)
-        arguments = z.address, *z.strides, a.address, *a.strides
-        run(forward_of(real, code), shape, stream, real(param), *z.shape, *arguments)
+        run(forward_of(real, code), plane(*Z.shape), stream, real(param), *Z.shape, *arguments)
 
 
 @checked()
@@ -187,13 +184,8 @@ def activation_backward(
     stream : stream, optional
         Where it is queued.
     """
-    da = operand("dA", dA, 2)
-    z, a, dz = (operand(name, x, 2, da.dtype) for name, x in (("Z", Z), ("A", A), ("dZ", dZ)))
-    ends = dz.address, *dz.strides
+    real, da, z, a, dz = dA.dtype.type, *((x.address, *x.strides) for x in (dA, Z, A, dZ))
     if code == SOFTMAX:
-        arguments = *da.shape, da.address, *da.strides, a.address, *a.strides, *ends
-        run(softmax_slope_of(da.dtype.type), warps(da.shape[0]), stream, *arguments)
+        run(softmax_slope_of(real), warps(dA.shape[0]), stream, *dA.shape, *da, *a, *dz)
     else:
-        real, shape = da.dtype.type, plane(*da.shape)
-        arguments = da.address, *da.strides, z.address, *z.strides, a.address, *a.strides, *ends
-        run(backward_of(real, code), shape, stream, real(param), *da.shape, *arguments)
+        run(backward_of(real, code), plane(*dA.shape), stream, real(param), *dA.shape, *da, *z, *a, *dz)

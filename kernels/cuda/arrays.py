@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..annotations import DeviceArray
-from .launch import Operand, empty, operand, to_device, to_host
+from .launch import ANY, Operand, empty, operand, to_device, to_host
 from .matrices import first_not_finite, take_rows, warps_for
 from .toolchain import SIMULATED, check, cuda
 
@@ -68,7 +68,7 @@ class Rows:
         place = int(to_host(found).min())
         if place == m * n:
             return None
-        given = operand("X", self.like, 2, np.dtype(self.like.__cuda_array_interface__["typestr"]))
+        given = operand("X", self.like, 2, ANY)
         (row, column), (down, across), size = divmod(place, n), given.strides, given.dtype.itemsize
         content = _content(given.address + size * (row * down + column * across), size, self.like)
         return (row, column), content.view(given.dtype)[0]
@@ -108,9 +108,8 @@ def rows(array: DeviceArray, dtype: DTypeLike) -> Rows:
         Its samples, after all that was queued on the GPU.
     """
     wait()
-    given = np.dtype(array.__cuda_array_interface__["typestr"])
-    place = operand("X", array, 2, given)
-    if given == dtype and (place.strides[1] == 1 or place.shape[1] == 1):
+    place = operand("X", array, 2, ANY)
+    if place.dtype == dtype and (place.strides[1] == 1 or place.shape[1] == 1):
         return Rows(place, array, array)
     return _taken(array, dtype, array)
 

@@ -18,7 +18,7 @@ from .activations import (
     softmax_slope_of,
     warps,
 )
-from .launch import checked, operand, plane, run
+from .launch import checked, plane, run
 from .loop_tiles import tiles_of
 from .matmul import NO_OPERAND, PLAIN, Side, multiply, side, space
 from .phases import Phases, delta_of, element_at, gradient_width_of, padded_count, pre_of, value_of
@@ -259,26 +259,21 @@ def dense_forward(
     precision : str, optional
         "float32", "tf32" or "bf16", as in `matmul`.
     """
-    x = operand("X", X, 2)
-    real, (m, n_in) = x.dtype.type, x.shape
-    w, bias = operand("W", W, 2, real), operand("b", b, 1, real)
-    z, a = side("Z", Z, real), side("A", A, real)
-    code = LINEAR if activation == SOFTMAX else activation
-    weights = Side(w.address, *w.strides).transposed()
+    z, a = side(Z), side(A)
     multiply(
-        real,
+        X.dtype.type,
         stream,
-        (m, w.shape[0], n_in),
-        Side(x.address, *x.strides),
-        weights,
+        (X.shape[0], *W.shape),
+        side(X),
+        side(W).transposed(),
         a,
-        (ACTIVATE, code, param),
-        Side(bias.address, 0, *bias.strides),
+        (ACTIVATE, LINEAR if activation == SOFTMAX else activation, param),
+        Side(b.address, 0, *b.strides),
         NO_OPERAND if z == a else z,
         precision=precision,
     )
     if activation == SOFTMAX:
-        activation_forward(SOFTMAX, param, A, A, stream)
+        activation_forward.kernel(SOFTMAX, param, A, A, stream)
 
 
 @checked()
@@ -314,15 +309,11 @@ def input_gradient(
     precision : str, optional
         "float32", "tf32" or "bf16", as in `matmul`.
     """
-    delta = operand("dZ", dZ, 2)
-    real, (m, n_out) = delta.dtype.type, delta.shape
-    w, out = operand("W", W, 2, real), side("dX", dX, real)
     epilogue, z, a = PLAIN, NO_OPERAND, NO_OPERAND
     if activation != LINEAR:
-        epilogue, z, a = (SLOPE, activation, param), side("Z", Z, real), side("A", A, real)
-    sizes = m, w.shape[1], n_out
-    left, right = Side(delta.address, *delta.strides), Side(w.address, *w.strides)
-    multiply(real, stream, sizes, left, right, out, epilogue, z, a, precision=precision)
+        epilogue, z, a = (SLOPE, activation, param), side(Z), side(A)
+    sizes = dZ.shape[0], W.shape[1], W.shape[0]
+    multiply(dZ.dtype.type, stream, sizes, side(dZ), side(W), side(dX), epilogue, z, a, precision=precision)
 
 
 @checked()
@@ -354,13 +345,9 @@ def weight_gradient(
     precision : str, optional
         "float32", "tf32" or "bf16", as in `matmul`.
     """
-    delta = operand("dZ", dZ, 2)
-    real, (m, n_out) = delta.dtype.type, delta.shape
-    x, sums = operand("X", X, 2, real), operand("db", db, 1, real)
-    a, b = Side(delta.address, *delta.strides).transposed(), Side(x.address, *x.strides)
-    sizes, to = (n_out, x.shape[1], m), side("dW", dW, real)
-    added, scratch = (sums.address, *sums.strides), space("work", work, real)
-    multiply(real, stream, sizes, a, b, to, sums=added, work=scratch, precision=precision)
+    real, sizes, sums = dZ.dtype.type, (*dW.shape, dZ.shape[0]), (db.address, *db.strides)
+    a, b, c = side(dZ).transposed(), side(X), side(dW)
+    multiply(real, stream, sizes, a, b, c, sums=sums, work=space(work), precision=precision)
 
 
 @checked()
@@ -409,7 +396,7 @@ def dense_backward(
         "float32", "tf32" or "bf16", as in `matmul`.
     """
     if activation != LINEAR:
-        activation_backward(activation, param, dA, Z, A, dA, stream)
-    weight_gradient(dA, X, work, dW, db, stream, precision)
+        activation_backward.kernel(activation, param, dA, Z, A, dA, stream)
+    weight_gradient.kernel(dA, X, work, dW, db, stream, precision)
     if dX is not None:
-        input_gradient(dA, W, LINEAR, 0.0, None, None, dX, stream, precision)
+        input_gradient.kernel(dA, W, LINEAR, 0.0, None, None, dX, stream, precision)

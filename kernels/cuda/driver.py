@@ -19,8 +19,9 @@ from ..state import TrainingState
 from ..tables import BACKWARD, DIVERGED, FINE, GRADIENT, LOSS, OUTPUT, TRAIN, UPDATE, Buffer, Real, Run, State, Sums
 from .arrays import on_device
 from .graph import queue_step, queue_update
-from .launch import Recording, copy_into, empty, run, to_device, to_host
+from .launch import Recording, copy_into, run, to_host
 from .matrices import first_not_finite, warps_for
+from .memory import Memory
 from .own import codes_of
 from .schedule import levels_of, make_schedule, records_of, structure_of, vectors_of
 from .step import run_of
@@ -49,12 +50,12 @@ class Plan(base.Plan):
         self.table[Run.SIZE :] = self.schedule.buffers.ravel()
         self.set(LD=self.schedule.ld, BUFFERS_AT=Run.SIZE, GROUPS_AT=self.schedule.groups_at)
         self.set(VECTORS=vectors_of(program))
-        self.memory = {}  # arrays of the device, by the name of a field or of what they hold
+        self.memory = Memory(self.dtype)  # by the name of a field or of what it holds
         self._changed = set()  # fields whose arrays of the host are not on the device yet
         self._mirrored = {"parameters": parameters}  # arrays of the host that the device has copies of
         self._device_is_newer = False
         self._program_table, self.records = None, None
-        self._weighted = 0  # rows of a weight above 0
+        self._weighted, self._levels = 0, levels_of(program)  # rows of a weight above 0; rows of all tables
         self.gradient = None
 
     def _place_of(self, name, array):
@@ -63,7 +64,7 @@ class Plan(base.Plan):
 
     def _bind_state(self, rule):
         self.to_host()
-        self.structure = structure_of(self.program, self.command, rule.code)
+        self.structure = self.structure._replace(rule=rule.code)
         self._mirrored = {"parameters": self.parameters, **dict(zip(MOMENTS, self.state.moments, strict=False))}
 
     def bind_data(self, X, y=None, weights=None, labels=False, rows=None, shuffle=False):
@@ -97,44 +98,43 @@ class Plan(base.Plan):
             self._execute()
 
     def remember(self):
-        """Keep the parameters as they stand, on the device, for `restore`."""
-        self.to_device()
-        copy_into(self.reserve("remembered", self.program.size), self.memory["parameters"])
+        """Keep the parameters as they stand, for `restore`: on the device, where they are newer there."""
+        self._remembered = None if self._device_is_newer else self.parameters.copy()
+        if self._remembered is None:
+            copy_into(self.reserve("remembered", self.program.size), self.memory["parameters"])
 
     def restore(self):
         """Put back the parameters that `remember` kept."""
-        self.parameters[...] = to_host(self.memory["remembered"])
+        kept = self._remembered
+        self.parameters[...] = to_host(self.memory["remembered"]) if kept is None else kept
         self._device_is_newer = False
 
     def to_device(self):
         """Bring parameters and moments to the device, if it has not newer ones."""
         if not self._device_is_newer:
             for name, array in self._mirrored.items():
-                self.upload(name, array)
+                self.upload(name, array, stays=True)
 
     def to_host(self):
         """Bring parameters and moments into the arrays of the state."""
         if self._device_is_newer:
-            for name, array in self._mirrored.items():
-                array[...] = to_host(self.memory[name])
+            sizes = {name: array.size for name, array in self._mirrored.items()}
+            for array, found in zip(self._mirrored.values(), self.memory.fetch(stays=True, **sizes), strict=True):
+                array[...] = found
             self._device_is_newer = False
 
     def reserve(self, name, size, dtype=None):
         """Memory of the device under a name, for `size` numbers at least."""
-        if name not in self.memory or self.memory[name].size < size:
-            self.memory[name] = empty(size, dtype or self.dtype, name)
-        return self.memory[name]
+        return self.memory.reserve(name, size, dtype)
 
-    def upload(self, name, array):
-        """Copy an array of the host to where the device keeps what has this name."""
-        copy_into(self.reserve(name, array.size, array.dtype)[: array.size], array)
+    def upload(self, name, array, stays=False):
+        """Copy an array of the host to the device, as `Memory.upload` says."""
+        self.memory.upload(name, array, stays)
 
     def address(self, name):
         """Where the device keeps an array."""
         kept = self.kept.get(name)
-        array = kept if on_device(kept) else self.memory[name]
-        facts = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
-        return int(facts["data"][0])
+        return int(kept.__cuda_array_interface__["data"][0]) if on_device(kept) else self.memory.address(name)
 
     def within(self, at):
         """Address of a place in the workspace."""
@@ -159,7 +159,8 @@ class Plan(base.Plan):
 
     def _execute(self):
         """`execute`, once it is settled what Ctrl-C does."""
-        updates, has_rows = self.command & UPDATE, self.command & (LOSS | OUTPUT)
+        command = self.command
+        updates, has_rows = command & UPDATE, command & (LOSS | OUTPUT)
         steps = self["STEPS"] if updates else -(-self["ROWS"] // self["BATCH"])
         self._prepare(steps)
         if not has_rows:
@@ -170,15 +171,17 @@ class Plan(base.Plan):
             self._queue_graph(steps)
         else:
             self.queue_blocks(1)
-        made, status = steps, FINE
-        if has_rows:  # waits for the run
-            made, status = to_host(self.memory["table"])[[Run.FINISHED, Run.STATUS]]
-        values = masses = np.zeros((1, 0))
-        if self.command & LOSS:
-            values, masses = results_of(to_host(self.memory["results"]), 1, steps)
+        made, status, values, masses = steps, FINE, np.zeros((1, 0)), np.zeros((1, 0))
+        if command & LOSS:  # waits for the run
+            table, results = self.memory.fetch(table=Run.SIZE, results=2 * steps)
+            made, status = int(table[Run.FINISHED]), int(table[Run.STATUS])
+            values, masses = results_of(results, 1, steps)
         self.set(STATUS=FINE)
         if updates:
-            self._device_is_newer = self._device_is_newer or steps > 0
+            if steps:
+                self._device_is_newer = True
+                for name in self._mirrored:
+                    self.memory.written(name)
             checked = has_rows and self.schedule.loop != "graph"  # by the kernel itself
             if made < steps or status != FINE or not checked and not self._finite():
                 self.set(STATUS=DIVERGED)
@@ -186,20 +189,25 @@ class Plan(base.Plan):
             if has_rows and made:
                 self._count(values[:, :made], masses[:, :made])
         else:
-            self._report(values[0], masses[0])
+            if command & LOSS:
+                total = masses.sum()
+                self.reals[[Real.BATCH_WEIGHT, Real.LAST_LOSS]] = total, mean_loss(values[0], masses[0])
+            self._report(command)
 
     def _prepare(self, steps):
         """Bring to the device what it lacks, and the tables of this run."""
         self.to_device()
-        table, numbers = self.device_table(steps), np.ones((max(steps, 1), 3))
-        for name in self._mirrored.keys() & set(MOMENTS):
-            table[getattr(Run, name)] = self.address(name)
-        if self.command & UPDATE and steps:
+        table, command = self.device_table(steps), self.command
+        if command & UPDATE:
+            for name in self._mirrored.keys() & set(MOMENTS):
+                table[getattr(Run, name)] = self.memory.address(name)
             rule = self.state.rule
             settings = self.reals[Real.SETTINGS :][: len(rule.settings)]
             steps_from_one = self.state.step + 1 + np.arange(steps)
             numbers = step_numbers(self.dtype.type, rule, self.kept["RATES"], settings, steps_from_one)
-        if self.command & (BACKWARD | UPDATE):
+            self.upload("factors", numbers.astype(self.dtype), stays=True)
+            table[Run.RATES], table[table[Run.STATE] :] = self.memory.address("factors"), self.state.table
+        if command & (BACKWARD | UPDATE):
             self._prepare_gradient()
             table[Run.GRADIENTS] = self.address("gradient")
             table[Run.MARKS] = self.address("marks")
@@ -207,12 +215,9 @@ class Plan(base.Plan):
             self.reserve("workspace", self.schedule.size)
             table[Run.SCRATCH] = self.address("workspace")
         self.reserve("results", 2 * max(steps, 1))
-        self.upload("factors", numbers.astype(self.dtype).ravel())
-        self.upload("reals", self.reals.astype(self.dtype))
-        table[Run.RATES], table[Run.LOSSES] = self.address("factors"), self.address("results")
-        table[Run.PARAMETERS], table[Run.REALS] = self.address("parameters"), self.address("reals")
-        if self.command & UPDATE:
-            table[table[Run.STATE] :] = self.state.table
+        self.upload("reals", self.reals.astype(self.dtype), stays=True)
+        table[Run.LOSSES] = self.memory.address("results")
+        table[Run.PARAMETERS], table[Run.REALS] = (self.memory.address(name) for name in ("parameters", "reals"))
         self.upload_tables(table[np.newaxis])
 
     def _prepare_gradient(self):
@@ -220,9 +225,9 @@ class Plan(base.Plan):
         # those of table rows stand there only where a gradient is read whole
         whole = self.command != TRAIN or self.reals[Real.L2] != 0
         if self.command == GRADIENT and self.program.embedding is not None:
-            self.memory.pop("gradient", None)  # what other rows left
+            self.memory.forget("gradient")  # what other rows left
         self.zeros("gradient", self.program.size if whole else self.program.dense_size)  # also between the ranges
-        self.zeros("marks", levels_of(self.program), np.uint32)
+        self.zeros("marks", self._levels, np.uint32)
 
     def zeros(self, name, size, dtype=None):
         """Memory of the device as `reserve` gives it, of zeros when it is new."""
@@ -239,7 +244,7 @@ class Plan(base.Plan):
                 if name == "OUT":
                     self.reserve(name, math.prod(array.shape))
                 elif name in self._changed:
-                    self._upload_kept(name, np.ascontiguousarray(array))
+                    self.upload(name, array, stays=True)
             self._changed.discard(name)
             table[getattr(Run, name)] = self.address(name)
         table[[Run.STATUS, Run.FINISHED]] = 0
@@ -252,13 +257,6 @@ class Plan(base.Plan):
         nets, length = tables.shape
         tables[:, Run.PROGRAM] = length * (nets - np.arange(nets))  # from the start of each
         self.upload("table", np.concatenate([tables.ravel(), self.device_program()]))
-
-    def _upload_kept(self, name, array):
-        memory = self.memory.get(name)
-        if memory is not None and (memory.shape, memory.dtype) == (array.shape, array.dtype):
-            copy_into(memory, array)
-        else:
-            self.memory[name] = to_device(array, name)
 
     def device_program(self):
         """The program's table as the device reads it: with numbers for the user's functions, and with addresses."""
@@ -307,20 +305,30 @@ class Plan(base.Plan):
         first_not_finite(self.memory["parameters"].reshape(1, size), found)
         return to_host(found).min() == size
 
-    def _report(self, values, masses):
-        """The loss of all rows, and what else a run without an update gives."""
-        self.reals[Real.BATCH_WEIGHT], self.reals[Real.LAST_LOSS] = masses.sum(), mean_loss(values, masses)
-        if self.command & BACKWARD:
-            self.gradient = to_host(self.memory["gradient"])
+    def _report(self, command):
+        """What a run without an update gives beside a loss."""
+        if command & BACKWARD:
+            self.gradient = self.memory.fetch(gradient=self.program.size)[0].copy()
         out = self.kept.get("OUT")
-        if out is not None and not on_device(out):
-            out[...] = to_host(self.memory["OUT"])[: out.size].reshape(out.shape)
+        if on_device(out):
+            self.memory.fetch()  # waits
+        elif out is not None:
+            out[...] = self.memory.fetch(OUT=out.size)[0].reshape(out.shape)
 
     def _count(self, values, masses):
         """Bring losses and counters of the host to where the device stands after the steps that it made."""
         state, open_epoch = self.state, bool(self["OPEN_EPOCH"])
         end = state.position + values.shape[1]
         per_epoch = end + 1 if open_epoch else -(-self["ROWS"] // self["BATCH"])
+        if values.shape[1] == 1:  # as below, in a tenth of the time
+            if masses[0, 0] > 0:
+                state.sums += values[0, 0] * masses[0, 0], masses[0, 0]
+            state.table[State.POSITION] = end
+            if end == per_epoch:
+                self.kept["LOSSES"][self["FINISHED"]] = state.mean_loss
+                self.set(FINISHED=self["FINISHED"] + 1)
+                state.end_epoch()
+            return
         done, position = divmod(end, per_epoch)
         made, position_before = np.array([values.shape[1]]), np.array([state.position])
         sums = epoch_sums(values, masses, made, position_before, per_epoch, state.sums[np.newaxis])[0]

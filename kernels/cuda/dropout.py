@@ -11,7 +11,7 @@ from ..annotations import DeviceArray, Stream
 from ..program import Dropout
 from ..randomness import CHANCE_BITS, DROPOUT, make_masks
 from ..tables import Op, Run, State
-from .launch import checked, operand, place, plane, run
+from .launch import checked, place, plane, run
 from .phases import Phases, delta_of, element_at, gradient_width_of, padded_count, value_of
 from .primitives import global_at
 from .rng import first_of, layer_key, stream_key
@@ -114,7 +114,7 @@ def dropout_of(real):
     return drop
 
 
-@checked()
+@checked(changing=True)
 def dropout(
     rate: float, seed: int, epoch: int, layer: int, first: int, A: DeviceArray, out: DeviceArray, stream: Stream = 0
 ) -> None:
@@ -135,7 +135,5 @@ def dropout(
     stream : stream, optional
         Where it is queued.
     """
-    a = operand("A", A, 2)
-    q, threshold = operand("out", out, 2, a.dtype), round(rate * (1 << CHANCE_BITS))
-    arguments = threshold, seed, epoch, layer, first, *a.shape, a.address, *a.strides, q.address, *q.strides
-    run(dropout_of(a.dtype.type), plane(*a.shape), stream, *arguments)
+    mask, places = (seed, epoch, layer, first), (*A.shape, A.address, *A.strides, out.address, *out.strides)
+    run(dropout_of(A.dtype.type), plane(*A.shape), stream, round(rate * (1 << CHANCE_BITS)), *mask, *places)

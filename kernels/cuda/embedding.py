@@ -11,7 +11,7 @@ from ..annotations import DeviceArray, Stream
 from ..program import Dense, Embedding
 from ..tables import FINE, UPDATE, Header, Op, Range, Real, Run
 from .columns import ADDS_TO, CODES, UNITS, features_of, one_hots_from
-from .launch import THREADS, checked, line, operand, place, plane, run
+from .launch import THREADS, checked, line, place, plane, run
 from .losses import block_sum_of
 from .matmul import NO_OPERAND
 from .phases import Phases, delta_of, element_at, padded_count, pre_of, value_of
@@ -327,10 +327,8 @@ def row_sum_of(real):
 
 
 def _queue_row_sum(codes, k, strides, table, out, stream):
-    t = operand("table", table, 2)
-    real, o = t.dtype.type, operand("out", out, 2, t.dtype)
-    arguments = *o.shape[:1], k, *t.shape, codes.address, *strides, t.address, *t.strides, o.address, *o.strides
-    run(row_sum_of(real), plane(*o.shape), stream, *arguments)
+    sizes, places = (out.shape[0], k, *table.shape), (table.address, *table.strides, out.address, *out.strides)
+    run(row_sum_of(table.dtype.type), plane(*out.shape), stream, *sizes, codes.address, *strides, *places)
 
 
 @checked()
@@ -348,8 +346,7 @@ def embedding_gather(codes: DeviceArray, table: DeviceArray, out: DeviceArray, s
     stream : stream, optional
         Where it is queued.
     """
-    c = operand("codes", codes, 1, np.int32)
-    _queue_row_sum(c, 1, (*c.strides, 0), table, out, stream)
+    _queue_row_sum(codes, 1, (*codes.strides, 0), table, out, stream)
 
 
 @checked()
@@ -369,5 +366,4 @@ def embedding_sum(codes: DeviceArray, table: DeviceArray, out: DeviceArray, stre
     stream : stream, optional
         Where it is queued.
     """
-    c = operand("codes", codes, 2, np.int32)
-    _queue_row_sum(c, c.shape[1], c.strides, table, out, stream)
+    _queue_row_sum(codes, codes.shape[1], codes.strides, table, out, stream)

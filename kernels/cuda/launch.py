@@ -4,30 +4,34 @@ Arrays of CuPy, PyTorch and Numba say where they stand by `__cuda_array_interfac
 """
 
 import functools
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..contract import ON_ITS_SIZE, Contract, DevicePlace
 from ..contract import Operand as Rule
-from .toolchain import SIMULATED, captured, check, cuda, device, loaded, queued
+from .toolchain import SIMULATED, Launch, NumbaArray, captured, check, cuda, current_device, device, stream_of
 
 THREADS = 256  # of a block, where a kernel has no shape of its own (an estimate)
 MOST_BLOCKS = 65_535  # along y and z, a limit of CUDA; along x 2^31 - 1
+REMEMBERED = 4096  # operands, and calls, of which it is known what they come to
 TOGETHER = 16  # rounds of a recording in one graph, whose launch costs some microseconds (an estimate)
+ANY = object()  # dtype of an operand
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 TENSOR_CORES = 8, 0  # compute capability from which on they multiply tf32 and bfloat16
 
 
-class Operand(NamedTuple):
+@dataclass(frozen=True, eq=False)  # by identity: so what is kept by operands is found without reading them
+class Operand:
     """An array as kernels take it: address of its first element, strides in elements."""
 
     address: int
     shape: tuple
     strides: tuple
     dtype: np.dtype
+    place: DevicePlace | None = None
 
 
 def operand(name, array, dimensions, dtype=None):
@@ -42,7 +46,7 @@ def operand(name, array, dimensions, dtype=None):
     dimensions : int
         It must have.
     dtype : dtype, optional
-        It must have; float32 or float64 where none is named.
+        It must have; float32 or float64 where none is named, whatever it has for ANY.
 
     Returns
     -------
@@ -54,52 +58,88 @@ def operand(name, array, dimensions, dtype=None):
     TypeError, ValueError
         If it is not what it must be.
     """
-    facts = _interface(name, array)
-    kind, shape = np.dtype(facts["typestr"]), tuple(facts["shape"])
+    given = _operand(*_facts(name, array))
     accepted = (np.float32, np.float64) if dtype is None else (dtype,)
-    if kind not in accepted:
+    if dtype is not ANY and given.dtype not in accepted:
         names = " or ".join(np.dtype(each).name for each in accepted)
-        raise TypeError(f"{name} must have dtype {names}; got {kind}")
-    if len(shape) != dimensions:
-        raise ValueError(f"{name} must have {dimensions} dimensions; got shape {shape}")
-    strides = facts.get("strides")
-    if strides is None:
-        strides = [kind.itemsize * math.prod(shape[i + 1 :]) for i in range(dimensions)]
-    if any(step % kind.itemsize for step in strides):
+        raise TypeError(f"{name} must have dtype {names}; got {given.dtype}")
+    if len(given.shape) != dimensions:
+        raise ValueError(f"{name} must have {dimensions} dimensions; got shape {given.shape}")
+    if not given.place.on_its_size:
         raise ValueError(f"{name} must be {ON_ITS_SIZE}; got one between them")
-    return Operand(int(facts["data"][0] or 0), shape, tuple(int(s) // kind.itemsize for s in strides), kind)
+    return given
 
 
-def _interface(name, array):
-    """The CUDA array interface of a device array; in the simulator NumPy's serves."""
+@functools.lru_cache(REMEMBERED)
+def _operand(address, shape, strides, kind, read_only):
+    """The one Operand of these facts."""
+    dtype = np.dtype(kind)
+    place = DevicePlace(address, shape, strides, dtype.str if kind is dtype else kind, read_only)
+    size = dtype.itemsize or 1
+    return Operand(address, shape, tuple(step // size for step in place.strides), dtype, place)
+
+
+def _facts(name, array):
+    """(address, shape, strides in bytes or None, dtype, whether it is read-only) of a device array."""
+    if type(array) is NumbaArray:  # its interface says the same, and takes five times as long
+        return array.device_ctypes_pointer.value or 0, array.shape, array.strides, array.dtype, False
     facts = getattr(array, "__cuda_array_interface__", None)
     if facts is None and SIMULATED:
         facts = getattr(array, "__array_interface__", None)
     if facts is None:
         raise TypeError(f"{name} must be a device array (CuPy, PyTorch or Numba); got {type(array).__name__}")
-    return facts
+    (address, read_only), strides = facts["data"], facts.get("strides")
+    return int(address or 0), tuple(facts["shape"]), strides and tuple(strides), facts["typestr"], bool(read_only)
 
 
-def checked(**more: Rule) -> Callable[[Kernel], Kernel]:
-    """Decorator of a public kernel: it gets what its contract accepts.
+def checked(changing: bool = False, **more: Rule) -> Callable[[Kernel], Kernel]:
+    """Decorator of a public kernel: it gets what its contract accepts, arrays as Operands.
+
+    What it queues for some operands and numbers is kept, and queued again when they come again. Callers that have
+    Operands use it as it is written, as the attribute `kernel` of what this gives.
 
     Parameters
     ----------
+    changing : bool
+        Some of its numbers, such as that of the step, are others in each call: only the checks are kept.
     **more : contract.Operand
         Operands that its twin on the CPU does without.
     """
 
-    def placed(name, rule, array):
+    def taken(name, rule, array):
         left_out = array is None and rule.otherwise and rule.where is None
-        return None if left_out else DevicePlace(_interface(name, array))
+        return None if left_out else _operand(*_facts(name, array))
 
     def decorate(function):
         contract = Contract(function, **more)
+        arrays, at = [i for i, *_ in contract.arrays], [name for name, _ in contract.rules].index("stream")
+
+        def check_values(values):
+            contract.check(values, lambda operand: operand.place)
+
+        @functools.lru_cache(REMEMBERED)
+        def check_operands(*operands):
+            values = dict.fromkeys(range(len(contract.rules)))
+            check_values([*(values | dict(zip(arrays, operands, strict=True))).values()])
+
+        @functools.lru_cache(REMEMBERED)
+        def recorded(*values):
+            check_values(values)
+            launches = []
+            function(*values[:at], launches, *values[at + 1 :])
+            return launches
 
         @functools.wraps(function)
         def kernel(*arguments, **keywords):
-            return function(*contract.checked(arguments, keywords, placed))
+            values = contract.values(arguments, keywords, taken)
+            if changing:
+                check_operands(*[values[i] for i in arrays])
+                function(*values)
+                return
+            stream, values[at] = values[at], None
+            queue(recorded(*values), stream)
 
+        kernel.kernel = function
         return kernel
 
     return decorate
@@ -150,22 +190,27 @@ def run(kernel, shape, stream, *arguments, shared=0, precision="float32"):
     RuntimeError
         If there is no GPU, or an older one than the precision needs.
     """
-    blocks = shape[0] if isinstance(shape[0], tuple) else (shape[0],)
+    blocks = shape[0] if type(shape[0]) is tuple else (shape[0],)
     if 0 in blocks:
         return
-    if max(blocks[1:], default=0) > MOST_BLOCKS:
+    if len(blocks) > 1 and max(blocks[1:]) > MOST_BLOCKS:
         raise ValueError(f"arrays must have fewer columns: a GPU has {MOST_BLOCKS:,} blocks; got {max(blocks[1:]):,}")
     if precision != "float32" and not SIMULATED:
         check()
         check_precision(precision, cuda.get_current_device())
+    launch = Launch(kernel, *shape, shared, arguments)
     if isinstance(stream, list):
-        stream.append((kernel, shape, arguments, shared))
-        return
+        stream.append(launch)
+    else:
+        queue([launch], stream)
+
+
+def queue(launches, stream, *more):
+    """Queue launches, in order, on a stream as `run` takes it; `more` arguments follow those that each one has."""
     check()
-    if SIMULATED:
-        kernel[*shape, 0, shared](*arguments)
-        return
-    queued(kernel, *shape, getattr(stream, "cuda_stream", getattr(stream, "ptr", stream)), shared, arguments)
+    place = (None, None) if SIMULATED else (stream_of(stream), current_device())
+    for launch in launches:
+        launch.queue(*place, *more)
 
 
 def check_precision(precision, gpu):
@@ -190,14 +235,14 @@ class Recording:
 
     def compile(self):
         """Compile the kernels and load them on the device; nothing is queued."""
-        for kernel, _, arguments, shared in self.launches:
-            if not SIMULATED:
-                loaded(kernel, arguments, shared)
+        if not SIMULATED:
+            for launch in self.launches:
+                launch.loaded(current_device())
 
     def eagerly(self, times):
         """Queue all launches, in order, so many times, one by one."""
         for _ in range(times):
-            self._queue(0)
+            queue(self.launches, 0)
 
     def queue(self, times):
         """Queue all launches, in order, so many times: all but the first as graphs."""
@@ -207,13 +252,9 @@ class Recording:
         for together in (TOGETHER, 1):
             while times >= together:
                 if together not in self.graphs:
-                    self.graphs[together] = captured(lambda stream, n=together: [self._queue(stream) for _ in range(n)])
+                    self.graphs[together] = captured(lambda stream, n=together: queue(n * self.launches, stream))
                 self.graphs[together]()
                 times -= together
-
-    def _queue(self, stream):
-        for kernel, shape, arguments, shared in self.launches:
-            run(kernel, shape, stream, *arguments, shared=shared)
 
 
 def to_device(array, what="the run"):
@@ -228,7 +269,7 @@ def empty(elements, dtype, what="the run"):
     if SIMULATED:
         return np.full(elements, np.nan if np.dtype(dtype).kind == "f" else 99, dtype)
     size = elements * np.dtype(dtype).itemsize
-    return _allocated(lambda: cuda.device_array(elements, dtype), size, what)
+    return _allocated(lambda: cuda.device_array(int(elements), dtype), size, what)  # it takes no integer of NumPy
 
 
 def copy_into(memory, array):

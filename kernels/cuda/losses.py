@@ -11,7 +11,7 @@ the blocks.
 from ..annotations import DeviceArray, Stream
 from ..contract import writes
 from ..formulas import CROSS_ENTROPY, LOSSES
-from .launch import checked, operand, run
+from .launch import checked, run
 from .own import loss_of
 from .primitives import exp, global_at, lane_of, log, shared_memory, warp_sum
 from .toolchain import cuda, device, for_each_real, kernel
@@ -235,17 +235,13 @@ def queue_loss(real, stream, key, param, samples, outputs, z, y, labels, weights
 
 
 def _queue(code, param, Z, y, w, dZ, result, stream):
-    z = operand("Z", Z, 2)
-    real, shape = z.dtype.type, z.shape
-    targets, out = operand("y", y, 2, z.dtype), operand("result", result, 1, z.dtype)
-    if out.shape[0] < RESULT or out.strides != (1,):
-        raise ValueError(f"result must have {RESULT} consecutive elements; got shape {out.shape}")
-    weights = None if w is None else operand("w", w, 1, z.dtype)
-    weights = (0, 0) if weights is None or weights.shape[0] == 0 else (weights.address, *weights.strides)
-    delta = (0, 0, 0) if dZ is None else (lambda d: (d.address, *d.strides))(operand("dZ", dZ, 2, z.dtype))
-    labels = code == CROSS_ENTROPY and targets.shape[1] == 1
-    sides = (z.address, *z.strides), (targets.address, *targets.strides), labels, weights, delta
-    queue_loss(real, stream, code, real(param), *shape, *sides, out.address)
+    if result.shape[0] < RESULT:
+        raise ValueError(f"result must have {RESULT} consecutive elements; got shape {result.shape}")
+    real, z, targets = Z.dtype.type, (Z.address, *Z.strides), (y.address, *y.strides)
+    weights = (0, 0) if w is None or w.shape[0] == 0 else (w.address, *w.strides)
+    delta = (0, 0, 0) if dZ is None else (dZ.address, *dZ.strides)
+    labels = code == CROSS_ENTROPY and y.shape[1] == 1
+    queue_loss(real, stream, code, real(param), *Z.shape, z, targets, labels, weights, delta, result.address)
 
 
 @checked(result=writes("result", consecutive=True))

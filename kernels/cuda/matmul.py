@@ -10,7 +10,7 @@ import numpy as np
 from ..annotations import DeviceArray, Stream
 from ..formulas import LINEAR
 from . import PRECISIONS
-from .launch import MOST_BLOCKS, checked, operand, place, plane, run
+from .launch import MOST_BLOCKS, checked, place, plane, run
 from .primitives import global_at
 from .skinny import FEW, columns_of, rows_of
 from .skinny import THREADS as SKINNY_THREADS
@@ -224,21 +224,17 @@ def matmul(
     RuntimeError
         If there is no GPU, or for "tf32" and "bf16" one of a compute capability below 8.0.
     """
-    a = operand("A", A, 2)
-    real, (m, k), n = a.dtype.type, a.shape, operand("B", B, 2, a.dtype).shape[1]
-    b, c = side("B", B, real), side("out", out, real)
-    multiply(real, stream, (m, n, k), side("A", A, real), b, c, work=space("work", work, real), precision=precision)
+    sizes = A.shape[0], B.shape[1], A.shape[1]
+    multiply(A.dtype.type, stream, sizes, side(A), side(B), side(out), work=space(work), precision=precision)
 
 
-def side(name, array, real):
-    """The Side of a device array."""
-    given = operand(name, array, 2, real)
-    return Side(given.address, *given.strides)
+def side(operand):
+    """The Side of an Operand."""
+    return Side(operand.address, *operand.strides)
 
 
-def space(name, array, real):
+def space(operand):
     """(address, elements) of working space that may be None."""
-    if array is None:
+    if operand is None or operand.strides != (1,) or operand.address % 16:
         return 0, 0
-    given = operand(name, array, 1, real)
-    return (given.address, given.shape[0]) if given.strides == (1,) and given.address % 16 == 0 else (0, 0)
+    return operand.address, operand.shape[0]

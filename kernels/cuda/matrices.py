@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..annotations import DeviceArray, Stream
-from .launch import operand, place, plane, run
+from .launch import ANY, operand, place, plane, run
 from .primitives import global_at, lane_of
 from .toolchain import cuda, device, for_each_real, kernel
 
@@ -100,7 +100,7 @@ def take_rows(X: DeviceArray, order: DeviceArray | None, out: DeviceArray, strea
     stream : stream, optional
         Where it is queued.
     """
-    x, y = operand("X", X, 2, np.dtype(X.__cuda_array_interface__["typestr"])), operand("out", out, 2)
+    x, y = operand("X", X, 2, ANY), operand("out", out, 2)
     source = np.uint8 if x.dtype == bool else x.dtype.type
     which = 0 if order is None else operand("order", order, 1, np.int64).address
     run(taking_of(y.dtype, source), plane(*y.shape), stream, *y.shape, x.address, *x.strides, which, y.address)

@@ -5,7 +5,7 @@ import numpy as np
 from .. import randomness
 from ..annotations import DeviceArray, Stream
 from ..tables import Run, State
-from .launch import checked, line, operand, run
+from .launch import checked, line, run
 from .primitives import global_at
 from .toolchain import cuda, device, kernel
 
@@ -60,7 +60,7 @@ def _permutation(seed, epoch, rows, out, by):
         p[i * by] = permuted(key, i, rows, left, right)
 
 
-@checked()
+@checked(changing=True)
 def permutation(seed: int, epoch: int, out: DeviceArray, stream: Stream = 0) -> None:
     """Write the order in which the training loop visits the rows in an epoch.
 
@@ -73,5 +73,4 @@ def permutation(seed: int, epoch: int, out: DeviceArray, stream: Stream = 0) -> 
     stream : stream, optional
         Where it is queued.
     """
-    out = operand("out", out, 1, np.int64)
     run(_permutation, line(out.shape[0]), stream, seed, epoch, out.shape[0], out.address, *out.strides)

@@ -23,9 +23,10 @@ from .step import IN_ONE_BLOCK, SUMS, THREADS
 from .toolchain import SIMULATED, cuda
 from .touched import ARRANGED, INDEX_BYTES
 
-# Work of a step up to which one block, then a grid, is chosen. Estimates: the first run on a GPU (H100 80GB,
-# 2026-11-26) compared no two loops for one net. It took, in float32, 35.6 us a step for 2 hidden layers of 16 by
-# batches of 32, 69.5 for 2x64 by 512, 256 for 3x256 by 512, 1,283 for 4x1024 by 512.
+# Work of a step up to which one block, then a grid, is chosen. Estimates, until `asv_bench/cuda_race.py --only loops`
+# has timed the loops beside one another: the first run on a GPU (H100 80GB, 2026-11-26) did not. It took, in float32,
+# 35.6 us a step for 2 hidden layers of 16 by batches of 32, 69.5 for 2x64 by 512, 256 for 3x256 by 512, 1,283 for
+# 4x1024 by 512.
 BLOCK_FLOPS, GRID_FLOPS = 1 << 21, 1 << 27
 BLOCK_ROWS = 1 << 20  # parameters by touched rows, which a run passes over once, with l2 each step (an estimate)
 MAX_PARTS = 32  # of the gradient of a long batch (an estimate)

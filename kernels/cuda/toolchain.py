@@ -7,6 +7,7 @@ compiled once for a dtype, whatever the arrays, and a launch has no array to des
 import functools
 import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,7 +28,11 @@ Define = TypeVar("Define", bound=Callable[..., Any])
 # True with NUMBA_ENABLE_CUDASIM=1: kernels are plain Python on arrays of NumPy, over the primitives of plain.py.
 SIMULATED = bool(config.ENABLE_CUDASIM)
 if not SIMULATED:
-    from cuda.core import Device, LaunchConfig, Stream, launch  # which numba-cuda needs, too
+    from cuda.bindings import driver  # which numba-cuda needs, too
+    from cuda.core import Device, LaunchConfig, Stream, launch
+    from numba.cuda.cudadrv.devicearray import DeviceNDArray as NumbaArray
+else:
+    NumbaArray = None
 
 
 @functools.cache  # an error is not kept: a driver may come
@@ -37,31 +42,82 @@ def check() -> None:
         raise RuntimeError(f"CUDA kernels need an NVIDIA GPU and its driver; numba-cuda says: {cuda.cuda_error()}")
 
 
-def queued(kernel, blocks, threads, stream, shared, arguments):
-    """Queue a kernel on the current device, by the launch of cuda.core: numba-cuda's own takes ten times as long.
+@dataclass(slots=True)
+class Launch:
+    """A kernel with its arguments, queued by the launch of cuda.core: numba-cuda's own takes ten times as long.
 
     Parameters
     ----------
     kernel : kernel
-        Compiled and loaded when it first gets arguments of such types on this device.
+        Compiled and loaded when it first gets arguments of such types on a device.
     blocks, threads : int or tuple of int
         The shape of the grid, and of a block.
-    stream : int or stream
-        Address of a CUDA stream, or one of numba-cuda or cuda.core.
     shared : int
         Bytes of shared memory beside what the kernel names itself.
     arguments : tuple
         Integers, and numbers of NumPy.
+    more : tuple of type
+        Of the arguments that follow, other ones each time that it is queued.
     """
-    code = loaded(kernel, arguments, shared)
-    address = stream if type(stream) is int else int(stream.handle)
-    launch(_stream_at(address), _launch_config(blocks, threads, shared), code, *arguments)
+
+    kernel: Any
+    blocks: Any
+    threads: Any
+    shared: int
+    arguments: tuple
+    more: tuple = ()
+    kinds: tuple = field(init=False, compare=False)
+
+    def __post_init__(self):
+        self.kinds = *map(type, self.arguments), *self.more
+
+    def loaded(self, device):
+        """The kernel for arguments of these types on a device, the current one, as cuda.core launches it."""
+        return _loaded(self.kernel, self.kinds, self.shared, device)
+
+    def queue(self, stream, device, *more):
+        """Queue it on a stream of cuda.core on a device, the current one; in the simulator both are None."""
+        if SIMULATED:
+            self.kernel[self.blocks, self.threads, 0, self.shared](*self.arguments, *more)
+        else:
+            config = _launch_config(self.blocks, self.threads, self.shared)
+            launch(stream, config, self.loaded(device), *self.arguments, *more)
 
 
-def loaded(kernel, arguments, shared):
-    """A kernel on the current device, for arguments of these types, as cuda.core launches it."""
-    # which also brings the device to a thread that has not used it yet
-    return _loaded(kernel, tuple(map(type, arguments)), shared, cuda.current_context().device.id)
+def current_device():
+    """Number of the device that this thread uses; a thread that has used none gets the first one."""
+    error, device = driver.cuCtxGetDevice()  # numba-cuda's own way takes twenty times as long
+    return cuda.current_context().device.id if error else int(device)
+
+
+def copy_to_device(target, source, size):
+    """Queue the copy of bytes from pinned memory of the host, by addresses, on the default stream."""
+    current_device()
+    _must_succeed(*driver.cuMemcpyHtoDAsync(target, source, size, 0))
+
+
+def copy_from_device(target, source, size):
+    """Queue the copy of bytes to pinned memory of the host, by addresses, on the default stream."""
+    current_device()
+    _must_succeed(*driver.cuMemcpyDtoHAsync(target, source, size, 0))
+
+
+def wait_for_default_stream():
+    """Until all that was queued on the default stream is done."""
+    current_device()
+    _must_succeed(*driver.cuStreamSynchronize(0))
+
+
+def _must_succeed(error):
+    if error:
+        raise RuntimeError(f"the driver of the GPU says {error.name}")
+
+
+def stream_of(stream):
+    """The stream of cuda.core for one of Numba, CuPy, PyTorch or cuda.core, or for the address of one."""
+    if type(stream) is not int:
+        stream = getattr(stream, "cuda_stream", getattr(stream, "ptr", stream))
+    return _stream_at(stream if type(stream) is int else int(stream.handle))
 
 
 @functools.cache
@@ -79,7 +135,9 @@ def _loaded(kernel, kinds, shared, device):
 
 @functools.lru_cache(1024)
 def _launch_config(blocks, threads, shared):
-    return LaunchConfig(grid=blocks, block=threads, shmem_size=shared)
+    # which takes no integers of NumPy
+    blocks, threads = (tuple(map(int, n)) if type(n) is tuple else int(n) for n in (blocks, threads))
+    return LaunchConfig(grid=blocks, block=threads, shmem_size=int(shared))
 
 
 @functools.lru_cache(64)

@@ -4,17 +4,20 @@ theta, grad, first and second are vectors of any stride; a rule that keeps fewer
 none. n are the numbers of a rule: three that `Rule.prepare` computed for this step, then its settings.
 """
 
+import functools
+
 import numpy as np
 
 from ..annotations import DeviceArray, Stream
 from ..formulas import ADAGRAD, ADAM, MOMENTUM, NESTEROV, RMSPROP, RULES, SGD
 from ..tables import NUMBERS
 from .formulas import formulas_of, found
-from .launch import checked, line, operand, run
+from .launch import REMEMBERED, checked, line, queue
 from .primitives import global_at, load4, store4
-from .toolchain import cuda, for_each_real, kernel
+from .toolchain import Launch, cuda, for_each_real, kernel
 
 FACTORS = 3  # numbers that `Rule.prepare` computes for a step
+_PREPARED = [rule.prepare(np.sqrt) for rule in RULES]
 
 
 def step_numbers(real, rule, rates, settings, steps):
@@ -34,13 +37,19 @@ def step_numbers(real, rule, rates, settings, steps):
     settings : sequence of float
         Of the rule.
     """
-    rounded = [float(real(setting)) for setting in settings]
-    numbers = rule.prepare(np.sqrt)(rates, rounded, steps)
+    numbers = _PREPARED[rule.code](rates, _rounded(real, *settings)[0], steps)
     shapes = [np.shape(number) for number in numbers]
     together = np.empty((*np.broadcast_shapes(*shapes), FACTORS))
     for i, number in enumerate(numbers):
         together[..., i] = number
     return together
+
+
+@functools.lru_cache(REMEMBERED)
+def _rounded(real, *settings):
+    """Settings as they are in `real`: as floats, and as the last arguments of a kernel."""
+    numbers = [real(setting) for setting in settings]
+    return [float(number) for number in numbers], [*numbers, *[real(0.0)] * (NUMBERS - FACTORS - len(numbers))]
 
 
 @for_each_real
@@ -91,19 +100,24 @@ def update_of(real, code, aligned):
     return update
 
 
-def _update(code, theta, vectors, stream, rate, decay, *settings, step=1):
-    p = operand("theta", theta, 1)
-    real, size = p.dtype.type, p.shape[0]
-    others = [operand(name, x, 1, p.dtype) for name, x in vectors.items()]
-    operands = [p, *others, *[p] * (3 - len(others))]
-    aligned = all(o.strides[0] == 1 and o.address % 16 == 0 for o in operands)
-    places = [number for o in operands for number in (o.address, o.strides[0])]
-    numbers = [*step_numbers(real, RULES[code], rate, settings, step), *settings]
-    numbers += [0.0] * (NUMBERS - len(numbers))
-    run(update_of(real, code, aligned), line(-(-size // 4)), stream, size, *places, real(decay), *map(real, numbers))
+@functools.lru_cache(REMEMBERED)
+def _over(code, theta, *others):
+    """The launch of a rule over some operands, which lacks the numbers of a step."""
+    real, size, operands = theta.dtype.type, theta.shape[0], [theta, *others, *[theta] * (3 - len(others))]
+    aligned = all(each.strides[0] == 1 and each.address % 16 == 0 for each in operands)
+    places = [number for each in operands for number in (each.address, each.strides[0])]
+    shape, numbers = line(-(-size // 4)), (1 + NUMBERS) * (real,)
+    return Launch(update_of(real, code, aligned), *shape, 0, (size, *places), numbers)
 
 
-@checked()
+def _update(code, operands, stream, rate, decay, *settings, step=1):
+    real = operands[0].dtype.type
+    rounded, last = _rounded(real, *settings)
+    of_step = _PREPARED[code](rate, rounded, step)
+    queue([_over(code, *operands)], stream, real(decay), *map(real, of_step), *last)
+
+
+@checked(changing=True)
 def sgd_update(theta: DeviceArray, grad: DeviceArray, rate: float, decay: float, stream: Stream = 0) -> None:
     """Gradient descent, in place: theta -= rate * (grad + decay * theta).
 
@@ -120,10 +134,10 @@ def sgd_update(theta: DeviceArray, grad: DeviceArray, rate: float, decay: float,
     stream : stream, optional
         Where it is queued.
     """
-    _update(SGD, theta, {"grad": grad}, stream, rate, decay)
+    _update(SGD, (theta, grad), stream, rate, decay)
 
 
-@checked()
+@checked(changing=True)
 def momentum_update(
     theta: DeviceArray,
     grad: DeviceArray,
@@ -156,10 +170,10 @@ def momentum_update(
         Where it is queued.
     """
     code = NESTEROV if nesterov else MOMENTUM
-    _update(code, theta, {"grad": grad, "velocity": velocity}, stream, rate, decay, momentum)
+    _update(code, (theta, grad, velocity), stream, rate, decay, momentum)
 
 
-@checked()
+@checked(changing=True)
 def rmsprop_update(
     theta: DeviceArray,
     grad: DeviceArray,
@@ -195,11 +209,10 @@ def rmsprop_update(
     stream : stream, optional
         Where it is queued.
     """
-    vectors = {"grad": grad, "square": square, "velocity": velocity}
-    _update(RMSPROP, theta, vectors, stream, rate, decay, rho, eps, momentum)
+    _update(RMSPROP, (theta, grad, square, velocity), stream, rate, decay, rho, eps, momentum)
 
 
-@checked()
+@checked(changing=True)
 def adagrad_update(
     theta: DeviceArray,
     grad: DeviceArray,
@@ -234,11 +247,10 @@ def adagrad_update(
     stream : stream, optional
         Where it is queued.
     """
-    vectors = {"grad": grad, "square": square}
-    _update(ADAGRAD, theta, vectors, stream, rate, decay, eps, rate_decay, step=step)
+    _update(ADAGRAD, (theta, grad, square), stream, rate, decay, eps, rate_decay, step=step)
 
 
-@checked()
+@checked(changing=True)
 def adam_update(
     theta: DeviceArray,
     grad: DeviceArray,
@@ -278,5 +290,4 @@ def adam_update(
     stream : stream, optional
         Where it is queued.
     """
-    vectors = {"grad": grad, "first": first, "second": second}
-    _update(ADAM, theta, vectors, stream, rate, decay, beta1, beta2, eps, decoupled, step=step)
+    _update(ADAM, (theta, grad, first, second), stream, rate, decay, beta1, beta2, eps, decoupled, step=step)
