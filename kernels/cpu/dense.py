@@ -137,8 +137,8 @@ def _backward(run, reals, theta, scratch, op, first, count, start, target):
     slope_rows(run, reals, scratch, op, count)
     learns = run[Run.COMMAND] & BACKWARD != 0
     if learns and flags & FROM_ROWS == 0 and not _is_narrow(run, op, count, width):
-        wide, target = panel_width(whole_registers(n_in, width), theta), scratch + x[Buffer.TRANSPOSED]
-        to_panels(count, n_in, scratch + x[Buffer.VALUE], plain(1), ld, wide, target, wide)
+        wide = panel_width(whole_registers(n_in, width), theta)
+        to_panels(count, n_in, scratch + x[Buffer.VALUE], plain(1), ld, wide, scratch + x[Buffer.TRANSPOSED], wide)
     if learns and run[Run.BY_PARTS] == 0:
         dW, db, origin = target + op[_FIELDS.W_AT], target + op[_FIELDS.B_AT], plain(0)
         _gradient(run, theta, scratch, op, first, count, origin, n_out, origin, n_in, start, dW, n_in, db)
