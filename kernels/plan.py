@@ -34,6 +34,8 @@ class Plan:
     ----------
     device : str
         "cpu" or "cuda".
+    command : int
+        What is done with the rows.
     table : array, int64
         The fields of `tables.Run`, and what a device adds.
     reals : array, float64
@@ -55,6 +57,7 @@ class Plan:
         self.reals[[Real.CLIP_VALUE, Real.CLIP_NORM]] = np.inf
         self.reals[Real.GRADIENT_SCALE] = 1.0
         self.kept: dict[str, Any] = {}
+        self.command = command
         self.set(COMMAND=command, BATCH=batch)
 
     def set(self, **fields: Any) -> None:
@@ -73,12 +76,7 @@ class Plan:
         raise NotImplementedError
 
     def __getitem__(self, name: str) -> int:
-        return int(self.table[getattr(Run, name)])
-
-    @property
-    def command(self) -> int:
-        """What is done with the rows."""
-        return self["COMMAND"]
+        return self.table.item(getattr(Run, name))
 
     def bind_data(
         self,
