@@ -586,7 +586,8 @@ class Stream(Run):
         if count > self.batch:
             self._grow(count)
         plans.bind_batch(self.net, self.plan, rows, self.seen)
-        self.rates = self.rate_scale * self.scheduled[[min(self.place, len(self.scheduled) - 1)]]
+        place = min(self.place, len(self.scheduled) - 1)
+        self.rates = self.rate_scale * self.scheduled[place : place + 1]
         self.plan.bind_steps(self.rates)
         self._execute()
         self.seen, self.samples = self.seen + count, self.samples + count

@@ -205,14 +205,13 @@ class Plan(base.Plan):
                     table[getattr(Run, name)] = self.memory.address(name)
             rule = self.state.rule
             settings = self.reals[Real.SETTINGS :][: len(rule.settings)].tolist()
-            first = self.state.step + 1
+            first = self.state.step + 1.0  # all as float64, which each rule makes of them anyway
             numbers = step_numbers(self.dtype.type, rule, self.kept["RATES"], settings, np.arange(first, first + steps))
             self.upload("factors", numbers.astype(self.dtype), stays=True)
             table[Run.RATES], table[table[Run.STATE] :] = self.memory.address("factors"), self.state.table
         if command & (BACKWARD | UPDATE):
             self._prepare_gradient()
-            table[Run.GRADIENTS] = self.address("gradient")
-            table[Run.MARKS] = self.address("marks")
+            table[Run.GRADIENTS], table[Run.MARKS] = (self.memory.address(name) for name in ("gradient", "marks"))
         if self.schedule.loop != "block":
             self.reserve("workspace", self.schedule.size)
             table[Run.SCRATCH] = self.address("workspace")
