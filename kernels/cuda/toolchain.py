@@ -69,7 +69,6 @@ class Launch:
     arguments: tuple
     more: tuple = ()
     kinds: tuple = field(init=False, compare=False)
-    ready: tuple = field(init=False, compare=False, repr=False, default=(None, None, None))  # device, kernel, shape
 
     def __post_init__(self):
         self.kinds = *map(type, self.arguments), *self.more
@@ -83,11 +82,8 @@ class Launch:
         if SIMULATED:
             self.kernel[self.blocks, self.threads, 0, self.shared](*self.arguments, *more)
         else:
-            known, function, config = self.ready
-            if known != device:
-                function, config = self.loaded(device), _launch_config(self.blocks, self.threads, self.shared)
-                self.ready = device, function, config
-            launch(stream, config, function, *self.arguments, *more)
+            config = _launch_config(self.blocks, self.threads, self.shared)
+            launch(stream, config, self.loaded(device), *self.arguments, *more)
 
 
 def current_device():
