@@ -26,6 +26,7 @@ from . import (
     optimizers,
     plans,
     progress,
+    schedules,
     standardization,
     unscaled,
     validation,
@@ -93,7 +94,9 @@ class Steps:
 
     def rates(self, places):
         """The learning rates at places of this fit, in epochs."""
-        found = self.optimizer.learning_rate.rates(places)
+        schedule = self.optimizer.learning_rate
+        constant = type(schedule) is schedules.Constant  # a step is worth a short way
+        found = np.full(places.shape, schedule.rate) if constant else schedule.rates(places)
         rates = validation.numeric_array("learning_rate", found, places.shape, np.float64)
         if rates.size and rates.min() < 0:
             raise must_be("learning_rate", "a schedule of one finite non-negative rate for each place", rates)
@@ -295,9 +298,9 @@ def prepare(net, rows, given, total=None):
         learned = standardization.learn(rows, net.targets, net.scales_targets, given, total)
     if net.parameters is None:
         net.build(rows.X.shape[1] if rows.encoding is None else rows.encoding)
-    if net.feature_names is None:
+    if rows.columns is not None and net.feature_names is None:
         net.feature_names = rows.columns
-    if net.classes is None:
+    if rows.classes is not None and net.classes is None:
         net.classes = rows.classes
     if learned is not None:
         net.standardization = learned
@@ -583,7 +586,8 @@ class Stream(Run):
         if count > self.batch:
             self._grow(count)
         plans.bind_batch(self.net, self.plan, rows, self.seen)
-        self.rates = self.rate_scale * self.scheduled[[min(self.place, len(self.scheduled) - 1)]]
+        place = min(self.place, len(self.scheduled) - 1)
+        self.rates = self.rate_scale * self.scheduled[place : place + 1]
         self.plan.bind_steps(self.rates)
         self._execute()
         self.seen, self.samples = self.seen + count, self.samples + count

@@ -2,6 +2,7 @@
 
 import contextlib
 import decimal
+import functools
 import math
 import numbers
 
@@ -10,7 +11,7 @@ import numpy as np
 from .errors import described, must_be, quoted, unknown_name
 
 _CHECKED_ROWS = 1 << 16  # elements checked at a time, so that a check of large data needs little memory
-
+_EXACT = 1 << 24  # up to which float32 has every integer
 
 _LIMIT = 1 << 63  # numbers of things are int64 to the kernels
 
@@ -191,6 +192,8 @@ def _no_memory(name, error):
 
 def _finite(name, array, given, value=None):
     """Refuse NaN and infinity, naming the first row and column; and numbers that overflow the net's dtype."""
+    if array.size <= _CHECKED_ROWS and np.isfinite(array).all():
+        return  # a step of a few rows is worth a short way
     rows = max(1, _CHECKED_ROWS // max(1, array[:1].size))
     for start in range(0, len(array), rows):
         good = np.isfinite(array[start : start + rows])
@@ -237,9 +240,11 @@ def check_shape(name, shape, n_features):
 
 def matrix(name, value, dtype, n_features=None, finite=True):
     """A (m, n) array of samples in the net's dtype, with consecutive columns; copied only where it must be."""
-    if type(value) is np.ndarray and not finite and value.dtype == dtype and value.flags.c_contiguous:
-        if value.ndim == 2 and value.shape[1] == n_features and len(value) and value.flags.aligned:
-            return value  # one row at a time is worth a short way
+    if type(value) is np.ndarray and value.dtype == dtype and value.flags.c_contiguous and value.flags.aligned:
+        if value.ndim == 2 and value.shape[1] == n_features and len(value) > finite:  # a row may have any stride
+            if finite:
+                _finite(name, value, value)
+            return value  # a few rows at a time are worth a short way
     array = given = _numeric(name, value, _MATRIX)
     check_shape(name, given.shape, n_features)
     rows_apart = given.strides[0] % given.itemsize == 0 and given.strides[0] >= given.shape[1] * given.itemsize
@@ -258,11 +263,7 @@ def _same_length(name, array, rows):
 def targets(name, value, dtype, rows, loss, outputs):
     """Targets as a loss takes them: (array of (m,) or (m, k) in the net's dtype, whether of class indices)."""
     kind, least = loss.targets, loss.least_target
-    accepted = {
-        "probabilities": f"labels in [0, 1], of shape (m,) or (m, {outputs})",
-        "classes": f"class indices 0 to {outputs - 1} of shape (m,), or one-hot rows of shape (m, {outputs})",
-        "numbers": f"numbers{'' if least is None else f' >= {least:g}'} of shape (m,) or (m, {outputs})",
-    }[kind]
+    accepted = _accepted_targets(kind, least, outputs)
     given = _numeric(name, value, accepted)
     _same_length(name, given, rows)
     if given.ndim == 2 and given.shape[1] == 1:
@@ -273,6 +274,8 @@ def targets(name, value, dtype, rows, loss, outputs):
         raise must_be(name, accepted, described(f"an array of shape {given.shape}"))
     # labels are places in memory to compiled code: nobody else may change them
     array = _converted(name, given, dtype, copy=labels)
+    if labels and given.dtype.kind in "iu" and outputs <= _EXACT and array.min() >= 0 and array.max() < outputs:
+        return array, labels  # a step of a few rows is worth a short way
     _finite(name, array, given)
     if labels:
         wrong = (array < 0) | (array >= outputs) | (array != np.floor(array)) | (array != given)
@@ -291,6 +294,16 @@ def targets(name, value, dtype, rows, loss, outputs):
         if bad.size:
             raise must_be(name, accepted, described(f"a row that sums to {sums[bad[0]]:g} at row {bad[0]}"))
     return array, labels
+
+
+@functools.cache
+def _accepted_targets(kind, least, outputs):
+    """What a loss takes, in words."""
+    return {
+        "probabilities": f"labels in [0, 1], of shape (m,) or (m, {outputs})",
+        "classes": f"class indices 0 to {outputs - 1} of shape (m,), or one-hot rows of shape (m, {outputs})",
+        "numbers": f"numbers{'' if least is None else f' >= {least:g}'} of shape (m,) or (m, {outputs})",
+    }[kind]
 
 
 def row_numbers(name, value, rows):

@@ -34,6 +34,8 @@ class Plan:
     ----------
     device : str
         "cpu" or "cuda".
+    command : int
+        What is done with the rows.
     table : array, int64
         The fields of `tables.Run`, and what a device adds.
     reals : array, float64
@@ -55,30 +57,27 @@ class Plan:
         self.reals[[Real.CLIP_VALUE, Real.CLIP_NORM]] = np.inf
         self.reals[Real.GRADIENT_SCALE] = 1.0
         self.kept: dict[str, Any] = {}
+        self.command = command
         self.set(COMMAND=command, BATCH=batch)
 
     def set(self, **fields: Any) -> None:
         """Write fields of the table; an array is kept alive and stands as its address."""
+        table, kept = self.table, self.kept
         for name, value in fields.items():
-            place = getattr(Run, name)
-            if type(value) is int or isinstance(value, _NUMBERS):
-                self.kept.pop(name, None)
-                self.table[place] = value
+            if isinstance(value, _NUMBERS):
+                if name in kept:
+                    del kept[name]
+                table[getattr(Run, name)] = value
             else:
-                self.kept[name] = value
-                self.table[place] = self._place_of(name, value)
+                kept[name] = value
+                table[getattr(Run, name)] = self._place_of(name, value)
 
     def _place_of(self, name, array):
         """What stands in the table for an array."""
         raise NotImplementedError
 
     def __getitem__(self, name: str) -> int:
-        return int(self.table[getattr(Run, name)])
-
-    @property
-    def command(self) -> int:
-        """What is done with the rows."""
-        return self["COMMAND"]
+        return self.table.item(getattr(Run, name))
 
     def bind_data(
         self,
@@ -138,7 +137,7 @@ class Plan:
 
     def unbind_data(self) -> None:
         """Let go of the arrays of the last run; the plan waits for others."""
-        self.set(X=0, Y=0, WEIGHTS=0, ROW_INDEX=0, OUT=0)
+        self.set(**{name: 0 for name in ("X", "Y", "WEIGHTS", "ROW_INDEX", "OUT") if name in self.kept})
 
     @functools.cached_property
     def _on_rows(self):

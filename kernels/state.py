@@ -41,7 +41,7 @@ class TrainingState:
     @property
     def step(self) -> int:
         """Updates since the optimizer started."""
-        return int(self.table[State.STEP])
+        return self.table.item(State.STEP)
 
     @step.setter
     def step(self, value: int) -> None:
@@ -50,7 +50,7 @@ class TrainingState:
     @property
     def epoch(self) -> int:
         """Epochs since the parameters were drawn: the shuffle goes on from fit to fit."""
-        return int(self.table[State.EPOCH])
+        return self.table.item(State.EPOCH)
 
     @epoch.setter
     def epoch(self, value: int) -> None:
@@ -59,7 +59,7 @@ class TrainingState:
     @property
     def position(self) -> int:
         """Steps of the epoch that has begun."""
-        return int(self.table[State.POSITION])
+        return self.table.item(State.POSITION)
 
     def begin_epoch(self) -> None:
         """Leave an epoch that was broken off: the next step is the first of an epoch."""
@@ -75,7 +75,8 @@ class TrainingState:
     def count(self, loss: float, weight: float) -> None:
         """Count a step of the epoch that has begun, and its loss by the weight of its rows."""
         self.table[State.POSITION] += 1
-        self.sums[[Sums.LOSS, Sums.WEIGHT]] += loss * weight, weight
+        self.sums[Sums.LOSS] += loss * weight
+        self.sums[Sums.WEIGHT] += weight
 
     def end_epoch(self) -> None:
         """Count an epoch whose end nobody but the caller knows: that of a stream of batches."""

@@ -19,7 +19,7 @@ from .toolchain import SIMULATED, check, cuda
 
 def on_device(array):
     """Whether an array stands in the memory of a GPU, as it says itself."""
-    return getattr(array, "__cuda_array_interface__", None) is not None
+    return type(array) is not np.ndarray and getattr(array, "__cuda_array_interface__", None) is not None
 
 
 class Rows:

@@ -5,8 +5,8 @@ and moments stay there until the host wants them (`Plan.to_host`). From run to r
 which are small.
 """
 
+import _signal  # whose functions `signal` wraps: it makes an enum of each handler, by an exception
 import math
-import signal
 import threading
 from contextlib import contextmanager
 
@@ -64,7 +64,8 @@ class Plan(base.Plan):
 
     def _bind_state(self, rule):
         self.to_host()
-        self.structure = self.structure._replace(rule=rule.code)
+        if self.structure.rule != rule.code:
+            self.structure = self.structure._replace(rule=rule.code)
         self._mirrored = {"parameters": self.parameters, **dict(zip(MOMENTS, self.state.moments, strict=False))}
 
     def bind_data(self, X, y=None, weights=None, labels=False, rows=None, shuffle=False):
@@ -171,10 +172,10 @@ class Plan(base.Plan):
             self._queue_graph(steps)
         else:
             self.queue_blocks(1)
-        made, status, values, masses = steps, FINE, np.zeros((1, 0)), np.zeros((1, 0))
+        made, status, values, masses = steps, FINE, None, None
         if command & LOSS:  # waits for the run
             table, results = self.memory.fetch(table=Run.SIZE, results=2 * steps)
-            made, status = int(table[Run.FINISHED]), int(table[Run.STATUS])
+            made, status = table.item(Run.FINISHED), table.item(Run.STATUS)
             values, masses = results_of(results, 1, steps)
         self.set(STATUS=FINE)
         if updates:
@@ -199,18 +200,18 @@ class Plan(base.Plan):
         self.to_device()
         table, command = self.device_table(steps), self.command
         if command & UPDATE:
-            for name in self._mirrored.keys() & set(MOMENTS):
-                table[getattr(Run, name)] = self.memory.address(name)
+            for name in MOMENTS:
+                if name in self._mirrored:
+                    table[getattr(Run, name)] = self.memory.address(name)
             rule = self.state.rule
-            settings = self.reals[Real.SETTINGS :][: len(rule.settings)]
-            steps_from_one = self.state.step + 1 + np.arange(steps)
-            numbers = step_numbers(self.dtype.type, rule, self.kept["RATES"], settings, steps_from_one)
+            settings = self.reals[Real.SETTINGS :][: len(rule.settings)].tolist()
+            first = self.state.step + 1.0  # all as float64, which each rule makes of them anyway
+            numbers = step_numbers(self.dtype.type, rule, self.kept["RATES"], settings, np.arange(first, first + steps))
             self.upload("factors", numbers.astype(self.dtype), stays=True)
             table[Run.RATES], table[table[Run.STATE] :] = self.memory.address("factors"), self.state.table
         if command & (BACKWARD | UPDATE):
             self._prepare_gradient()
-            table[Run.GRADIENTS] = self.address("gradient")
-            table[Run.MARKS] = self.address("marks")
+            table[Run.GRADIENTS], table[Run.MARKS] = (self.memory.address(name) for name in ("gradient", "marks"))
         if self.schedule.loop != "block":
             self.reserve("workspace", self.schedule.size)
             table[Run.SCRATCH] = self.address("workspace")
@@ -247,15 +248,14 @@ class Plan(base.Plan):
                     self.upload(name, array, stays=True)
             self._changed.discard(name)
             table[getattr(Run, name)] = self.address(name)
-        table[[Run.STATUS, Run.FINISHED]] = 0
-        table[[Run.STEPS, Run.X_STRIDE]] = steps, self.row_stride
-        table[Run.STATE] = self.table.size
+        table[Run.STATUS] = table[Run.FINISHED] = 0
+        table[Run.STEPS], table[Run.X_STRIDE], table[Run.STATE] = steps, self.row_stride, self.table.size
         return table
 
     def upload_tables(self, tables):
         """Bring tables (nets, length) to the device, and behind them the program, which they share."""
         nets, length = tables.shape
-        tables[:, Run.PROGRAM] = length * (nets - np.arange(nets))  # from the start of each
+        tables[:, Run.PROGRAM] = range(length * nets, 0, -length)  # from the start of each
         self.upload("table", np.concatenate([tables.ravel(), self.device_program()]))
 
     def device_program(self):
@@ -321,8 +321,9 @@ class Plan(base.Plan):
         end = state.position + values.shape[1]
         per_epoch = end + 1 if open_epoch else -(-self["ROWS"] // self["BATCH"])
         if values.shape[1] == 1:  # as below, in a tenth of the time
-            if masses[0, 0] > 0:
-                state.sums += values[0, 0] * masses[0, 0], masses[0, 0]
+            value, mass = values.item(), masses.item()
+            if mass > 0:
+                state.count(value, mass)
             state.table[State.POSITION] = end
             if end == per_epoch:
                 self.kept["LOSSES"][self["FINISHED"]] = state.mean_loss
@@ -425,14 +426,14 @@ def make_plan(
 @contextmanager
 def interrupt_deferred():
     """Defer SIGINT until the device's results are recorded."""
-    handler, caught = signal.getsignal(signal.SIGINT), []
+    handler, caught = _signal.getsignal(_signal.SIGINT), []
     if not callable(handler) or threading.current_thread() is not threading.main_thread():
         yield  # nothing interrupts here
         return
-    signal.signal(signal.SIGINT, lambda *given: caught.append(given))
+    _signal.signal(_signal.SIGINT, lambda *given: caught.append(given))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        _signal.signal(_signal.SIGINT, handler)
         if caught:
             handler(*caught[-1])

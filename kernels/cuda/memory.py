@@ -119,8 +119,9 @@ class Memory(dict):
         self._copying.clear()
 
     def _twin(self, name):
-        if name not in self._twins:
+        found = self._twins.get(name)
+        if found is None:
             memory = self[name]
             twin = cuda.pinned_array(min(memory.size, PINNED // memory.dtype.itemsize), memory.dtype)
-            self._twins[name] = twin, twin.ctypes.data
-        return self._twins[name]
+            found = self._twins[name] = twin, twin.ctypes.data
+        return found

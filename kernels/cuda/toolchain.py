@@ -31,6 +31,8 @@ if not SIMULATED:
     from cuda.bindings import driver  # which numba-cuda needs, too
     from cuda.core import Device, LaunchConfig, Stream, launch
     from numba.cuda.cudadrv.devicearray import DeviceNDArray as NumbaArray
+
+    _NO_CONTEXT = driver.CUresult.CUDA_ERROR_INVALID_CONTEXT, driver.CUresult.CUDA_ERROR_NOT_INITIALIZED
 else:
     NumbaArray = None
 
@@ -92,23 +94,24 @@ def current_device():
 
 def copy_to_device(target, source, size):
     """Queue the copy of bytes from pinned memory of the host, by addresses, on the default stream."""
-    current_device()
-    _must_succeed(*driver.cuMemcpyHtoDAsync(target, source, size, 0))
+    _must_succeed(driver.cuMemcpyHtoDAsync, target, source, size, 0)
 
 
 def copy_from_device(target, source, size):
     """Queue the copy of bytes to pinned memory of the host, by addresses, on the default stream."""
-    current_device()
-    _must_succeed(*driver.cuMemcpyDtoHAsync(target, source, size, 0))
+    _must_succeed(driver.cuMemcpyDtoHAsync, target, source, size, 0)
 
 
 def wait_for_default_stream():
     """Until all that was queued on the default stream is done."""
-    current_device()
-    _must_succeed(*driver.cuStreamSynchronize(0))
+    _must_succeed(driver.cuStreamSynchronize, 0)
 
 
-def _must_succeed(error):
+def _must_succeed(function, *arguments):
+    (error,) = function(*arguments)
+    if error and error in _NO_CONTEXT:  # this thread has used no device yet
+        current_device()
+        (error,) = function(*arguments)
     if error:
         raise RuntimeError(f"the driver of the GPU says {error.name}")
 

@@ -38,8 +38,7 @@ def step_numbers(real, rule, rates, settings, steps):
         Of the rule.
     """
     numbers = _PREPARED[rule.code](rates, _rounded(real, *settings)[0], steps)
-    shapes = [np.shape(number) for number in numbers]
-    together = np.empty((*np.broadcast_shapes(*shapes), FACTORS))
+    together = np.empty((*np.broadcast(*numbers).shape, FACTORS))
     for i, number in enumerate(numbers):
         together[..., i] = number
     return together
