@@ -1,8 +1,9 @@
 """Kernels as users' compiled functions call them: by a symbol, a name that LLVM looks up when it links.
 
 Numba would make the kernel part of every function that calls it, and of all that call these, and optimise it anew in
-each: a training step in four functions took a minute to compile, and takes six seconds. What Numba keeps on disk of a
-function (`cache=True`) has its Symbols among the constants, which are there again before another process links it.
+each: a training step in four functions took a minute to compile, and takes about seven seconds. What Numba keeps on
+disk of a function (`cache=True`) has its Symbols among the constants, which are there again before another process
+links it.
 """
 
 import functools
