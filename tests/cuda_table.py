@@ -25,9 +25,9 @@ HEAD = """# What the compiler makes of the CUDA kernels
 
 `python tests/cuda_table.py > docs/kernels.md` made this page, with no GPU: each kernel is compiled as a call launches \
 it, by numba-cuda and nvJitLink. Registers of a thread and bytes of shared memory of a block stand beside their \
-ceilings, which the tests hold; *instructions* are those of the whole kernel, and *instructions an FMA* those of its \
-longest run of multiply-adds without a branch, of each of which the rest are loads and addresses. A kernel for tensor \
-cores has one HMMA for hundreds of multiply-adds.
+ceilings, which the tests hold. *Instructions* are those of the whole kernel. *Instructions an FMA* are counted in \
+the stretch without a branch that has most multiply-adds: those that it has beside them load operands and find \
+addresses. For tensor cores an HMMA counts as one, though it makes hundreds of multiply-adds.
 """
 
 
