@@ -30,7 +30,7 @@ import cuda_report
 import cuda_sweeps
 import peers
 import report
-from cuda_racers import KINDS, LOOPS, PRECISIONS, RACED, TOYS
+from cuda_racers import KINDS, LOOPS, OF_TABLES, PRECISIONS, RACED, TABLE_TOYS, TABLES, TOYS
 from peers import say
 from workers import Worker, WorkerError
 
@@ -80,6 +80,7 @@ class Race:
             "rounds": options.rounds,
             "versions": {"python": platform.python_version()} | {name: peers.installed(name) for name in PACKAGES},
             "training": [],
+            "tables": [],
             "loops": [],
             "sweeps": [],
             "products": [],
@@ -96,6 +97,8 @@ class Race:
         quick = [library for library in self.options.libraries if library != "torch.compile"]
         for name in works:
             self.train(name, "float32", quick)
+        for name in TABLE_TOYS if self.options.toy else TABLES:
+            self.train(name, "float32", [library for library in quick if library in OF_TABLES], "tables")
         for precision in PRECISIONS:
             for n in sizes:
                 self.multiply(n, precision)

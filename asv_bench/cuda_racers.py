@@ -7,8 +7,10 @@ on the CPU, what would be captured as it is.
 
 import gc
 import os
+import time
 from contextlib import contextmanager, nullcontext
 
+import embedding
 import racers
 from workers import LeftOut, need
 from workloads import WORKLOADS, Workload
@@ -145,6 +147,34 @@ class Torch(_Raced, racers.Torch):
             return super().objective(params, X, y)
 
 
+def replay_of(torch, step, batches, params, rules, toy):
+    """A function that makes a step with each batch: one graph, captured by hand; `params` and `rules` start anew."""
+    start = [p.detach().clone() for p in params]
+
+    def epoch():
+        for batch in batches:
+            step(*batch)
+
+    if toy:
+        return epoch
+    side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for batch in batches[:1] * 3:
+            step(*batch)
+    torch.cuda.current_stream().wait_stream(side)
+    with torch.cuda.graph(graph):
+        epoch()
+    with torch.no_grad():  # warming up has trained
+        for p, first in zip(params, start, strict=True):
+            p.copy_(first)
+        for rule in rules:
+            for state in rule.state.values():
+                for value in state.values():
+                    value.zero_()
+    return graph.replay
+
+
 class Graph(Torch):
     """An epoch of steps, at most MOST_STEPS, captured by hand in one torch.cuda.graph; a replay is an epoch."""
 
@@ -152,33 +182,7 @@ class Graph(Torch):
 
     def make_step(self):
         super().make_step()
-        start = [p.detach().clone() for p in self.params]
-        step, batches = self.step, self.batches
-
-        def epoch():
-            for batch in batches:
-                step(*batch)
-
-        self.replay = epoch if self.toy else self._captured(epoch)
-        with self.torch.no_grad():  # warming up has trained
-            for p, first in zip(self.params, start, strict=True):
-                p.copy_(first)
-            for state in self.rule.state.values():
-                for value in state.values():
-                    value.zero_()
-
-    def _captured(self, epoch):
-        cuda = self.torch.cuda
-        side = cuda.Stream()
-        side.wait_stream(cuda.current_stream())
-        with cuda.stream(side):
-            for batch in self.batches[:1] * 3:
-                self.step(*batch)
-        cuda.current_stream().wait_stream(side)
-        graph = cuda.CUDAGraph()
-        with cuda.graph(graph):
-            epoch()
-        return graph.replay
+        self.replay = replay_of(self.torch, self.step, self.batches, self.params, [self.rule], self.toy)
 
     def steps(self, n):
         each = len(self.batches)
@@ -222,6 +226,71 @@ class Compile(Torch):
         self.step = step
 
 
+class _OfTable:
+    """What nets whose inputs are codes have in common here; they start and train as those of `embedding.py`."""
+
+    def __init__(self, row, threads, toy, precision):
+        if precision != "float32":
+            raise LeftOut(f"nets for tables are not raced in {precision}")
+        self.toy = toy
+        super().__init__(row, threads)
+
+    def _checked(self):
+        return self.work.steps_per_epoch
+
+
+class TableCpu(_OfTable, embedding.Fastnn):
+    """fastnn on all cores."""
+
+
+class TableCuda(_OfTable, embedding.Fastnn):
+    """fastnn's loop on the GPU, as its plan picks it; the losses come back in the time of the steps."""
+
+    def plan_for(self, net, parameters, batch, command, state=None):
+        from fastnn.kernels import cuda
+
+        return cuda.make_plan(net, parameters, batch, command, state)
+
+
+class TableGraph(_OfTable, embedding.TorchDense):
+    """One table for all columns and a fused Adam; an epoch captured by hand in one graph, a replay is an epoch.
+
+    The gradient of the table is dense: a sparse one has a size that a graph cannot know.
+    """
+
+    adam = {"capturable": True}
+
+    def make(self):
+        torch = need("torch")
+        if not self.toy:
+            if not torch.cuda.is_available():
+                raise LeftOut(f"torch {torch.__version__} sees no GPU")
+            self.device = "cuda"
+        super().make()
+        params = [self.table, *self.dense]
+        self.replay = replay_of(torch, self.step, self.batches, params, self.rules, self.toy)
+
+    def wait(self):
+        if not self.toy:
+            self.torch.cuda.synchronize()
+
+    def steps(self, n):
+        each = len(self.batches)
+        if n < each:  # the check
+            return super().steps(n)
+        epochs = -(-n // each)
+        self.wait()
+        start = time.perf_counter()
+        for _ in range(epochs):
+            self.replay()
+        self.wait()
+        return time.perf_counter() - start, epochs * each
+
+
+TABLE_TOYS = {row.name: row for row in (embedding.Table(5 * embedding.COLUMNS, 2, rows=8, batch=4),)}
+TABLES = embedding.ROWS.copy()
+embedding.ROWS.update(TABLE_TOYS)  # where racers look them up
+OF_TABLES = {"fastnn": TableCuda, "fastnn on the CPU": TableCpu, "torch graph": TableGraph}
 LOOPS = {f"fastnn, {loop}": _by(loop) for loop in ("block", "grid", "graph")}
 KINDS = {"fastnn": Cuda, "fastnn on the CPU": Cpu, "jax": Jax}
 KINDS |= {"torch": Torch, "torch graph": Graph, "torch.compile": Compile}
@@ -236,13 +305,15 @@ class Library:
         if not library.startswith("fastnn"):
             need("jax" if library == "jax" else "torch")
         self.kind, self.threads, self.toy, self.racer = self.kinds[library], threads, toy, None
+        self.library = library
 
     def enter(self, workload, precision):
         """None, or why it does not take part."""
         self.racer = None
         gc.collect()  # the arrays of the last one
         try:
-            self.racer = self.kind(workload, self.threads, self.toy, precision)
+            kind = OF_TABLES[self.library] if workload in embedding.ROWS else self.kind
+            self.racer = kind(workload, self.threads, self.toy, precision)
         except LeftOut as reason:
             return str(reason)
         return None

@@ -91,6 +91,7 @@ def markdown(result):
     parts = [_conditions(result)]
     for title, rows, make in (
         ("### Training on the GPU", result["training"], _training),
+        ("### Nets for tables, whose inputs are codes", result.get("tables"), _training),
         ("### The loops of fastnn, by which the plan's thresholds are set", result.get("loops"), _training),
         ("### Many nets in one launch", result.get("sweeps"), lambda rows: _training(rows, "µs a step of one net")),
         ("### Products on the GPU", result["products"], lambda rows: _products(result)),

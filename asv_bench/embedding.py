@@ -5,6 +5,7 @@ the same tables and weights, and visits the same batches in order. torch has one
 faster way: with sparse gradients and SparseAdam for it, or with dense gradients and its fused Adam.
 """
 
+import functools
 import time
 
 import numpy as np
@@ -18,10 +19,10 @@ EPS = 1e-8
 class Table:
     """Columns whose tables have so many levels together, each a vector of `size` numbers."""
 
-    def __init__(self, levels, size):
+    def __init__(self, levels, size, rows=BATCH * STEPS, batch=BATCH):
         self.levels, self.size = levels // COLUMNS, size
-        self.rows, self.batch, self.steps_per_epoch = BATCH * STEPS, BATCH, STEPS
-        self.name = f"{COLUMNS} codes, {levels:,} rows x {size}, batch {BATCH}"
+        self.rows, self.batch, self.steps_per_epoch = rows, batch, rows // batch
+        self.name = f"{COLUMNS} codes, {levels:,} rows x {size}, batch {batch}"
 
     def data(self):
         """(codes (rows, COLUMNS), targets (rows, 1)); the same in every process."""
@@ -61,7 +62,6 @@ class Embedded(Racer):
 class Fastnn(Embedded):
     def make(self):
         from fastnn.kernels import formulas, program, tables
-        from fastnn.kernels.cpu import make_plan
         from fastnn.kernels.state import TrainingState
 
         work, relu, sigmoid = self.work, formulas.RELU, formulas.SIGMOID
@@ -74,20 +74,26 @@ class Fastnn(Embedded):
         for view, array in zip(views, [*np.split(table, COLUMNS), *dense], strict=True):
             view[...] = array
         self.X, state = self.X.astype(np.float32), TrainingState(parameters, 0)
-        self.plan = make_plan(net, parameters, BATCH, tables.TRAIN, self.threads, state)
-        self.judge = make_plan(net, parameters, len(self.X), tables.EVALUATE, self.threads)
+        self.plan = self.plan_for(net, parameters, work.batch, tables.TRAIN, state)
+        self.judge = self.plan_for(net, parameters, len(self.X), tables.EVALUATE)
         for plan in (self.plan, self.judge):
             plan.bind_data(self.X, self.y)
         adam = dict(beta1=0.9, beta2=0.999, eps=EPS, decoupled=0.0)
         self.plan.bind_rule(formulas.RULES[formulas.ADAM], adam)
 
+    def plan_for(self, net, parameters, batch, command, state=None):
+        from fastnn.kernels.cpu import make_plan
+
+        return make_plan(net, parameters, batch, command, self.threads, state)
+
     def steps(self, n):
-        self.plan.bind_steps(np.full(n, RATE), np.zeros(n // STEPS + 1))
+        self.plan.bind_steps(np.full(n, RATE), np.zeros(n // self.work.steps_per_epoch + 1))
         start = time.perf_counter()
         self.plan.execute()
         return time.perf_counter() - start, n
 
     def loss(self):
+        self.plan.to_host()
         self.judge.execute()
         return self.judge.loss
 
@@ -95,21 +101,25 @@ class Fastnn(Embedded):
 class TorchSparse(Embedded):
     """Functions on tensors, batches cut beforehand; the gradient of the table is sparse."""
 
-    sparse = True
+    sparse, device, adam = True, "cpu", {}  # the last: what more Adam is told
 
     def make(self):
         self.torch = torch = need("torch")
         torch.set_num_threads(self.threads)
         codes = torch.from_numpy(self.X + np.arange(COLUMNS) * self.work.levels)
-        self.X, self.y = codes, torch.from_numpy(self.y)
-        self.batches = [(X.clone(), y.clone()) for X, y in zip(codes.split(BATCH), self.y.split(BATCH), strict=True)]
-        self.table, *self.dense = (torch.tensor(array).requires_grad_() for array in self.work.weights())
-        Adam = torch.optim.Adam
+        self.X, self.y = codes.to(self.device), torch.from_numpy(self.y).to(self.device)
+        self.batches = [
+            (X.clone(), y.clone())
+            for X, y in zip(codes.split(self.work.batch), self.y.split(self.work.batch), strict=True)
+        ]
+        self.table, *self.dense = (
+            torch.tensor(array, device=self.device).requires_grad_() for array in self.work.weights()
+        )
+        adam = functools.partial(torch.optim.Adam, lr=RATE, eps=EPS, fused=True, **self.adam)
         if self.sparse:
-            tables = torch.optim.SparseAdam([self.table], lr=RATE, eps=EPS)
-            self.rules = [tables, Adam(self.dense, lr=RATE, eps=EPS, fused=True)]
+            self.rules = [torch.optim.SparseAdam([self.table], lr=RATE, eps=EPS), adam(self.dense)]
         else:
-            self.rules = [Adam([self.table, *self.dense], lr=RATE, eps=EPS, fused=True)]
+            self.rules = [adam([self.table, *self.dense])]
         self.at = 0
 
     def objective(self, X, y):
@@ -117,15 +127,18 @@ class TorchSparse(Embedded):
         vectors = f.embedding(X, self.table, sparse=self.sparse).flatten(1)
         return f.binary_cross_entropy_with_logits(f.linear(f.linear(vectors, W1, b1).relu_(), W2, b2), y)
 
+    def step(self, X, y):
+        for rule in self.rules:
+            rule.zero_grad(set_to_none=True)
+        self.objective(X, y).backward()
+        for rule in self.rules:
+            rule.step()
+
     def steps(self, n):
         start = time.perf_counter()
         for _ in range(n):
-            for rule in self.rules:
-                rule.zero_grad(set_to_none=True)
-            self.objective(*self.batches[self.at]).backward()
-            for rule in self.rules:
-                rule.step()
-            self.at = (self.at + 1) % STEPS
+            self.step(*self.batches[self.at])
+            self.at = (self.at + 1) % len(self.batches)
         return time.perf_counter() - start, n
 
     def loss(self):

@@ -4,9 +4,10 @@
 types, threads and shared memory that a user's call gives it. `compiled` takes it through NVVM and nvJitLink, as
 numba-cuda does on a device, and counts registers, memory and instructions.
 
-    python tests/cuda_offline.py            # the table of all kernels, for sm_80 and sm_90
+    python tests/cuda_table.py            # the table of all kernels, for sm_80, sm_90 and sm_90a
 """
 
+import functools
 import itertools
 import re
 import shutil
@@ -22,7 +23,8 @@ from unittest import mock
 
 import numpy as np
 
-CAPABILITIES = ((8, 0), (9, 0))
+CAPABILITIES = ((8, 0), (9, 0), (9, 0, "a"))  # the last one with what only Hopper has
+MULTIPLIES = "FFMA", "DFMA", "HMMA", "HGMMA"
 
 
 class Nowhere:
@@ -47,31 +49,28 @@ def launched(call):
     from numba.cuda import types
 
     from fastnn.kernels import cuda
+    from fastnn.kernels.cuda import launch, toolchain
 
     for name in cuda.__all__:
         getattr(cuda, name)  # a module that came while launches are caught would keep what catches them
 
-    def type_of(value):
-        if isinstance(value, bool):
-            return types.boolean
-        if isinstance(value, int):
-            return types.int64
-        return {np.float32: types.float32, np.float64: types.float64}[type(value)]
-
+    known = {bool: types.boolean, int: types.int64, np.float32: types.float32, np.float64: types.float64}
     found = []
 
-    def record(kernel, shape, stream, *arguments, shared=0, precision="float32"):
-        found.append((kernel, tuple(type_of(a) for a in arguments), int(np.prod(shape[1])), shared))
+    def queue(launches, stream, *more):
+        for each in launches:
+            kinds = tuple(known[kind] for kind in each.kinds)
+            found.append((each.kernel, kinds, int(np.prod(each.threads)), each.shared))
 
-    patched = [name for name, module in sys.modules.items() if name.startswith("fastnn.kernels.cuda.")]
-    patches = [mock.patch.object(sys.modules[n], "run", record) for n in patched if hasattr(sys.modules[n], "run")]
-    for patch in patches:
-        patch.start()
-    try:
+    def run(kernel, shape, stream, *arguments, shared=0, precision="float32"):
+        queue([toolchain.Launch(kernel, *shape, shared, arguments)], stream)
+
+    modules = [module for name, module in sys.modules.items() if name.startswith("fastnn.kernels.cuda.")]
+    with ExitStack() as patches:
+        for module, (true, stand_in) in itertools.product(modules, ((launch.queue, queue), (launch.run, run))):
+            if getattr(module, true.__name__, None) is true:
+                patches.enter_context(mock.patch.object(module, true.__name__, stand_in))
         call()
-    finally:
-        for patch in patches:
-            patch.stop()
     return found
 
 
@@ -97,21 +96,13 @@ def compiled(kernel, types, threads, capability):
     Returns
     -------
     namespace
-        registers, shared, stack and spilled bytes, and `instructions`, a Counter by full name.
+        registers, shared, stack and spilled bytes, `instructions`, a Counter by full name, and `densest`, instructions
+        and multiply-adds of the stretch without a branch that has most of these.
     """
     from cuda.core import Linker, LinkerOptions, ObjectCode
-    from numba import cuda
-    from numba.cuda import dispatcher
 
-    # device functions ask for the device that they will run on
-    here = SimpleNamespace(compute_capability=capability)
-    options = {name: kernel.targetoptions[name] for name in ("fastmath", "launch_bounds")}
-    with mock.patch.object(dispatcher, "get_current_device", lambda: here):
-        code, _ = cuda.compile(
-            kernel.py_func, types, device=False, abi="numba", cc=capability, output="ltoir", **options
-        )
-    settings = LinkerOptions(arch="sm_{}{}".format(*capability), link_time_optimization=True, ptxas_options=["-v"])
-    linker = Linker(ObjectCode.from_ltoir(code), options=settings)
+    settings = LinkerOptions(arch=architecture(capability), link_time_optimization=True, ptxas_options=["-v"])
+    linker = Linker(ObjectCode.from_ltoir(_intermediate(kernel, types, capability[:2])), options=settings)
     binary = bytes(linker.link("cubin").code)
     log = linker.get_info_log()
 
@@ -128,8 +119,48 @@ def compiled(kernel, types, threads, capability):
         stack=number(r"(\d+) bytes stack frame"),
         spilled=number(r"(\d+) bytes spill"),
         threads=threads,
-        instructions=Counter(re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z][A-Z0-9_.]*)", listing.stdout)),
+        instructions=Counter(name for _, name, _ in _INSTRUCTION.findall(listing.stdout)),
+        densest=_densest(listing.stdout),
     )
+
+
+def architecture(capability):
+    """The compiler's name of a compute capability."""
+    return "sm_" + "".join(map(str, capability))
+
+
+@functools.lru_cache(1)  # sm_90 and sm_90a are made of the same
+def _intermediate(kernel, types, capability):
+    from numba import cuda
+    from numba.cuda import dispatcher
+
+    # device functions ask for the device that they will run on
+    here = SimpleNamespace(compute_capability=capability)
+    options = {name: kernel.targetoptions[name] for name in ("fastmath", "launch_bounds")}
+    with mock.patch.object(dispatcher, "get_current_device", lambda: here):
+        code, _ = cuda.compile(
+            kernel.py_func, types, device=False, abi="numba", cc=capability, output="ltoir", **options
+        )
+    return code
+
+
+_INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\d+ )?([A-Z][A-Z0-9_.]*)([^;]*)")
+
+
+def _densest(listing):
+    """(instructions, multiply-adds) of the stretch between branches, or targets of them, with most multiply-adds."""
+    found = _INSTRUCTION.findall(listing)
+    of_branches = " ".join(rest for _, name, rest in found if name.startswith("BRA"))
+    targets = {int(place, 16) for place in re.findall(r"0x[0-9a-f]+", of_branches)}
+    stretches = [[0, 0]]
+    for address, name, _ in found:
+        if int(address, 16) in targets:
+            stretches.append([0, 0])
+        stretches[-1][0] += 1
+        stretches[-1][1] += name.startswith(MULTIPLIES)
+        if name.startswith("BRA"):
+            stretches.append([0, 0])
+    return tuple(max(stretches, key=lambda stretch: stretch[1]))
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The kernels of the CUDA backend as the compiler leaves them, beside the ceilings that they must keep.
 
-    python tests/cuda_table.py                # all of them, for sm_80 and sm_90, in float32 and float64
-    python tests/cuda_table.py product        # those whose name begins so
+    python tests/cuda_table.py                     # all of them, for sm_80, sm_90 and sm_90a, in float32 and float64
+    python tests/cuda_table.py product             # those whose name begins so
+    python tests/cuda_table.py > docs/kernels.md   # the page of them, anew
 
 A name stands for a call; the kernels that it launches share its ceilings: registers of a thread, and bytes of shared
 memory that a block names itself or is given by the launch.
@@ -10,7 +11,7 @@ memory that a block names itself or is given by the launch.
 import sys
 
 import numpy as np
-from cuda_offline import CAPABILITIES, Nowhere, compiled, count, launched, tools
+from cuda_offline import CAPABILITIES, Nowhere, architecture, compiled, count, launched, tools
 
 from fastnn import kernels
 from fastnn.kernels import formulas, tables
@@ -19,6 +20,15 @@ from fastnn.kernels.state import TrainingState
 
 DOUBLE = ("DFMA", "DADD", "DMUL")
 STACK = ("LDL", "STL")
+FEW = 16  # multiply-adds without a branch between them: with fewer, a kernel is no product
+HEAD = """# What the compiler makes of the CUDA kernels
+
+`python tests/cuda_table.py > docs/kernels.md` made this page, with no GPU: each kernel is compiled as a call launches \
+it, by numba-cuda and nvJitLink. Registers of a thread and bytes of shared memory of a block stand beside their \
+ceilings, which the tests hold. *Instructions* are those of the whole kernel. *Instructions an FMA* are counted in \
+the stretch without a branch that has most multiply-adds: those that it has beside them load operands and find \
+addresses. For tensor cores an HMMA counts as one, though it makes hundreds of multiply-adds.
+"""
 
 
 def _arrays(dtype, *shapes):
@@ -291,10 +301,13 @@ def main(prefix=""):
     missing = tools()
     if missing:
         sys.exit(missing)
-    columns = "registers shared stack spilled instructions double LDG.128 LDS.128 HMMA"
-    print("| kernel | dtype | sm | " + columns.replace(" ", " | ") + " |\n| --- | --- | --: |" + " --: |" * 9)
-    for name, dtype, (major, minor), own, made, registers, shared in rows([n for n in KERNELS if n.startswith(prefix)]):
-        found = made.instructions
+    print(HEAD)
+    columns = (
+        "registers | shared | stack | spilled | instructions | double | LDG.128 | LDS.128 | HMMA | instructions an FMA"
+    )
+    print(f"| kernel | dtype | for | {columns} |\n| --- | --- | --- |" + " --: |" * 10)
+    for name, dtype, capability, own, made, registers, shared in rows([n for n in KERNELS if n.startswith(prefix)]):
+        found, (length, multiplies) = made.instructions, made.densest
         facts = [
             f"{made.registers} of {registers}",
             f"{made.shared} of {shared}",
@@ -305,8 +318,10 @@ def main(prefix=""):
             found["LDG.E.128"],
             found["LDS.128"],
             count(found, "HMMA"),
+            f"{length / multiplies:.2f}" if multiplies >= FEW else "–",
         ]
-        print(f"| {name}: {own} | {dtype} | {major}{minor} | " + " | ".join(map(str, facts)) + " |", flush=True)
+        made_for = architecture(capability)
+        print(f"| {name}: {own} | {dtype} | {made_for} | " + " | ".join(map(str, facts)) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -110,6 +110,9 @@ def test_the_race_runs_at_toy_sizes(tmp_path):
             may_lack = library.startswith(("torch", "jax")) and "left_out" in entry
             assert "us" in entry or may_lack, (row["name"], library, entry)
     assert len(result["loops"]) == 2
+    (of_table,) = result["tables"]
+    assert "us" in of_table["libraries"]["fastnn"], of_table
+    assert not any("failed" in entry for entry in of_table["libraries"].values()), of_table
     (sweep,) = result["sweeps"]
     assert "us" in sweep["libraries"]["fastnn, a group"], sweep
     assert not any("failed" in entry for entry in sweep["libraries"].values()), sweep
@@ -158,7 +161,7 @@ def test_a_row_names_who_failed_and_the_race_goes_on(raced):
     assert "us" not in first["torch graph"]
     assert first["torch"]["failed"] == "torch gave no answer in 60 s"
     assert first["fastnn on the CPU"]["us"] == first["torch.compile"]["us"] == 3.0
-    assert raced.made.count("fastnn") == len(result["training"])  # a new process after each failure
+    assert raced.made.count("fastnn") == len(result["training"] + result["tables"])  # a new process after each failure
     assert all(row["libraries"]["fastnn"]["failed"].startswith("MemoryError") for row in result["products"])
     text = raced.cuda_report.markdown(result)
     assert "- fastnn failed in all rows: CudaAPIError: illegal address" in text
