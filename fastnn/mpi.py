@@ -60,10 +60,10 @@ def fit(
 
     All ranks call it, each with a part of the rows, in the order of their ranks; all settings must be the same. The
     rows are dealt to `shards`, row number i of all to shard i modulo `shards`, and each rank gets the rows of its
-    shards, which are sent once. A step takes `batch_size` rows, the same number of each shard, or one more or less. Gradients of the shards
-    are summed in a fixed binary tree: the bits of the net and of the losses depend on `shards` and on the rows, not on
-    the ranks, on what part of the rows each has, or on threads. With shuffle=False the batches are those of
-    `Sequential.fit`; with shuffle=True each shard has an order of its own.
+    shards, which are sent once. A step takes `batch_size` rows, the same number of each shard, or one more or less.
+    Gradients of the shards are summed in a fixed binary tree: the bits of the net and of the losses depend on `shards`
+    and on the rows, not on the ranks, on what part of the rows each has, or on threads. With shuffle=False the batches
+    are those of `Sequential.fit`; with shuffle=True each shard has an order of its own.
 
     Parameters
     ----------

@@ -126,15 +126,20 @@ def _set_linkage(module, old, new):
 
 
 def _link(module, libraries):
-    """Link libraries into a module, each once, with all that inner ones need."""
-    waiting, seen = list(libraries), set()
-    while waiting:
-        library = waiting.pop()
-        if library not in seen:
-            seen.add(library)
-            inner = isinstance(library, _InnerLibrary)
-            module.link_in(library._final_module if inner else library._get_module_for_linking(), preserve=True)
-            waiting += library._linking_libraries if inner else []
+    """Link libraries and all that inner ones need, each once and after who needs it: LLVM drops what none calls yet."""
+    met, found = set(), []
+
+    def visit(needed):
+        for library in needed:
+            if library not in met:
+                met.add(library)
+                inner = isinstance(library, _InnerLibrary)
+                visit(library._linking_libraries if inner else [])
+                found.append(library._final_module if inner else library._get_module_for_linking())
+
+    visit(libraries)
+    for code in reversed(found):
+        module.link_in(code, preserve=True)
 
 
 if JITCodeLibrary is not None:

@@ -17,6 +17,12 @@ MACHINES = {
     "AVX2": (dict(NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES="+sse2,+avx,+avx2,+fma,-avx512f"), 32, True),
     "SSE2": (dict(NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="+sse2"), 16, False),
 }
+# with the features of this one, for a processor on which products choose otherwise
+MACHINES["AMD" if options.packs_panels() else "Intel"] = (
+    dict(NUMBA_CPU_NAME="znver4" if options.packs_panels() else "skylake-avx512"),
+    options.vector_bytes(),
+    options.has_fma(),
+)
 NUMBERS = [
     f"test_{name}.py"
     for name in ("matmul", "dense", "activations", "losses", "updates", "training", "vmath", "rng", "determinism")
