@@ -95,7 +95,8 @@ class Steps:
     def rates(self, places):
         """The learning rates at places of this fit, in epochs."""
         schedule = self.optimizer.learning_rate
-        constant = type(schedule) is schedules.Constant  # a step is worth a short way
+        # a step is worth a short way; negative places are refused by the schedule
+        constant = type(schedule) is schedules.Constant and places.size > 0 and places.min() >= 0
         found = np.full(places.shape, schedule.rate) if constant else schedule.rates(places)
         rates = validation.numeric_array("learning_rate", found, places.shape, np.float64)
         if rates.size and rates.min() < 0:
