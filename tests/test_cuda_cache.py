@@ -63,12 +63,13 @@ def test_another_kernel_gets_another_file(folder):
 
 
 def test_a_recording_compiles_what_its_launches_run(folder):
-    from fastnn.kernels.cuda.launch import Recording
+    from fastnn.kernels.cuda import launch
+    from fastnn.kernels.cuda.toolchain import Launch
 
     make, arguments = dropout()
     dispatcher = make()
-    with cuda_offline.pretended((9, 0)):
-        Recording([(dispatcher, (1, 32), tuple(range(arguments)), 0)]).compile()
+    with cuda_offline.pretended((9, 0)), mock.patch.object(launch, "current_device", lambda: 0):
+        launch.Recording([Launch(dispatcher, 1, 32, 0, tuple(range(arguments)))]).compile()
     assert list(dispatcher.overloads) == [made(make, arguments).signature.args]
 
 
