@@ -17,7 +17,7 @@ from ..program import Dense, round_up
 from ..tables import ADDED, BACKWARD, EXPANDED, FROM_ROWS, INPUT_BACKWARD, LOGITS, Buffer, Op, Run
 from .amx import AHEAD, configure_tiles, multiply_tiles, release_tiles, round_tile
 from .block import Part, Phase, buffer_at, samples_at, whole_registers
-from .dense import activate_rows, add_rows, bias_gradient, delta_rows, slope_rows, takes_rows
+from .dense import activate_rows, add_rows, bias_gradient, delta_rows, gradient_of, slope_rows, takes_rows
 from .matmul import ACCUMULATE, ZERO, copy_rows
 from .memory import plain, pointer_at
 from .simd import lanes, splat, store_part
@@ -215,15 +215,10 @@ def dense_rounded_block(phase, run, reals, theta, scratch, op, first, count, par
         _forward(run, reals, theta, scratch, op, first, count)
     elif phase == Phase.BACKWARD:
         _backward(run, reals, theta, scratch, op, first, count, start, target)
+    elif phase == Phase.ROUND:
+        _round_weights(run, theta, op, part[Part.ROW], part[Part.ROWS], part[Part.COLUMN], part[Part.COLUMNS])
     else:
-        row, rows, column, columns = part[Part.ROW], part[Part.ROWS], part[Part.COLUMN], part[Part.COLUMNS]
-        if phase == Phase.ROUND:
-            _round_weights(run, theta, op, row, rows, column, columns)
-            return
-        n_in = op[Op.N_IN]
-        dW, ld_dw, db = target + (op[_FIELDS.W_AT] + row * n_in + column), n_in, target + (op[_FIELDS.B_AT] + row)
-        if packed != 0:
-            dW, ld_dw, db = target, columns, target + rows * columns
+        row, rows, column, columns, dW, ld_dw, db = gradient_of(op, part, target, packed)
         _gradient(run, theta, scratch, op, first, count, row, rows, column, columns, start, dW, ld_dw, db)
 
 

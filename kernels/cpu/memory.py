@@ -164,7 +164,7 @@ def hidden(typingctx, integer):
     """An integer of which LLVM knows nothing.
 
     Where it knew A's strides, products in a caller's own @njit code made 112 GFLOP/s instead of 166 (256 x 256 x 256 in
-    float32, Sapphire Rapids).
+    float32, Emerald Rapids).
     """
 
     def codegen(context, builder, sig, args):
