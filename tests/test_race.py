@@ -1,6 +1,7 @@
 """The race against other libraries: its rows at toy sizes, the files of its results, the tables made from them."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -215,3 +216,9 @@ def test_a_length_is_what_was_not_told():
     assert full.only == ("",) and set(minute.libraries) < set(full.libraries)
     assert (told.rounds, told.only, told.libraries) == (9, ["wide"], minute.libraries)
     assert minute.rounds == full.rounds < 9
+
+
+def test_every_workload_has_a_goal():
+    """In another process, since the benchmarks set variables for all of theirs."""
+    code = "from benchmarks.training import GOALS, NETS; assert list(GOALS) == list(NETS), set(NETS) ^ set(GOALS)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT / "asv_bench", check=True)
