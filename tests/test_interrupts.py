@@ -342,13 +342,22 @@ def test_control_c_while_compiling(job, seconds, tmp_path):
 PRESSED = """
 from numba.core import event
 
+noticed = threading.Semaphore(0)
+
+def notice(*arguments):
+    noticed.release()
+    signal.default_int_handler(*arguments)
+
+signal.signal(signal.SIGINT, notice)
+
 class Presser(event.Listener):
     started = ended = 0
     def on_start(self, event):
         self.started += 1
         if self.started == at:
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.05)  # for the handler to run
+            noticed.acquire()
+            time.sleep(0.05)  # for the main thread to tell this one
     def on_end(self, event):
         self.ended += 1
 
