@@ -5,7 +5,6 @@ something else. A call from Python is checked as a whole. A call from the user's
 when it is compiled; at run time only strides that types do not show, and shapes where boundscheck is on.
 """
 
-import functools
 import inspect
 import itertools
 import math
@@ -14,16 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import config, types
+from numba import types
 from numba.core.errors import TypingError
-from numba.core.targetconfig import ConfigStack
-from numba.extending import overload
 from numpy.typing import NDArray
 
 from .annotations import Codes, DeviceArray, Floats, Integers
 from .formulas import CROSS_ENTROPY, GAUSSIAN
-from .options import COMPILED
-from .symbols import by_symbol
 
 REALS = ("<f4", "<f8") if np.little_endian else (">f4", ">f8")  # all operands that name no dtype share one of them
 
@@ -387,7 +382,6 @@ class Contract:
 ON_ITS_SIZE = "an array whose elements stand at multiples of their size"
 _CONSECUTIVE = "an array of consecutive elements"
 _NUMBERS = {int: "an int", float: "a float", bool: "a bool"}
-_COMPILED = {int: types.int64, float: types.float64, bool: types.boolean, None: types.none}
 
 
 def _equal(places, dims, known):
@@ -442,59 +436,3 @@ def _fits(shape, known):
     if len(shape) != len(known):
         return False
     return all(type(dim) is str or dim == length for dim, length in zip(known, shape, strict=True))
-
-
-def _on_host(name, rule, array):
-    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{name} must be a NumPy array; got {type(array).__name__}")
-    return array
-
-
-def public(function: Callable[..., Any], kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """What users call: a kernel behind the checks of its contract, or the kernel itself where it has none.
-
-    Parameters
-    ----------
-    function : callable
-        The kernel, in Python.
-    kernel : callable
-        As it is compiled; callers that have checked use it, as the attribute `kernel` of what this gives.
-
-    Returns
-    -------
-    callable
-        For Python and for compiled code.
-    """
-    if function.__name__ not in CONTRACTS:
-        return kernel
-    contract = Contract(function)
-
-    @functools.wraps(function)
-    def checked(*arguments, **keywords):
-        values = contract.values(arguments, keywords, _on_host)
-        contract.check(values, HostPlace)
-        return kernel(*values)
-
-    checked.kernel, checked.py_func = kernel, function
-    if COMPILED:
-        _serve_compiled_code(checked, contract, kernel)
-    return checked
-
-
-def _serve_compiled_code(checked, contract, kernel):
-    """Let compiled code call `checked`: it calls the kernel, after what remains to be checked at run time."""
-    names, name = ", ".join(name for name, _ in contract.rules), kernel.__name__
-    numbers = {i: _COMPILED[rule] for i, (_, rule) in enumerate(contract.rules) if not isinstance(rule, Operand)}
-    target = by_symbol(kernel, numbers, _COMPILED[contract.signature.return_annotation])
-
-    def made(*lines, **known):
-        known |= {"__name__": __name__}  # without which Numba keeps no constants
-        exec("\n    ".join([f"def {name}({names}):", *lines]), known)
-        return known[name]
-
-    def choose(*given):
-        contract.check_types(given)
-        shapes = bool(config.BOUNDSCHECK) or bool(getattr(ConfigStack.top_or_none(), "boundscheck", False))
-        return made(*contract.run_time_checks(given, shapes), f"return target({names})", target=target)
-
-    overload(checked)(made(f"return choose({names})", choose=choose))

@@ -13,7 +13,8 @@ from tolerance import assert_close
 
 import fastnn
 from fastnn import kernels
-from fastnn.kernels import contract, cpu
+from fastnn.kernels import calls, contract, cpu
+from fastnn.kernels.compiler import start_of
 from fastnn.kernels.cpu import own, rng, vmath
 
 KERNELS = {name: getattr(cpu, name) for name in cpu.__all__ if hasattr(getattr(cpu, name), "kernel")}
@@ -125,6 +126,44 @@ def refuse_all(kernel, **more):
 @pytest.mark.parametrize("name", KERNELS)
 def test_kernels_refuse_by_name_what_is_not_theirs(name):
     refuse_all(KERNELS[name])
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_calls_like_an_accepted_one_are_known_and_others_refused(name, monkeypatch):
+    """What is known of a call is all but where its arrays stand: that alone makes some of the wrong ones wrong."""
+    kernel, right = KERNELS[name], tuple(example(KERNELS[name]).values())
+    known = calls.Calls(contract.Contract(kernel.py_func))
+
+    def accepted(*given):
+        return known.arguments(given, {}, start_of)
+
+    accepted(*right)
+    with monkeypatch.context() as patch:
+        patch.delattr(contract.Contract, "check")  # not needed again, for other arrays of the same form either
+        assert accepted(*right) == right
+        accepted(*[value.copy() if isinstance(value, np.ndarray) else value for value in right])
+    for what, wrong, error, words in wrong_calls(kernel):
+        apart = [np.array(v)[...] if isinstance(v, np.ndarray) and v.base is not None else v for v in wrong.values()]
+        if "within" in what:
+            accepted(*apart)
+        with pytest.raises(error, match=words):
+            accepted(*wrong.values())
+
+
+def test_an_array_may_stand_for_two_operands_and_then_for_one():
+    known = calls.Calls(contract.Contract(cpu.dense_forward.py_func))
+    X, W, b, work, Z = np.ones((5, 3)), np.ones((4, 3)), np.ones(4), np.empty(0), np.ones((5, 4))
+
+    def accepted(*more):
+        return known.arguments((X, W, b, kernels.RELU, 0.0, work, *more), {}, start_of)
+
+    for _ in range(2):
+        accepted(Z, Z)
+        accepted(Z, Z[...])
+        accepted(Z, Z.copy())
+        with pytest.raises(ValueError, match="A must be an array that shares no memory with Z|Z must be an array"):
+            both = np.ones((6, 4))
+            accepted(both[1:], both[:-1])
 
 
 def test_every_kernel_that_takes_arrays_has_a_contract():

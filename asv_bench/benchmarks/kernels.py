@@ -74,6 +74,35 @@ class Dense(Timed):
         self.ready[1]()
 
 
+class Call(Timed):
+    """A call from Python with the checks of its contract, on arrays so small that little else is timed."""
+
+    params = ["matmul dense_forward dense_backward activation_forward loss_backward adam_update".split()]
+    param_names = ["kernel"]
+
+    def make(self, kernel):
+        from fastnn.kernels import MSE, RELU, cpu
+
+        X, W, b, dA, work = normal(4, 8), normal(6, 8), normal(6), normal(4, 6), normal(cpu.work_size(4, 8, 6))
+        Z, A, dX, dW, db = (np.empty_like(array) for array in (dA, dA, X, W, b))
+        theta, grad, first, second = normal(16), normal(16), np.zeros(16, np.float32), np.zeros(16, np.float32)
+        arguments = {
+            "matmul": (X, W.T, work, Z),
+            "dense_forward": (X, W, b, RELU, 0.0, work, Z, A),
+            "dense_backward": (dA, Z, A, X, W, RELU, 0.0, work, dX, dW, db),
+            "activation_forward": (RELU, 0.0, dA, A),
+            "loss_backward": (MSE, 0.0, dA, dA, np.empty(0, np.float32), Z),
+            "adam_update": (theta, grad, first, second, 1e-6, 0.9, 0.999, 1e-8, 0.0, 0.0, 10),
+        }[kernel]
+        function = getattr(cpu, kernel)
+        function(*arguments)
+        return function, arguments
+
+    def time_call(self, kernel):
+        function, arguments = self.ready
+        function(*arguments)
+
+
 class Activation(Timed):
     """128 rows of 256."""
 

@@ -1,0 +1,188 @@
+"""A public kernel of the CPU as users call it, from Python and from compiled code, behind the checks of its contract.
+
+From Python the checks take 10 to 50 us, so calls that were accepted are remembered by their form: types, shapes,
+strides, dtypes and flags, and which arguments are one array. All else that the checks look at is where arrays stand,
+which is compared in each call. Whatever is not known to be right goes through the checks, which alone refuse.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import config, types
+from numba.core.targetconfig import ConfigStack
+from numba.extending import overload
+from numpy.typing import NDArray
+
+from .contract import CONTRACTS, Contract, HostPlace, Operand
+from .options import COMPILED
+from .symbols import by_symbol
+
+REMEMBERED = 4096  # forms of a kernel's calls (an estimate)
+_COMPILED = {int: types.int64, float: types.float64, bool: types.boolean, None: types.none}
+
+
+class Calls:
+    """The calls of one kernel.
+
+    Parameters
+    ----------
+    contract : Contract
+        Of the kernel.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        rules, at = contract.rules, {name: i for i, (name, _) in enumerate(contract.rules)}
+        self.contract, self.defaults = contract, contract.defaults
+        self.kinds = [np.ndarray if isinstance(rule, Operand) else rule for _, rule in rules]
+        operands = contract.operands
+        self.same = [(at[a], at[b]) for a, b in contract.apart if b in operands[a].may_be or a in operands[b].may_be]
+        self.told_by = [at[name] for name in {r[0] for o in operands.values() for r in (o.where, o.halved) if r}]
+        self.accepted: dict[tuple[Any, ...], list[tuple[int, int, int, bool]]] = {}
+
+    def arguments(
+        self, given: tuple[Any, ...], keywords: dict[str, Any], start_of: Callable[[NDArray[Any]], int]
+    ) -> Any:
+        """What the kernel is called with, after the checks of its contract.
+
+        Parameters
+        ----------
+        given : tuple
+            Arguments of the call.
+        keywords : dict
+            Of the call.
+        start_of : callable
+            From an array to the address of its first element.
+
+        Returns
+        -------
+        sequence
+            The arguments in order.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For what the contract does not accept.
+        """
+        values = given if len(given) == len(self.kinds) else (*given, *self.defaults[len(given) :])
+        spans = None if keywords else self.accepted.get(self._form(values))
+        if spans is not None and _are_apart(values, spans, start_of):
+            return values
+        values = self.contract.values(given, keywords, _on_host)
+        self.contract.check(values, HostPlace)
+        form = self._form(values)
+        if form is not None:
+            if len(self.accepted) >= REMEMBERED:
+                self.accepted.clear()
+            self.accepted[form] = self._spans(values)
+        return values
+
+    def _form(self, values):
+        """All that decides whether the arguments of a call are accepted, but where arrays stand; or None."""
+        if len(values) != len(self.kinds):
+            return None
+        form = []
+        for value, kind in zip(values, self.kinds, strict=True):
+            if type(value) is not kind:
+                return None
+            if kind is np.ndarray:
+                form += value.shape, value.strides, value.dtype, value.flags.num
+            elif kind is int and not -(2**63) <= value < 2**63:
+                return None
+        for i, j in self.same:
+            form.append(values[i] is values[j])
+        for i in self.told_by:
+            form.append(values[i])
+        return tuple(form)
+
+    def _spans(self, values):
+        """(argument, its first byte and the one past its last, from its first element; whether it is written)."""
+        spans = {}
+        for i, _, rule in self.contract.arrays:
+            array = values[i]
+            if array.size > 0:
+                reaches = [step * (length - 1) for step, length in zip(array.strides, array.shape, strict=True)]
+                low, high = sum(min(0, reach) for reach in reaches), sum(max(0, reach) for reach in reaches)
+                spans[i] = i, low, high + array.itemsize, rule.written
+        for i, j in self.same:  # one array in two places counts once, where it is written
+            if values[i] is values[j] and i in spans and j in spans:
+                del spans[i if spans[j][3] else j]
+        return list(spans.values())
+
+
+def _are_apart(values, spans, start_of):
+    """Whether no array that is written stands among the bytes of another."""
+    ranges = []
+    for i, low, high, written in spans:
+        start = start_of(values[i])
+        ranges.append((start + low, start + high, written))
+    ranges.sort()
+    read_to = written_to = 0
+    for low, high, written in ranges:
+        if low < written_to or (written and low < read_to):
+            return False
+        if written:
+            written_to = high
+        elif high > read_to:
+            read_to = high
+    return True
+
+
+def _on_host(name, rule, array):
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be a NumPy array; got {type(array).__name__}")
+    return array
+
+
+def public(
+    function: Callable[..., Any], kernel: Callable[..., Any], start_of: Callable[[], Callable[..., int]]
+) -> Callable[..., Any]:
+    """What users call: a kernel behind the checks of its contract, or the kernel itself where it has none.
+
+    Parameters
+    ----------
+    function : callable
+        The kernel, in Python.
+    kernel : callable
+        As it is compiled; callers that have checked use it, as the attribute `kernel` of what this gives.
+    start_of : callable
+        Gives what finds the address of the first element of an array.
+
+    Returns
+    -------
+    callable
+        For Python and for compiled code.
+    """
+    if function.__name__ not in CONTRACTS:
+        return kernel
+    contract = Contract(function)
+    calls = Calls(contract)
+
+    @functools.wraps(function)
+    def checked(*arguments, **keywords):
+        return kernel(*calls.arguments(arguments, keywords, start_of()))
+
+    checked.kernel, checked.py_func = kernel, function
+    if COMPILED:
+        _serve_compiled_code(checked, contract, kernel)
+    return checked
+
+
+def _serve_compiled_code(checked, contract, kernel):
+    """Let compiled code call `checked`: it calls the kernel, after what remains to be checked at run time."""
+    names, name = ", ".join(name for name, _ in contract.rules), kernel.__name__
+    numbers = {i: _COMPILED[rule] for i, (_, rule) in enumerate(contract.rules) if not isinstance(rule, Operand)}
+    target = by_symbol(kernel, numbers, _COMPILED[contract.signature.return_annotation])
+
+    def made(*lines, **known):
+        known |= {"__name__": __name__}  # without which Numba keeps no constants
+        exec("\n    ".join([f"def {name}({names}):", *lines]), known)
+        return known[name]
+
+    def choose(*given):
+        contract.check_types(given)
+        shapes = bool(config.BOUNDSCHECK) or bool(getattr(ConfigStack.top_or_none(), "boundscheck", False))
+        return made(*contract.run_time_checks(given, shapes), f"return target({names})", target=target)
+
+    overload(checked)(made(f"return choose({names})", choose=choose))
