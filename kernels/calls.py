@@ -5,46 +5,54 @@ strides, dtypes and flags, and which arguments are one array. All else that the 
 which is compared in each call. Whatever is not known to be right goes through the checks, which alone refuse.
 """
 
+import ctypes
 import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import config, types
+from numba import config, typeof, types
 from numba.core.targetconfig import ConfigStack
 from numba.extending import overload
 from numpy.typing import NDArray
 
 from .contract import CONTRACTS, Contract, HostPlace, Operand
 from .options import COMPILED
-from .symbols import by_symbol
+from .symbols import by_symbol, of_any_strides
 
+_HEAD = object.__basicsize__  # bytes of an array before the address of its first element, by NumPy's ABI
 REMEMBERED = 4096  # forms of a kernel's calls (an estimate)
 _COMPILED = {int: types.int64, float: types.float64, bool: types.boolean, None: types.none}
 
 
+@functools.cache
+def _entry(kernel, kinds):
+    """What calls a kernel as it is compiled for some types, without looking at those of its arguments."""
+    return kernel.compile(kinds)
+
+
 class Calls:
-    """The calls of one kernel.
+    """The calls of one kernel from Python, one kernel for all strides as from compiled code.
 
     Parameters
     ----------
     contract : Contract
         Of the kernel.
+    kernel : callable
+        As it is compiled.
     """
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, kernel: Callable[..., Any]) -> None:
         rules, at = contract.rules, {name: i for i, (name, _) in enumerate(contract.rules)}
-        self.contract, self.defaults = contract, contract.defaults
+        self.contract, self.kernel = contract, kernel
         self.kinds = [np.ndarray if isinstance(rule, Operand) else rule for _, rule in rules]
         operands = contract.operands
         self.same = [(at[a], at[b]) for a, b in contract.apart if b in operands[a].may_be or a in operands[b].may_be]
         self.told_by = [at[name] for name in {r[0] for o in operands.values() for r in (o.where, o.halved) if r}]
-        self.accepted: dict[tuple[Any, ...], list[tuple[int, int, int, bool]]] = {}
+        self.accepted: dict[tuple[Any, ...], tuple[list[Any], Callable[..., Any]]] = {}
 
-    def arguments(
-        self, given: tuple[Any, ...], keywords: dict[str, Any], start_of: Callable[[NDArray[Any]], int]
-    ) -> Any:
-        """What the kernel is called with, after the checks of its contract.
+    def call(self, given: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """What the kernel gives, after the checks of its contract.
 
         Parameters
         ----------
@@ -52,31 +60,34 @@ class Calls:
             Arguments of the call.
         keywords : dict
             Of the call.
-        start_of : callable
-            From an array to the address of its first element.
 
         Returns
         -------
-        sequence
-            The arguments in order.
+        object
+            Its result.
 
         Raises
         ------
         TypeError, ValueError
             For what the contract does not accept.
         """
-        values = given if len(given) == len(self.kinds) else (*given, *self.defaults[len(given) :])
-        spans = None if keywords else self.accepted.get(self._form(values))
-        if spans is not None and _are_apart(values, spans, start_of):
-            return values
+        values = given if len(given) == len(self.kinds) else (*given, *self.contract.defaults[len(given) :])
+        accepted = None if keywords else self.accepted.get(self._form(values))
+        if accepted is not None and _are_apart(values, accepted[0]):
+            return accepted[1](*values)
         values = self.contract.values(given, keywords, _on_host)
         self.contract.check(values, HostPlace)
+        entry = _entry(self.kernel, tuple(self._types(values))) if COMPILED else self.kernel
         form = self._form(values)
         if form is not None:
             if len(self.accepted) >= REMEMBERED:
                 self.accepted.clear()
-            self.accepted[form] = self._spans(values)
-        return values
+            self.accepted[form] = self._spans(values), entry
+        return entry(*values)
+
+    def _types(self, values):
+        for value, kind in zip(values, self.kinds, strict=True):
+            yield of_any_strides(typeof(value)) if kind is np.ndarray else _COMPILED[kind]
 
     def _form(self, values):
         """All that decides whether the arguments of a call are accepted, but where arrays stand; or None."""
@@ -107,15 +118,20 @@ class Calls:
                 spans[i] = i, low, high + array.itemsize, rule.written
         for i, j in self.same:  # one array in two places counts once, where it is written
             if values[i] is values[j] and i in spans and j in spans:
-                del spans[i if spans[j][3] else j]
+                del spans[i if spans[j][-1] else j]
         return list(spans.values())
 
 
-def _are_apart(values, spans, start_of):
+def address_of_first(array: NDArray[Any]) -> int:
+    """What `array.ctypes.data` is, in 0.3 us instead of 1.5."""
+    return ctypes.c_size_t.from_address(id(array) + _HEAD).value
+
+
+def _are_apart(values, spans):
     """Whether no array that is written stands among the bytes of another."""
     ranges = []
     for i, low, high, written in spans:
-        start = start_of(values[i])
+        start = address_of_first(values[i])
         ranges.append((start + low, start + high, written))
     ranges.sort()
     read_to = written_to = 0
@@ -135,9 +151,7 @@ def _on_host(name, rule, array):
     return array
 
 
-def public(
-    function: Callable[..., Any], kernel: Callable[..., Any], start_of: Callable[[], Callable[..., int]]
-) -> Callable[..., Any]:
+def public(function: Callable[..., Any], kernel: Callable[..., Any]) -> Callable[..., Any]:
     """What users call: a kernel behind the checks of its contract, or the kernel itself where it has none.
 
     Parameters
@@ -146,8 +160,6 @@ def public(
         The kernel, in Python.
     kernel : callable
         As it is compiled; callers that have checked use it, as the attribute `kernel` of what this gives.
-    start_of : callable
-        Gives what finds the address of the first element of an array.
 
     Returns
     -------
@@ -157,11 +169,11 @@ def public(
     if function.__name__ not in CONTRACTS:
         return kernel
     contract = Contract(function)
-    calls = Calls(contract)
+    calls = Calls(contract, kernel)
 
     @functools.wraps(function)
     def checked(*arguments, **keywords):
-        return kernel(*calls.arguments(arguments, keywords, start_of()))
+        return calls.call(arguments, keywords)
 
     checked.kernel, checked.py_func = kernel, function
     if COMPILED:

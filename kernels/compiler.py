@@ -9,11 +9,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from .cache import DiskCache
 from .calls import public as behind_contract
-from .options import COMPILED, EXACT
+from .options import COMPILED
 from .symbols import address_of_kernel
 from .threads import stop_if_interrupted, uninterrupted
 
@@ -58,7 +57,7 @@ def jit(math: frozenset[str], public: bool = False, by_address: bool = False) ->
             return dispatcher
         compile_for = dispatcher.compile
         dispatcher.compile = lambda signature: uninterrupted(lambda: compile_for(signature))
-        return behind_contract(function, dispatcher, lambda: start_of)
+        return behind_contract(function, dispatcher)
 
     return decorate
 
@@ -116,7 +115,7 @@ def _in_plain_python(function, public):
                 return function(*args, **keywords)
 
     kernel.py_func = function
-    return behind_contract(function, kernel, lambda: start_of) if public else kernel
+    return behind_contract(function, kernel) if public else kernel
 
 
 def _set_linkage(module, old, new):
@@ -280,9 +279,3 @@ if JITCodeLibrary is not None:
                 BaseFunction.get_call_type = resolve
                 if collects:
                     gc.enable()
-
-
-@jit(EXACT, public=True)
-def start_of(array: NDArray[Any]) -> int:
-    """Address of the first element of an array."""
-    return array.ctypes.data

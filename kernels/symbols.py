@@ -21,6 +21,11 @@ from .cache import SOURCES
 from .threads import uninterrupted
 
 
+def of_any_strides(kind: types.Type) -> types.Type:
+    """The type of arrays like one of a type, whatever their strides; of what is no array, the type itself."""
+    return types.Array(kind.dtype, kind.ndim, "A") if isinstance(kind, types.Array) else kind
+
+
 def address_of_kernel(dispatcher: Any, signature: Any) -> int:
     """Address of a compiled function, made for a signature or loaded from the cache, by Numba's calling convention."""
 
@@ -96,7 +101,7 @@ def by_symbol(dispatcher: Any, numbers: dict[int, types.Type], result: types.Typ
     @lower_builtin(called, types.VarArg(types.Any))
     def call(context, builder, sig, arguments):
         # one kernel for all strides, and for arrays that are only read
-        kinds = [numbers.get(i) or types.Array(kind.dtype, kind.ndim, "A") for i, kind in enumerate(sig.args)]
+        kinds = [of_any_strides(kind) for kind in sig.args]
         found = symbol(module, name, signature(result, *kinds))
         context.environment.consts.append(found)  # which Numba keeps for all functions that this one becomes part of
         kind = context.call_conv.get_function_type(result, kinds)

@@ -2,13 +2,12 @@
 
 `Placed` puts values into a 1-D canvas, between guards of NaN, with the strides of a layout. A kernel that
 reads a neighbour spreads NaN into its result; one that writes a neighbour is caught by `assert_guarded`. Every
-layout reaches a kernel as one Numba type, since each distinct type would cost a compilation: from Python as
-`strided`; in compiled code through `as_array`, which makes the array from buffer, offset, shape and strides.
+layout reaches a test's own compiled code as one Numba type, since each would cost a compilation: through `as_array`,
+which makes the array from buffer, offset, shape and strides.
 """
 
 import numpy as np
-from numba import from_dtype, njit, types
-from numba.extending import typeof_impl
+from numba import njit
 from numpy.lib.stride_tricks import as_strided
 
 DTYPES = ("float32", "float64")
@@ -33,19 +32,8 @@ def _strides(shape, layout):
     return (rows, columns)[-len(shape) :]
 
 
-class Strided(np.ndarray):
-    """An array that is typed as one of any strides, though its own may be those of a contiguous one."""
-
-    __numba_array_subtype_dispatch__ = True
-
-
-@typeof_impl.register(Strided)
-def _typeof_strided(array, context):
-    return types.Array(from_dtype(array.dtype), array.ndim, "A", readonly=not array.flags.writeable)
-
-
 class Placed:
-    """Values in a canvas: `array` and `strided` are NumPy views, `spec` what the compiled `as_array` takes."""
+    """Values in a canvas: `array` is a NumPy view, `spec` what the compiled `as_array` takes."""
 
     def __init__(self, values, dtype, layout="C", guard=_GUARD):
         values = np.asarray(values)
@@ -58,7 +46,6 @@ class Placed:
         self.spec = (self.canvas, self.offset, values.shape, tuple(step * size for step in steps))
         self.array = as_array.py_func(self.spec) if hasattr(as_array, "py_func") else as_array(self.spec)
         self.array[...] = values
-        self.strided = self.array.view(Strided)
         # a canvas of the same form, whose own elements are marked
         marks = np.zeros(len(self.canvas), dtype=np.int8)
         as_strided(marks[self.offset :], values.shape, steps)[...] = 1

@@ -50,7 +50,7 @@ def check(name, m, n_in, n_out, dtype, layouts, sized, want_dX=True):
     X, W, b, dA = (Placed(v, dtype, layout) for v, layout in zip(values, layouts, strict=False))
     Z, A = blank((m, n_out), dtype, layouts[4]), blank((m, n_out), dtype, layouts[5])
     work = scratch(m, n_in, n_out, dtype, sized)
-    cpu.dense_forward(X.strided, W.strided, b.strided, code, param, work, Z.strided, A.strided)
+    cpu.dense_forward(X.array, W.array, b.array, code, param, work, Z.array, A.array)
     z, a = reference.dense_forward(*values[:3], name, param)
     assert_close(Z.array, z, "sum", what=f"Z of {name}")
     assert_close(A.array, a, "sum", what=f"A of {name}")
@@ -60,7 +60,7 @@ def check(name, m, n_in, n_out, dtype, layouts, sized, want_dX=True):
     dX = blank((m, n_in) if want_dX else (0, 0), dtype, layouts[6])
     dW, db = blank((n_out, n_in), dtype, layouts[7]), blank((n_out,), dtype, layouts[2])
     work[:] = np.nan
-    read, written = [each.strided for each in (dA, Z, A, X, W)], [each.strided for each in (dX, dW, db)]
+    read, written = [each.array for each in (dA, Z, A, X, W)], [each.array for each in (dX, dW, db)]
     cpu.dense_backward(*read, code, param, work, *written)
     found = (dA, dX, dW, db) if want_dX else (dA, dW, db)
     expected = expected if want_dX else (expected[0], *expected[2:])

@@ -14,7 +14,6 @@ from tolerance import assert_close
 import fastnn
 from fastnn import kernels
 from fastnn.kernels import calls, contract, cpu
-from fastnn.kernels.compiler import start_of
 from fastnn.kernels.cpu import own, rng, vmath
 
 KERNELS = {name: getattr(cpu, name) for name in cpu.__all__ if hasattr(getattr(cpu, name), "kernel")}
@@ -128,14 +127,24 @@ def test_kernels_refuse_by_name_what_is_not_theirs(name):
     refuse_all(KERNELS[name])
 
 
+class Echo:
+    """A kernel that gives its arguments."""
+
+    def compile(self, kinds):
+        return self
+
+    def __call__(self, *given):
+        return given
+
+
 @pytest.mark.parametrize("name", KERNELS)
 def test_calls_like_an_accepted_one_are_known_and_others_refused(name, monkeypatch):
     """What is known of a call is all but where its arrays stand: that alone makes some of the wrong ones wrong."""
     kernel, right = KERNELS[name], tuple(example(KERNELS[name]).values())
-    known = calls.Calls(contract.Contract(kernel.py_func))
+    known = calls.Calls(contract.Contract(kernel.py_func), Echo())
 
     def accepted(*given):
-        return known.arguments(given, {}, start_of)
+        return known.call(given, {})
 
     accepted(*right)
     with monkeypatch.context() as patch:
@@ -150,12 +159,17 @@ def test_calls_like_an_accepted_one_are_known_and_others_refused(name, monkeypat
             accepted(*wrong.values())
 
 
+@pytest.mark.parametrize("array", [np.ones(3), np.ones((2, 3), "f4").T, np.ones((4, 3))[::-1, 1], np.empty((0, 2))])
+def test_where_an_array_stands(array):
+    assert calls.address_of_first(array) == array.ctypes.data
+
+
 def test_an_array_may_stand_for_two_operands_and_then_for_one():
-    known = calls.Calls(contract.Contract(cpu.dense_forward.py_func))
+    known = calls.Calls(contract.Contract(cpu.dense_forward.py_func), Echo())
     X, W, b, work, Z = np.ones((5, 3)), np.ones((4, 3)), np.ones(4), np.empty(0), np.ones((5, 4))
 
     def accepted(*more):
-        return known.arguments((X, W, b, kernels.RELU, 0.0, work, *more), {}, start_of)
+        return known.call((X, W, b, kernels.RELU, 0.0, work, *more), {})
 
     for _ in range(2):
         accepted(Z, Z)

@@ -234,6 +234,6 @@ def compile_all(dtype: DTypeLike) -> None:
         plan.execute()
     theta.flags.writeable = False  # as that of every frozen net
     outputs, sums = np.empty_like(X), np.zeros(X.shape)
-    apply_rows(link(program.predicting, dtype).table, program.predicting.alphas, theta, X, outputs)
+    apply_rows.kernel(link(program.predicting, dtype).table, program.predicting.alphas, theta, X, outputs)
     add_outputs(1.0, outputs, sums)
     average_of_sums(1.0, sums, outputs)
