@@ -25,6 +25,7 @@ from .matmul import (
     product,
     product_any,
     product_columns,
+    product_from_rows,
     product_rows_unit,
     to_panels,
     transpose,
@@ -172,14 +173,13 @@ def _gradient(run, theta, scratch, op, first, count, row, rows, column, columns,
         # so few inputs would not fill the lanes
         inputs = scratch + (x[Buffer.VALUE] + column * ld)
         call(op[_FIELDS.PRODUCT_ROWS], (rows, columns, count, delta, ld, inputs, ld, dW, ld_dw, 1, start, dW))
+    elif op[Op.FLAGS] & FROM_ROWS != 0:
+        samples, ld_samples = samples_at(run, theta, scratch, first, op)
+        product_from_rows(rows, columns, count, delta, ld, plain(1), samples + column, ld_samples, dW, ld_dw, start)
     else:
         samples, rows_b = scratch + x[Buffer.TRANSPOSED], count if PANELS else 1
-        ld_samples = panel_width(whole_registers(n_in, lanes(theta)), theta)
-        if op[Op.FLAGS] & FROM_ROWS != 0:
-            samples, ld_samples = samples_at(run, theta, scratch, first, op)
-            rows_b = 1
-        at = samples + column * rows_b
-        product(rows, columns, count, delta, ld, plain(1), at, ld_samples, rows_b, dW, ld_dw, start, dW)
+        wide, at = panel_width(whole_registers(n_in, lanes(theta)), theta), samples + column * rows_b
+        product(rows, columns, count, delta, ld, plain(1), at, wide, rows_b, dW, ld_dw, start, dW)
     if column == 0:
         bias_gradient(rows, count, delta, ld, start, db)
 
