@@ -1,7 +1,7 @@
-"""How a kernel of a GPU is compiled in half the time; it stands on private names of numba-cuda, and goes without them.
+"""How a kernel of a GPU is compiled in two thirds of the time; without numba-cuda's private names it takes all of it.
 
-A loop takes 4.3 s instead of 7.6 (one block, float32, for sm_90, on a Xeon of two cores): 1.6 by no search for garbage,
-1.4 by types worked out once, 0.8 by no PTX.
+Best of three, float32, for sm_90, on a Xeon: the loop of one block takes 4.1 s instead of 6.1, that of a grid 4.2
+instead of 6.6, the 17 kernels of a graph 5.2 instead of 7.6.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,8 @@ def quick(dispatcher: Any) -> Any:
 def compiling() -> Iterator[None]:
     """A compilation of numba-cuda: as on the CPU, and of the two that NVVM makes of a kernel only that which is linked.
 
-    The other one makes PTX, in which numba-cuda looks for names of what it has to link. They stand in the LLVM IR, too.
+    The other one, 0.8 s of a loop, makes PTX, in which numba-cuda looks for names of what it has to link. They stand in
+    the LLVM IR, too.
     """
     if CUDACodeLibrary is None:
         yield
