@@ -49,10 +49,13 @@ def launched(call):
     from numba.cuda import types
 
     from fastnn.kernels import cuda
-    from fastnn.kernels.cuda import launch, toolchain
+    from fastnn.kernels.cuda import launch, phases, toolchain
+    from fastnn.kernels.program import KINDS
 
-    for name in cuda.__all__:
-        getattr(cuda, name)  # a module that came while launches are caught would keep what catches them
+    for name in cuda.__all__:  # a module that came while launches are caught would keep what catches them
+        getattr(cuda, name)
+    for kind in KINDS:
+        phases.operation_module(kind.name)
 
     known = {bool: types.boolean, int: types.int64, np.float32: types.float32, np.float64: types.float64}
     found = []
