@@ -4,7 +4,8 @@ import functools
 import gc
 import itertools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,7 +25,7 @@ try:
 except (
     ImportError
 ):  # private names: without them inner kernels are optimised once more at every level, three times as long
-    JITCodeLibrary = None
+    JITCodeLibrary = BaseFunction = None
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -60,6 +61,42 @@ def jit(math: frozenset[str], public: bool = False, by_address: bool = False) ->
         return behind_contract(function, dispatcher)
 
     return decorate
+
+
+_resolved: dict[Any, Any] = {}
+
+
+def _remembering(resolve):
+    """Numba's typing of a call of a function of its own, or of an intrinsic, each worked out once."""
+
+    def get_call_type(function, context, args, keywords):
+        key = function, context, args, tuple(sorted(keywords.items()))
+        if key not in _resolved:
+            _resolved[key] = resolve(function, context, args, keywords)
+        return _resolved[key]
+
+    return get_call_type
+
+
+@contextmanager
+def quickly() -> Iterator[None]:
+    """A compilation by who holds Numba's lock, with no search for garbage: a tenth of the time, and little found.
+
+    What an operator or an intrinsic makes of some types is worked out once: Numba asks 15 times as often, and takes a
+    fifth of the time for it.
+    """
+    if BaseFunction is None:
+        yield
+        return
+    collects, resolve = gc.isenabled(), BaseFunction.get_call_type
+    gc.disable()
+    BaseFunction.get_call_type = _remembering(resolve)
+    try:
+        yield
+    finally:
+        BaseFunction.get_call_type = resolve
+        if collects:
+            gc.enable()
 
 
 _numbers = itertools.count(1)
@@ -217,19 +254,6 @@ if JITCodeLibrary is not None:
                 pipeline.finalize()
             return pipelines
 
-    _resolved: dict[Any, Any] = {}
-
-    def _remembering(resolve):
-        """Numba's typing of a call of a function of its own, or of an intrinsic, each worked out once."""
-
-        def get_call_type(function, context, args, keywords):
-            key = function, args, tuple(sorted(keywords.items()))
-            if key not in _resolved:
-                _resolved[key] = resolve(function, context, args, keywords)
-            return _resolved[key]
-
-        return get_call_type
-
     class _PublicLibrary(JITCodeLibrary):
         """Code of a public kernel: loops are neither vectorised nor unrolled, which the kernels do themselves.
 
@@ -258,11 +282,7 @@ if JITCodeLibrary is not None:
             passes.run(self._final_module, builder)
 
     class _PublicCompiler(Compiler):
-        """Numba's pipeline into a _PublicLibrary, with no search for garbage: a tenth of the time, and little found.
-
-        What an operator or an intrinsic makes of some types is worked out once: Numba asks 15 times as often, and takes
-        a fifth of the time for it.
-        """
+        """Numba's pipeline into a _PublicLibrary."""
 
         def __init__(self, typingctx, targetctx, library, args, return_type, flags, locals):
             library = _PublicLibrary(targetctx.codegen(), "fastnn_public")
@@ -270,12 +290,5 @@ if JITCodeLibrary is not None:
             super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
 
         def compile_extra(self, func):
-            collects, resolve = gc.isenabled(), BaseFunction.get_call_type
-            gc.disable()
-            BaseFunction.get_call_type = _remembering(resolve)  # compilation holds a global lock
-            try:
+            with quickly():
                 return super().compile_extra(func)
-            finally:
-                BaseFunction.get_call_type = resolve
-                if collects:
-                    gc.enable()

@@ -49,10 +49,13 @@ def launched(call):
     from numba.cuda import types
 
     from fastnn.kernels import cuda
-    from fastnn.kernels.cuda import launch, toolchain
+    from fastnn.kernels.cuda import launch, phases, toolchain
+    from fastnn.kernels.program import KINDS
 
-    for name in cuda.__all__:
-        getattr(cuda, name)  # a module that came while launches are caught would keep what catches them
+    for name in cuda.__all__:  # a module that came while launches are caught would keep what catches them
+        getattr(cuda, name)
+    for kind in KINDS:
+        phases.operation_module(kind.name)
 
     known = {bool: types.boolean, int: types.int64, np.float32: types.float32, np.float64: types.float64}
     found = []
@@ -109,19 +112,25 @@ def compiled(kernel, types, threads, capability):
     def number(pattern):
         return sum(int(n) for n in re.findall(pattern, log))
 
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(binary)
-        file.flush()
-        listing = subprocess.run([disassembler(), "-sass", file.name], capture_output=True, text=True, check=True)
+    listing = instructions(binary)
     return SimpleNamespace(
         registers=number(r"Used (\d+) registers"),
         shared=number(r"(\d+) bytes smem"),
         stack=number(r"(\d+) bytes stack frame"),
         spilled=number(r"(\d+) bytes spill"),
         threads=threads,
-        instructions=Counter(name for _, name, _ in _INSTRUCTION.findall(listing.stdout)),
-        densest=_densest(listing.stdout),
+        instructions=Counter(name for _, name, _ in listing),
+        densest=_densest(listing),
     )
+
+
+def instructions(binary):
+    """[(address, name, rest)] of the instructions of a cubin."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(binary)
+        file.flush()
+        listing = subprocess.run([disassembler(), "-sass", file.name], capture_output=True, text=True, check=True)
+    return _INSTRUCTION.findall(listing.stdout)
 
 
 def architecture(capability):
@@ -134,10 +143,12 @@ def _intermediate(kernel, types, capability):
     from numba import cuda
     from numba.cuda import dispatcher
 
+    from fastnn.kernels.cuda.compiling import compiling
+
     # device functions ask for the device that they will run on
     here = SimpleNamespace(compute_capability=capability)
     options = {name: kernel.targetoptions[name] for name in ("fastmath", "launch_bounds")}
-    with mock.patch.object(dispatcher, "get_current_device", lambda: here):
+    with mock.patch.object(dispatcher, "get_current_device", lambda: here), compiling():
         code, _ = cuda.compile(
             kernel.py_func, types, device=False, abi="numba", cc=capability, output="ltoir", **options
         )
@@ -147,9 +158,8 @@ def _intermediate(kernel, types, capability):
 _INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\d+ )?([A-Z][A-Z0-9_.]*)([^;]*)")
 
 
-def _densest(listing):
+def _densest(found):
     """(instructions, multiply-adds) of the stretch between branches, or targets of them, with most multiply-adds."""
-    found = _INSTRUCTION.findall(listing)
     of_branches = " ".join(rest for _, name, rest in found if name.startswith("BRA"))
     targets = {int(place, 16) for place in re.findall(r"0x[0-9a-f]+", of_branches)}
     stretches = [[0, 0]]

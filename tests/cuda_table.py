@@ -262,9 +262,9 @@ KERNELS = {
     "step by momentum": (step("MOMENTUM"), (48, 128), (64, 256)),
     "step by nesterov": (step("NESTEROV"), (48, 128), (64, 256)),
     "step by rmsprop": (step("RMSPROP"), (64, 128), (96, 256)),
-    "columns": (columns, (72, 128), (80, 256)),
-    "loop of one block": (loop(False, tables.TRAIN), (128, 49152), (248, 49152)),
-    "loop of a grid": (loop(True, tables.TRAIN), (240, 0), (255, 0)),
+    "columns": (columns, (80, 128), (80, 256)),
+    "loop of one block": (loop(False, tables.TRAIN), (128, 49152), (255, 49152)),
+    "loop of a grid": (loop(True, tables.TRAIN), (255, 0), (255, 0)),
     "loop of one block, outputs": (loop(False, tables.PREDICT), (128, 49152), (168, 49152)),
     "loop of a grid, outputs": (loop(True, tables.PREDICT), (152, 0), (208, 0)),
     "loop of one block, gradients": (loop(False, tables.INPUT_GRADIENT), (128, 49152), (240, 49152)),
@@ -277,23 +277,28 @@ COLUMNS = "forward", "arrange_codes", "collect", "squares", "update_touched", "u
 WIDE = ("update", "product")  # read 128 bits at a time, but for the one that takes any strides
 
 
-def rows(names, dtypes=("float32", "float64"), capabilities=CAPABILITIES):
-    """(name, dtype, capability, kernel's name, what the compiler made of it, registers, shared) of every kernel."""
+def launches(names, dtypes=("float32", "float64")):
+    """(name, dtype, kernel, types, threads, shared bytes of the launch, registers, shared) of all that is compiled."""
     for name in names:
         call, *ceilings = KERNELS[name]
         for dtype, ceiling in zip(("float32", "float64"), ceilings, strict=True):
             if dtype not in dtypes or ceiling is None:
                 continue
-            registers, shared = ceiling
             found = call(dtype) if name.startswith("loop") else launched(lambda call=call, dtype=dtype: call(dtype))
             if name.startswith(("step", "columns")):  # the others have rows of their own
                 own = COLUMNS if name == "columns" else ("update",) if "by" in name else STEP
                 found = [f for f in found if f[0].py_func.__name__ in own]
-            for kernel, types, threads, added in dict.fromkeys(found):
-                for capability in capabilities:
-                    made = compiled(kernel, types, threads, capability)
-                    made.shared += added
-                    yield name, dtype, capability, kernel.py_func.__name__, made, registers, shared
+            for each in dict.fromkeys(found):
+                yield name, dtype, *each, *ceiling
+
+
+def rows(names, dtypes=("float32", "float64"), capabilities=CAPABILITIES):
+    """(name, dtype, capability, kernel's name, what the compiler made of it, registers, shared) of every kernel."""
+    for name, dtype, kernel, types, threads, added, registers, shared in launches(names, dtypes):
+        for capability in capabilities:
+            made = compiled(kernel, types, threads, capability)
+            made.shared += added
+            yield name, dtype, capability, kernel.py_func.__name__, made, registers, shared
 
 
 def main(prefix=""):

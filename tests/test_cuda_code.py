@@ -1,5 +1,9 @@
 """What the compiler makes of every CUDA kernel, without a GPU: the ceilings of `cuda_table.py`, and no surprises."""
 
+import re
+from collections import Counter
+from pathlib import Path
+
 import cuda_offline
 import cuda_table
 import pytest
@@ -68,3 +72,16 @@ def test_the_check_sees_what_it_looks_for():
     made = cuda_offline.compiled(leaks, (types.Array(float32, 1, "C"),), 32, (9, 0))
     assert cuda_offline.count(made.instructions, *cuda_table.DOUBLE) > 0
     assert made.stack > 0 and cuda_offline.count(made.instructions, *cuda_table.STACK) > 0
+
+
+def test_the_page_has_every_kernel_and_its_ceilings():
+    """docs/kernels.md, without compiling; what stands in it beside them is made anew by `cuda_table.py`."""
+    page = (Path(__file__).parents[1] / "docs" / "kernels.md").read_text(encoding="utf-8")
+    pattern = r"^\| (.+): (\w+) \| (\w+) \| (\w+) \| \d+ of (\d+) \| \d+ of (\d+) \|"
+    found = Counter(re.findall(pattern, page, re.MULTILINE))
+    right = Counter(
+        (name, kernel.py_func.__name__, dtype, cuda_offline.architecture(capability), str(registers), str(shared))
+        for name, dtype, kernel, _, _, _, registers, shared in cuda_table.launches(cuda_table.KERNELS)
+        for capability in cuda_offline.CAPABILITIES
+    )
+    assert page.startswith(cuda_table.HEAD) and found.total() > 600 and found == right

@@ -1,5 +1,9 @@
 """What someone waits for before the first step: import, compilation, loading what was compiled."""
 
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
 PREPARE = """
 import numpy as np
 import fastnn
@@ -12,6 +16,21 @@ import os, tempfile
 folder = tempfile.TemporaryDirectory()
 os.environ["FASTNN_CACHE_DIR"] = folder.name
 """
+# Over a stand-in for the driver, with no GPU; the loop is that of nets for classes
+GPU = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+import fake_driver
+fake_driver.load(folder.name)
+import numpy as np
+import fastnn
+from fastnn import kernels
+from fastnn.kernels import tables
+from fastnn.kernels.cuda import schedule, step, toolchain
+layers = [fastnn.Dense(64, "relu"), fastnn.Dense(10, "softmax")]
+structure = schedule.structure_of(fastnn.Sequential(layers).build(64).program, tables.TRAIN, kernels.ADAM)
+"""
+LOOP = "toolchain.Launch(step.run_of(np.float32, {}, structure), 1, 1, 0, (0,) * 8).loaded(toolchain.current_device())"
 
 
 class _Fresh:
@@ -52,6 +71,22 @@ class FirstFitEver(_Fresh):
 
     def timeraw_compiled(self):
         return FIT, EMPTY_CACHE + PREPARE
+
+
+class LoopOfAGpu(_Fresh):
+    """Compiled where nothing was before, by one block or by a grid."""
+
+    rounds = 1
+    repeat = 1
+    params = [["block", "grid"]]
+    param_names = ["loop"]
+
+    def setup(self, loop):
+        if find_spec("numba_cuda") is None or shutil.which("cc") is None:
+            raise NotImplementedError("no numba-cuda, or no compiler of C, by which the stand-in for a driver is built")
+
+    def timeraw_compiled(self, loop):
+        return LOOP.format(loop == "grid"), EMPTY_CACHE + GPU
 
 
 class SecondArchitecture:

@@ -428,7 +428,7 @@ def run_of(real, whole_grid, structure):
             turn = backward(step, operations + Op.SIZE * index, counter, turn)
         if has_input_gradient:
             write_out(step, delta_of(step, 0), operations[Op.N_IN], first)
-        before = 0
+        before = np.int64(0)  # for a literal all gradients would be compiled once more
         for index in range(end):
             before = gradient(step, operations + Op.SIZE * index, before)
         return wait(counter, turn)
@@ -459,7 +459,7 @@ def run_of(real, whole_grid, structure):
     @kernel(THREADS * times, min_blocks_per_sm=1)
     def run(tables, length, theta_at, grad_at, parts, sums_at, rows_at, arrivals):
         t = global_at(tables, np.int64)
-        thread, threads, counter, turn = cuda.grid(1), cuda.gridsize(1), global_at(arrivals, np.uint32), 0
+        thread, threads, counter, turn = cuda.grid(1), cuda.gridsize(1), global_at(arrivals, np.uint32), np.int64(0)
         if not whole_grid:
             t, thread, threads = (
                 t + length * cuda.blockIdx.x,

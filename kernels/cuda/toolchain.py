@@ -22,6 +22,7 @@ from numba import cuda
 from numba.cuda import config
 
 from .cache import kept
+from .compiling import quick
 
 Define = TypeVar("Define", bound=Callable[..., Any])
 
@@ -208,7 +209,7 @@ def kernel(threads, min_blocks_per_sm=None):
 
     def decorate(function):
         if not SIMULATED:
-            return kept(cuda.jit(launch_bounds=bounds, **GPU_KERNEL)(function))
+            return quick(kept(cuda.jit(launch_bounds=bounds, **GPU_KERNEL)(function)))
         inner = cuda.jit(device=True)(function)
 
         @functools.wraps(function)

@@ -1,0 +1,73 @@
+"""CUDA kernels are compiled by the shorter way, which gives the same code and leaves nothing behind."""
+
+import gc
+from contextlib import nullcontext
+from importlib import import_module
+from unittest import mock
+
+import cuda_offline
+import pytest
+
+missing = cuda_offline.tools()
+pytestmark = pytest.mark.skipif(missing is not None, reason=str(missing))
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch):
+    from fastnn.kernels.cuda import cache
+
+    monkeypatch.setattr(cache, "_Kernel", None)  # without it nothing is kept
+
+
+def made():
+    """(instructions of a kernel, whether NVVM made PTX of it, whether garbage was searched for)."""
+    from numba.cuda import types
+    from numba.cuda.cudadrv import nvvm
+
+    compile_ir, asked = nvvm.compile_ir, []
+
+    def watched(ir, **options):
+        asked.append(("gen-lto" not in options, gc.isenabled()))
+        return compile_ir(ir, **options)
+
+    kernel = import_module("fastnn.kernels.cuda.matmul").combine_of.__wrapped__("float32")
+    with cuda_offline.pretended((9, 0)), mock.patch.object(nvvm, "compile_ir", watched):
+        image = kernel.compile((types.int64,) * 10)._codelibrary.get_cufunc().module.image
+    return cuda_offline.instructions(image), any(ptx for ptx, _ in asked), any(searched for _, searched in asked)
+
+
+def test_the_same_code_in_less_work(monkeypatch):
+    from numba.core.types import BaseFunction
+
+    from fastnn.kernels.cuda import compiling
+
+    resolve, short = BaseFunction.get_call_type, made()
+    assert BaseFunction.get_call_type is resolve and gc.isenabled()
+    monkeypatch.setattr(compiling, "compiling", nullcontext)
+    long = made()
+    assert len(short[0]) > 20 and short[0] == long[0]
+    assert short[1:] == (False, False) and long[1:] == (True, True)
+
+
+def test_it_goes_without_the_private_names(monkeypatch):
+    from fastnn.kernels import compiler
+    from fastnn.kernels.cuda import compiling
+
+    monkeypatch.setattr(compiling, "CUDACodeLibrary", None)
+    assert made()[1:] == (True, True)
+    monkeypatch.setattr(compiler, "BaseFunction", None)
+    with compiler.quickly():
+        assert gc.isenabled()
+
+
+def test_an_error_leaves_numba_as_it_was():
+    from numba.core.types import BaseFunction
+    from numba.cuda.codegen import CUDACodeLibrary
+
+    from fastnn.kernels.cuda import compiling
+
+    before = BaseFunction.get_call_type, CUDACodeLibrary.get_asm_str
+    with pytest.raises(ZeroDivisionError), compiling.compiling():
+        assert (BaseFunction.get_call_type, CUDACodeLibrary.get_asm_str) != before
+        raise ZeroDivisionError
+    assert (BaseFunction.get_call_type, CUDACodeLibrary.get_asm_str) == before and gc.isenabled()
