@@ -71,12 +71,9 @@ def pretend():
         return np.ctypeslib.as_array((np.ctypeslib.as_ctypes_type(dtype) * size).from_address(address))
 
     def fetched(self, stay=(), **sizes):
-        for name in sizes.keys() & {"table", "results"}:
-            found = array_at(self.address(name), self[name].size, self[name].dtype)
-            if name == "results":
-                found[:] = 1.0
-            else:
-                found[Run.FINISHED] = found[Run.STEPS]
+        if "results" in sizes:
+            table, results = (array_at(self.address(n), self[n].size, self[n].dtype) for n in ("table", "results"))
+            table[Run.FINISHED], results[:] = table[Run.STEPS], 1.0
         return fetch(self, stay, **sizes)
 
     memory.Memory.fetch = fetched
