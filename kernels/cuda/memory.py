@@ -10,6 +10,7 @@ from .launch import copy_into, empty, to_host
 from .toolchain import copy_from_device, copy_to_device, pinned, wait_for_default_stream
 
 PINNED = 1 << 20  # bytes up to which an array has a twin (an estimate)
+REMEMBERED = 16  # rows of sizes of which it is known how they are fetched (an estimate)
 ALIGNED = 256  # bytes at multiples of which arrays stand side by side: those at which the driver puts them
 
 
@@ -139,6 +140,8 @@ class Memory(dict):
         """
         key = (*sizes.items(),)
         if key not in self._fetches:
+            if len(self._fetches) == REMEMBERED:
+                self._fetches.clear()
             self._fetches[key] = self._copies(sizes)
         copies, twins = self._fetches[key]
         for copy in copies:

@@ -116,8 +116,8 @@ def _over(code, theta, *others):
 def _update(code, operands, stream, rate, decay, *settings, step=1):
     real = operands[0].dtype.type
     rounded, last = _rounded(real, *settings)
-    of_step = np.array((decay, *_PREPARED[code](rate, rounded, step)), real)
-    queue([_over(code, *operands)], stream, *of_step, *last)
+    of_step = _PREPARED[code](rate, rounded, step)
+    queue([_over(code, *operands)], stream, real(decay), *map(real, of_step), *last)
 
 
 @checked(changing=True)
