@@ -226,8 +226,8 @@ class Plan(base.Plan):
         self._write_places(table, steps)
         for field, number in self._fixed:
             table[field] = number
+        table[size : size + State.SIZE] = self.state.table if command & UPDATE else 0
         if command & UPDATE:
-            table[size : size + State.SIZE] = self.state.table
             self._write_factors(steps)
         if command & (BACKWARD | UPDATE):
             table[Run.GRADIENTS], table[Run.MARKS] = memory.address("gradient"), memory.address("marks")
@@ -271,8 +271,7 @@ class Plan(base.Plan):
         sizes |= {"factors": (max(room["factors"], 1), self.dtype), "reals": (self.reals.size, self.dtype)}
         sizes |= {"counter": (1, np.uint32), "table": (length + program.size, np.int64)}
         memory.lay_out(**sizes, results=(room["results"], self.dtype))
-        table = memory.twin("table")
-        table[self.table.size : length], table[length:], memory.twin("counter")[:] = 0, program, 0
+        memory.twin("table")[length:], memory.twin("counter")[:] = program, 0
         places = {"PARAMETERS": "parameters", "REALS": "reals", "RATES": "factors", "LOSSES": "results"}
         places |= {name: name for name in MOMENTS if name in self._mirrored}
         if self.schedule.loop != "block":
