@@ -144,9 +144,12 @@ def check(
     y, classes = _indices(net, of_y, y, classes, rows, len(X))
     y, are_labels = validation.targets(of_y, y, dtype, len(X), backends.loss(net.loss), net.targets)
     weights = validation.sample_weights(of_weights, weights, dtype, len(X), rows, may_be_zero)
-    # whoever shares an array may give it another shape, but not our view of it
-    X, y, weights = (array.view() if type(array) is np.ndarray else array for array in (X, y, weights))
-    return Data(X, y, are_labels, weights, rows, names, learned, classes)
+    return Data(_seen(X), _seen(y), are_labels, _seen(weights), rows, names, learned, classes)
+
+
+def _seen(array):
+    """A view of our own: whoever shares an array may give it another shape."""
+    return array.view() if type(array) is np.ndarray else array
 
 
 def _indices(net, name, y, classes, rows, count):

@@ -95,10 +95,11 @@ class Steps:
     def rates(self, places):
         """The learning rates at places of this fit, in epochs."""
         schedule = self.optimizer.learning_rate
+        rate = schedule.rate if type(schedule) is schedules.Constant else None
         # a step is worth a short way; negative places are refused by the schedule
-        constant = type(schedule) is schedules.Constant and places.size > 0 and places.min() >= 0
-        found = np.full(places.shape, schedule.rate) if constant else schedule.rates(places)
-        rates = validation.numeric_array("learning_rate", found, places.shape, np.float64)
+        if type(rate) is float and 0.0 <= rate < math.inf and places.size and places.min() >= 0:
+            return np.full(places.shape, rate)
+        rates = validation.numeric_array("learning_rate", schedule.rates(places), places.shape, np.float64)
         if rates.size and rates.min() < 0:
             raise must_be("learning_rate", "a schedule of one finite non-negative rate for each place", rates)
         return rates
@@ -230,6 +231,7 @@ def _update_once(net, plan, steps, loss=None):
     rates, state, epoch = steps.rates(np.zeros(1)), net.state, net.state.epoch
     steps.bind(plan)
     plan.bind_steps(rates, loss)
+    plan.returns_state = True
     plan.remember()
     try:
         plans.run(plan)

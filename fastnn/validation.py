@@ -28,7 +28,8 @@ def count(name, value):
 
 def _integer(name, value, low, accepted):
     # NumPy counts a time span among the integers
-    if isinstance(value, bool | np.timedelta64) or not isinstance(value, numbers.Integral):
+    own = type(value) is int  # as which most come: to ask whether it is a number takes longer than all else
+    if not own and (isinstance(value, bool | np.timedelta64) or not isinstance(value, numbers.Integral)):
         raise must_be(name, accepted, value, TypeError)
     if not low <= value < _LIMIT:
         raise must_be(name, accepted if value < low else f"{accepted} below 2**63", value)
@@ -58,8 +59,8 @@ def flag(name, value):
 
 def number(name, value, low=None, above=None, below=None, accepted=None):
     """A finite float within bounds: low <= value, above < value, value < below."""
-    kind = TypeError
-    if isinstance(value, numbers.Real) and not isinstance(value, bool | np.timedelta64):
+    kind, own = TypeError, type(value) is float
+    if own or isinstance(value, numbers.Real) and not isinstance(value, bool | np.timedelta64):
         kind = ValueError
         try:
             result = float(value)
@@ -273,9 +274,11 @@ def targets(name, value, dtype, rows, loss, outputs):
     if given.ndim > 2 or not (columns == outputs or labels):
         raise must_be(name, accepted, described(f"an array of shape {given.shape}"))
     # labels are places in memory to compiled code: nobody else may change them
+    if labels and len(given) <= _CHECKED_ROWS and given.dtype.kind in "iu" and outputs <= _EXACT:
+        array = np.array(given, dtype, order="C")
+        if array.min() >= 0 and array.max() < outputs:
+            return array, labels  # a step of a few rows is worth a short way
     array = _converted(name, given, dtype, copy=labels)
-    if labels and given.dtype.kind in "iu" and outputs <= _EXACT and array.min() >= 0 and array.max() < outputs:
-        return array, labels  # a step of a few rows is worth a short way
     _finite(name, array, given)
     if labels:
         wrong = (array < 0) | (array >= outputs) | (array != np.floor(array)) | (array != given)

@@ -12,6 +12,7 @@ from .state import TrainingState
 from .tables import BY_NORM, BY_VALUE, DIVERGED, LOSS, Real, Run
 
 _NUMBERS = (int, np.integer, np.bool_)
+_FIELDS = vars(Run)
 
 
 class Plan:
@@ -45,6 +46,7 @@ class Plan:
     """
 
     device: ClassVar[str]
+    returns_state = False  # whether the host is going to read parameters and moments after each run
 
     def __init__(
         self, program: Program, parameters: Any, batch: int, command: int, state: TrainingState | None, extra: int = 0
@@ -58,26 +60,27 @@ class Plan:
         self.reals[Real.GRADIENT_SCALE] = 1.0
         self.kept: dict[str, Any] = {}
         self.command = command
+        self._rule, self._moments = None, ()  # what `bind_rule` was given, and the moments of the state then
         self.set(COMMAND=command, BATCH=batch)
 
     def set(self, **fields: Any) -> None:
         """Write fields of the table; an array is kept alive and stands as its address."""
         table, kept = self.table, self.kept
         for name, value in fields.items():
-            if isinstance(value, _NUMBERS):
+            if type(value) is int or isinstance(value, _NUMBERS):
                 if name in kept:
                     del kept[name]
-                table[getattr(Run, name)] = value
+                table[_FIELDS[name]] = value
             else:
                 kept[name] = value
-                table[getattr(Run, name)] = self._place_of(name, value)
+                table[_FIELDS[name]] = self._place_of(name, value)
 
     def _place_of(self, name, array):
         """What stands in the table for an array."""
         raise NotImplementedError
 
     def __getitem__(self, name: str) -> int:
-        return self.table.item(getattr(Run, name))
+        return self.table.item(_FIELDS[name])
 
     def bind_data(
         self,
@@ -176,8 +179,11 @@ class Plan:
             Limits of each element of the gradient, and then of the norm of all of it.
         """
         self.state.keep(rule)
-        self.set(CLIPS=write_settings(self.reals, rule, settings, weight_decay, l2, clip_value, clip_norm))
-        self._bind_state(rule)
+        given = rule, dict(settings), weight_decay, l2, clip_value, clip_norm
+        if given != self._rule or self.state.moments is not self._moments:  # else that is how all stands
+            self.set(CLIPS=write_settings(self.reals, *given))
+            self._bind_state(rule)
+            self._rule, self._moments = given, self.state.moments
 
     def _bind_state(self, rule):
         """Name the rule's functions and the arrays of the state."""

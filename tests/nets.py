@@ -48,6 +48,17 @@ OPTIMIZERS = {
     ),
     "adamw": (lambda: fastnn.AdamW(0.02, weight_decay=0.1), dict(kind="adamw", rate=0.02, decay=0.1)),
 }
+CHANGING = (  # (optimizer, l2) of steps one after the other: each differs from the one before in one thing
+    (fastnn.SGD(0.1), 0.0),
+    (fastnn.SGD(0.1), 0.1),
+    (fastnn.SGD(0.05), 0.1),
+    (fastnn.Adam(0.05), 0.1),
+    (fastnn.Adam(0.05), 0.1),
+    (fastnn.Adam(0.05, beta1=0.5), 0.1),
+    (fastnn.Adam(0.05, beta1=0.5, clip_norm=0.1), 0.1),
+    (fastnn.Adam(0.05, beta1=0.5, clip_norm=0.1, weight_decay=0.1), 0.1),
+    (fastnn.SGD(0.05, momentum=0.9), 0.1),
+)
 
 WIDTHS = (5, 7, 6, 3)
 ACTIVATIONS = ("tanh", "softplus", "softmax")

@@ -8,7 +8,7 @@ import weakref
 
 import numpy as np
 import pytest
-from nets import OPTIMIZERS, data, flat, pair
+from nets import CHANGING, OPTIMIZERS, data, flat, pair
 from subprocesses import python
 
 import fastnn
@@ -37,6 +37,16 @@ def test_partial_fit_is_a_fit_of_one_step(optimizer, weighted, dtype):
         history = other.fit(X[rows], y[rows], make(), 1, batch_size=len(X[rows]), sample_weight=weights, l2=0.01)
         assert type(loss) is float and loss == history.loss[0]
         assert state(one) == state(other)
+
+
+def test_partial_fit_takes_up_every_setting_that_has_changed(dtype):
+    """What is kept from call to call gives the bits of what is made anew."""
+    kept, anew = pair(dtype=dtype)[0], pair(dtype=dtype)[0]
+    X, y = data(dtype=dtype)
+    for optimizer, l2 in CHANGING:
+        anew.kept = {}
+        losses = [net.partial_fit(X, y, optimizer, l2=l2) for net in (kept, anew)]
+        assert losses[0] == losses[1] and state(kept) == state(anew), optimizer
 
 
 def test_partial_fit_builds_and_learns():

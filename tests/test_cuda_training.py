@@ -146,6 +146,28 @@ def test_every_optimizer(name):
     assert_same_net(*both, what=name)
 
 
+@pytest.mark.parametrize("pinned", [None, 64], ids=["small", "large"])
+def test_steps_one_by_one_with_what_changes_in_between(pinned, monkeypatch):
+    """Settings, rates, the number of rows, and the parameters themselves; arrays that go together, and one by one."""
+    from fastnn.kernels.cuda import driver, memory
+
+    monkeypatch.setattr(driver, "AHEAD", 2)
+    for module in (driver, memory) if pinned else ():
+        monkeypatch.setattr(module, "PINNED", pinned)
+    widths, activations, loss, _, _ = SIZES[0]
+    both = two_nets(widths, activations, loss, "float64")
+    X, y = nets.data(9, widths[0], widths[-1], loss, "float64")
+    for i, (optimizer, l2) in enumerate(nets.CHANGING):
+        rows = slice(0, 4 if i < 5 else 9)  # a plan is kept for as many rows
+        weights = np.linspace(0.5, 2.0, 9)[rows] if i % 2 else None
+        here, there = (net.partial_fit(X[rows], y[rows], optimizer, weights, l2=l2) for net in both)
+        assert_close(there, here, "training", "float64")
+        assert_same_net(*both, what=f"{i}: {optimizer}")
+        if i % 4 == 3:
+            for net in both:
+                net.set_weights([0.5 * array for array in net.get_weights()])
+
+
 @pytest.mark.parametrize("clip", [{}, {"clip_norm": 0.3}, {"clip_value": 0.01}], ids=str)
 def test_weights_dropout_penalty_clipping_and_validation(clip, dtype):
     widths, activations, loss, rows, batch = SIZES[0] if SIMULATED else LARGE_SIZES[1]

@@ -6,9 +6,7 @@ which are small.
 """
 
 import _signal  # whose functions `signal` wraps: it makes an enum of each handler, by an exception
-import math
 import threading
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -19,16 +17,18 @@ from ..state import TrainingState
 from ..tables import BACKWARD, DIVERGED, FINE, GRADIENT, LOSS, OUTPUT, TRAIN, UPDATE, Buffer, Real, Run, State, Sums
 from .arrays import on_device
 from .graph import queue_step, queue_update
-from .launch import Recording, copy_into, run, to_host
+from .launch import Recording, copy_into, queue, run, to_host
 from .matrices import first_not_finite, warps_for
-from .memory import Memory
+from .memory import PINNED, Memory
 from .own import codes_of
 from .schedule import levels_of, make_schedule, records_of, structure_of, vectors_of
 from .step import run_of
 from .toolchain import check
-from .updates import step_numbers
+from .updates import FACTORS, write_step_numbers
 
 FEW_ROWS = 1 << 16  # that a pass without a gradient takes at a time: bounds its memory (an estimate)
+ROWS = "X", "Y", "WEIGHTS", "ROW_INDEX"  # fields of the table whose arrays come to the device once
+AHEAD = 64  # steps of one rate whose factors are computed together (an estimate)
 MOMENTS = ("FIRST_MOMENT", "SECOND_MOMENT")  # fields of the table, in the order of a rule's states
 
 
@@ -52,9 +52,12 @@ class Plan(base.Plan):
         self.set(VECTORS=vectors_of(program))
         self.memory = Memory(self.dtype)  # by the name of a field or of what it holds
         self._changed = set()  # fields whose arrays of the host are not on the device yet
+        self._room, self._fixed = {}, []  # elements of what is sent side by side; what stands in the table for it
         self._mirrored = {"parameters": parameters}  # arrays of the host that the device has copies of
         self._device_is_newer = False
         self._program_table, self.records = None, None
+        self._ahead_of, self._ahead = None, None  # of which rate and which steps, and their factors
+        self._launched, self._launches = None, []  # of what, and the launch of it
         self._weighted, self._levels = 0, levels_of(program)  # rows of a weight above 0; rows of all tables
         self.gradient = None
 
@@ -67,6 +70,11 @@ class Plan(base.Plan):
         if self.structure.rule != rule.code:
             self.structure = self.structure._replace(rule=rule.code)
         self._mirrored = {"parameters": self.parameters, **dict(zip(MOMENTS, self.state.moments, strict=False))}
+        if all(name in self.memory for name in self._mirrored):
+            return
+        self._room = {}  # the table of a run is laid out anew, with the places of these
+        if self.parameters.nbytes * len(self._mirrored) <= PINNED:
+            self.memory.lay_out(**{name: (self.program.size, self.dtype) for name in self._mirrored})
 
     def bind_data(self, X, y=None, weights=None, labels=False, rows=None, shuffle=False):
         """Name the rows, as `kernels.plan.Plan.bind_data` says; X may be on the device."""
@@ -114,15 +122,22 @@ class Plan(base.Plan):
         """Bring parameters and moments to the device, if it has not newer ones."""
         if not self._device_is_newer:
             for name, array in self._mirrored.items():
-                self.upload(name, array, stays=True)
+                self.memory.upload(name, array, stays=True)
 
     def to_host(self):
         """Bring parameters and moments into the arrays of the state."""
         if self._device_is_newer:
-            sizes = {name: array.size for name, array in self._mirrored.items()}
-            for array, found in zip(self._mirrored.values(), self.memory.fetch(stays=True, **sizes), strict=True):
-                array[...] = found
-            self._device_is_newer = False
+            self._fetch_state()
+
+    def _fetch_state(self, **sizes):
+        """`to_host`; gives other arrays of the device that come with them."""
+        mirrored = self._mirrored
+        state = {name: array.size for name, array in mirrored.items()}
+        found = self.memory.fetch(mirrored, **sizes, **state)
+        for array, new in zip(mirrored.values(), found[len(sizes) :], strict=True):
+            array[...] = new
+        self._device_is_newer = False
+        return found[: len(sizes)]
 
     def reserve(self, name, size, dtype=None):
         """Memory of the device under a name, for `size` numbers at least."""
@@ -172,25 +187,29 @@ class Plan(base.Plan):
             self._queue_graph(steps)
         else:
             self.queue_blocks(1)
-        made, status, values, masses = steps, FINE, None, None
+        if updates and steps:
+            self._device_is_newer = True
+            for name in self._mirrored:
+                self.memory.written(name)
+        made, status, results = steps, FINE, None
         if command & LOSS:  # waits for the run
-            table, results = self.memory.fetch(table=Run.SIZE, results=2 * steps)
+            fetch = self._fetch_state if self.returns_state and self._device_is_newer else self.memory.fetch
+            table, results = fetch(table=Run.SIZE, results=2 * steps)
             made, status = table.item(Run.FINISHED), table.item(Run.STATUS)
-            values, masses = results_of(results, 1, steps)
-        self.set(STATUS=FINE)
+        self.table[Run.STATUS] = FINE
         if updates:
-            if steps:
-                self._device_is_newer = True
-                for name in self._mirrored:
-                    self.memory.written(name)
             checked = has_rows and self.schedule.loop != "graph"  # by the kernel itself
             if made < steps or status != FINE or not checked and not self._finite():
                 self.set(STATUS=DIVERGED)
-            self.state.step += int(np.count_nonzero(masses[0, :made])) if has_rows else made
-            if has_rows and made:
-                self._count(values[:, :made], masses[:, :made])
+            if not has_rows:
+                self.state.step += made
+            elif steps == made == 1:
+                self._count_step(*results.tolist())
+            elif made:
+                self._count(*(numbers[0] for numbers in results_of(results, 1, made)))
         else:
             if command & LOSS:
+                values, masses = results_of(results, 1, steps)
                 total = masses.sum()
                 self.reals[[Real.BATCH_WEIGHT, Real.LAST_LOSS]] = total, mean_loss(values[0], masses[0])
             self._report(command)
@@ -198,28 +217,100 @@ class Plan(base.Plan):
     def _prepare(self, steps):
         """Bring to the device what it lacks, and the tables of this run."""
         self.to_device()
-        table, command = self.device_table(steps), self.command
-        if command & UPDATE:
-            for name in MOMENTS:
-                if name in self._mirrored:
-                    table[getattr(Run, name)] = self.memory.address(name)
-            rule = self.state.rule
-            settings = self.reals[Real.SETTINGS :][: len(rule.settings)].tolist()
-            first = self.state.step + 1.0  # all as float64, which each rule makes of them anyway
-            numbers = step_numbers(self.dtype.type, rule, self.kept["RATES"], settings, np.arange(first, first + steps))
-            self.upload("factors", numbers.astype(self.dtype), stays=True)
-            table[Run.RATES], table[table[Run.STATE] :] = self.memory.address("factors"), self.state.table
+        memory, command = self.memory, self.command
         if command & (BACKWARD | UPDATE):
             self._prepare_gradient()
-            table[Run.GRADIENTS], table[Run.MARKS] = (self.memory.address(name) for name in ("gradient", "marks"))
+        first = self._write_rows(steps)
+        table, size = memory.twin("table"), self.table.size
+        table[:size] = self.table
+        self._write_places(table, steps)
+        for field, number in self._fixed:
+            table[field] = number
+        table[size : size + State.SIZE] = self.state.table if command & UPDATE else 0
+        if command & UPDATE:
+            self._write_factors(steps)
+        if command & (BACKWARD | UPDATE):
+            table[Run.GRADIENTS], table[Run.MARKS] = memory.address("gradient"), memory.address("marks")
+        memory.twin("reals")[:] = self.reals
+        memory.send(first, "table")
+
+    def _write_rows(self, steps):
+        """Write the rows that the device lacks to where they are sent from; gives the first name of what is to be sent.
+
+        Large ones go there by themselves.
+        """
+        memory, changed, first = self.memory, self._changed, "factors"
+        room, rows = {"factors": FACTORS * steps if self.command & UPDATE else 1, "results": 2 * max(steps, 1)}, {}
+        for name in ROWS:
+            array = self.kept.get(name)
+            if array is None or on_device(array):
+                continue
+            if array.nbytes <= PINNED:
+                rows[name], room[name] = array, array.size
+            elif name in changed:
+                self._room.pop(name, None)
+                self.upload(name, array, stays=True)
+        for name, size in room.items():
+            if size > self._room.get(name, 0):
+                self._lay_out(room)
+                changed.update(rows)
+                break
+        memory.settle()
+        for name in reversed(rows):
+            if name in changed:
+                array, first = rows[name], name
+                memory.twin(name)[: array.size] = array.reshape(-1)
+        changed.clear()
+        return first
+
+    def _lay_out(self, room):
+        """Make room, side by side, for what a run sends to the device and for what it brings back."""
+        memory, program, length = self.memory, self.device_program(), self.table.size + State.SIZE
+        self._room = room = {name: max(size, room.get(name, 0)) for name, size in (self._room | room).items()}
+        sizes = {name: (room[name], np.int64 if name == "ROW_INDEX" else self.dtype) for name in ROWS if name in room}
+        sizes |= {"factors": (max(room["factors"], 1), self.dtype), "reals": (self.reals.size, self.dtype)}
+        sizes |= {"counter": (1, np.uint32), "table": (length + program.size, np.int64)}
+        memory.lay_out(**sizes, results=(room["results"], self.dtype))
+        memory.twin("table")[length:], memory.twin("counter")[:] = program, 0
+        places = {"PARAMETERS": "parameters", "REALS": "reals", "RATES": "factors", "LOSSES": "results"}
+        places |= {name: name for name in MOMENTS if name in self._mirrored}
         if self.schedule.loop != "block":
             self.reserve("workspace", self.schedule.size)
-            table[Run.SCRATCH] = self.address("workspace")
-        self.reserve("results", 2 * max(steps, 1))
-        self.upload("reals", self.reals.astype(self.dtype), stays=True)
-        table[Run.LOSSES] = self.memory.address("results")
-        table[Run.PARAMETERS], table[Run.REALS] = (self.memory.address(name) for name in ("parameters", "reals"))
-        self.upload_tables(table[np.newaxis])
+            places["SCRATCH"] = "workspace"
+        self._fixed = [(getattr(Run, field), memory.address(name)) for field, name in places.items()]
+        self._fixed.append((Run.PROGRAM, length))
+
+    def _write_places(self, table, steps):
+        """Write where the rows and the outputs stand on the device, and the counters of a run."""
+        for name in (*ROWS, "OUT"):
+            array = self.kept.get(name)
+            if array is not None:
+                here = type(array) is np.ndarray
+                if here and name == "OUT":
+                    self.reserve(name, array.size)
+                table[getattr(Run, name)] = self.memory.address(name) if here else self.address(name)
+        table[Run.STATUS] = table[Run.FINISHED] = 0
+        table[Run.STEPS], table[Run.X_STRIDE], table[Run.STATE] = steps, self.row_stride, self.table.size
+
+    def _write_factors(self, steps):
+        """Write what the host computes of the rule for each step to where it is sent from."""
+        rule, rates, start = self.state.rule, self.kept["RATES"], self.state.step
+        settings = self.reals[Real.SETTINGS :][: len(rule.settings)].tolist()
+        numbers = self.memory.twin("factors")[: FACTORS * steps].reshape(steps, FACTORS)
+        if steps != 1:
+            self._compute_factors(numbers, rates, settings, start)
+            return
+        begun, place = divmod(start, AHEAD)  # steps that come one by one mostly have the rate of the last
+        known = rule, begun, rates.item(), settings
+        if known != self._ahead_of:
+            self._ahead_of, self._ahead = known, np.empty((AHEAD, FACTORS), self.dtype)
+            self._compute_factors(self._ahead, rates.repeat(AHEAD), settings, begun * AHEAD)
+        numbers[0] = self._ahead[place]
+
+    def _compute_factors(self, out, rates, settings, before):
+        """The factors of steps after so many others; all as float64, which each rule makes of them anyway."""
+        steps = np.arange(before + 1.0, before + 1.0 + len(rates))
+        write_step_numbers(out, self.dtype.type, self.state.rule, rates, settings, steps)
 
     def _prepare_gradient(self):
         """Zeros where kernels write a gradient, and where they look for rows of tables that a batch touches."""
@@ -238,18 +329,12 @@ class Plan(base.Plan):
     def device_table(self, steps):
         """The table of a run of so many steps, followed by counters at zero; brings the rows to the device."""
         table = np.concatenate([self.table, np.zeros(State.SIZE, np.int64)])
-        for name, array in self.kept.items():
-            if name in ("RATES", "LOSSES", "GRADIENTS"):
-                continue
-            if not on_device(array):
-                if name == "OUT":
-                    self.reserve(name, math.prod(array.shape))
-                elif name in self._changed:
-                    self.upload(name, array, stays=True)
-            self._changed.discard(name)
-            table[getattr(Run, name)] = self.address(name)
-        table[Run.STATUS] = table[Run.FINISHED] = 0
-        table[Run.STEPS], table[Run.X_STRIDE], table[Run.STATE] = steps, self.row_stride, self.table.size
+        for name in ROWS:
+            array = self.kept.get(name)
+            if name in self._changed and array is not None and not on_device(array):
+                self.upload(name, array, stays=True)
+        self._changed.clear()
+        self._write_places(table, steps)
         return table
 
     def upload_tables(self, tables):
@@ -275,15 +360,16 @@ class Plan(base.Plan):
 
     def queue_blocks(self, nets):
         """Queue all steps of so many nets as one launch: a block each, or the whole grid for one."""
-        places, grid = self.schedule, self.schedule.loop == "grid"
-        if grid:
-            self.upload("counter", np.zeros(1, np.uint32))
-        counter, shared = (self.address("counter"), 0) if grid else (0, places.size * self.dtype.itemsize)
-        kernel, (blocks, threads) = run_of(self.dtype.type, grid, self.structure), places.shape
-        numbers = places.theta_at, places.grad_at, places.parts, places.sums_at, places.rows_at
-        length = self.table.size + State.SIZE
-        shape = nets * blocks, threads
-        run(kernel, shape, 0, self.address("table"), length, *numbers, counter, shared=shared)
+        table, places = self.address("table"), self.schedule
+        if self._launched != (nets, table, self.structure):
+            self._launched, self._launches = (nets, table, self.structure), []
+            grid = places.loop == "grid"
+            counter, shared = (self.address("counter"), 0) if grid else (0, places.size * self.dtype.itemsize)
+            kernel, (blocks, threads) = run_of(self.dtype.type, grid, self.structure), places.shape
+            numbers = places.theta_at, places.grad_at, places.parts, places.sums_at, places.rows_at
+            shape, length = (nets * blocks, threads), self.table.size + State.SIZE
+            run(kernel, shape, self._launches, table, length, *numbers, counter, shared=shared)
+        queue(self._launches, 0)
 
     def _queue_graph(self, steps):
         """Queue steps as rows of launches; those of training from a recording, made anew where it has changed."""
@@ -315,24 +401,30 @@ class Plan(base.Plan):
         elif out is not None:
             out[...] = self.memory.fetch(OUT=out.size)[0].reshape(out.shape)
 
+    def _count_step(self, value, mass):
+        """`_count` for one step, in a tenth of the time."""
+        state = self.state
+        if mass > 0:
+            state.step += 1
+            state.count(value, mass)
+        else:
+            state.table[State.POSITION] += 1
+        if not self["OPEN_EPOCH"] and state.position == -(-self["ROWS"] // self["BATCH"]):
+            finished = self["FINISHED"]
+            self.kept["LOSSES"][finished] = state.mean_loss
+            self.table[Run.FINISHED] = finished + 1
+            state.end_epoch()
+
     def _count(self, values, masses):
         """Bring losses and counters of the host to where the device stands after the steps that it made."""
         state, open_epoch = self.state, bool(self["OPEN_EPOCH"])
-        end = state.position + values.shape[1]
+        end = state.position + len(values)
         per_epoch = end + 1 if open_epoch else -(-self["ROWS"] // self["BATCH"])
-        if values.shape[1] == 1:  # as below, in a tenth of the time
-            value, mass = values.item(), masses.item()
-            if mass > 0:
-                state.count(value, mass)
-            state.table[State.POSITION] = end
-            if end == per_epoch:
-                self.kept["LOSSES"][self["FINISHED"]] = state.mean_loss
-                self.set(FINISHED=self["FINISHED"] + 1)
-                state.end_epoch()
-            return
+        state.step += int(np.count_nonzero(masses))
         done, position = divmod(end, per_epoch)
-        made, position_before = np.array([values.shape[1]]), np.array([state.position])
-        sums = epoch_sums(values, masses, made, position_before, per_epoch, state.sums[np.newaxis])[0]
+        made, position_before = np.array([len(values)]), np.array([state.position])
+        each = values[np.newaxis], masses[np.newaxis]
+        sums = epoch_sums(*each, made, position_before, per_epoch, state.sums[np.newaxis])[0]
         if done:
             finished = self["FINISHED"]
             self.kept["LOSSES"][finished : finished + done] = sums[:done, Sums.LOSS] / sums[:done, Sums.WEIGHT]
@@ -423,17 +515,18 @@ def make_plan(
     return Plan(program, parameters, batch if command & BACKWARD else min(batch, FEW_ROWS), command, state, precision)
 
 
-@contextmanager
-def interrupt_deferred():
-    """Defer SIGINT until the device's results are recorded."""
-    handler, caught = _signal.getsignal(_signal.SIGINT), []
-    if not callable(handler) or threading.current_thread() is not threading.main_thread():
-        yield  # nothing interrupts here
-        return
-    _signal.signal(_signal.SIGINT, lambda *given: caught.append(given))
-    try:
-        yield
-    finally:
-        _signal.signal(_signal.SIGINT, handler)
-        if caught:
-            handler(*caught[-1])
+class interrupt_deferred:
+    """Context that defers SIGINT until the device's results are recorded; 1.5 us less than by `contextmanager`."""
+
+    def __enter__(self):
+        self._handler, self._caught = _signal.getsignal(_signal.SIGINT), []
+        # else nothing interrupts here
+        self._defers = callable(self._handler) and threading.current_thread() is threading.main_thread()
+        if self._defers:
+            _signal.signal(_signal.SIGINT, lambda *given: self._caught.append(given))
+
+    def __exit__(self, *error):
+        if self._defers:
+            _signal.signal(_signal.SIGINT, self._handler)
+            if self._caught:
+                self._handler(*self._caught[-1])

@@ -152,10 +152,15 @@ def line(elements):
 
 def plane(rows, columns):
     """(blocks, threads) with a thread for each element of a matrix: blocks go down along x, threads across along x."""
+    return _plane(rows, columns, THREADS)
+
+
+@functools.lru_cache(REMEMBERED)
+def _plane(rows, columns, most):
     width = 1
-    while width < min(columns, THREADS):
+    while width < min(columns, most):
         width *= 2
-    height = THREADS // width
+    height = most // width
     return (max(1, -(-rows // height)), max(1, -(-columns // width))), (width, height)
 
 

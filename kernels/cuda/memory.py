@@ -1,13 +1,17 @@
 """Memory of the device that a plan keeps from run to run, by name, and the copies between it and the host.
 
 Small arrays have a twin in pinned memory of the host, through which they are copied without waiting: what is queued
-next on the default stream comes after them.
+next on the default stream comes after them. Arrays that are laid out side by side go as one copy.
 """
 
+import numpy as np
+
 from .launch import copy_into, empty, to_host
-from .toolchain import SIMULATED, copy_from_device, copy_to_device, cuda, wait_for_default_stream
+from .toolchain import copy_from_device, copy_to_device, pinned, wait_for_default_stream
 
 PINNED = 1 << 20  # bytes up to which an array has a twin (an estimate)
+REMEMBERED = 16  # rows of sizes of which it is known how they are fetched (an estimate)
+ALIGNED = 256  # bytes at multiples of which arrays stand side by side: those at which the driver puts them
 
 
 class Memory(dict):
@@ -23,8 +27,10 @@ class Memory(dict):
         super().__init__()
         self.dtype = dtype
         self._places, self._twins = {}, {}  # addresses; (array, address) of the host
+        self._blocks = {}  # what arrays that stand side by side are parts of
         self._same = {}  # how many elements of the twin stand on the device, where nothing writes to them
-        self._copying = set()  # names whose twin must not be written to until the stream is done
+        self._fetches = {}  # what `fetch` does for some sizes
+        self._copying = False  # whether a twin must not be written to until the stream is done
 
     def reserve(self, name, size, dtype=None):
         """Memory of the device under a name, for `size` numbers at least."""
@@ -33,20 +39,55 @@ class Memory(dict):
             self[name] = empty(max(size, 1), dtype or self.dtype, name)
         return self[name]
 
+    def lay_out(self, **sizes):
+        """Memory of the device, and its twins, for arrays side by side, in the place of what had their names.
+
+        Parameters
+        ----------
+        **sizes : tuple (int, dtype)
+            Elements of each, in their order; at least one.
+        """
+        self.settle()
+        starts, end = [], 0
+        for size, dtype in sizes.values():
+            starts.append(end)
+            end += -(-size * np.dtype(dtype).itemsize // ALIGNED) * ALIGNED
+        block, twin = empty(end, np.uint8), pinned(end, np.uint8)
+        address, twin_address = _address_of(block), twin.ctypes.data
+        for (name, (size, dtype)), at in zip(sizes.items(), starts, strict=True):
+            self.forget(name)
+            part = slice(at, at + size * np.dtype(dtype).itemsize)
+            self[name], self._places[name], self._blocks[name] = block[part].view(dtype), address + at, address
+            self._twins[name] = twin[part].view(dtype), twin_address + at
+
     def forget(self, name):
         """Let go of an array."""
         self.written(name)
-        for kept in (self, self._places, self._twins):
+        for kept in (self, self._places, self._twins, self._blocks):
             kept.pop(name, None)
+        self._fetches.clear()
 
     def address(self, name):
         """Where the device keeps an array."""
         found = self._places.get(name)
         if found is None:
-            array = self[name]
-            facts = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
-            found = self._places[name] = int(facts["data"][0])
+            found = self._places[name] = _address_of(self[name])
         return found
+
+    def twin(self, name):
+        """The twin of an array, to be written to and sent."""
+        return self._twin(name)[0]
+
+    def settle(self):
+        """Wait until twins may be written to."""
+        if self._copying:
+            self._wait()
+
+    def send(self, first, last):
+        """Copy the twins of arrays that are side by side to the device, from the first to the last."""
+        (_, start), (twin, end) = self._twins[first], self._twins[last]
+        copy_to_device(self._places[first], start, end + twin.nbytes - start)
+        self._copying = True
 
     def upload(self, name, array, stays=False):
         """Copy an array of the host to where the device keeps what has this name.
@@ -61,67 +102,87 @@ class Memory(dict):
             Kernels only read it: nothing is copied where the device has the same numbers already.
         """
         size = array.size
+        # NaN is the same as NaN
+        if self._same.get(name, -1) >= size and self._twins[name][0][:size].tobytes() == array.tobytes():
+            return
         memory = self.reserve(name, size, array.dtype)
-        if SIMULATED or array.nbytes > PINNED:
+        if array.nbytes > PINNED:
             self.written(name)
             copy_into(memory[:size], array.reshape(-1))
             return
         if not size:
             return
-        flat, (twin, address) = array.reshape(-1), self._twin(name)
-        twin = twin[:size]
-        if self._same.get(name, 0) >= size and twin.tobytes() == flat.tobytes():  # NaN is the same as NaN
-            return
-        if name in self._copying:
-            self._wait()
-        twin[...] = flat
+        twin, address = self._twin(name)
+        self.settle()
+        twin[:size] = array.reshape(-1)
         copy_to_device(self.address(name), address, array.nbytes)
-        self._copying.add(name)
-        self._same[name] = size if stays else 0
+        self._copying = True
+        self._same[name] = size if stays else -1
 
     def written(self, name):
         """Say that a kernel has written to an array: what was copied there is not what stands there."""
         self._same.pop(name, None)
 
-    def fetch(self, stays=False, **sizes):
+    def fetch(self, stay=(), **sizes):
         """The first elements of some arrays, on the host, after all that was queued before.
 
         Parameters
         ----------
-        stays : bool
-            They are going to be copied back where the host has changed them, as `upload` says.
+        stay : collection of str
+            Those that are going to be copied back where the host has changed them, as `upload` says.
         **sizes : int
-            From the names of arrays to numbers of elements.
+            From the names of arrays to numbers of elements; those that are side by side one after the other.
 
         Returns
         -------
         list of array
             To be read before anything else is copied.
         """
-        if SIMULATED:
-            return [self[name][:size].copy() for name, size in sizes.items()]
-        found = []
-        for name, size in sizes.items():
-            nbytes = size * self[name].dtype.itemsize
-            if nbytes > PINNED:
-                found.append(to_host(self[name][:size]))
-                continue
-            twin, address = self._twin(name)
-            if nbytes:
-                copy_from_device(address, self.address(name), nbytes)
-            self._same[name] = size if stays else 0
-            found.append(twin[:size])
+        key = (*sizes.items(),)
+        if key not in self._fetches:
+            if len(self._fetches) == REMEMBERED:
+                self._fetches.clear()
+            self._fetches[key] = self._copies(sizes)
+        copies, twins = self._fetches[key]
+        for copy in copies:
+            copy_from_device(*copy)
+        found = [to_host(self[name][:size]) if twin is None else twin for name, size, twin in twins]
+        for name, size, twin in twins:
+            if twin is not None:
+                self._same[name] = size if name in stay else -1
         self._wait()
         return found
 
+    def _copies(self, sizes):
+        """What `fetch` copies, as (target, source, bytes); and (name, elements, twin or None) of each array."""
+        copies, twins, last = [], [], None
+        for name, size in sizes.items():
+            nbytes, block = size * self[name].dtype.itemsize, self._blocks.get(name)
+            if block is None and nbytes > PINNED:
+                twins.append((name, size, None))
+                continue
+            (twin, address), place = self._twin(name), self.address(name)
+            if block is not None and block == last:
+                copies[-1][2] = place + nbytes - copies[-1][1]
+            elif nbytes:
+                copies.append([address, place, nbytes])
+            last = block
+            twins.append((name, size, twin[:size]))
+        return copies, twins
+
     def _wait(self):
         wait_for_default_stream()
-        self._copying.clear()
+        self._copying = False
 
     def _twin(self, name):
         found = self._twins.get(name)
         if found is None:
             memory = self[name]
-            twin = cuda.pinned_array(min(memory.size, PINNED // memory.dtype.itemsize), memory.dtype)
+            twin = pinned(min(memory.size, PINNED // memory.dtype.itemsize), memory.dtype)
             found = self._twins[name] = twin, twin.ctypes.data
         return found
+
+
+def _address_of(array):
+    facts = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
+    return int(facts["data"][0])

@@ -4,6 +4,7 @@ Kernels take addresses, strides and sizes as integers, and numbers in the dtype 
 compiled once for a dtype, whatever the arrays, and a launch has no array to describe.
 """
 
+import ctypes
 import functools
 import importlib.util
 from collections.abc import Callable
@@ -95,17 +96,29 @@ def current_device():
 
 def copy_to_device(target, source, size):
     """Queue the copy of bytes from pinned memory of the host, by addresses, on the default stream."""
-    _must_succeed(driver.cuMemcpyHtoDAsync, target, source, size, 0)
+    if SIMULATED:
+        ctypes.memmove(target, source, size)
+    else:
+        _must_succeed(driver.cuMemcpyHtoDAsync, target, source, size, 0)
 
 
 def copy_from_device(target, source, size):
     """Queue the copy of bytes to pinned memory of the host, by addresses, on the default stream."""
-    _must_succeed(driver.cuMemcpyDtoHAsync, target, source, size, 0)
+    if SIMULATED:
+        ctypes.memmove(target, source, size)
+    else:
+        _must_succeed(driver.cuMemcpyDtoHAsync, target, source, size, 0)
 
 
 def wait_for_default_stream():
     """Until all that was queued on the default stream is done."""
-    _must_succeed(driver.cuStreamSynchronize, 0)
+    if not SIMULATED:
+        _must_succeed(driver.cuStreamSynchronize, 0)
+
+
+def pinned(elements, dtype):
+    """Memory of the host that is copied without waiting."""
+    return np.empty(elements, dtype) if SIMULATED else cuda.pinned_array(elements, dtype)
 
 
 def _must_succeed(function, *arguments):

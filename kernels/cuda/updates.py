@@ -37,11 +37,15 @@ def step_numbers(real, rule, rates, settings, steps):
     settings : sequence of float
         Of the rule.
     """
-    numbers = _PREPARED[rule.code](rates, _rounded(real, *settings)[0], steps)
-    together = np.empty((*np.broadcast(*numbers).shape, FACTORS))
-    for i, number in enumerate(numbers):
-        together[..., i] = number
-    return together
+    shape = np.broadcast_shapes(np.shape(rates), np.shape(steps))
+    return write_step_numbers(np.empty((*shape, FACTORS)), real, rule, rates, settings, steps)
+
+
+def write_step_numbers(out, real, rule, rates, settings, steps):
+    """`step_numbers`, written to `out` (..., 3) of any real dtype, and returned."""
+    for i, number in enumerate(_PREPARED[rule.code](rates, _rounded(real, *settings)[0], steps)):
+        out[..., i] = number
+    return out
 
 
 @functools.lru_cache(REMEMBERED)
