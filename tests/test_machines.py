@@ -29,7 +29,16 @@ NUMBERS = [
 ]
 
 
-@pytest.fixture(scope="session", params=MACHINES)
+def machines(*slow):
+    """Parameters of `machine`, of which some are slow."""
+    return pytest.mark.parametrize(
+        "machine",
+        [pytest.param(name, marks=pytest.mark.slow if name in slow else ()) for name in MACHINES],
+        indirect=True,
+    )
+
+
+@pytest.fixture(scope="session")
 def machine(request, tmp_path_factory):
     """(environment of that machine, bytes in a register, fused multiply-add)."""
     variables, width, fused = MACHINES[request.param]
@@ -47,6 +56,7 @@ print("right")
 
 
 @X86
+@machines("AVX2")
 def test_a_kernel_on_other_machines(machine):
     variables, *expected = machine
     jobs = "jobs.update('float32'); jobs.update('float64'); jobs.product('float32')"
@@ -55,6 +65,7 @@ def test_a_kernel_on_other_machines(machine):
 
 @X86
 @pytest.mark.slow
+@machines()
 def test_nets_on_other_machines(machine):
     variables, *expected = machine
     jobs = "\n".join(f"jobs.{job}('{dtype}')" for dtype in ("float32", "float64") for job in ("train", "bits"))
@@ -63,6 +74,7 @@ def test_nets_on_other_machines(machine):
 
 @X86
 @pytest.mark.slow
+@machines()
 @pytest.mark.parametrize("file", NUMBERS)
 def test_the_numbers_on_other_machines(machine, file):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", str(TESTS / file)]

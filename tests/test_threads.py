@@ -26,7 +26,9 @@ def compiled():
     jobs.fastnn.warmup()
 
 
-@pytest.mark.parametrize("layer, dtype", [("omp", "float32"), ("workqueue", "float64")])
+@pytest.mark.parametrize(
+    "layer, dtype", [("omp", "float32"), pytest.param("workqueue", "float64", marks=pytest.mark.slow)]
+)
 def test_the_same_bits_in_every_process_on_any_number_of_threads(layer, dtype):
     code = f"import jobs; assert jobs.fastnn.get_num_threads() == 7; print(jobs.bits({dtype!r}))"
     assert python(code, NUMBA_NUM_THREADS=7, NUMBA_THREADING_LAYER=layer) == f"{jobs.bits(dtype)}\n"
