@@ -70,10 +70,15 @@ def pretend():
     def array_at(address, size, dtype):
         return np.ctypeslib.as_array((np.ctypeslib.as_ctypes_type(dtype) * size).from_address(address))
 
+    @functools.lru_cache(1)
+    def left(table, results):
+        return [array_at(int(a.__cuda_array_interface__["data"][0]), a.size, a.dtype) for a in (table, results)]
+
     def fetched(self, stay=(), **sizes):
         if "results" in sizes:
-            table, results = (array_at(self.address(n), self[n].size, self[n].dtype) for n in ("table", "results"))
-            table[Run.FINISHED], results[:] = table[Run.STEPS], 1.0
+            table, results = left(self["table"], self["results"])
+            table[Run.FINISHED] = table[Run.STEPS]
+            results.fill(1.0)
         return fetch(self, stay, **sizes)
 
     memory.Memory.fetch = fetched

@@ -93,11 +93,11 @@ class Steps:
         return backends.RULES[self.optimizer.rule]
 
     def rates(self, places):
-        """The learning rates at places of this fit, in epochs."""
+        """The learning rates at places of this fit, in epochs, in their order."""
         schedule = self.optimizer.learning_rate
         rate = schedule.rate if type(schedule) is schedules.Constant else None
-        # a step is worth a short way; negative places are refused by the schedule
-        if type(rate) is float and 0.0 <= rate < math.inf and places.size and places.min() >= 0:
+        # a step is worth a short way; negative places are refused by the schedule, and the first one is the least
+        if type(rate) is float and 0.0 <= rate < math.inf and len(places) and places[0] >= 0:
             return np.full(places.shape, rate)
         rates = validation.numeric_array("learning_rate", schedule.rates(places), places.shape, np.float64)
         if rates.size and rates.min() < 0:

@@ -1,9 +1,9 @@
 """The net that a user builds, trains and predicts with."""
 
-import contextlib
 import copy
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, Self, overload
 
 import numpy as np
@@ -172,19 +172,9 @@ class Sequential(Hinting):
     def __copy__(self):
         return copy.deepcopy(self)  # two nets cannot share what training changes
 
-    @contextlib.contextmanager
-    def training(self) -> Iterator[None]:
+    def training(self) -> AbstractContextManager[None]:
         """The net while it is trained: nobody else trains it then, or changes what it is."""
-        self._check_idle()
-        mark = (os.getpid(),)
-        if vars(self).setdefault("_training", mark) is not mark:
-            self._check_idle()
-            self._training = mark
-        try:
-            self._own_state()
-            yield
-        finally:
-            vars(self).pop("_training", None)
+        return _Training(self)
 
     def _check_idle(self):
         """Refuse what cannot be done to a net that is being trained."""
@@ -1110,6 +1100,28 @@ class Sequential(Hinting):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.layers!r}, loss={custom.shown(self.loss)}, dtype={str(self.dtype)!r})"
+
+
+class _Training:
+    """Context of `Sequential.training`; a class, since `contextmanager` takes a microsecond more."""
+
+    def __init__(self, net):
+        self._net = net
+
+    def __enter__(self):
+        net, mark = self._net, (os.getpid(),)
+        net._check_idle()
+        if vars(net).setdefault("_training", mark) is not mark:
+            net._check_idle()
+            net._training = mark
+        try:
+            net._own_state()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *error):
+        vars(self._net).pop("_training", None)
 
 
 def _loss_of(net, these, outputs, threads):

@@ -1,7 +1,5 @@
 """How a net becomes plans of the kernels, which of them are kept, and how rows are bound to them."""
 
-import contextlib
-
 import numpy as np
 
 from . import arrays, backends, devices, inference, standardization
@@ -54,19 +52,28 @@ def _device(net, command, batch, on_gpu):
     return devices.chosen(net.device, batch * net.program.flops_per_sample, kind, net.dtype, on_gpu)
 
 
-@contextlib.contextmanager
-def kept(net, command, batch, threads, on_gpu=False):
-    """The plan that `make` gives, kept for the next call of the same shape; nobody else has it meanwhile.
+class kept:
+    """Context: the plan that `make` gives, kept for the next call of the same shape; nobody else has it meanwhile.
 
-    After an error it is not kept. A net keeps the last one of each command, until its program or device changes.
+    After an error it is not kept. A net keeps the last one of each command, until its program or device changes. A
+    class, for a step of a few rows: `contextmanager` takes a microsecond more.
     """
-    store, key = net.kept, (batch, threads, _device(net, command, batch, on_gpu))
-    known, plan = store.pop(command, (None, None))
-    if known != key:
-        plan = make(net, command, batch, threads, on_gpu)
-    yield plan
-    plan.unbind_data()
-    store[command] = key, plan
+
+    def __init__(self, net, command, batch, threads, on_gpu=False):
+        self._given = net, command, batch, threads, on_gpu
+
+    def __enter__(self):
+        net, command, batch, threads, on_gpu = self._given
+        self._store, self._key = net.kept, (batch, threads, _device(net, command, batch, on_gpu))
+        known, self._plan = self._store.pop(command, (None, None))
+        if known != self._key:
+            self._plan = make(*self._given)
+        return self._plan
+
+    def __exit__(self, error, *_):
+        if error is None:
+            self._plan.unbind_data()
+            self._store[self._given[1]] = self._key, self._plan
 
 
 def bind(net, plan, data, shuffle=False, visits=1):

@@ -1,6 +1,7 @@
 """A run of a program: the command, the data, the hyperparameters, as tables. Each device has a subclass."""
 
 import functools
+import struct
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -13,6 +14,9 @@ from .tables import BY_NORM, BY_VALUE, DIVERGED, LOSS, Real, Run
 
 _NUMBERS = (int, np.integer, np.bool_)
 _FIELDS = vars(Run)
+_INT64 = np.dtype(np.int64).itemsize
+_ROWS, _ROWS_AT = struct.Struct("=15q"), _INT64 * Run.ROWS  # the fields ROWS to SEEN, written at once
+_STEPS, _STEPS_AT = struct.Struct("=5q"), _INT64 * Run.STEPS  # the fields STEPS to LOSSES
 
 
 class Plan:
@@ -79,6 +83,18 @@ class Plan:
         """What stands in the table for an array."""
         raise NotImplementedError
 
+    def _keep(self, **arrays):
+        """Keep arrays alive; gives what stands in the table for each, 0 for None."""
+        places, kept = [], self.kept
+        for name, array in arrays.items():
+            if array is None:
+                kept.pop(name, None)
+                places.append(0)
+            else:
+                kept[name] = array
+                places.append(self._place_of(name, array))
+        return places
+
     def __getitem__(self, name: str) -> int:
         return self.table.item(_FIELDS[name])
 
@@ -109,20 +125,25 @@ class Plan:
             Visit them in a new order each epoch.
         """
         (gathers, changes), chosen = self._on_rows, rows is not None
-        self.set(
-            ROWS=len(rows) if chosen else len(X),
-            X=X,
-            X_STRIDE=X.strides[0] // X.itemsize,
-            Y=0 if y is None else y,
-            Y_COLUMNS=0 if y is None else y.size // y.shape[0],
-            LABELS=labels,
-            WEIGHTS=0 if weights is None else weights,
-            ROW_INDEX=rows if chosen else 0,
-            SHUFFLE=shuffle,
-            GATHERS=bool(shuffle or chosen or gathers),
-            KEEPS_ROWS=not (shuffle or changes),
-            OPEN_EPOCH=False,
-            SEEN=0,
+        x_at, y_at, weights_at, rows_at = self._keep(X=X, Y=y, WEIGHTS=weights, ROW_INDEX=rows)
+        _ROWS.pack_into(
+            self.table,
+            _ROWS_AT,
+            len(rows) if chosen else len(X),
+            self["BATCH"],
+            x_at,
+            X.strides[0] // X.itemsize,
+            y_at,
+            0 if y is None else y.size // y.shape[0],
+            bool(labels),
+            weights_at,
+            rows_at,
+            bool(shuffle),
+            False,  # OPEN_EPOCH
+            bool(shuffle or chosen or gathers),
+            not (shuffle or changes),  # KEEPS_ROWS
+            False,  # LOADED
+            0,  # SEEN
         )
 
     def bind_batch(self, X: Any, y: Any, weights: Any, labels: bool, seen: int) -> None:
@@ -140,7 +161,9 @@ class Plan:
 
     def unbind_data(self) -> None:
         """Let go of the arrays of the last run; the plan waits for others."""
-        self.set(**{name: 0 for name in ("X", "Y", "WEIGHTS", "ROW_INDEX", "OUT") if name in self.kept})
+        for name in ("X", "Y", "WEIGHTS", "ROW_INDEX", "OUT"):
+            if self.kept.pop(name, None) is not None:
+                self.table[_FIELDS[name]] = 0
 
     @functools.cached_property
     def _on_rows(self):
@@ -210,8 +233,8 @@ class Plan:
             ends, places = self.state.position + len(rates), 0 if losses is None else len(losses)
             if not 0 <= finished <= places - ends // -(-self["ROWS"] // self["BATCH"]):
                 raise ValueError(f"finished must leave a place for each epoch that ends; got {finished} of {places}")
-        losses = 0 if losses is None else losses
-        self.set(STEPS=len(rates), RATES=rates, RATES_STRIDE=1, LOSSES=losses, FINISHED=finished)
+        rates_at, losses_at = self._keep(RATES=rates, LOSSES=losses)
+        _STEPS.pack_into(self.table, _STEPS_AT, len(rates), finished, rates_at, 1, losses_at)
 
     @property
     def loss(self) -> float:

@@ -64,19 +64,41 @@ class TrainingState:
     def begin_epoch(self) -> None:
         """Leave an epoch that was broken off: the next step is the first of an epoch."""
         self.table[State.POSITION] = 0
-        self.sums[:] = 0.0
+        self.sums.fill(0.0)
 
     @property
     def mean_loss(self) -> float:
         """Mean loss of the steps of the epoch that has begun, NaN before the first."""
-        weight = self.sums[Sums.WEIGHT]
-        return float(self.sums[Sums.LOSS] / weight) if weight else float("nan")
+        weight = self.sums.item(Sums.WEIGHT)
+        return self.sums.item(Sums.LOSS) / weight if weight else float("nan")
 
-    def count(self, loss: float, weight: float) -> None:
-        """Count a step of the epoch that has begun, and its loss by the weight of its rows."""
-        self.table[State.POSITION] += 1
-        self.sums[Sums.LOSS] += loss * weight
-        self.sums[Sums.WEIGHT] += weight
+    def count(self, loss: float, weight: float, ends: bool) -> float:
+        """Count a step of the epoch that has begun; gives the mean loss of its steps, NaN where none has weight.
+
+        Parameters
+        ----------
+        loss : float
+            Of the step.
+        weight : float
+            Of its rows; without any it is no update.
+        ends : bool
+            Whether the epoch ends with it.
+
+        Returns
+        -------
+        float
+            As `mean_loss`.
+        """
+        table, (total, mass) = self.table, self.sums.tolist()
+        if weight > 0:
+            table[State.STEP] = table.item(State.STEP) + 1  # by `item`: += on an element takes twice as long
+            total, mass = total + loss * weight, mass + weight
+        if ends:
+            self.end_epoch()
+        else:
+            table[State.POSITION] = table.item(State.POSITION) + 1
+            self.sums[Sums.LOSS], self.sums[Sums.WEIGHT] = total, mass
+        return total / mass if mass else float("nan")
 
     def end_epoch(self) -> None:
         """Count an epoch whose end nobody but the caller knows: that of a stream of batches."""
@@ -104,7 +126,7 @@ class TrainingState:
         A run needs it to have been called: it writes to these arrays.
         """
         arrays = self.parameters, *self.moments
-        if all(array.flags.owndata and array.flags.writeable for array in arrays):
+        if all([array.flags.owndata and array.flags.writeable for array in arrays]):  # few: a generator takes longer
             return False
         self.parameters, *moments = (array.copy() for array in arrays)
         self.moments = tuple(moments)

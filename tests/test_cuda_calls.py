@@ -55,8 +55,8 @@ def test_what_a_net_uploads_reads_and_waits_for(counted):
     found = counted[1]
     # up: the rows and the table, together; down: the outputs
     assert found["predict"] == {"launches": 1, "uploads": 1, "reads": 1, "waits": 1, "allocations": 0}
-    # up: rows, targets, the numbers of the step, the table; down: table and loss, and parameters with both moments
-    assert found["partial_fit"] == {"launches": 1, "uploads": 1, "reads": 2, "waits": 1, "allocations": 0}
+    # up: rows, targets, the numbers of the step, the table; down: table, loss, parameters and both moments
+    assert found["partial_fit"] == {"launches": 1, "uploads": 1, "reads": 1, "waits": 1, "allocations": 0}
     assert found["evaluate"] == {"launches": 2, "uploads": 2, "reads": 2, "waits": 2, "allocations": 0}  # outputs, loss
     stream = found["100 batches of a stream"]
     assert stream["launches"] == 101 and stream["uploads"] <= 110 and stream["reads"] <= 103  # no parameters in between

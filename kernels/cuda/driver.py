@@ -28,6 +28,7 @@ from .updates import FACTORS, write_step_numbers
 
 FEW_ROWS = 1 << 16  # that a pass without a gradient takes at a time: bounds its memory (an estimate)
 ROWS = "X", "Y", "WEIGHTS", "ROW_INDEX"  # fields of the table whose arrays come to the device once
+PLACES = [(name, getattr(Run, name)) for name in (*ROWS, "OUT")]  # of arrays that are others from run to run
 AHEAD = 64  # steps of one rate whose factors are computed together (an estimate)
 MOMENTS = ("FIRST_MOMENT", "SECOND_MOMENT")  # fields of the table, in the order of a rule's states
 
@@ -49,16 +50,17 @@ class Plan(base.Plan):
         self.structure = structure_of(program, command, None)
         self.table[Run.SIZE :] = self.schedule.buffers.ravel()
         self.set(LD=self.schedule.ld, BUFFERS_AT=Run.SIZE, GROUPS_AT=self.schedule.groups_at)
-        self.set(VECTORS=vectors_of(program))
+        self.set(VECTORS=vectors_of(program), STATE=self.table.size)
         self.memory = Memory(self.dtype)  # by the name of a field or of what it holds
         self._changed = set()  # fields whose arrays of the host are not on the device yet
-        self._room, self._fixed = {}, []  # elements of what is sent side by side; what stands in the table for it
-        self._mirrored = {"parameters": parameters}  # arrays of the host that the device has copies of
+        self._room = {}  # elements of what is sent side by side
+        self._fixed = np.zeros((2, 0), np.int64)  # fields of the table for that, and what stands there
+        self._mirror({"parameters": parameters})
         self._device_is_newer = False
         self._program_table, self.records = None, None
         self._ahead_of, self._ahead = None, None  # of which rate and which steps, and their factors
         self._launched, self._launches = None, []  # of what, and the launch of it
-        self._weighted, self._levels = 0, levels_of(program)  # rows of a weight above 0; rows of all tables
+        self._weightless, self._levels = 0, levels_of(program)  # rows of weight 0; rows of all tables
         self.gradient = None
 
     def _place_of(self, name, array):
@@ -69,18 +71,22 @@ class Plan(base.Plan):
         self.to_host()
         if self.structure.rule != rule.code:
             self.structure = self.structure._replace(rule=rule.code)
-        self._mirrored = {"parameters": self.parameters, **dict(zip(MOMENTS, self.state.moments, strict=False))}
+        self._mirror({"parameters": self.parameters, **dict(zip(MOMENTS, self.state.moments, strict=False))})
         if all(name in self.memory for name in self._mirrored):
             return
-        self._room = {}  # the table of a run is laid out anew, with the places of these
-        if self.parameters.nbytes * len(self._mirrored) <= PINNED:
-            self.memory.lay_out(**{name: (self.program.size, self.dtype) for name in self._mirrored})
+        self._room = {}  # all is laid out anew, with these
+
+    def _mirror(self, arrays):
+        """Name the arrays of the host that the device has copies of."""
+        self._mirrored, self._sizes = arrays, {name: array.size for name, array in arrays.items()}
 
     def bind_data(self, X, y=None, weights=None, labels=False, rows=None, shuffle=False):
         """Name the rows, as `kernels.plan.Plan.bind_data` says; X may be on the device."""
         super().bind_data(X, y, weights, labels, rows, shuffle)
         zeros = 0 if weights is None else np.count_nonzero((weights if rows is None else weights[rows]) == 0)
-        self._weighted = self["ROWS"] - zeros
+        self._weightless = zeros
+        if not on_device(X):
+            self.table[Run.X_STRIDE] = self.program.n_features  # of the copy
 
     def bind_gradient(self, gradient):
         """Name the gradient of the next update.
@@ -95,16 +101,21 @@ class Plan(base.Plan):
     @property
     def every_step_counts(self):
         """Whether no batch can be without weight, which no update counts."""
+        if not self._weightless or not self.command & LOSS:
+            return True
         rows, batch = self["ROWS"], self["BATCH"]
-        return not self.command & LOSS or rows - self._weighted < (rows % batch or batch)
+        return self._weightless < (rows % batch or batch)
 
     def execute(self):
         """Carry out the command; counters and losses then stand on the host."""
-        if self.command & UPDATE and self["STEPS"]:
-            with interrupt_deferred():
-                self._execute_steps()
-        else:
+        if not (self.command & UPDATE and self["STEPS"]):
             self._execute()
+            return
+        with interrupt_deferred():
+            if self.every_step_counts:
+                self._execute()
+            else:
+                self._execute_one_by_one()
 
     def remember(self):
         """Keep the parameters as they stand, for `restore`: on the device, where they are newer there."""
@@ -132,12 +143,11 @@ class Plan(base.Plan):
     def _fetch_state(self, **sizes):
         """`to_host`; gives other arrays of the device that come with them."""
         mirrored = self._mirrored
-        state = {name: array.size for name, array in mirrored.items()}
-        found = self.memory.fetch(mirrored, **sizes, **state)
-        for array, new in zip(mirrored.values(), found[len(sizes) :], strict=True):
-            array[...] = new
+        found = self.memory.fetch(mirrored, **sizes, **self._sizes)
+        for array in reversed(mirrored.values()):
+            array[...] = found.pop()
         self._device_is_newer = False
-        return found[: len(sizes)]
+        return found
 
     def reserve(self, name, size, dtype=None):
         """Memory of the device under a name, for `size` numbers at least."""
@@ -156,17 +166,9 @@ class Plan(base.Plan):
         """Address of a place in the workspace."""
         return self.address("workspace") + int(at) * self.dtype.itemsize
 
-    @property
-    def row_stride(self):
-        """Elements from row to row of X on the device."""
-        return self["X_STRIDE"] if on_device(self.kept.get("X")) else self.program.n_features
-
-    def _execute_steps(self):
-        """All steps together; one by one where an update may not count."""
+    def _execute_one_by_one(self):
+        """All steps, where an update may not count."""
         rates = self.kept["RATES"]
-        if self.every_step_counts:
-            self._execute()
-            return
         for i in range(len(rates)):
             self.set(STEPS=1, RATES=rates[i : i + 1])
             self._execute()
@@ -216,20 +218,18 @@ class Plan(base.Plan):
 
     def _prepare(self, steps):
         """Bring to the device what it lacks, and the tables of this run."""
-        self.to_device()
         memory, command = self.memory, self.command
-        if command & (BACKWARD | UPDATE):
-            self._prepare_gradient()
         first = self._write_rows(steps)
+        self.to_device()
         table, size = memory.twin("table"), self.table.size
         table[:size] = self.table
+        table[self._fixed[0]] = self._fixed[1]
         self._write_places(table, steps)
-        for field, number in self._fixed:
-            table[field] = number
         table[size : size + State.SIZE] = self.state.table if command & UPDATE else 0
         if command & UPDATE:
             self._write_factors(steps)
         if command & (BACKWARD | UPDATE):
+            self._prepare_gradient()
             table[Run.GRADIENTS], table[Run.MARKS] = memory.address("gradient"), memory.address("marks")
         memory.twin("reals")[:] = self.reals
         memory.send(first, "table")
@@ -239,10 +239,10 @@ class Plan(base.Plan):
 
         Large ones go there by themselves.
         """
-        memory, changed, first = self.memory, self._changed, "factors"
+        memory, kept, changed, first = self.memory, self.kept, self._changed, "factors"
         room, rows = {"factors": FACTORS * steps if self.command & UPDATE else 1, "results": 2 * max(steps, 1)}, {}
         for name in ROWS:
-            array = self.kept.get(name)
+            array = kept.get(name)
             if array is None or on_device(array):
                 continue
             if array.nbytes <= PINNED:
@@ -264,48 +264,54 @@ class Plan(base.Plan):
         return first
 
     def _lay_out(self, room):
-        """Make room, side by side, for what a run sends to the device and for what it brings back."""
+        """Make room, side by side, for what a run sends to the device and brings back, with parameters and moments."""
+        self.to_host()
         memory, program, length = self.memory, self.device_program(), self.table.size + State.SIZE
         self._room = room = {name: max(size, room.get(name, 0)) for name, size in (self._room | room).items()}
         sizes = {name: (room[name], np.int64 if name == "ROW_INDEX" else self.dtype) for name in ROWS if name in room}
         sizes |= {"factors": (max(room["factors"], 1), self.dtype), "reals": (self.reals.size, self.dtype)}
         sizes |= {"counter": (1, np.uint32), "table": (length + program.size, np.int64)}
-        memory.lay_out(**sizes, results=(room["results"], self.dtype))
+        sizes["results"] = room["results"], self.dtype
+        if self.parameters.nbytes * len(self._mirrored) <= PINNED:
+            sizes |= {name: (size, self.dtype) for name, size in self._sizes.items()}
+        memory.lay_out(**sizes)
+        self.to_device()
         memory.twin("table")[length:], memory.twin("counter")[:] = program, 0
         places = {"PARAMETERS": "parameters", "REALS": "reals", "RATES": "factors", "LOSSES": "results"}
         places |= {name: name for name in MOMENTS if name in self._mirrored}
         if self.schedule.loop != "block":
             self.reserve("workspace", self.schedule.size)
             places["SCRATCH"] = "workspace"
-        self._fixed = [(getattr(Run, field), memory.address(name)) for field, name in places.items()]
-        self._fixed.append((Run.PROGRAM, length))
+        fixed = {getattr(Run, field): memory.address(name) for field, name in places.items()} | {Run.PROGRAM: length}
+        self._fixed = np.array([[*fixed], [*fixed.values()]])
 
     def _write_places(self, table, steps):
         """Write where the rows and the outputs stand on the device, and the counters of a run."""
-        for name in (*ROWS, "OUT"):
-            array = self.kept.get(name)
-            if array is not None:
-                here = type(array) is np.ndarray
-                if here and name == "OUT":
-                    self.reserve(name, array.size)
-                table[getattr(Run, name)] = self.memory.address(name) if here else self.address(name)
-        table[Run.STATUS] = table[Run.FINISHED] = 0
-        table[Run.STEPS], table[Run.X_STRIDE], table[Run.STATE] = steps, self.row_stride, self.table.size
+        kept, memory = self.kept, self.memory
+        for name, field in PLACES:
+            array = kept.get(name)
+            if array is None:
+                continue
+            here = type(array) is np.ndarray
+            if here and name == "OUT":
+                self.reserve(name, array.size)
+            table[field] = memory.address(name) if here else self.address(name)
+        table[Run.STATUS], table[Run.FINISHED], table[Run.STEPS] = FINE, 0, steps
 
     def _write_factors(self, steps):
         """Write what the host computes of the rule for each step to where it is sent from."""
         rule, rates, start = self.state.rule, self.kept["RATES"], self.state.step
-        settings = self.reals[Real.SETTINGS :][: len(rule.settings)].tolist()
-        numbers = self.memory.twin("factors")[: FACTORS * steps].reshape(steps, FACTORS)
+        settings = self.reals[Real.SETTINGS : Real.SETTINGS + len(rule.settings)].tolist()
+        numbers = self.memory.twin("factors")[: FACTORS * steps]
         if steps != 1:
-            self._compute_factors(numbers, rates, settings, start)
+            self._compute_factors(numbers.reshape(steps, FACTORS), rates, settings, start)
             return
         begun, place = divmod(start, AHEAD)  # steps that come one by one mostly have the rate of the last
         known = rule, begun, rates.item(), settings
         if known != self._ahead_of:
             self._ahead_of, self._ahead = known, np.empty((AHEAD, FACTORS), self.dtype)
             self._compute_factors(self._ahead, rates.repeat(AHEAD), settings, begun * AHEAD)
-        numbers[0] = self._ahead[place]
+        numbers[:] = self._ahead[place]
 
     def _compute_factors(self, out, rates, settings, before):
         """The factors of steps after so many others; all as float64, which each rule makes of them anyway."""
@@ -403,17 +409,12 @@ class Plan(base.Plan):
 
     def _count_step(self, value, mass):
         """`_count` for one step, in a tenth of the time."""
-        state = self.state
-        if mass > 0:
-            state.step += 1
-            state.count(value, mass)
-        else:
-            state.table[State.POSITION] += 1
-        if not self["OPEN_EPOCH"] and state.position == -(-self["ROWS"] // self["BATCH"]):
-            finished = self["FINISHED"]
-            self.kept["LOSSES"][finished] = state.mean_loss
-            self.table[Run.FINISHED] = finished + 1
-            state.end_epoch()
+        state, field = self.state, self.table.item
+        ends = not field(Run.OPEN_EPOCH) and state.position + 1 == -(-field(Run.ROWS) // field(Run.BATCH))
+        loss = state.count(value, mass, ends)
+        if ends:
+            finished = field(Run.FINISHED)
+            self.kept["LOSSES"][finished], self.table[Run.FINISHED] = loss, finished + 1
 
     def _count(self, values, masses):
         """Bring losses and counters of the host to where the device stands after the steps that it made."""

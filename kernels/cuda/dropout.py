@@ -5,13 +5,15 @@ stored, and the backward pass draws the same numbers again. In the loops buffers
 (samples, features).
 """
 
+import functools
+
 import numpy as np
 
 from ..annotations import DeviceArray, Stream
 from ..program import Dropout
 from ..randomness import CHANCE_BITS, DROPOUT, make_masks
 from ..tables import Op, Run, State
-from .launch import checked, place, plane, run
+from .launch import REMEMBERED, checked, place, plane, queue, run
 from .phases import Phases, delta_of, element_at, gradient_width_of, padded_count, value_of
 from .primitives import global_at
 from .rng import first_of, layer_key, stream_key
@@ -105,13 +107,21 @@ def dropout_of(real):
     dropped = dropped_of(real)
 
     @kernel(256)
-    def drop(threshold, seed, epoch, layer, first, rows, columns, a, rs_a, cs_a, out, rs_out, cs_out):
+    def drop(rows, columns, a, rs_a, cs_a, out, rs_out, cs_out, threshold, seed, epoch, layer, first):
         i, j = place()
         if i < rows and j < columns:
             key, value = layer_key(stream_key(seed, DROPOUT, epoch), layer), global_at(a, real)[i * rs_a + j * cs_a]
             global_at(out, real)[i * rs_out + j * cs_out] = dropped(key, threshold, first + i, j, value)
 
     return drop
+
+
+@functools.lru_cache(REMEMBERED)
+def _over(A, out):
+    """The launch for two operands, which lacks what chooses the mask."""
+    launches, places = [], (*A.shape, A.address, *A.strides, out.address, *out.strides)
+    run(dropout_of(A.dtype.type), plane(*A.shape), launches, *places, more=5 * (int,))
+    return launches
 
 
 @checked(changing=True)
@@ -135,5 +145,4 @@ def dropout(
     stream : stream, optional
         Where it is queued.
     """
-    mask, places = (seed, epoch, layer, first), (*A.shape, A.address, *A.strides, out.address, *out.strides)
-    run(dropout_of(A.dtype.type), plane(*A.shape), stream, round(rate * (1 << CHANCE_BITS)), *mask, *places)
+    queue(_over(A, out), stream, round(rate * (1 << CHANCE_BITS)), seed, epoch, layer, first)

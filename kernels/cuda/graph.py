@@ -342,7 +342,7 @@ class Step:
         plan, size, first = self.plan, self.plan.dtype.itemsize, self.first
         features, columns = plan.program.n_features, plan["Y_COLUMNS"]
         if not plan["SHUFFLE"] and not plan["ROW_INDEX"] and (first >= 0 or plan["ROWS"] == plan["BATCH"]):
-            start, stride = max(first, 0), plan.row_stride
+            start, stride = max(first, 0), plan["X_STRIDE"]
             self.values[0] = Side(plan.address("X") + start * stride * size, stride, 1)
             y = Side(plan.address("Y") + start * columns * size, columns, 1) if plan["Y"] else NO_OPERAND
             return y, (plan.address("WEIGHTS") + start * size, 1) if plan["WEIGHTS"] else (0, 0)

@@ -58,7 +58,7 @@ def operand(name, array, dimensions, dtype=None):
     TypeError, ValueError
         If it is not what it must be.
     """
-    given = _operand(*_facts(name, array))
+    given = _found(name, array)
     accepted = (np.float32, np.float64) if dtype is None else (dtype,)
     if dtype is not ANY and given.dtype not in accepted:
         names = " or ".join(np.dtype(each).name for each in accepted)
@@ -79,17 +79,18 @@ def _operand(address, shape, strides, kind, read_only):
     return Operand(address, shape, tuple(step // size for step in place.strides), dtype, place)
 
 
-def _facts(name, array):
-    """(address, shape, strides in bytes or None, dtype, whether it is read-only) of a device array."""
+def _found(name, array):
+    """The Operand of a device array."""
     if type(array) is NumbaArray:  # its interface says the same, and takes five times as long
-        return array.device_ctypes_pointer.value or 0, array.shape, array.strides, array.dtype, False
+        return _operand(array.device_ctypes_pointer.value or 0, array.shape, array.strides, array.dtype, False)
     facts = getattr(array, "__cuda_array_interface__", None)
     if facts is None and SIMULATED:
         facts = getattr(array, "__array_interface__", None)
     if facts is None:
         raise TypeError(f"{name} must be a device array (CuPy, PyTorch or Numba); got {type(array).__name__}")
     (address, read_only), strides = facts["data"], facts.get("strides")
-    return int(address or 0), tuple(facts["shape"]), strides and tuple(strides), facts["typestr"], bool(read_only)
+    place = int(address or 0), tuple(facts["shape"]), strides and tuple(strides)
+    return _operand(*place, facts["typestr"], bool(read_only))
 
 
 def checked(changing: bool = False, **more: Rule) -> Callable[[Kernel], Kernel]:
@@ -108,7 +109,7 @@ def checked(changing: bool = False, **more: Rule) -> Callable[[Kernel], Kernel]:
 
     def taken(name, rule, array):
         left_out = array is None and rule.otherwise and rule.where is None
-        return None if left_out else _operand(*_facts(name, array))
+        return None if left_out else _found(name, array)
 
     def decorate(function):
         contract = Contract(function, **more)
@@ -171,7 +172,7 @@ def place():
     return block.x * cuda.blockDim.y + thread.y, block.y * cuda.blockDim.x + thread.x
 
 
-def run(kernel, shape, stream, *arguments, shared=0, precision="float32"):
+def run(kernel, shape, stream, *arguments, shared=0, precision="float32", more=()):
     """Queue a kernel.
 
     Parameters
@@ -189,6 +190,8 @@ def run(kernel, shape, stream, *arguments, shared=0, precision="float32"):
         Bytes of shared memory beside what the kernel names itself.
     precision : str
         "tf32" and "bf16" need tensor cores that know them.
+    more : tuple of type
+        Of the arguments that `queue` adds to the launch in a list.
 
     Raises
     ------
@@ -203,7 +206,7 @@ def run(kernel, shape, stream, *arguments, shared=0, precision="float32"):
     if precision != "float32" and not SIMULATED:
         check()
         check_precision(precision, cuda.get_current_device())
-    launch = Launch(kernel, *shape, shared, arguments)
+    launch = Launch(kernel, *shape, shared, arguments, more)
     if isinstance(stream, list):
         stream.append(launch)
     else:

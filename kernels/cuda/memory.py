@@ -28,7 +28,7 @@ class Memory(dict):
         self.dtype = dtype
         self._places, self._twins = {}, {}  # addresses; (array, address) of the host
         self._blocks = {}  # what arrays that stand side by side are parts of
-        self._same = {}  # how many elements of the twin stand on the device, where nothing writes to them
+        self._same = {}  # what of a twin stands on the device, where nothing writes to it
         self._fetches = {}  # what `fetch` does for some sizes
         self._copying = False  # whether a twin must not be written to until the stream is done
 
@@ -102,8 +102,9 @@ class Memory(dict):
             Kernels only read it: nothing is copied where the device has the same numbers already.
         """
         size = array.size
+        same = self._same.get(name)
         # NaN is the same as NaN
-        if self._same.get(name, -1) >= size and self._twins[name][0][:size].tobytes() == array.tobytes():
+        if same is not None and same.size == size and same.tobytes() == array.tobytes():
             return
         memory = self.reserve(name, size, array.dtype)
         if array.nbytes > PINNED:
@@ -117,7 +118,7 @@ class Memory(dict):
         twin[:size] = array.reshape(-1)
         copy_to_device(self.address(name), address, array.nbytes)
         self._copying = True
-        self._same[name] = size if stays else -1
+        self._same[name] = twin[:size] if stays else None
 
     def written(self, name):
         """Say that a kernel has written to an array: what was copied there is not what stands there."""
@@ -146,20 +147,23 @@ class Memory(dict):
         copies, twins = self._fetches[key]
         for copy in copies:
             copy_from_device(*copy)
-        found = [to_host(self[name][:size]) if twin is None else twin for name, size, twin in twins]
-        for name, size, twin in twins:
-            if twin is not None:
-                self._same[name] = size if name in stay else -1
+        found = []
+        for (name, size), twin in zip(key, twins, strict=True):
+            if twin is None:
+                twin = to_host(self[name][:size])
+            else:
+                self._same[name] = twin if name in stay else None
+            found.append(twin)
         self._wait()
         return found
 
     def _copies(self, sizes):
-        """What `fetch` copies, as (target, source, bytes); and (name, elements, twin or None) of each array."""
+        """What `fetch` copies, as (target, source, bytes); and the part of the twin of each array, or None."""
         copies, twins, last = [], [], None
         for name, size in sizes.items():
             nbytes, block = size * self[name].dtype.itemsize, self._blocks.get(name)
             if block is None and nbytes > PINNED:
-                twins.append((name, size, None))
+                twins.append(None)
                 continue
             (twin, address), place = self._twin(name), self.address(name)
             if block is not None and block == last:
@@ -167,7 +171,7 @@ class Memory(dict):
             elif nbytes:
                 copies.append([address, place, nbytes])
             last = block
-            twins.append((name, size, twin[:size]))
+            twins.append(twin[:size])
         return copies, twins
 
     def _wait(self):

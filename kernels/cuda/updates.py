@@ -113,11 +113,28 @@ def _over(code, theta, *others):
     return Launch(update_of(real, code, aligned), *shape, 0, (size, *places), numbers)
 
 
-def _update(code, operands, stream, rate, decay, *settings, step=1):
-    real = operands[0].dtype.type
+@functools.lru_cache(REMEMBERED)
+def _around(real, decay, *settings):
+    """Settings as `step_numbers` takes them, and the arguments of a kernel before and behind the numbers of a step."""
     rounded, last = _rounded(real, *settings)
-    of_step = _PREPARED[code](rate, rounded, step)
-    queue([_over(code, *operands)], stream, real(decay), *map(real, of_step), *last)
+    return rounded, real(decay), last
+
+
+@functools.lru_cache(REMEMBERED)
+def _numbers(code, real, rate, decay, *settings):
+    """All numbers of a rule for which they are the same in each step."""
+    rounded, decay, last = _around(real, decay, *settings)
+    return decay, *map(real, _PREPARED[code](rate, rounded, 1)), *last
+
+
+def _update(code, operands, stream, rate, decay, *settings, step=None):
+    """Queue an update; `step` where the numbers of the rule are others in each."""
+    real, launches = operands[0].dtype.type, (_over(code, *operands),)
+    if step is None:
+        queue(launches, stream, *_numbers(code, real, rate, decay, *settings))
+        return
+    rounded, decay, last = _around(real, decay, *settings)
+    queue(launches, stream, decay, *map(real, _PREPARED[code](rate, rounded, step)), *last)
 
 
 @checked(changing=True)
