@@ -89,12 +89,13 @@ class Schedule:
         many = program.dense_size >= BY_PARTS_SIZE
         wanted = max(rows // least, min(2, -(-rows // step)) if many else 1)
         self.shards = int(max(1, min(MAX_SHARDS, wanted, worthwhile)))
-        # An even number: of three, one thread of two does twice as much. On a Xeon a step of 12288-20-7-5-1, 209 rows,
-        # takes 1,589 us on two threads, not 1,801. Not where samples fill register tiles, which more shards cut.
-        if many and self.by_rows and self.shards > 1:
-            self.shards += self.shards % 2
         kept = rows * itemsize * ((1 if self.by_rows else 2) * n_in + 3 * sum(outputs))
         self.by_parts = backward and many and rows <= self.shards * MAX_BLOCK and kept <= BY_PARTS_BYTES
+        # An even number: of three, one thread of two does twice as much. On a Xeon a step of 12288-20-7-5-1, 209 rows,
+        # takes 1,589 us on two threads, not 1,801. Not where samples fill register tiles, which more shards cut, nor
+        # where each shard takes a partial gradient.
+        if self.by_parts and self.by_rows and self.shards > 1:
+            self.shards += self.shards % 2
         in_shard = -(-rows // self.shards)
         self.block = round_up(in_shard, step)
         if not self.by_parts:
