@@ -8,10 +8,13 @@ import weakref
 
 import numpy as np
 import pytest
+import reference
 from nets import CHANGING, OPTIMIZERS, data, flat, pair
 from subprocesses import python
+from tolerance import assert_close
 
 import fastnn
+from fastnn import backends, plans
 
 
 def cut(X, y, size, *more):
@@ -116,6 +119,21 @@ def test_many_rows_in_shards_and_threads_give_the_same_bits():
             net.fit(*args, fastnn.Adam(0.01), 3, threads=threads, **size)
             found.append(state(net))
     assert all(one == found[0] for one in found)
+
+
+def test_rows_taken_as_they_lie_are_cut_into_evenly_many_shards_with_the_same_bits():
+    X, y = data(209, 700, 3)
+    found = []
+    for threads in (1, 2, 3):
+        net, twin, weights = pair((700, 50, 3), ("tanh", "softmax"))
+        plan = plans.make(net, backends.TRAIN, len(X), threads)
+        assert (plan["SHARDS"], plan["BY_ROWS"], plan["BY_PARTS"]) == (4, 1, 1)
+        history = net.fit(X, y, fastnn.SGD(0.01), 3, None, threads=threads)
+        found.append(state(net))
+    assert all(one == found[0] for one in found)
+    right, losses = twin.train(weights, X, y, reference.Optimizer("sgd", 0.01), 3)
+    assert_close(flat(net.get_weights()), flat(right), "training", "float64")
+    assert_close(history.loss, losses, "training", "float64")
 
 
 def test_each_batch_is_a_partial_fit_whatever_its_size():
