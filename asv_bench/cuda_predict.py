@@ -21,7 +21,7 @@ from cuda_racers import RACED
 from report import number, table
 
 from fastnn.kernels import formulas, tables
-from fastnn.kernels.cuda import driver, graph, schedule
+from fastnn.kernels.cuda import driver, graph, large_tile, schedule
 from fastnn.kernels.cuda.loop_tiles import tiles_of
 from fastnn.kernels.cuda.matmul import Side, multiply
 from fastnn.kernels.cuda.tile import DEPTH
@@ -247,8 +247,9 @@ def _tiled(launch, precision):
     """A product in square tiles: each multiprocessor works off its blocks, two at a time."""
     m, n, k = (int(each) for each in launch.arguments[:3])
     down, across, parts = launch.blocks
-    tile = QUARTER if down == -(-m // QUARTER) else 2 * QUARTER
-    depth, part = DEPTH[tile], -(-k // (16 * parts)) * 16
+    small = down == -(-m // QUARTER)
+    tile, depth = (QUARTER, DEPTH) if small else (large_tile.TILE, large_tile.DEPTH)
+    part = -(-k // (16 * parts)) * 16
     far, near = 4 * (m * k + k * n + m * n), 4 * 2 * tile * part * down * across * parts
     iterations, waves = -(-part // depth), -(-down * across * parts // PROCESSORS)
     flops, moved = 2 * m * n * k, max(far / HBM, near / L2)
