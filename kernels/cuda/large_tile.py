@@ -60,8 +60,9 @@ def _copies_of(how):
     def copy_singly(to, p, by_term, other, left):
         left = np.int32(left)
         for term in range(0, DEPTH, 4):
-            copy1_async(to + term * LD, p + term * by_term, left > term)
-            copy1_async(to + (term * LD + QUARTER), p + other + term * by_term, left > term)
+            copy1_async(to + term * LD, p, left > term)
+            copy1_async(to + (term * LD + QUARTER), p + other, left > term)
+            p = p + 4 * by_term
 
     return (start_across, copy_across) if how == ACROSS else (start_singly, copy_singly)
 
@@ -138,13 +139,13 @@ def large_product_of(how_a, how_b, epilogue, key, sums):
         while left > 0:
             await_copies()
             cuda.syncthreads()
+            if adds_up:
+                for term in range(DEPTH):
+                    total += space[current + term * LD + t]
             left, p, q = np.int32(left - DEPTH), p + DEPTH * by_a, q + DEPTH * by_b
             copy_a(to_a + following, p, by_a, other_a, left - term_a)
             copy_b(to_b + following, q, by_b, other_b, left - term_b)
             acc = _add_panel(acc, line_a + current, line_b + current)
-            if adds_up:
-                for term in range(DEPTH):
-                    total += space[current + term * LD + t]
             current, following = following, current
         await_copies()
         if adds_up and t < m:
