@@ -19,9 +19,9 @@ from .tiling import ACROSS, ALONG, KEPT, QUARTER, THREADS, finish_of
 from .toolchain import cuda, device, kernel
 
 REAL = np.float32
-# With 8 x 8 sums a thread: 1.10 to 1.14 instructions a multiply-add (docs/kernels.md); through registers it was 1.36
+# With 8 x 8 sums a thread: 1.09 to 1.14 instructions a multiply-add (docs/kernels.md); through registers, 1.28 to 1.36
 TILE = 2 * QUARTER
-DEPTH = 16  # terms of the sum in a panel: with 8, 1.12 to 1.22 instructions a multiply-add, and numbers are spilled
+DEPTH = 16  # terms of the sum in a panel: with 8, up to 1.22 instructions a multiply-add, and numbers are spilled
 LD = TILE + 8  # so four terms of eight lines, which a warp copies at once, are in banks of their own
 PANEL = DEPTH * LD
 STAGE = 2 * PANEL  # of A and of B
