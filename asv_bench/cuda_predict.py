@@ -21,7 +21,7 @@ from cuda_racers import RACED
 from report import number, table
 
 from fastnn.kernels import formulas, tables
-from fastnn.kernels.cuda import driver, graph, schedule
+from fastnn.kernels.cuda import driver, graph, large_tile, schedule
 from fastnn.kernels.cuda.loop_tiles import tiles_of
 from fastnn.kernels.cuda.matmul import Side, multiply
 from fastnn.kernels.cuda.tile import DEPTH
@@ -60,8 +60,8 @@ INNER |= {"block": "loop of one block: run", "grid": "loop of a grid: run"}
 OF_AN_ELEMENT, OF_A_TILE, OF_AN_OUTPUT = 25, 60, 60
 
 
-# When the loops were last written anew; the graph's kernels are older than the first race
-WRITTEN = {"block": "2026-11-26T17:19", "grid": "2026-11-26T17:19", "graph": ""}
+# When the loops, and products in large tiles, were last written anew; other kernels are older than the first race
+WRITTEN = {"block": "2026-11-26T17:19", "grid": "2026-11-26T17:19", "graph": "", "large": "2026-11-27T03:40"}
 
 
 class Phase(NamedTuple):
@@ -247,8 +247,9 @@ def _tiled(launch, precision):
     """A product in square tiles: each multiprocessor works off its blocks, two at a time."""
     m, n, k = (int(each) for each in launch.arguments[:3])
     down, across, parts = launch.blocks
-    tile = QUARTER if down == -(-m // QUARTER) else 2 * QUARTER
-    depth, part = DEPTH[tile], -(-k // (16 * parts)) * 16
+    small = down == -(-m // QUARTER)
+    tile, depth = (QUARTER, DEPTH) if small else (large_tile.TILE, large_tile.DEPTH)
+    part = -(-k // (16 * parts)) * 16
     far, near = 4 * (m * k + k * n + m * n), 4 * 2 * tile * part * down * across * parts
     iterations, waves = -(-part // depth), -(-down * across * parts // PROCESSORS)
     flops, moved = 2 * m * n * k, max(far / HBM, near / L2)
@@ -333,7 +334,8 @@ def measured(work, loop):
 def line(name, row, goal, own):
     """A row of the page."""
     us = 1e6 * row.seconds
-    changed = "–" if own is None else "yes" if race()["date"] < WRITTEN[row.loop] else "no"
+    large = f"{ratios()[INNER[128]]:.2f}" in row.ratio.split(" and ")
+    changed = "–" if own is None else "yes" if race()["date"] < WRITTEN["large" if large else row.loop] else "no"
     cells = [name, row.loop, row.shape, number(row.flops / 1e6), number(row.far / 1e6), number(row.near / 1e6)]
     cells += [f"{row.block_barriers:,}", str(row.grid_barriers), str(row.launches), row.ratio, number(us)]
     return [*cells, number(goal), number(own), number(us / own if own else None, 2), changed]
@@ -369,8 +371,8 @@ Barriers are those of the threads of a block, summed over the launches, and thos
 Of each part of a step the model counts instructions, one thread's chain of them with its waits, and bytes, and takes \
 the longest of the three. It adds barriers, and %.2f µs a node of a graph, on an H100 SXM of 132 multiprocessors at \
 1.98 GHz; the constants stand in the script with their sources. *Measured* is the race on such a card on %s, by the \
-same loop. Where *changed* says yes, the loop has been written anew since, and the ratio says little. Where it says \
-no, the ratio says by how much the card is slower than the model.
+same loop. Where *changed* says yes, the loop or its products have been written anew since, and the ratio says \
+little. Where it says no, the ratio says by how much the card is slower than the model.
 """
 COLUMNS = ("row", "loop", "blocks x threads", "MFLOP", "MB of L2 and memory", "MB of shared memory", "block barriers")
 COLUMNS += ("grid barriers", "launches", "instructions an FMA", "predicted", "goal", "measured", "predicted / measured")

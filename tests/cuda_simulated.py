@@ -18,7 +18,7 @@ from tolerance import assert_close
 
 from fastnn import kernels
 from fastnn.kernels import contract, cpu, cuda
-from fastnn.kernels.cuda import launch, losses, toolchain
+from fastnn.kernels.cuda import launch, losses, plain, toolchain
 
 products = importlib.import_module("fastnn.kernels.cuda.matmul")  # whose name in the package is a function
 assert toolchain.SIMULATED, "set NUMBA_ENABLE_CUDASIM=1"
@@ -169,15 +169,64 @@ def test_a_very_long_side_goes_along_x(monkeypatch):
 def test_large_tiles_and_parts(monkeypatch):
     """A sum cut into parts, in tiles of both sizes, with the sums of the rows."""
     monkeypatch.setattr(products, "LEAST_TERMS", 8)
-    for full, m, n in ((1, 130, 66), (8, 12, 70), (8, 3, 12)):
-        monkeypatch.setattr(products, "FULL", full)
+    monkeypatch.setattr(products, "FULL", 8)
+    for m, n, parts in ((132, 68, 2), (12, 70, 4), (3, 12, 4)):
         dZ, X = (aligned(normal(i, 37, size, dtype="float32")) for i, size in enumerate((m, n)))
         dW, db = np.full((m, n), np.nan, np.float32), np.full(m, np.nan, np.float32)
         work = np.full(cuda.work_size(37, m, n) + 4, np.nan, np.float32)
         cuda.weight_gradient(dZ, X, aligned(work), dW, db)
-        assert products.parts_of(m, n, 37) == (1 if full == 1 else 4)
+        assert products.parts_of(m, n, 37) == parts
         assert_close(dW, dZ.astype(np.float64).T @ X, "sum")
         assert_close(db, dZ.astype(np.float64).sum(axis=0), "sum")
+
+
+def test_large_tiles_of_a_layer(monkeypatch):
+    """With activations and slopes, of operands that are transposed on the way; sums that end within a panel."""
+    monkeypatch.setattr(products, "FULL", 1)
+    X, W, Z = (aligned(normal(i, *s, dtype="float32")) for i, s in enumerate(((68, 20), (72, 20), (68, 72))))
+    b, A = normal(3, 72, dtype="float32"), np.full((2, 68, 72), np.nan, np.float32)
+    cuda.dense_forward(X, W, b, kernels.SILU, 0.0, None, *A)
+    for result, expected in zip(A, reference.dense_forward(X, W, b, "silu", 0.0), strict=True):
+        assert_close(result, expected, "sum")
+    dX = np.full_like(Z, np.nan)
+    cuda.input_gradient(X, aligned(W.T.copy()), kernels.SILU, 0.0, Z, Z, dX)
+    assert_close(dX, reference.activation_backward("silu", X.astype(np.float64) @ W.T, Z), "sum")
+
+
+@pytest.mark.parametrize("m,n,k", [(66, 67, 19), pytest.param(131, 129, 35, marks=pytest.mark.slow)])
+def test_large_tiles_of_any_strides(m, n, k, monkeypatch):
+    monkeypatch.setattr(products, "FULL", 1)
+    A, B = Placed(normal(1, m, k), "float32", "sliced"), Placed(normal(2, k, n), "float32", "reversed")
+    out = blank((m, n), "float32", "padded")
+    cuda.matmul(A.array, B.array, None, out.array)
+    assert_close(out.array, A.array.astype(np.float64) @ B.array.astype(np.float64), "sum")
+    out.assert_guarded()
+
+
+def test_older_gpus_take_small_tiles(monkeypatch):
+    shapes, A = [], np.ones((70, 70), np.float32)
+    monkeypatch.setattr(products, "FULL", 1)
+    monkeypatch.setattr(products, "run", lambda kernel, shape, *more, **named: shapes.append(shape[0]))
+    for past in (True, False):
+        monkeypatch.setattr(products, "copies_past_registers", lambda past=past: past)
+        products.multiply(np.float32, 0, (70, 70, 70), *[products.Side(A.ctypes.data, 70, 1)] * 3)
+    assert shapes == [(1, 1, 1), (2, 2, 1)]
+
+
+def test_copies_are_there_when_they_were_waited_for(monkeypatch):
+    monkeypatch.undo()  # a watched pointer belongs to a thread of a kernel
+    source, to = aligned(normal(1, 8, dtype="float32")), aligned(np.zeros(8, np.float32))
+    here, there = (plain.Pointer(array.ctypes.data, "float32") for array in (source, to))
+    plain.copy4_async(there, here, True)
+    plain.copy4_async(there + 4, here + 4, False)
+    assert np.isnan(to).all()
+    plain.await_copies()
+    assert np.array_equal(to[:4], source[:4]) and not to[4:].any()
+    plain.copy1_async(there + 5, here + 1, True)
+    plain.await_copies()
+    assert to[5] == source[1]
+    with pytest.raises(AssertionError, match="a copy of 16 bytes"):
+        plain.copy4_async(there, here + 1, True)
 
 
 @pytest.mark.parametrize(

@@ -244,18 +244,19 @@ KERNELS = {
     "update adam": (update("adam_update", 2, 0.1, 0.9, 0.99, 1e-8, 0.0, 0.0, 1), (48, 0), (64, 0)),
     "random": (random_numbers, (32, 0), (32, 0)),
     "matrices": (matrices, (32, 0), (32, 0)),
-    "product forward, tanh": (layer(4096, 1024, 1024, "dense_forward", "TANH"), (128, 17408), (128, 34816)),
-    "product forward, gelu": (layer(4096, 1024, 1024, "dense_forward", "GELU"), (128, 17408), (128, 34816)),
+    "product forward, tanh": (layer(4096, 1024, 1024, "dense_forward", "TANH"), (128, 34816), (128, 34816)),
+    "product forward, gelu": (layer(4096, 1024, 1024, "dense_forward", "GELU"), (128, 34816), (128, 34816)),
     "product forward, small": (layer(64, 64, 64, "dense_forward"), (72, 17408), (128, 34816)),
     "product forward, skinny": (layer(4096, 784, 1, "dense_forward", "SIGMOID"), (64, 0), (64, 0)),
     "product forward, eight": (layer(4096, 784, 8, "dense_forward"), (64, 0), (96, 0)),
-    "product input gradient": (layer(4096, 1024, 1024, "input_gradient"), (128, 17408), (128, 34816)),
+    "product input gradient": (layer(4096, 1024, 1024, "input_gradient"), (128, 34816), (128, 34816)),
     "product input gradient, small": (layer(64, 64, 64, "input_gradient"), (72, 17408), (128, 34816)),
     "product weight gradient": (layer(4096, 1024, 1024, "weight_gradient"), (128, 17408), (128, 34816)),
+    "product weight gradient, large": (layer(4096, 4096, 4096, "weight_gradient"), (128, 34816), None),
     "product weight gradient, long": (layer(100000, 64, 64, "weight_gradient"), (72, 17408), (128, 34816)),
     "product weight gradient, skinny": (layer(10000, 784, 1, "weight_gradient"), (64, 0), (96, 0)),
     "product weight gradient, eight": (layer(10000, 784, 8, "weight_gradient"), (96, 0), (168, 0)),
-    "product, any strides": (product((5000, 2)), (128, 17408), (168, 34816)),
+    "product, any strides": (product((5000, 2)), (128, 34816), (168, 34816)),
     **dict(by_tensor_cores()),
     "step": (step("ADAM"), (64, 128), (96, 256)),
     "step by sgd": (step("SGD"), (48, 128), (64, 256)),
@@ -272,6 +273,14 @@ KERNELS = {
     "loop of one block, columns": (loop(False, tables.TRAIN, columns_program()), (232, 49152), (255, 49152)),
     "loop of a grid, columns": (loop(True, tables.TRAIN, columns_program()), (255, 0), (255, 0)),
 }
+# whose products are of large_tile.py in float32
+LARGE = (
+    "product forward, tanh",
+    "product forward, gelu",
+    "product input gradient",
+    "product weight gradient, large",
+    "product, any strides",
+)
 STEP = "pick", "gather", "scaled", "drop", "clip", "scale", "update", "advance"  # kernels of a step
 COLUMNS = "forward", "arrange_codes", "collect", "squares", "update_touched", "update_given", "clear", "row_sum"
 WIDE = ("update", "product")  # read 128 bits at a time, but for the one that takes any strides

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from pathlib import Path
+from unittest import mock
 
 import cuda_offline
 import cuda_table
@@ -33,9 +34,14 @@ def check(names, dtypes, capabilities):
         if dtype == "float32":
             assert cuda_offline.count(found, *cuda_table.DOUBLE) == 0, what
         if own in ("update", "product", "tensor_product", "rows", "columns") and not name.endswith("any strides"):
-            assert found["LDG.E.128"] > 0, what
+            assert found["LDG.E.128"] > 0 or name in cuda_table.LARGE, what
         if own in ("product", "tensor_product"):
             assert found["LDS.128"] > 0 and found["STG.E.128"] > 0, what
+        large = own == "product" and dtype == "float32" and name in cuda_table.LARGE
+        assert (cuda_offline.count(found, "LDGSTS") > 0) == large, what
+        if large:
+            instructions, multiplies = made.densest
+            assert instructions <= 1.15 * multiplies, f"{what}: {instructions} instructions"
         of_matrices = cuda_offline.count(found, "HMMA.1688.F32.TF32", "HMMA.16816.F32.BF16")
         assert (of_matrices > 0) == (own == "tensor_product"), what
     assert seen
@@ -50,6 +56,18 @@ def test_one_of_each_kind(name):
 @pytest.mark.parametrize("name", cuda_table.KERNELS)
 def test_every_kernel(name):
     check([name], ["float32", "float64"], cuda_offline.CAPABILITIES)
+
+
+def test_older_gpus_copy_through_registers():
+    """Below compute capability 8.0 products take no kernel that copies past them."""
+    from numba import cuda
+
+    from fastnn.kernels.cuda.launch import copies_past_registers
+
+    with mock.patch.object(cuda, "is_available", lambda: True):
+        for capability, past in (((7, 5), False), ((8, 0), True), ((9, 0), True)):
+            with cuda_offline.pretended(capability):
+                assert copies_past_registers() == past
 
 
 def test_tensor_cores_multiply_what_the_precision_says():

@@ -1,4 +1,4 @@
-"""What Numba does not write itself: typed pointers, accesses of 128 bits, shared memory, tensor cores.
+"""What Numba does not write itself: typed pointers, accesses of 128 bits, shared memory, copies into it, tensor cores.
 
 `p + i` steps by elements, `p[i]` reads and writes. A pointer knows its memory, so that no instruction has to find out.
 `plain.py` has the same for the simulator.
@@ -14,7 +14,7 @@ from numba.cuda.typing.templates import AbstractTemplate, infer_global, signatur
 
 GLOBAL, SHARED = 1, 3  # LLVM's numbers of the memories
 ALIGNED = 16  # bytes of the widest access
-SINGLE, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+SINGLE, I32, I64, VOID = ir.FloatType(), ir.IntType(32), ir.IntType(64), ir.VoidType()
 
 
 class Pointer(types.Type):
@@ -137,6 +137,59 @@ def store4(typingctx, pointer, a, b, c, d):
         return context.get_dummy_value()
 
     return types.void(pointer, *[pointer.dtype] * 4), codegen
+
+
+def _copy(size, cache):
+    """A copy from global to shared memory that goes on by itself, past the registers; compute capability 8.0."""
+    text = f"cp.async.{cache}.shared.global [$0], [$1], {size}, $2;"
+
+    @intrinsic
+    def copy(typingctx, to, source, present):
+        def codegen(context, builder, sig, args):
+            read = builder.select(args[2], I32(size), I32(0))  # bytes: the others become zero
+            values = builder.ptrtoint(args[0], I32), builder.ptrtoint(args[1], I64), read
+            kind = ir.FunctionType(VOID, [I32, I64, I32])
+            builder.call(ir.InlineAsm(kind, text, "r,l,r,~{memory}", side_effect=True), values)
+            return context.get_dummy_value()
+
+        return types.void(to, source, types.boolean), codegen
+
+    return copy
+
+
+# Queue the copy of one float32 number, or of four from a multiple of 16 bytes on; zeros where it is not `present`
+copy1_async, copy4_async = _copy(4, "ca"), _copy(16, "cg")
+
+
+@intrinsic
+def await_copies(typingctx):
+    """Until all that this thread has queued is there: for this thread, and behind a barrier for all."""
+
+    def codegen(context, builder, sig, args):
+        kind = ir.FunctionType(VOID, [])
+        builder.call(ir.InlineAsm(kind, "cp.async.wait_all;", "~{memory}", side_effect=True), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def outer4(typingctx, sums, x, y):
+    """The 4 x 4 sums, row by row, with x y^T, in float32.
+
+    For LLVM it is one instruction: quick to compile, and a row of them stays a row. The assembler sees them all.
+    """
+    lines = (f"fma.rn.f32 ${4 * i + j}, ${32 + i}, ${36 + j}, ${4 * i + j};" for i in range(4) for j in range(4))
+    text, constraints = " ".join(lines), ",".join(["=&f"] * 16 + [str(i) for i in range(16)] + ["f"] * 8)
+    four, sixteen = (types.UniTuple(types.float32, n) for n in (4, 16))
+
+    def codegen(context, builder, sig, args):
+        values = [builder.extract_value(each, i) for each, n in zip(args, (16, 4, 4), strict=True) for i in range(n)]
+        kind = ir.FunctionType(ir.LiteralStructType([SINGLE] * 16), [SINGLE] * 24)
+        result = builder.call(ir.InlineAsm(kind, text, constraints), values)
+        return context.make_tuple(builder, sig.return_type, [builder.extract_value(result, i) for i in range(16)])
+
+    return sixteen(sixteen, four, four), codegen
 
 
 @intrinsic

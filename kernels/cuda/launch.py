@@ -20,7 +20,7 @@ REMEMBERED = 4096  # operands, and calls, of which it is known what they come to
 TOGETHER = 16  # rounds of a recording in one graph, whose launch costs some microseconds (an estimate)
 ANY = object()  # dtype of an operand
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
-TENSOR_CORES = 8, 0  # compute capability from which on they multiply tf32 and bfloat16
+AMPERE = 8, 0  # compute capability with tensor cores for tf32 and bfloat16, and copies past the registers
 
 
 @dataclass(frozen=True, eq=False)  # by identity: so what is kept by operands is found without reading them
@@ -223,10 +223,17 @@ def queue(launches, stream, *more):
 
 def check_precision(precision, gpu):
     """Raise RuntimeError where a GPU has no tensor cores for a precision."""
-    if tuple(gpu.compute_capability) < TENSOR_CORES:
+    if tuple(gpu.compute_capability) < AMPERE:
         name = gpu.name.decode() if isinstance(gpu.name, bytes) else gpu.name
-        needed, given = (".".join(map(str, each)) for each in (TENSOR_CORES, gpu.compute_capability))
+        needed, given = (".".join(map(str, each)) for each in (AMPERE, gpu.compute_capability))
         raise RuntimeError(f"precision {precision!r} needs compute capability {needed} or more; {name} has {given}")
+
+
+def copies_past_registers():
+    """Whether the GPU at hand copies into shared memory past the registers; where there is none, as if it did."""
+    if SIMULATED or not cuda.is_available():
+        return True
+    return tuple(cuda.current_context().device.compute_capability) >= AMPERE
 
 
 class Recording:

@@ -10,7 +10,8 @@ import numpy as np
 from ..annotations import DeviceArray, Stream
 from ..formulas import LINEAR
 from . import PRECISIONS
-from .launch import MOST_BLOCKS, checked, place, plane, run
+from .large_tile import TILE, large_product_of
+from .launch import MOST_BLOCKS, checked, copies_past_registers, place, plane, run
 from .primitives import global_at
 from .skinny import FEW, columns_of, rows_of
 from .skinny import THREADS as SKINNY_THREADS
@@ -175,16 +176,20 @@ def multiply(
 def _tiles(real, stream, sizes, a, b, c, epilogue, extra_1, extra_2, sums, parts, part, between, precision):
     """Queue a product in square tiles: large ones where there are enough of them and the numbers are small."""
     m, n, k = sizes
-    enough = min(m, n) > QUARTER and -(-m // 128) * -(-n // 128) * parts >= FULL // 2
-    tile = 128 if enough and real().itemsize == 4 else 64
+    precision = precision if min(m, n) > FEW else "float32"
+    enough = min(m, n) > QUARTER and -(-m // TILE) * -(-n // TILE) * parts >= FULL // 2
+    large = enough and real is np.float32 and (precision != "float32" or copies_past_registers())
+    tile = TILE if large else QUARTER
     how_a = ALONG if a.aligned(k) else ACROSS if a.transposed().aligned(m) else SINGLY
     how_b = ALONG if b.transposed().aligned(k) else ACROSS if b.aligned(n) else SINGLY
     kind, key, param = epilogue
     wide = c.aligned(n)
     shape = (-(-m // tile), -(-n // tile), parts), THREADS
-    made = tile, how_a, how_b, kind, key, sums[0] != 0
-    precision = precision if min(m, n) > FEW else "float32"
-    chosen = product_of(real, *made) if precision == "float32" else tensor_product_of(precision, *made)
+    made = how_a, how_b, kind, key, sums[0] != 0
+    if precision != "float32":
+        chosen = tensor_product_of(precision, tile, *made)
+    else:
+        chosen = large_product_of(*made) if large else product_of(real, *made)
     arguments = *sizes, *a, *b, *c, wide, part, between, real(param), *extra_1, *extra_2, *sums
     run(chosen, shape, stream, *arguments, precision=precision)
 

@@ -67,6 +67,38 @@ def store4(pointer, a, b, c, d):
     pointer[0], pointer[1], pointer[2], pointer[3] = a, b, c, d
 
 
+def _copy(elements):
+    """A copy that is made at the last moment, when it is waited for: until then there is NaN."""
+
+    def copy(to, source, present):
+        if source.address % (4 * elements) or to.address % (4 * elements):
+            raise AssertionError(f"a copy of {4 * elements} bytes from {source.address:#x} to {to.address:#x}")
+        for i in range(elements):
+            to[i] = np.nan
+        _queued().append((to, source, elements, present))
+
+    return copy
+
+
+copy1_async, copy4_async = _copy(1), _copy(4)
+
+
+def _queued():
+    """The copies of this thread that are under way."""
+    return threading.current_thread().__dict__.setdefault("copies", [])
+
+
+def await_copies():
+    for to, source, elements, present in _queued():
+        for i in range(elements):
+            to[i] = source[i] if present else 0.0
+    _queued().clear()
+
+
+def outer4(sums, x, y):
+    return tuple(sums[4 * i + j] + x[i] * y[j] for i in range(4) for j in range(4))
+
+
 def viewed(pointer, dtype):
     return Pointer(pointer.address, dtype, pointer.owner)
 

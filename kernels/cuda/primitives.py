@@ -7,7 +7,10 @@ from .toolchain import SIMULATED, cuda, device
 if SIMULATED:
     from .plain import (
         atomic_add_release,
+        await_copies,
         bf16_pair,
+        copy1_async,
+        copy4_async,
         erf,
         exp,
         expm1,
@@ -21,6 +24,7 @@ if SIMULATED:
         mma_bf16,
         mma_tf32,
         opaque,
+        outer4,
         peers_of,
         popc,
         quotient,
@@ -38,13 +42,17 @@ else:
 
     from .intrinsics import (
         atomic_add_release,
+        await_copies,
         bf16_pair,
+        copy1_async,
+        copy4_async,
         global_at,
         load4,
         load_acquire,
         mma_bf16,
         mma_tf32,
         opaque,
+        outer4,
         quotient,
         shared_memory,
         store4,
@@ -97,7 +105,10 @@ def warp_max(value):
 
 __all__ = [
     "atomic_add_release",
+    "await_copies",
     "bf16_pair",
+    "copy1_async",
+    "copy4_async",
     "erf",
     "exp",
     "expm1",
@@ -111,6 +122,7 @@ __all__ = [
     "mma_bf16",
     "mma_tf32",
     "opaque",
+    "outer4",
     "peers_of",
     "popc",
     "quotient",
