@@ -65,8 +65,12 @@ def launched(call):
             kinds = tuple(known[kind] for kind in each.kinds)
             found.append((each.kernel, kinds, int(np.prod(each.threads)), each.shared))
 
-    def run(kernel, shape, stream, *arguments, shared=0, precision="float32"):
-        queue([toolchain.Launch(kernel, *shape, shared, arguments)], stream)
+    def run(kernel, shape, stream, *arguments, shared=0, precision="float32", more=()):
+        made = toolchain.Launch(kernel, *shape, shared, arguments, more)
+        if more:  # what called queues it, with the rest of its arguments
+            stream.append(made)
+        else:
+            queue([made], stream)
 
     modules = [module for name, module in sys.modules.items() if name.startswith("fastnn.kernels.cuda.")]
     with ExitStack() as patches:
