@@ -153,11 +153,11 @@ class RanksPlan:
                 self.update_share(rate)
             share.publish()
         self._newer = True
-        state.count(loss, mass)
-        if state.position == orders.steps:
-            self._losses[self._finished] = state.mean_loss
+        ends = state.position + 1 == orders.steps
+        mean = state.count(loss, mass, ends)
+        if ends:
+            self._losses[self._finished] = mean
             self._finished += 1
-            state.end_epoch()
         return True
 
     def make_gradients(self, step, masses, factors):

@@ -73,14 +73,16 @@ class TrainingState:
         return self.sums.item(Sums.LOSS) / weight if weight else float("nan")
 
     def count(self, loss: float, weight: float, ends: bool) -> float:
-        """Count a step of the epoch that has begun; gives the mean loss of its steps, NaN where none has weight.
+        """Count a step in the epoch that has begun; gives the mean loss of its steps, NaN where none has weight.
+
+        Whoever makes the update counts it.
 
         Parameters
         ----------
         loss : float
             Of the step.
         weight : float
-            Of its rows; without any it is no update.
+            Of its rows; its loss counts by it.
         ends : bool
             Whether the epoch ends with it.
 
@@ -91,12 +93,11 @@ class TrainingState:
         """
         table, (total, mass) = self.table, self.sums.tolist()
         if weight > 0:
-            table[State.STEP] = table.item(State.STEP) + 1  # by `item`: += on an element takes twice as long
             total, mass = total + loss * weight, mass + weight
         if ends:
             self.end_epoch()
         else:
-            table[State.POSITION] = table.item(State.POSITION) + 1
+            table[State.POSITION] = table.item(State.POSITION) + 1  # by `item`: += on an element takes twice as long
             self.sums[Sums.LOSS], self.sums[Sums.WEIGHT] = total, mass
         return total / mass if mass else float("nan")
 

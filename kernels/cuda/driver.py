@@ -411,6 +411,8 @@ class Plan(base.Plan):
         """`_count` for one step, in a tenth of the time."""
         state, field = self.state, self.table.item
         ends = not field(Run.OPEN_EPOCH) and state.position + 1 == -(-field(Run.ROWS) // field(Run.BATCH))
+        if mass > 0:  # else it was no update
+            state.step += 1
         loss = state.count(value, mass, ends)
         if ends:
             finished = field(Run.FINISHED)
