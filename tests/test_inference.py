@@ -14,6 +14,9 @@ from tolerance import assert_close
 import fastnn
 from fastnn import backends, inference
 
+# the user's function that calls `apply` is compiled with the net's dtype, and once more for one row
+ROWS_OF = pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+ROW_OF = pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "float64"])
 HIDDEN = [("leaky_relu", 0.2), ("elu", 0.7), "relu", "tanh", "sigmoid", "softplus", "silu", "gelu", "gelu_tanh"]
 
 
@@ -41,6 +44,7 @@ def test_every_activation_gives_what_the_reference_gives(hidden, m, dtype):
     assert_close(outputs, expected(reference, weights, X), "sum", what=f"{hidden} {m}")
 
 
+@ROWS_OF
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_compiled_code_may_pass_any_strides(layout, dtype):
     net, reference, weights = nets.pair(dtype=dtype)
@@ -52,6 +56,7 @@ def test_compiled_code_may_pass_any_strides(layout, dtype):
     out.assert_guarded()
 
 
+@ROW_OF
 @pytest.mark.parametrize("layout", ["C", "sliced", "reversed"])
 def test_compiled_code_may_pass_one_row(layout, dtype):
     net, reference, weights = nets.pair(dtype=dtype)

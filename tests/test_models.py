@@ -436,7 +436,9 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a subprocess takes no SIGINT there")
-@pytest.mark.parametrize("batch_size, long_step", [(None, 0.2), (32, 0.2), (None, 0.0)])
+@pytest.mark.parametrize(
+    "batch_size, long_step", [pytest.param(None, 0.2, marks=pytest.mark.slow), (32, 0.2), (None, 0.0)]
+)
 def test_control_c_stops_a_long_fit_at_a_completed_step(batch_size, long_step):
     code = INTERRUPTED.format(batch_size=batch_size, long_step=long_step)
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

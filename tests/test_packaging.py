@@ -290,10 +290,12 @@ def check_types(python, tmp_path, checked_before):
     assert found == wrong, checked.stdout + checked.stderr
 
 
+@pytest.mark.slow  # .ci/run has both beside the linter
 def test_a_type_checker_reads_the_wheel(wheel_environment, tmp_path, checked_before):
     check_types(wheel_environment[0], tmp_path, checked_before)
 
 
+@pytest.mark.slow
 def test_a_type_checker_reads_an_editable_install(linked, tmp_path, checked_before):
     check_types(linked[1], tmp_path, checked_before)
 

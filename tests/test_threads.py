@@ -145,7 +145,8 @@ print("right")
 
 
 @FORKS
-@pytest.mark.parametrize("long_step", [0.2, 0.0])  # the second: trained by a thread of its own, watched from here
+# the second: trained by a thread of its own, watched from here
+@pytest.mark.parametrize("long_step", [pytest.param(0.2, marks=pytest.mark.slow), 0.0])
 def test_forks_while_another_thread_trains(long_step):
     code = FORK_WHILE_TRAINING.format(long_step=long_step, forks=10)
     assert python(code, NUMBA_NUM_THREADS=7) == "right\n"
