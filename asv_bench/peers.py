@@ -38,7 +38,7 @@ import serving
 import solvers
 import sweeping
 from racers import LONG, RACERS
-from workers import Worker, WorkerError
+from workers import Worker, WorkerError, calls
 from workloads import WORKLOADS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -177,16 +177,20 @@ class Race:
 
     def start(self, stack, module, kinds, cores, **arguments):
         """({library: worker}, {library: {"left_out": why}}) of the libraries that were asked for."""
-        workers, left_out = {}, {}
-        for library, kind in kinds.items():
-            if library in self.options.libraries:
-                worker = stack.enter_context(Worker(module, kind, cores, **arguments))
-                if worker.left_out:
-                    left_out[library] = {"left_out": worker.left_out}
-                    say(f"  {library} is left out: {worker.left_out}")
-                else:
-                    workers[library] = worker
+        workers = {
+            library: stack.enter_context(Worker(module, kind, cores, **arguments))
+            for library, kind in kinds.items()
+            if library in self.options.libraries
+        }
+        left_out = {library: {"left_out": worker.left_out} for library, worker in workers.items() if worker.left_out}
+        for library, entry in left_out.items():
+            del workers[library]
+            say(f"  {library} is left out: {entry['left_out']}")
         return workers, left_out
+
+    def untimed(self, workers, method):
+        """{library: what that method of it gives}; all compile and run at once."""
+        return dict(zip(workers, calls(workers.values(), method), strict=True))
 
     def turns(self, workers, *arguments, rounds=None):
         """{library: what each round gave}; the one who begins changes from round to round."""
@@ -225,7 +229,7 @@ class Race:
                 state = workers["fastnn"].call("train_long")
                 for library in workers.keys() - {"fastnn"}:
                     workers[library].call("go_on", *state)
-            losses = {library: worker.call("check") for library, worker in workers.items()}
+            losses = self.untimed(workers, "check")
             must_agree(name, {library: [pair] for library, pair in losses.items()})
             steps = {library: worker.call("prepare") for library, worker in workers.items()}
             times = self.turns(workers | ({"peak": peak} if peak else {}))
@@ -265,7 +269,7 @@ class Race:
         with ExitStack() as stack:
             kinds = {library: kind.__name__ for library, kind in sweeping.SWEEPERS.items()}
             workers, entries = self.start(stack, "sweeping", kinds, self.cores[:1], **given)
-            losses = {library: worker.call("check") for library, worker in workers.items()}
+            losses = self.untimed(workers, "check")
             must_agree(name, losses)
             for library, rounds in self.turns(workers, rounds=self.long_rounds).items():
                 entries[library] = {"us": median(rounds), "rounds": rounds}
@@ -302,7 +306,8 @@ class Race:
             kinds = {library: kind.__name__ for library, kind in kinds.items()}
             cores, given = self.cores[:threads], given | {"threads": threads}
             workers, entries = self.start(stack, module.__name__, kinds, cores, **given)
-            must_agree(name, {library: [worker.call("check")] for library, worker in workers.items()}, slack)
+            losses = self.untimed(workers, "check")
+            must_agree(name, {library: [pair] for library, pair in losses.items()}, slack)
             for worker in workers.values():
                 worker.call("prepare")
             for library, rounds in self.turns(workers).items():
@@ -316,7 +321,7 @@ class Race:
         say(name)
         with ExitStack() as stack:
             workers, entries = self.start(stack, "serving", kinds, self.cores[:1], rows=rows, threads=1)
-            outputs = {library: worker.call("outputs") for library, worker in workers.items()}
+            outputs = self.untimed(workers, "outputs")
             for library in outputs:
                 if not np.allclose(outputs[library], next(iter(outputs.values())), **SAME_OUTPUT):
                     raise Unequal(f"{name}: {library} and {next(iter(outputs))} predict otherwise")
@@ -333,7 +338,7 @@ class Race:
         with ExitStack() as stack:
             kinds = {library: kind.__name__ for library, kind in solvers.SOLVERS.items()}
             workers, entries = self.start(stack, "solvers", kinds, self.cores[:1], problem=name, threads=1)
-            found = {library: worker.call("optimum") for library, worker in workers.items()}
+            found = self.untimed(workers, "optimum")
             best = min(found.values(), default=0.0)
             for library, loss in found.items():
                 if loss > best * (1 + solvers.CLOSE / 2):

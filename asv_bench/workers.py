@@ -5,6 +5,7 @@ process gets cores and variables of its own before anything is imported, and end
 """
 
 import contextlib
+import functools
 import importlib
 import json
 import os
@@ -36,8 +37,8 @@ def need(name):
 class Worker:
     """`kind(**arguments)`, a class of one of the modules beside this one, in a process pinned to `cores`.
 
-    `left_out` says why it does not take part, else it is None. As a context manager it ends its process, and all that
-    the process started. Each answer must come within `patience` seconds, if that is set.
+    As a context manager it ends its process, and all that the process started. Each answer must come within `patience`
+    seconds, if that is set.
     """
 
     def __init__(self, module, kind, cores, patience=None, **arguments):
@@ -57,19 +58,28 @@ class Worker:
             env=os.environ | threads | {"JAX_PLATFORMS": "cpu", "TORCHINDUCTOR_COMPILE_THREADS": "1"},
             start_new_session=True,  # Ctrl-C ends the race, which ends its workers
         )
-        try:
-            self.left_out = self._read().get("left_out")
-        except BaseException:
-            self.close()
-            raise
+
+    @functools.cached_property
+    def left_out(self):
+        """Why it does not take part, or None; known once it has started, which this waits for."""
+        return self._read().get("left_out")
 
     def call(self, method, *arguments):
         """What the method of that name answers."""
+        return calls([self], method, *arguments)[0]
+
+    def ask(self, method, *arguments):
+        """Let the method of that name begin, whose answer `answer` waits for."""
+        if self.left_out is not None:
+            raise WorkerError(f"{self.name} is left out: {self.left_out}")
         try:
             self.process.stdin.write(json.dumps([method, arguments]) + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             pass  # reading says why
+
+    def answer(self):
+        """What the method answers that `ask` has begun."""
         return self._read()["result"]
 
     def _read(self):
@@ -98,6 +108,13 @@ class Worker:
 
     def __exit__(self, *error):
         self.close()
+
+
+def calls(workers, method, *arguments):
+    """What the method of that name answers in each worker; all are at work at once."""
+    for worker in workers:
+        worker.ask(method, *arguments)
+    return [worker.answer() for worker in workers]
 
 
 def serve(module, kind, cores, arguments):
