@@ -18,7 +18,7 @@ needs_numba_cuda = pytest.mark.skipif(
 )
 
 
-NAMES = "loop", "plans", "simulated", "tensor", "auto", "blocks", "group", "sweep", "embedding", "predictions"
+NAMES = "loop", "plans", "simulated", "tensor", "hopper", "auto", "blocks", "group", "sweep", "embedding", "predictions"
 FILES = [f"cuda_{name}.py" for name in NAMES]
 
 

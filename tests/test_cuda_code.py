@@ -44,6 +44,8 @@ def check(names, dtypes, capabilities):
             assert instructions <= 1.15 * multiplies, f"{what}: {instructions} instructions"
         of_matrices = cuda_offline.count(found, "HMMA.1688.F32.TF32", "HMMA.16816.F32.BF16")
         assert (of_matrices > 0) == (own == "tensor_product"), what
+        of_groups = cuda_offline.count(found, "HGMMA.64x256x8.F32.TF32", "HGMMA.64x256x16.F32.BF16")
+        assert of_groups == (cuda_table.IN_A_PANEL if own == "wgmma_product" else 0), what
     assert seen
 
 
@@ -101,5 +103,6 @@ def test_the_page_has_every_kernel_and_its_ceilings():
         (name, kernel.py_func.__name__, dtype, cuda_offline.architecture(capability), str(registers), str(shared))
         for name, dtype, kernel, _, _, _, registers, shared in cuda_table.launches(cuda_table.KERNELS)
         for capability in cuda_offline.CAPABILITIES
+        if cuda_table.runs_on(name, capability)
     )
     assert page.startswith(cuda_table.HEAD) and found.total() > 600 and found == right
