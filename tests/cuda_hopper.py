@@ -130,7 +130,7 @@ def test_it_proves_itself_before_it_is_used(launched, monkeypatch):
 
 def test_a_panel_that_is_overwritten_too_early_is_found_out(trusted, monkeypatch):
     monkeypatch.setattr(hopper, "await_products_but_one", lambda: None)
-    A, B = np.ones((9, 6 * 64), np.float32), np.ones((6 * 64, 9), np.float32)
+    A, B = normal(1, 9, 6 * 64, dtype="float32"), np.ones((6 * 64, 9), np.float32)
     with pytest.raises(AssertionError, match="shared memory was written while a product read it"):
         cuda.matmul(A, B, work_for(9, 9, len(B), "bf16"), np.empty((9, 9), np.float32), precision="bf16")
 

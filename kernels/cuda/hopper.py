@@ -115,7 +115,8 @@ def cut_of(m, n, k, precision, whole=False):
 def twins_of(precision):
     """The twins of A and B; `sums` receives the sums of the lines of A in each panel, not rounded, or is 0.
 
-    A thread takes a unit of a line. `along`: the terms of a line can be read four at a time.
+    A thread takes a unit of a line. B is given by its lines, too, (n, k). `along`: the terms of a line can be read four
+    at a time.
     """
     in_word, terms = 1 if precision == "tf32" else 2, terms_of(precision)
     of_unit = 4 * in_word
@@ -149,7 +150,7 @@ def twins_of(precision):
             p, side, by_line, by_term, along, out = global_at(a, REAL), m, rs_a, cs_a, along_a, twin_a
         else:
             block -= (m + (LINES - 1)) >> 7
-            p, side, by_line, by_term, along, out = global_at(b, REAL), n, cs_b, rs_b, along_b, twin_b
+            p, side, by_line, by_term, along, out = global_at(b, REAL), n, rs_b, cs_b, along_b, twin_b
         p = p + (block * LINES * by_line + panel * terms * by_term)
         side, left, adds_up = side - block * LINES, k - panel * terms, of_a and sums != 0
         for i in range(LINES * UNITS // THREADS):
