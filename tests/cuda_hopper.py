@@ -60,10 +60,15 @@ def work_for(m, n, k, precision):
 
 
 # more panels than stages; any strides; terms that are read four at a time
-@pytest.mark.parametrize(
-    "m,n,k,layout,precision",
-    [(9, 11, 325, "C", "bf16"), (70, 20, 36, "sliced", "tf32"), (12, 68, 64, "F", "tf32"), (5, 130, 40, "C", "bf16")],
-)
+CASES = [
+    pytest.param(9, 11, 325, "C", "bf16", marks=pytest.mark.slow),
+    (70, 20, 36, "sliced", "tf32"),
+    (12, 68, 64, "F", "tf32"),
+    (5, 130, 40, "C", "bf16"),
+]
+
+
+@pytest.mark.parametrize("m,n,k,layout,precision", CASES)
 def test_matmul(m, n, k, layout, precision, trusted, launched):
     A, B = normal(1, m, k, dtype="float32"), normal(2, k, n, dtype="float32")
     A, B = (
@@ -128,6 +133,7 @@ def test_it_proves_itself_before_it_is_used(launched, monkeypatch):
     products._proved.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_panel_that_is_overwritten_too_early_is_found_out(trusted, monkeypatch):
     monkeypatch.setattr(hopper, "await_products_but_one", lambda: None)
     A, B = normal(1, 9, 6 * 64, dtype="float32"), np.ones((6 * 64, 9), np.float32)

@@ -78,6 +78,15 @@ def test_tensor_cores_multiply_what_the_precision_says():
         assert made.instructions[instruction] == cuda_offline.count(made.instructions, "HMMA") > 0
 
 
+def test_wgmma_becomes_one_stretch_of_instructions():
+    """Of four products between which nothing waits; and copies in bulk bring the panels."""
+    check(["wgmma bf16 forward"], ["float32"], [(9, 0, "a")])
+    (_, product) = cuda_table.rows(["wgmma tf32 weight gradient"], ["float32"], [(9, 0, "a")])
+    found = product[4].instructions
+    assert found["HGMMA.64x256x8.F32.TF32"] + found["HGMMA.64"] == cuda_table.IN_A_PANEL, found
+    assert found["WARPGROUP.ARRIVE"] == 1 and found["UBLKCP.S.G"] > 0
+
+
 def test_the_check_sees_what_it_looks_for():
     """Double precision, and a stack, where a kernel has them."""
     from numba import cuda, float32, float64, types
