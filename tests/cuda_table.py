@@ -139,11 +139,12 @@ def on_hopper(call):
 
 
 def by_wgmma():
-    """The same products by Hopper's instruction."""
+    """The same products by Hopper's instruction, and the pass that rounds their operands."""
     for precision in ("tf32", "bf16"):
         for name, activation in (("forward", "TANH"), ("input_gradient", "GELU"), ("weight_gradient", "LINEAR")):
             call = on_hopper(layer(4096, 1024, 1024, name if "_" in name else "dense_forward", activation, precision))
-            yield f"wgmma {precision} {name.replace('_', ' ')}", (call, (224, 197760), None)
+            yield f"wgmma {precision} {name.replace('_', ' ')}", (call, (160, 197696), None)
+        yield f"wgmma {precision}, before and after", (call, (64, 20480), None)
 
 
 def random_numbers(dtype):
@@ -309,6 +310,7 @@ LARGE = (
     "product, any strides",
 )
 STEP = "pick", "gather", "scaled", "drop", "clip", "scale", "update", "advance"  # kernels of a step
+BESIDE_WGMMA = "twins", "line_sums"
 COLUMNS = "forward", "arrange_codes", "collect", "squares", "update_touched", "update_given", "clear", "row_sum"
 WIDE = ("update", "product")  # read 128 bits at a time, but for the one that takes any strides
 
@@ -328,6 +330,9 @@ def launches(names, dtypes=("float32", "float64")):
             found = call(dtype) if name.startswith("loop") else launched(lambda call=call, dtype=dtype: call(dtype))
             if name.startswith(("step", "columns")):  # the others have rows of their own
                 own = COLUMNS if name == "columns" else ("update",) if "by" in name else STEP
+                found = [f for f in found if f[0].py_func.__name__ in own]
+            elif name.startswith("wgmma"):
+                own = BESIDE_WGMMA if "before" in name else ("wgmma_product",)
                 found = [f for f in found if f[0].py_func.__name__ in own]
             for each in dict.fromkeys(found):
                 yield name, dtype, *each, *ceiling
