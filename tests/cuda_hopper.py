@@ -14,6 +14,7 @@ import reference
 from arrays import Placed, aligned, blank, normal
 from tolerance import assert_close
 
+import fastnn
 from fastnn import kernels
 from fastnn.kernels import cuda
 from fastnn.kernels.cuda import hopper, launch, plain, toolchain
@@ -180,6 +181,28 @@ def test_misuse_is_found_out(change, message):
 
     with pytest.raises(AssertionError, match=message):
         misuse[1, 1]()
+
+
+@pytest.mark.slow
+def test_a_net_learns_the_same(trusted, monkeypatch):
+    """The forward pass and the gradient of its large layer, in the graph, as by mma.sync."""
+    monkeypatch.setattr(hopper, "LEAST_SIDE", 9)
+    monkeypatch.setenv("FASTNN_CUDA_LOOP", "graph")
+    X, y = normal(1, 12, 10, dtype="float32"), np.arange(12) % 3
+    weights, multiply, used = [], products._wgmma, []
+    monkeypatch.setattr(
+        products, "_wgmma", lambda *arguments: (used.append((there, arguments[1])), multiply(*arguments))
+    )
+    for there in (True, False):
+        monkeypatch.setattr(products, "has_wgmma", lambda there=there: there)
+        monkeypatch.setattr(products, "trusts_wgmma", lambda precision, there=there: there)
+        layers = [fastnn.Dense(9, "tanh"), fastnn.Dense(3, "softmax")]
+        net = fastnn.Sequential(layers, device="cuda", precision="bf16", seed=0)
+        net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=1, batch_size=12, shuffle=False)
+        weights.append(net.get_weights())
+    assert used == {(True, (12, 9, 10)), (True, (9, 10, 12))}
+    for one, other in zip(*weights, strict=True):
+        assert_close(one, other, "training")
 
 
 def test_how_a_product_is_cut(trusted, launched, monkeypatch):

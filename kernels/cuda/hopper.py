@@ -60,8 +60,8 @@ ALIGNED = 1024  # bytes, after which the swizzle repeats
 SHARED = 4 * STAGES * STAGE + ALIGNED  # bytes
 BLOCK = THREADS + 32  # the last warp queues the copies
 WARPS = 8  # of a block of `line_sums`
-# Sides from which on rounding and copying them first pays by the counts above, and blocks of one wave on an H100, of
-# which at least half must have work (estimates)
+# Rows, columns and terms from which on twins pay by the counts above, and blocks of one wave on an H100, of which at
+# least half must have work (estimates)
 LEAST_SIDE, FULL = 256, 132
 LEAST_PANELS = 4  # of a part of a sum that is worth a block of its own (an estimate)
 # A descriptor's fields beside the address: 1,024 bytes from eight lines to the next eight, swizzled by 128 bytes
@@ -97,7 +97,7 @@ def cut_of(m, n, k, precision, whole=False):
 
     `whole`: its sum is not cut into parts.
     """
-    if min(m, n) < LEAST_SIDE or k == 0:
+    if min(m, n, k) < LEAST_SIDE:
         return None
     down, right, panels = -(-m // DOWN), -(-n // RIGHT), -(-k // terms_of(precision))
     part = -(-panels // (1 if whole else max(1, min(panels // LEAST_PANELS, FULL // (down * right)))))
