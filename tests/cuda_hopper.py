@@ -189,10 +189,13 @@ def test_a_net_learns_the_same(trusted, monkeypatch):
     monkeypatch.setattr(hopper, "LEAST_SIDE", 9)
     monkeypatch.setenv("FASTNN_CUDA_LOOP", "graph")
     X, y = normal(1, 12, 10, dtype="float32"), np.arange(12) % 3
-    weights, multiply, used = [], products._wgmma, []
-    monkeypatch.setattr(
-        products, "_wgmma", lambda *arguments: (used.append((there, arguments[1])), multiply(*arguments))
-    )
+    weights, multiply, used = [], products._wgmma, set()
+
+    def recorded(stream, sizes, *more):
+        used.add((there, sizes))
+        multiply(stream, sizes, *more)
+
+    monkeypatch.setattr(products, "_wgmma", recorded)
     for there in (True, False):
         monkeypatch.setattr(products, "has_wgmma", lambda there=there: there)
         monkeypatch.setattr(products, "trusts_wgmma", lambda precision, there=there: there)
