@@ -8,10 +8,12 @@ model counts, and leaves out what it cannot: collisions in memory, the order of 
 """
 
 import functools
+import importlib
 import json
 import math
 import re
 import sys
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -21,9 +23,9 @@ from cuda_racers import RACED
 from report import number, table
 
 from fastnn.kernels import formulas, tables
-from fastnn.kernels.cuda import driver, graph, large_tile, schedule
+from fastnn.kernels.cuda import driver, graph, hopper, large_tile, schedule
 from fastnn.kernels.cuda.loop_tiles import tiles_of
-from fastnn.kernels.cuda.matmul import Side, multiply
+from fastnn.kernels.cuda.matmul import Side, multiply, work_size
 from fastnn.kernels.cuda.tile import DEPTH
 from fastnn.kernels.cuda.tiling import QUARTER
 from fastnn.kernels.cuda.toolchain import SIMULATED
@@ -41,7 +43,11 @@ SCHEDULERS = 4  # of a multiprocessor, each with an instruction of a warp a cycl
 SHARED, NEAR = 128, 64  # bytes a cycle of a multiprocessor from its shared memory, and from L2 through L1
 # Cycles until a number is there: arXiv 2402.13499 (Luo et al., an H100 dissected), and its 5.5 TB/s of L2 as a bound
 SHARED_LATENCY, L2_LATENCY, L2 = 29, 263, 5.5e12
-MATRIX = {"tf32": 0.63 * 495e12, "bf16": 0.63 * 989e12}  # mma.sync has 63% of the tensor cores' peak there
+PEAK = {"tf32": 495e12, "bf16": 989e12}
+MMA = 0.63  # of the peak, which mma.sync has there
+# Of wgmma fed by copies in bulk, without multicast: kernel 6 of github.com/pranjalssh/fast.cu, whose README has 777.5
+# TFLOP/s in bfloat16 at 8,192 by tiles of 192 x 192: that many bytes a second pass from L2 to shared memory, at least
+WGMMA, BULK = 777.5 / 989, 8.2e12
 # A barrier of a block of 512 threads, and one of the grid: an atomic operation and a look at the counter, there and
 # back, behind one of each block that the counter takes in turn, two cycles each (estimates)
 BLOCK_BARRIER = 40
@@ -52,6 +58,7 @@ NODE = "a graph of 100 x.add_(1), each"  # a node with hardly any work, of which
 GOALS = {"2x16, 32": 4, "2x64, 32": 8, "2x64, 512": 12, "2x64, 8192": 25, "3x256, 32": 20, "3x256, 512": 50}
 GOALS |= {"3x256, 8192": 260, "4x1024, 512": 400, "logistic, 10000": 40}
 LIKE_TORCH = ("4x1024, 8192", "4x1024, 131072")
+ROUNDED = ("4x1024, 8192",)  # in tf32 and bf16, too
 PRODUCTS = {("float32", 1024): 0.8, ("float32", 4096): 0.95, ("bf16", 4096): 0.7, ("tf32", 4096): 0.7}
 # Instructions of one item that is no multiply-add (estimates from the listings of the kernels)
 # What docs/kernels.md calls the kernels whose inner pieces are counted; products by the side of their tiles
@@ -60,8 +67,10 @@ INNER |= {"block": "loop of one block: run", "grid": "loop of a grid: run"}
 OF_AN_ELEMENT, OF_A_TILE, OF_AN_OUTPUT = 25, 60, 60
 
 
-# When the loops, and products in large tiles, were last written anew; other kernels are older than the first race
+# When the loops, products in large tiles, and those by wgmma were last written anew; other kernels are older than the
+# first race
 WRITTEN = {"block": "2026-11-26T17:19", "grid": "2026-11-26T17:19", "graph": "", "large": "2026-11-27T03:40"}
+WRITTEN |= {"wgmma": "2026-11-27T06:00"}
 
 
 class Phase(NamedTuple):
@@ -111,15 +120,25 @@ def ratios():
     return {name: float(ratio) for name, ratio in found}
 
 
-def plan_of(work):
+@contextmanager
+def on_the_card():
+    """What is asked of the card is answered as an H100 would."""
+    products = importlib.import_module("fastnn.kernels.cuda.matmul")  # whose name in the package is a function
+    answers = {(schedule, "shared_bytes"): BLOCK_BYTES, (schedule, "multiprocessors"): PROCESSORS}
+    answers |= {(products, "has_wgmma"): True, (products, "trusts_wgmma"): True}
+    with ExitStack() as patches:
+        for (module, name), answer in answers.items():
+            patches.enter_context(mock.patch.object(module, name, lambda *_, answer=answer: answer))
+        yield
+
+
+def plan_of(work, precision="float32"):
     """The plan of a workload's steps on the card, on which nothing is uploaded."""
     program = work.net(device="cuda").program
     parameters = np.zeros(program.size, np.float32)
-    with (
-        mock.patch.object(schedule, "shared_bytes", lambda: BLOCK_BYTES),
-        mock.patch.object(schedule, "multiprocessors", lambda: PROCESSORS),
-    ):
-        plan = driver.Plan(program, parameters, work.batch, tables.TRAIN, TrainingState(parameters, 0))
+    with on_the_card():
+        state = TrainingState(parameters, 0)
+        plan = driver.Plan(program, parameters, work.batch, tables.TRAIN, state, precision)
     rule = formulas.named(formulas.RULES, work.optimizer)
     plan.bind_rule(rule, dict.fromkeys(rule.settings, 0.5))
     X = np.broadcast_to(np.float32(0), (work.rows, program.n_features))
@@ -215,6 +234,13 @@ def node_of(launch, plan, precision="float32"):
     name, numbers = launch.kernel.fn.__name__, launch.arguments
     if name in ("product", "tensor_product"):
         return _tiled(launch, precision)
+    if name == "wgmma_product":
+        return _by_wgmma(launch, precision)
+    if name == "twins":  # each operand once, and the panels of both
+        m, n, k = map(int, numbers[:3])
+        return _streamed(4 * (m + n) * k + 4 * hopper.PANEL * launch.blocks)
+    if name == "line_sums":
+        return _streamed(4 * int(numbers[0]) * int(numbers[1]))
     batch, features, outputs = plan["BATCH"], plan.program.n_features, plan.program.outputs
     elements = {
         "pick": 4 * batch,
@@ -255,13 +281,26 @@ def _tiled(launch, precision):
     flops, moved = 2 * m * n * k, max(far / HBM, near / L2)
     if precision != "float32":
         full = tile * tile * part * 2 * waves * PROCESSORS
-        seconds = max(full / MATRIX[precision], moved) + 2 * L2_LATENCY / CLOCK
+        seconds = max(full / (MMA * PEAK[precision]), moved) + 2 * L2_LATENCY / CLOCK
         return Node(flops, far, near, 2 * iterations, None, seconds)
     side, ratio = tile // 16, ratios()[INNER[tile]]
     issue = depth * side * side * ratio * (launch.threads // 32) / SCHEDULERS  # of a block, for one of the schedulers
     alone = depth * side * side * ratio + L2_LATENCY + BLOCK_BARRIER
     cycles = iterations * max(waves * issue, -(-waves // 2) * alone) + 2 * L2_LATENCY
     return Node(flops, far, near, iterations + 2, ratio, max(cycles / CLOCK, moved))
+
+
+def _by_wgmma(launch, precision):
+    """A product of twins: a block a multiprocessor, whose panels come while it multiplies, and which then finishes."""
+    m, n, _, *_, part, between = (int(each) for each in launch.arguments[:11])
+    (down, across, parts), tile = launch.blocks, hopper.DOWN * hopper.RIGHT
+    blocks, panel = down * across * parts, 2 * tile * hopper.terms_of(precision)
+    copied, written = 4 * hopper.STAGE * part * blocks, 4 * m * n * parts
+    # two groups of threads read the panel of B each, and a half of that of A; a finished tile passes through once
+    near = (copied + 4 * 5 * hopper.PANEL * part * blocks) + 2 * 4 * tile * blocks
+    waves, finish = -(-blocks // PROCESSORS), 4 * tile * (1 / NEAR + 2 / SHARED) + 2 * L2_LATENCY
+    seconds = max(waves * part * panel * PROCESSORS / (WGMMA * PEAK[precision]), copied / BULK) + waves * finish / CLOCK
+    return Node(panel * part * blocks, copied + written, near, 3, None, seconds)
 
 
 def of_launches(launches, plan, precision="float32", seconds=0.0):
@@ -290,7 +329,8 @@ def launches_of(plan):
         plan.memory[name] = Nowhere((1 + place) << 40)
     plan.device_program()
     launches = []
-    graph.queue_step(plan, launches)
+    with on_the_card():
+        graph.queue_step(plan, launches)
     return launches
 
 
@@ -304,26 +344,28 @@ class Nowhere(NamedTuple):
         return {"data": (self.address, False)}
 
 
-def of_step(work):
+def of_step(work, precision="float32"):
     """The row of a workload."""
-    plan = plan_of(work)
+    plan = plan_of(work, precision)
     if plan.schedule.loop != "graph":
         return of_loop(plan)
-    return of_launches(launches_of(plan), plan, seconds=1e-6 * race()["launches"][NODE])
+    return of_launches(launches_of(plan), plan, precision, 1e-6 * race()["launches"][NODE])
 
 
 def of_product(n, precision):
     """The row of a product of square matrices, called by itself in the time of the card."""
     launches, sides = [], [Side(place << 40, n, 1) for place in (1, 2, 3)]
-    multiply(np.float32, launches, (n, n, n), *sides, precision=precision)
+    with on_the_card():
+        work = (4 << 40, work_size(n, n, n, precision)) if precision != "float32" else (0, 0)
+        multiply(np.float32, launches, (n, n, n), *sides, work=work, precision=precision)
     return of_launches(launches, None, precision)
 
 
-def measured(work, loop):
+def measured(work, loop, precision="float32"):
     """(microseconds of a loop in the race, those of torch's graph), None where there are none."""
     trained, loops = (
         next(
-            (row["libraries"] for row in race()[part] if (row["name"], row["precision"]) == (work.name, "float32")), {}
+            (row["libraries"] for row in race()[part] if (row["name"], row["precision"]) == (work.name, precision)), {}
         )
         for part in ("training", "loops")
     )
@@ -335,7 +377,8 @@ def line(name, row, goal, own):
     """A row of the page."""
     us = 1e6 * row.seconds
     large = f"{ratios()[INNER[128]]:.2f}" in row.ratio.split(" and ")
-    changed = "–" if own is None else "yes" if race()["date"] < WRITTEN["large" if large else row.loop] else "no"
+    kind = "wgmma" if name.startswith(tuple(PEAK)) or name.endswith(tuple(PEAK)) else "large" if large else row.loop
+    changed = "–" if own is None else "yes" if race()["date"] < WRITTEN[kind] else "no"
     cells = [name, row.loop, row.shape, number(row.flops / 1e6), number(row.far / 1e6), number(row.near / 1e6)]
     cells += [f"{row.block_barriers:,}", str(row.grid_barriers), str(row.launches), row.ratio, number(us)]
     return [*cells, number(goal), number(own), number(us / own if own else None, 2), changed]
@@ -350,6 +393,10 @@ def lines():
             row = of_step(work)
             own, like_torch = measured(work, row.loop)
             found.append(line(work.name, row, GOALS.get(key, like_torch), own))
+        for precision in PEAK if key in ROUNDED else ():
+            row = of_step(work, precision)
+            own, like_torch = measured(work, row.loop, precision)
+            found.append(line(f"{work.name}, {precision}", row, like_torch, own))
     for row in race()["products"]:
         n, precision = row["n"], row["precision"]
         if (precision, n) in PRODUCTS:

@@ -18,6 +18,7 @@ CHECKED_ROWS = 16
 # |result - right| / |right| that each precision may reach
 ALLOWED = {"float32": 1e-5, "tf32": 2e-3, "bf16": 2e-2}
 COPIED_BYTES = 4 << 30
+WITHOUT_SPACE = "fastnn, mma.sync"  # which takes large products of lower precision that get no working space
 
 
 class Bench:
@@ -101,14 +102,16 @@ class Bench:
         """{way: (set of results, functions that multiply a set each) or why it is left out}."""
         sets, found = self.operands(n), {}
         ours = [[self.ours(array) for array in each] for each in sets]
-        work = self.array(np.zeros(max(4, self.kernels.work_size(n, n, n)), np.float32))
-        mine = [
-            lambda a=a, b=b, c=c: self.kernels.matmul(
-                a, b, self.ours(work), c, stream=self.stream(), precision=precision
-            )
-            for a, b, c in ours
-        ]
-        found["fastnn"] = [c for _, _, c in sets], mine
+        work = self.ours(self.array(np.zeros(max(4, self.kernels.work_size(n, n, n, precision)), np.float32)))
+        spaces = {"fastnn": work} | ({} if precision == "float32" else {WITHOUT_SPACE: None})
+        for way, space in spaces.items():
+            mine = [
+                lambda a=a, b=b, c=c, space=space: self.kernels.matmul(
+                    a, b, space, c, stream=self.stream(), precision=precision
+                )
+                for a, b, c in ours
+            ]
+            found[way] = [c for _, _, c in sets], mine
         if self.torch is None:
             found["cuBLAS"] = "no torch here that sees a GPU"
             return found

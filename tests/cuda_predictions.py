@@ -67,6 +67,18 @@ def test_launches_and_operations_of_the_graph():
     assert sum(node.flops for node in nodes) == 2 * work.batch * (3 * products - first)
 
 
+def test_large_products_of_lower_precision_go_by_wgmma():
+    """But for the three of the small output layer."""
+    work = RACED["4x1024 1024-1024-1024-1024-1024-10, batch 8192, SGD"]
+    plan = cuda_predict.plan_of(work, "bf16")
+    launches = cuda_predict.launches_of(plan)
+    names, large = Counter(launch.kernel.fn.__name__ for launch in launches), len(work.layers) - 1
+    assert names["twins"] == names["wgmma_product"] == 3 * large - 1 and names["line_sums"] == large
+    assert names["tensor_product"] == 3 and names["product"] == 0
+    found = [cuda_predict.node_of(each, plan, "bf16") for each in launches if "wgmma" in each.kernel.fn.__name__]
+    assert sum(node.flops for node in found) == 2 * work.batch * 1024**2 * (3 * large - 1)
+
+
 def test_an_unknown_kernel_is_no_guess():
     plan = cuda_predict.plan_of(RACED["3x256 256-256-256-256-10, batch 8192, Adam"])
     launch = cuda_predict.launches_of(plan)[0]

@@ -8,7 +8,9 @@ A name stands for a call; the kernels that it launches share its ceilings: regis
 memory that a block names itself or is given by the launch.
 """
 
+import importlib
 import sys
+from unittest import mock
 
 import numpy as np
 from cuda_offline import CAPABILITIES, Nowhere, architecture, compiled, count, launched, tools
@@ -20,6 +22,7 @@ from fastnn.kernels.state import TrainingState
 
 DOUBLE = ("DFMA", "DADD", "DMUL")
 STACK = ("LDL", "STL")
+IN_A_PANEL = 4  # instructions of wgmma
 FEW = 16  # multiply-adds without a branch between them: with fewer, a kernel is no product
 HEAD = """# What the compiler makes of the CUDA kernels
 
@@ -27,7 +30,8 @@ HEAD = """# What the compiler makes of the CUDA kernels
 it, by numba-cuda and nvJitLink. Registers of a thread and bytes of shared memory of a block stand beside their \
 ceilings, which the tests hold. *Instructions* are those of the whole kernel. *Instructions an FMA* are counted in \
 the stretch without a branch that has most multiply-adds: those that it has beside them load operands and find \
-addresses. For tensor cores an HMMA counts as one, though it makes hundreds of multiply-adds.
+addresses. For tensor cores an HMMA counts as one, though it makes hundreds of multiply-adds; HGMMA, \
+which wgmma becomes, stand in the same column.
 """
 
 
@@ -73,7 +77,7 @@ def update(name, states, *settings):
     return call
 
 
-def layer(m, n_in, n_out, name, activation="RELU", **precision):
+def layer(m, n_in, n_out, name, activation="RELU", precision="float32"):
     """One of the three products of a layer."""
 
     def call(dtype):
@@ -81,13 +85,13 @@ def layer(m, n_in, n_out, name, activation="RELU", **precision):
 
         code = getattr(kernels, activation)
         X, W, b, A, dX = _arrays(dtype, (m, n_in), (n_out, n_in), (n_out,), (m, n_out), (m, n_in))
+        (work,) = _arrays(dtype, (max(1, cuda.work_size(m, n_in, n_out, precision)),))
         if name == "dense_forward":
-            cuda.dense_forward(X, W, b, code, 0.0, None, A, A, **precision)
+            cuda.dense_forward(X, W, b, code, 0.0, work, A, A, precision=precision)
         elif name == "input_gradient":
-            cuda.input_gradient(A, W, code, 0.0, X, X, dX, **precision)
+            cuda.input_gradient(A, W, code, 0.0, X, X, dX, precision=precision, work=work)
         else:
-            (work,) = _arrays(dtype, (max(1, cuda.work_size(m, n_in, n_out)),))
-            cuda.weight_gradient(A, X, work, W, b, **precision)
+            cuda.weight_gradient(A, X, work, W, b, precision=precision)
 
     return call
 
@@ -118,6 +122,29 @@ def by_tensor_cores():
         single = (128 if precision == "tf32" else 168, 32768)
         yield f"{precision}, any strides", (product((5000, 2), **lower), single, None)
         yield f"{precision}, any strides by aligned", (product((5000, 2), (2048, 1), **lower), single, None)
+
+
+def on_hopper(call):
+    """The same call, on a GPU with wgmma."""
+
+    def made(dtype):
+        products = importlib.import_module("fastnn.kernels.cuda.matmul")  # whose name in the package is a function
+        with (
+            mock.patch.object(products, "has_wgmma", lambda: True),
+            mock.patch.object(products, "trusts_wgmma", lambda precision: True),
+        ):
+            call(dtype)
+
+    return made
+
+
+def by_wgmma():
+    """The same products by Hopper's instruction, and the pass that rounds their operands."""
+    for precision in ("tf32", "bf16"):
+        for name, activation in (("forward", "TANH"), ("input_gradient", "GELU"), ("weight_gradient", "LINEAR")):
+            call = on_hopper(layer(4096, 1024, 1024, name if "_" in name else "dense_forward", activation, precision))
+            yield f"wgmma {precision} {name.replace('_', ' ')}", (call, (160, 197696), None)
+        yield f"wgmma {precision}, before and after", (call, (64, 20480), None)
 
 
 def random_numbers(dtype):
@@ -258,6 +285,7 @@ KERNELS = {
     "product weight gradient, eight": (layer(10000, 784, 8, "weight_gradient"), (96, 0), (168, 0)),
     "product, any strides": (product((5000, 2)), (128, 34816), (168, 34816)),
     **dict(by_tensor_cores()),
+    **dict(by_wgmma()),
     "step": (step("ADAM"), (64, 128), (96, 256)),
     "step by sgd": (step("SGD"), (48, 128), (64, 256)),
     "step by momentum": (step("MOMENTUM"), (48, 128), (64, 256)),
@@ -282,8 +310,14 @@ LARGE = (
     "product, any strides",
 )
 STEP = "pick", "gather", "scaled", "drop", "clip", "scale", "update", "advance"  # kernels of a step
+BESIDE_WGMMA = "twins", "line_sums"
 COLUMNS = "forward", "arrange_codes", "collect", "squares", "update_touched", "update_given", "clear", "row_sum"
 WIDE = ("update", "product")  # read 128 bits at a time, but for the one that takes any strides
+
+
+def runs_on(name, capability):
+    """Whether kernels of a row are for a compute capability."""
+    return not name.startswith("wgmma") or capability == (9, 0, "a")
 
 
 def launches(names, dtypes=("float32", "float64")):
@@ -297,6 +331,9 @@ def launches(names, dtypes=("float32", "float64")):
             if name.startswith(("step", "columns")):  # the others have rows of their own
                 own = COLUMNS if name == "columns" else ("update",) if "by" in name else STEP
                 found = [f for f in found if f[0].py_func.__name__ in own]
+            elif name.startswith("wgmma"):
+                own = BESIDE_WGMMA if "before" in name else ("wgmma_product",)
+                found = [f for f in found if f[0].py_func.__name__ in own]
             for each in dict.fromkeys(found):
                 yield name, dtype, *each, *ceiling
 
@@ -305,6 +342,8 @@ def rows(names, dtypes=("float32", "float64"), capabilities=CAPABILITIES):
     """(name, dtype, capability, kernel's name, what the compiler made of it, registers, shared) of every kernel."""
     for name, dtype, kernel, types, threads, added, registers, shared in launches(names, dtypes):
         for capability in capabilities:
+            if not runs_on(name, capability):
+                continue
             made = compiled(kernel, types, threads, capability)
             made.shared += added
             yield name, dtype, capability, kernel.py_func.__name__, made, registers, shared
@@ -331,7 +370,7 @@ def main(prefix=""):
             count(found, *DOUBLE),
             found["LDG.E.128"],
             found["LDS.128"],
-            count(found, "HMMA"),
+            count(found, "HMMA", "HGMMA"),
             f"{length / multiplies:.2f}" if multiplies >= FEW else "–",
         ]
         made_for = architecture(capability)

@@ -44,6 +44,7 @@ def check(names, dtypes, capabilities):
             assert instructions <= 1.15 * multiplies, f"{what}: {instructions} instructions"
         of_matrices = cuda_offline.count(found, "HMMA.1688.F32.TF32", "HMMA.16816.F32.BF16")
         assert (of_matrices > 0) == (own == "tensor_product"), what
+        assert cuda_offline.count(found, "HGMMA") == (cuda_table.IN_A_PANEL if own == "wgmma_product" else 0), what
     assert seen
 
 
@@ -76,6 +77,15 @@ def test_tensor_cores_multiply_what_the_precision_says():
         assert made.instructions[instruction] == cuda_offline.count(made.instructions, "HMMA") > 0
 
 
+def test_wgmma_becomes_one_stretch_of_instructions():
+    """The products of a panel begin together, and only the panel before is waited for; copies in bulk bring them."""
+    name = "wgmma bf16 weight gradient"
+    check([name], ["float32"], [(9, 0, "a")])
+    ((*_, made, _, _),) = cuda_table.rows([name], ["float32"], [(9, 0, "a")])
+    found = made.instructions
+    assert found["WARPGROUP.ARRIVE"] == 1 and found["WARPGROUP.DEPBAR.LE"] == 2 and found["UBLKCP.S.G"] > 0
+
+
 def test_the_check_sees_what_it_looks_for():
     """Double precision, and a stack, where a kernel has them."""
     from numba import cuda, float32, float64, types
@@ -101,5 +111,6 @@ def test_the_page_has_every_kernel_and_its_ceilings():
         (name, kernel.py_func.__name__, dtype, cuda_offline.architecture(capability), str(registers), str(shared))
         for name, dtype, kernel, _, _, _, registers, shared in cuda_table.launches(cuda_table.KERNELS)
         for capability in cuda_offline.CAPABILITIES
+        if cuda_table.runs_on(name, capability)
     )
     assert page.startswith(cuda_table.HEAD) and found.total() > 600 and found == right

@@ -169,13 +169,15 @@ def test_matmul(m, n, k, layout_a, layout_b, dtype):
 @pytest.mark.parametrize("m,n,k,layout_a,layout_b", PRODUCTS[1:3] if SIMULATED else PRODUCTS + LARGE_PRODUCTS)
 def test_matmul_by_tensor_cores(m, n, k, layout_a, layout_b, precision):
     a, b = normal(1, m, k, dtype="float32"), normal(2, k, n, dtype="float32")
-    A, B, out = OnGpu(a, "float32", layout_a), OnGpu(b, "float32", layout_b), blank((m, n), "float32", "padded")
-    work, what = blank((cuda.work_size(m, n, k),), "float32", "aligned"), f"{(m, n, k)} {layout_a} {layout_b}"
-    cuda.matmul(A, B, work, out, precision=precision)
-    assert_near(out.read(), a.astype(np.float64) @ b.astype(np.float64), precision, what=what)
-    few = min(m, n) <= 8  # rows or columns stay in float32
+    A, B, what = OnGpu(a, "float32", layout_a), OnGpu(b, "float32", layout_b), f"{(m, n, k)} {layout_a} {layout_b}"
+    exact, few = a.astype(np.float64) @ b.astype(np.float64), min(m, n) <= 8  # rows or columns stay in float32
     a, b = (v.astype(np.float64) if few else reference.rounded(v, precision) for v in (a, b))
-    assert_near(out.read(), a @ b, "sum" if few else "tensor", what=what)
+    rounded = a @ b
+    for size in {cuda.work_size(m, n, k), cuda.work_size(m, n, k, precision)}:  # with the second, wgmma may be used
+        out = blank((m, n), "float32", "padded")
+        cuda.matmul(A, B, blank((size,), "float32", "aligned"), out, precision=precision)
+        assert_near(out.read(), exact, precision, what=what)
+        assert_near(out.read(), rounded, "sum" if few else "tensor", what=what)
     A.assert_unchanged()
     B.assert_unchanged()
 
@@ -190,10 +192,10 @@ def test_dense_by_tensor_cores(m, n_in, n_out, precision):
     )
     w /= np.sqrt(n_in).astype(np.float32)
     X, W, bias, dA = (OnGpu(v, "float32", "aligned") for v in (x, w, b, incoming))
-    work = blank((cuda.work_size(m, n_in, n_out),), "float32", "aligned")
+    work = blank((cuda.work_size(m, n_in, n_out, precision),), "float32", "aligned")
     dX, dW = blank(x.shape, "float32", "aligned"), blank(w.shape, "float32", "aligned")
     Z, A, db = blank((m, n_out), "float32", "aligned"), blank((m, n_out), "float32"), blank(b.shape, "float32")
-    cuda.dense_forward(X, W, bias, kernels.SILU, NOTHING, None, Z, A, precision=precision)
+    cuda.dense_forward(X, W, bias, kernels.SILU, NOTHING, work, Z, A, precision=precision)
     x, w, z = reference.rounded(x, precision), reference.rounded(w, precision), Z.read().copy()
     assert_near(z, x @ w.T + b, "tensor", what=precision)
     assert_near(A.read(), reference.activation("silu", z), "pointwise", what=precision)

@@ -6,6 +6,7 @@ that with respect to Z, in place, and of that dX = dZ W, dW = dZ^T X and db, the
 """
 
 from ..annotations import DeviceArray, Stream
+from ..contract import SCRATCH
 from ..formulas import LINEAR, SOFTMAX
 from ..program import Dense, Embedding
 from ..tables import ADDED, LOGITS, OUTPUT, Op, Real, Run
@@ -201,7 +202,7 @@ def queue_forward(step, op):
         b = z  # which the sums of one-hot weights are in already, with the bias
     epilogue, kept = (ACTIVATE, key, op.alpha), NO_OPERAND if z == a else z
     sizes = step.count, size, op.n_in
-    step.multiply(sizes, step.values[before], Side(W, op.n_in, 1).transposed(), a, epilogue, b, kept)
+    step.multiply(sizes, step.values[before], Side(W, op.n_in, 1).transposed(), a, epilogue, b, kept, work=step.work)
     if activates and op.key == SOFTMAX:
         run(softmax_of(step.real), warps(step.count), step.stream, step.count, size, *a, *a)
 
@@ -219,7 +220,8 @@ def queue_backward(step, op):
     step.multiply((n_out, n_in, count), delta.transposed(), step.values[op.number], dW, sums=sums, work=step.work)
     if op.gradient_width:
         W = Side(step.parameter(op.record[W_AT]), n_in, 1)
-        step.multiply((count, op.gradient_width, n_out), delta, W, step.deltas[op.number])
+        rounded = {"work": step.work} if step.plan.precision != "float32" else {}
+        step.multiply((count, op.gradient_width, n_out), delta, W, step.deltas[op.number], **rounded)
 
 
 @checked()
@@ -249,8 +251,9 @@ def dense_forward(
         An activation code such as `kernels.RELU`.
     param : float
         alpha of leaky_relu and elu.
-    work : None
-        Not used; it stands here as in the kernel of the CPU.
+    work : device array (w,), dtype of X
+        Working space of `work_size(m, n_in, n_out, precision)` elements, consecutive; None: slower, without it, for
+        large layers of a lower precision. In "float32" it is not used.
     Z, A : device array (m, n_out), dtype of X
         Receive the pre-activations and the outputs. Z may be A, but for silu, gelu and gelu_tanh if a backward pass
         follows.
@@ -270,13 +273,14 @@ def dense_forward(
         (ACTIVATE, LINEAR if activation == SOFTMAX else activation, param),
         Side(b.address, 0, *b.strides),
         NO_OPERAND if z == a else z,
+        work=space(work),
         precision=precision,
     )
     if activation == SOFTMAX:
         activation_forward.kernel(SOFTMAX, param, A, A, stream)
 
 
-@checked()
+@checked(work=SCRATCH)
 def input_gradient(
     dZ: DeviceArray,
     W: DeviceArray,
@@ -287,6 +291,7 @@ def input_gradient(
     dX: DeviceArray,
     stream: Stream = 0,
     precision: str = "float32",
+    work: DeviceArray | None = None,
 ) -> None:
     """dX = (dZ W) * g'(Z): the gradient with respect to the pre-activations of the layer before, in one pass.
 
@@ -308,12 +313,15 @@ def input_gradient(
         Where it is queued.
     precision : str, optional
         "float32", "tf32" or "bf16", as in `matmul`.
+    work : device array (w,), dtype of dZ, optional
+        Working space of `work_size(m, n_in, n_out, precision)` elements, consecutive; None: slower, without it, for
+        large layers of a lower precision.
     """
     epilogue, z, a = PLAIN, NO_OPERAND, NO_OPERAND
     if activation != LINEAR:
         epilogue, z, a = (SLOPE, activation, param), side(Z), side(A)
-    sizes = dZ.shape[0], W.shape[1], W.shape[0]
-    multiply(dZ.dtype.type, stream, sizes, side(dZ), side(W), side(dX), epilogue, z, a, precision=precision)
+    given, sizes = {"work": space(work), "precision": precision}, (dZ.shape[0], W.shape[1], W.shape[0])
+    multiply(dZ.dtype.type, stream, sizes, side(dZ), side(W), side(dX), epilogue, z, a, **given)
 
 
 @checked()
@@ -335,7 +343,8 @@ def weight_gradient(
     X : device array (m, n_in), dtype of dZ
         Inputs of the layer.
     work : device array (w,), dtype of dZ
-        Working space of `work_size(m, n_in, n_out)` elements, consecutive; None: slower for long batches, without it.
+        Working space of `work_size(m, n_in, n_out, precision)` elements, consecutive; None: slower, without it,
+        for long batches and for large layers of a lower precision.
     dW : device array (n_out, n_in), dtype of dZ
         Receives the gradient with respect to W.
     db : device array (n_out,), dtype of dZ
@@ -383,7 +392,8 @@ def dense_backward(
     param : float
         alpha of leaky_relu and elu.
     work : device array (w,), dtype of dA
-        Working space of `work_size(m, n_in, n_out)` elements, consecutive; None: slower for long batches, without it.
+        Working space of `work_size(m, n_in, n_out, precision)` elements, consecutive; None: slower, without it,
+        for long batches and for large layers of a lower precision.
     dX : device array (m, n_in), dtype of dA
         Receives the gradient with respect to X; None if it is not wanted.
     dW : device array (n_out, n_in), dtype of dA
@@ -399,4 +409,4 @@ def dense_backward(
         activation_backward.kernel(activation, param, dA, Z, A, dA, stream)
     weight_gradient.kernel(dA, X, work, dW, db, stream, precision)
     if dX is not None:
-        input_gradient.kernel(dA, W, LINEAR, 0.0, None, None, dX, stream, precision)
+        input_gradient.kernel(dA, W, LINEAR, 0.0, None, None, dX, stream, precision, work)

@@ -46,7 +46,7 @@ class Plan(base.Plan):
     def __init__(self, program, parameters, batch, command, state=None, precision="float32", loop=None):
         super().__init__(program, parameters, batch, command, state, extra=Buffer.SIZE * len(program.widths))
         self.precision, self.recording = precision, None
-        self.schedule = make_schedule(program, self.dtype, batch, command, loop)
+        self.schedule = make_schedule(program, self.dtype, batch, command, loop, precision)
         self.structure = structure_of(program, command, None)
         self.table[Run.SIZE :] = self.schedule.buffers.ravel()
         self.set(LD=self.schedule.ld, BUFFERS_AT=Run.SIZE, GROUPS_AT=self.schedule.groups_at)

@@ -1,5 +1,7 @@
 """What Numba does not write itself: typed pointers, accesses of 128 bits, shared memory, copies into it, tensor cores.
 
+Barriers, copies in bulk and products of a warpgroup are Hopper's, of compute capability 9.0.
+
 `p + i` steps by elements, `p[i]` reads and writes. A pointer knows its memory, so that no instruction has to find out.
 `plain.py` has the same for the simulator.
 """
@@ -60,7 +62,8 @@ def shared_memory(typingctx, dtype, size):
 
     def codegen(context, builder, sig, args):
         kind = ir.ArrayType(_element(sig.return_type.dtype), length)
-        name = builder.module.get_unique_name("shared_memory")
+        # NVVM takes no dot, as of a second one, in the name of what is external
+        name = builder.module.get_unique_name("shared_memory" if length else "added_memory")
         memory = ir.GlobalVariable(builder.module, kind, name, addrspace=SHARED)
         memory.align = ALIGNED
         if length == 0:
@@ -161,16 +164,23 @@ def _copy(size, cache):
 copy1_async, copy4_async = _copy(4, "ca"), _copy(16, "cg")
 
 
-@intrinsic
-def await_copies(typingctx):
-    """Until all that this thread has queued is there: for this thread, and behind a barrier for all."""
+def _bare(text, attrs=()):
+    """An instruction without operands that also orders other accesses."""
 
-    def codegen(context, builder, sig, args):
-        kind = ir.FunctionType(VOID, [])
-        builder.call(ir.InlineAsm(kind, "cp.async.wait_all;", "~{memory}", side_effect=True), [])
-        return context.get_dummy_value()
+    @intrinsic
+    def operation(typingctx):
+        def codegen(context, builder, sig, args):
+            kind = ir.FunctionType(VOID, [])
+            builder.call(ir.InlineAsm(kind, text, "~{memory}", side_effect=True), [], attrs=attrs)
+            return context.get_dummy_value()
 
-    return types.void(), codegen
+        return types.void(), codegen
+
+    return operation
+
+
+# Until all that this thread has queued is there: for this thread, and behind a barrier for all
+await_copies = _bare("cp.async.wait_all;")
 
 
 @intrinsic
@@ -291,3 +301,120 @@ def _multiply_add(shape_and_types):
 
 mma_tf32 = _multiply_add("m16n8k8.row.col.f32.tf32.tf32.f32")
 mma_bf16 = _multiply_add("m16n8k16.row.col.f32.bf16.bf16.f32")
+
+
+@intrinsic
+def shared_address(typingctx, pointer):
+    """Where a pointer to shared memory points, in bytes from its start."""
+
+    def codegen(context, builder, sig, args):
+        return builder.zext(builder.ptrtoint(args[0], I32), I64)
+
+    return types.int64(pointer), codegen
+
+
+def _on_a_barrier(text):
+    """An instruction on a barrier in shared memory, which a pointer to eight bytes names, and on a number."""
+
+    @intrinsic
+    def operation(typingctx, barrier, number):
+        def codegen(context, builder, sig, args):
+            values = builder.ptrtoint(args[0], I32), builder.trunc(args[1], I32)
+            kind = ir.FunctionType(VOID, [I32, I32])
+            builder.call(ir.InlineAsm(kind, text, "r,r,~{memory}", side_effect=True), values)
+            return context.get_dummy_value()
+
+        return types.void(barrier, types.int64), codegen
+
+    return operation
+
+
+# A barrier goes from phase to phase: each is over when `number` threads have arrived and all bytes that were announced
+# have come. Its first phase is number 0.
+init_barrier = _on_a_barrier("mbarrier.init.shared.b64 [$0], $1;")
+publish_barriers = _bare("fence.mbarrier_init.release.cluster;")  # before the first copy in bulk, and a barrier of all
+arrive = _on_a_barrier("mbarrier.arrive.shared.b64 _, [$0], $1;")  # as so many
+arrive_and_expect = _on_a_barrier("mbarrier.arrive.expect_tx.shared.b64 _, [$0], $1;")  # so many bytes
+# Until the current phase is over, if its number has this parity: so nobody waits for 1 at a new barrier
+await_phase = _on_a_barrier(
+    "{ .reg .pred done; again: mbarrier.try_wait.parity.shared.b64 done, [$0], $1; @!done bra again; }"
+)
+
+
+@intrinsic
+def copy_in_bulk(typingctx, to, source, size, barrier):
+    """Queue the copy of bytes, a multiple of 16 like both places, from global to shared memory; a barrier awaits it."""
+    text = "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [$0], [$1], $2, [$3];"
+
+    def codegen(context, builder, sig, args):
+        to, barrier = (builder.ptrtoint(args[i], I32) for i in (0, 3))
+        values = to, builder.ptrtoint(args[1], I64), builder.trunc(args[2], I32), barrier
+        kind = ir.FunctionType(VOID, [I32, I64, I32, I32])
+        builder.call(ir.InlineAsm(kind, text, "r,l,r,r,~{memory}", side_effect=True), values)
+        return context.get_dummy_value()
+
+    return types.void(to, source, types.int64, barrier), codegen
+
+
+SUMS = 128  # of a lane, of 64 x 256 in a warpgroup
+STEPS = 4  # along the sum in a panel of 128 bytes
+
+
+def _group_multiply_add(kinds, majors):
+    """Sums of 64 x 256 += A B, by the 128 lanes of a warpgroup: A has 64 lines, B 256, of a panel in shared memory.
+
+    The panels are given by descriptors, as the PTX manual has them for operands whose numbers follow one another along
+    the sum. The product goes on by itself: its sums are there, and the panels free, after `await_products`.
+    """
+    places = "{" + ",".join(f"${i}" for i in range(SUMS)) + "}"
+    each = f"wgmma.mma_async.sync.aligned.{kinds} {places}, a, b, 1, 1, 1{majors};"
+    next_step = "add.s64 a, a, 2; add.s64 b, b, 2;"  # 32 bytes, in units of 16
+    # one piece of assembly: products between which the assembler finds anything else wait for one another
+    text = f"{{ .reg .b64 a, b; mov.b64 a, ${2 * SUMS}; mov.b64 b, ${2 * SUMS + 1}; wgmma.fence.sync.aligned; "
+    text += f" {next_step} ".join([each] * STEPS) + " wgmma.commit_group.sync.aligned; }"
+    constraints = ",".join(["=f"] * SUMS + [str(i) for i in range(SUMS)] + ["l", "l", "~{memory}"])
+    singles = types.UniTuple(types.float32, SUMS)
+
+    @intrinsic
+    def multiply_add(typingctx, sums, a, b):
+        def codegen(context, builder, sig, args):
+            values = [builder.extract_value(args[0], i) for i in range(SUMS)]
+            kind = ir.FunctionType(ir.LiteralStructType([SINGLE] * SUMS), [SINGLE] * SUMS + [I64, I64])
+            assembly = ir.InlineAsm(kind, text, constraints, side_effect=True)
+            result = builder.call(assembly, [*values, *args[1:]], attrs=("convergent",))
+            return context.make_tuple(builder, sig.return_type, [builder.extract_value(result, i) for i in range(SUMS)])
+
+        return singles(singles, types.int64, types.int64), codegen
+
+    return multiply_add
+
+
+wgmma_tf32 = _group_multiply_add("m64n256k8.f32.tf32.tf32", "")
+wgmma_bf16 = _group_multiply_add("m64n256k16.f32.bf16.bf16", ", 0, 0")
+# Until all products of this warpgroup are done, or all but the last panel's
+await_products = _bare("wgmma.wait_group.sync.aligned 0;", ("convergent",))
+await_products_but_one = _bare("wgmma.wait_group.sync.aligned 1;", ("convergent",))
+
+
+@intrinsic
+def store_sums(typingctx, pointer, sums, by_row, by_part):
+    """Write the sums that a lane holds of 64 x 256; `pointer`: where the first one goes.
+
+    They are pairs of columns, in two rows that are eight apart, every eight columns; `by_part`: elements from 64
+    columns to the next 64.
+    """
+
+    def codegen(context, builder, sig, args):
+        pair = ir.VectorType(SINGLE, 2)
+        for half in range(2):
+            for eight in range(SUMS // 4):
+                value = ir.Constant(pair, ir.Undefined)
+                for i in range(2):
+                    number = builder.extract_value(args[1], 4 * eight + 2 * half + i)
+                    value = builder.insert_element(value, number, I32(i))
+                row, part = builder.mul(args[2], I64(8 * half)), builder.mul(args[3], I64(eight // 8))
+                place = builder.gep(args[0], [builder.add(builder.add(row, part), I64(eight % 8 * 8))])
+                builder.store(value, builder.bitcast(place, pair.as_pointer(SHARED)), align=8)
+        return context.get_dummy_value()
+
+    return types.void(pointer, sums, types.int64, types.int64), codegen

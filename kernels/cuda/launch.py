@@ -21,6 +21,7 @@ TOGETHER = 16  # rounds of a recording in one graph, whose launch costs some mic
 ANY = object()  # dtype of an operand
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 AMPERE = 8, 0  # compute capability with tensor cores for tf32 and bfloat16, and copies past the registers
+HOPPER = 9, 0  # the only one with wgmma
 
 
 @dataclass(frozen=True, eq=False)  # by identity: so what is kept by operands is found without reading them
@@ -234,6 +235,11 @@ def copies_past_registers():
     if SIMULATED or not cuda.is_available():
         return True
     return tuple(cuda.current_context().device.compute_capability) >= AMPERE
+
+
+def has_wgmma():
+    """Whether the GPU at hand is a Hopper."""
+    return not SIMULATED and cuda.is_available() and tuple(cuda.get_current_device().compute_capability) == HOPPER
 
 
 class Recording:

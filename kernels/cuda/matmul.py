@@ -3,25 +3,39 @@
 `multiply` queues what the layers need, on addresses; `matmul` is the public kernel on arrays.
 """
 
+import functools
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 
 from ..annotations import DeviceArray, Stream
 from ..formulas import LINEAR
-from . import PRECISIONS
+from . import PRECISIONS, hopper
 from .large_tile import TILE, large_product_of
-from .launch import MOST_BLOCKS, checked, copies_past_registers, place, plane, run
+from .launch import (
+    MOST_BLOCKS,
+    checked,
+    copies_past_registers,
+    has_wgmma,
+    operand,
+    place,
+    plane,
+    run,
+    to_device,
+    to_host,
+)
 from .primitives import global_at
 from .skinny import FEW, columns_of, rows_of
 from .skinny import THREADS as SKINNY_THREADS
 from .tensor import tensor_product_of
 from .tile import product_of
 from .tiling import ACROSS, ACTIVATE, ALONG, NOTHING, QUARTER, SINGLY, SLOPE, THREADS
-from .toolchain import for_each_real, kernel
+from .toolchain import SIMULATED, current_device, for_each_real, kernel
 
 FULL = 264  # blocks that keep a large GPU busy: two for each of an H200's 132 multiprocessors (an estimate)
 LEAST_TERMS = 256  # of a part of a sum that is worth a block of its own (an estimate)
+PROOF = 1000, 1100, 900  # sizes of the product that wgmma has to get right: edges, more panels than stages, parts
 
 
 class Side(NamedTuple):
@@ -77,23 +91,27 @@ def _between(m, n):
     return -(-(m * n + m) // 4) * 4
 
 
-def work_size(m: int, n: int, k: int) -> int:
+def work_size(m: int, n: int, k: int, precision: str = "float32") -> int:
     """Elements of working space with which every product of these three sizes runs at full speed.
 
     Parameters
     ----------
     m, n, k : int
         Sizes of the product, or of a layer, in any order.
+    precision : str, optional
+        Of the products, as `matmul` has it: on a Hopper "tf32" and "bf16" take room for rounded operands.
 
     Returns
     -------
     int
         Number of elements, in the dtype of the operands; 0 where no sum is long enough to be cut.
     """
-    needs = [0]
+    needs, rounds = [0], precision != "float32" and has_wgmma()
     for rows, columns, terms in ((m, n, k), (m, k, n), (n, k, m)):
         parts = parts_of(rows, columns, terms)
         needs.append(parts * _between(max(rows, columns), min(rows, columns)) if parts > 1 else 0)
+        for cut in [hopper.cut_of(*each, precision) for each in ((rows, columns, terms), (columns, rows, terms))]:
+            needs.append(cut.size if rounds and cut else 0)
     return max(needs)
 
 
@@ -151,6 +169,11 @@ def multiply(
             real, stream, (n, m, k), b.transposed(), a.transposed(), c.transposed(), work=work, precision=precision
         )
         return
+    if precision != "float32":
+        cut = hopper.cut_of(m, n, k, precision, epilogue[0] != NOTHING)
+        if cut and cut.size <= work[1] and trusts_wgmma(precision):
+            _wgmma(stream, sizes, a, b, c, epilogue, extra_1, extra_2, sums, work[0], cut, precision)
+            return
     parts, between, to, to_sums = parts_of(m, n, k), _between(m, n), c, sums
     if epilogue[0] != NOTHING or work[1] < parts * between:
         parts = 1
@@ -194,6 +217,52 @@ def _tiles(real, stream, sizes, a, b, c, epilogue, extra_1, extra_2, sums, parts
     run(chosen, shape, stream, *arguments, precision=precision)
 
 
+def _wgmma(stream, sizes, a, b, c, epilogue, extra_1, extra_2, sums, work, cut, precision):
+    """Queue a product of operands rounded before, cut as `hopper.cut_of` says, with that much working space."""
+    (m, n, k), real, (kind, key, param) = sizes, np.float32, epilogue
+    twin_a, twin_b, in_panels, results = (work + at * real().itemsize for at in (*cut.twins, cut.sums, cut.results))
+    lines, down, right = b.transposed(), -(-m // hopper.DOWN), -(-n // hopper.RIGHT)
+    twins = *a, a.aligned(k), *lines, lines.aligned(k), twin_a, twin_b, in_panels if sums[0] else 0
+    shape = (down + 2 * right) * cut.panels, THREADS
+    run(hopper.twins_of(precision), shape, stream, *sizes, *twins, precision=precision)
+    if sums[0]:
+        shape = -(-m // hopper.WARPS), 32 * hopper.WARPS
+        run(hopper.line_sums, shape, stream, m, cut.panels, in_panels, *sums)
+    to = Side(results, n, 1) if cut.parts > 1 else c
+    arguments = m, n, cut.panels, twin_a, twin_b, *to, to.aligned(n), cut.part, cut.between, real(param)
+    chosen, shape = hopper.wgmma_product_of(precision, kind, key), ((down, right, cut.parts), hopper.BLOCK)
+    run(chosen, shape, stream, *arguments, *extra_1, *extra_2, shared=hopper.SHARED, precision=precision)
+    if cut.parts > 1:
+        run(combine_of(real), plane(m, n), stream, m, n, cut.parts, cut.between, results, *c, 0, 0)
+
+
+def trusts_wgmma(precision):
+    """Whether the GPU at hand has wgmma, and it gives what mma.sync gives."""
+    return has_wgmma() and _proved(precision, None if SIMULATED else current_device())
+
+
+@functools.cache
+def _proved(precision, device):
+    """Compare the two on a product, once a process.
+
+    Operands are whole numbers but for a little that rounding takes away, so that all sums are exact.
+    """
+    (m, n, k), random = PROOF, np.random.default_rng(0)
+    cut, rest = hopper.cut_of(m, n, k, precision), (PLAIN, NO_OPERAND, NO_OPERAND, (0, 0))
+    operands = [random.integers(-3, 4, shape) * (1 - 2.0**-13) for shape in ((k, m), (n, k))]
+    blanks = [np.full(shape, np.nan) for shape in ((m, n), (m, n), (1, cut.size))]
+    memory = [to_device(array.astype(np.float32)) for array in (*operands, *blanks)]
+    a, b, by_wgmma, by_mma, work = (side(operand("array", array, 2)) for array in memory)
+    sides = a.transposed(), b.transposed()
+    _wgmma(0, PROOF, *sides, by_wgmma, *rest, work.address, cut, precision)
+    _tiles(np.float32, 0, PROOF, *sides, by_mma, *rest, 1, -(-k // 16) * 16, 0, precision)
+    same = np.array_equal(to_host(memory[2]), to_host(memory[3]))
+    if not same:
+        doubt = f"wgmma gave another product than mma.sync on GPU {device}, which is used instead: please report it"
+        warnings.warn(doubt, RuntimeWarning, stacklevel=2)
+    return same
+
+
 @checked()
 def matmul(
     A: DeviceArray,
@@ -212,7 +281,8 @@ def matmul(
     B : device array (k, n), dtype of A
         Right operand, any strides.
     work : device array (w,), dtype of A
-        Working space of `work_size(m, n, k)` elements, consecutive; None: slower for long sums, without it.
+        Working space of `work_size(m, n, k, precision)` elements, consecutive; None: slower, without it, for long sums
+        and for large products of a lower precision.
     out : device array (m, n), dtype of A
         Receives the product; must not overlap the operands.
     stream : stream, optional

@@ -4,6 +4,7 @@ Names and meanings are those of the compiled primitives; numbers are NumPy's, in
 round as on the device.
 """
 
+import ctypes
 import math
 import sys
 import threading
@@ -54,7 +55,7 @@ def shared_memory(dtype, size):
     return Pointer(held[place].ctypes.data, dtype, held[place])
 
 
-DYNAMIC = 48 << 10  # bytes of shared memory that a launch may add
+DYNAMIC = 227 << 10  # bytes of shared memory that a launch may add: what Hopper has for a block
 
 
 def load4(pointer):
@@ -171,15 +172,15 @@ class Meeting:
 PATIENCE = 60  # seconds that a thread waits for another
 
 
-def _exchanged(value):
-    """(What every lane of the warp gave, own lane)."""
+def _exchanged(value, threads=32):
+    """(What every lane of the warp, or of so many threads, gave, own lane)."""
     thread = threading.current_thread()
-    manager, warp, lane = thread._manager, thread.thread_id // 32, thread.thread_id % 32
+    manager, group, lane = thread._manager, (threads, thread.thread_id // threads), thread.thread_id % threads
     with _lock:
-        warps = manager.__dict__.setdefault("warps", {})
-        if warp not in warps:
-            warps[warp] = Meeting(min(32, math.prod(manager._block_dim) - 32 * warp))
-    return warps[warp].exchange(lane, value), lane
+        groups = manager.__dict__.setdefault("warps", {})
+        if group not in groups:
+            groups[group] = Meeting(min(threads, math.prod(manager._block_dim) - threads * group[1]))
+    return groups[group].exchange(lane, value), lane
 
 
 def lane_of(value, mask):
@@ -251,6 +252,168 @@ def _multiply_add(numbers_in):
 
 
 mma_tf32, mma_bf16 = _multiply_add(_tf32_in), _multiply_add(_bf16_in)
+
+
+def shared_address(pointer):
+    """Of a shared memory that begins at 16, so that nothing in it is aligned by chance."""
+    base = 16
+    for memory in _shared_pieces():
+        if memory is pointer.owner:
+            return np.int64(base + pointer.address - memory.ctypes.data)
+        base += -(-memory.nbytes // 16) * 16
+    raise AssertionError("no pointer to shared memory")
+
+
+def _shared_pieces():
+    with _lock:
+        return list(threading.current_thread()._manager.shared_memory.values())
+
+
+class _Barrier:
+    """A barrier in shared memory; copies in bulk are made at the last moment, when somebody waits for them."""
+
+    def __init__(self, count):
+        self.count, self.missing, self.phase, self.expected, self.copies = count, count, 0, 0, []
+        self.changed = threading.Condition()
+
+    def arrive(self, number, expected=0):
+        with self.changed:
+            self.missing, self.expected = self.missing - number, self.expected + expected
+            if self.missing < 0:
+                raise AssertionError("more arrive at a barrier than it waits for")
+            self.changed.notify_all()
+
+    def queue(self, *copy):
+        with self.changed:
+            self.copies.append(copy)
+            self.changed.notify_all()
+
+    def await_phase(self, parity):
+        thread, end = threading.current_thread(), time.monotonic() + PATIENCE
+        with self.changed:
+            while self.phase % 2 == parity:
+                if not self.missing and self.expected == sum(size for _, _, size in self.copies):
+                    for copy in self.copies:
+                        ctypes.memmove(*copy)
+                    self.copies.clear()
+                    self.phase, self.missing, self.expected = self.phase + 1, self.count, 0
+                    self.changed.notify_all()
+                elif thread.abort or time.monotonic() > end:
+                    raise RuntimeError("another thread has failed" if thread.abort else "a barrier that nobody opens")
+                else:
+                    self.changed.wait(0.2)
+
+
+def _barriers():
+    return threading.current_thread()._manager.__dict__.setdefault("barriers", {})
+
+
+def init_barrier(barrier, number):
+    _barriers()[barrier.address] = _Barrier(int(number))
+
+
+def publish_barriers():
+    pass
+
+
+def arrive(barrier, number):
+    _barriers()[barrier.address].arrive(int(number))
+
+
+def arrive_and_expect(barrier, size):
+    _barriers()[barrier.address].arrive(1, int(size))
+
+
+def await_phase(barrier, parity):
+    _barriers()[barrier.address].await_phase(int(parity))
+
+
+def copy_in_bulk(to, source, size, barrier):
+    if source.address % 16 or shared_address(to) % 16 or size % 16:
+        raise AssertionError(f"a copy of {size} bytes from {source.address:#x} to {shared_address(to):#x}")
+    to._cell(size // to.dtype.itemsize - 1)  # which is still in the memory
+    ctypes.memset(to.address, 0xFF, size)  # NaN, until it is there
+    _barriers()[barrier.address].queue(to.address, source.address, int(size))
+
+
+def _words_at(descriptor, lines):
+    """The words (lines, 8) of one step along the sum that a descriptor names, by the PTX manual.
+
+    Lines come in eights, whose distance is the stride; units of 16 bytes follow one another, or are the leading offset
+    apart where nothing is swizzled. Swizzled, bits 4 to 6 of an address change with bits 7 to 9.
+    """
+    start, leading, stride = ((descriptor >> bit & 0x3FFF) << 4 for bit in (0, 16, 32))
+    width = {0: 16, 1: 128, 2: 64, 3: 32}[descriptor >> 62 & 3]
+    if descriptor >> 49 & 7:
+        raise AssertionError("the simulator knows only patterns that begin at multiples of theirs")
+    line, unit = np.arange(lines)[:, None], np.arange(2)
+    places = start + line % 8 * width + line // 8 * stride + unit * (leading if width == 16 else 16)
+    places ^= places >> 3 & width - 16
+    base = 16
+    for memory in _shared_pieces():
+        if base <= start < base + memory.nbytes:
+            if places.min() < base or places.max() + 16 > base + memory.nbytes:
+                raise IndexError("a matrix reaches beyond the shared memory of the block")
+            words = memory.view(np.uint32)[(places - base >> 2)[..., None] + np.arange(4)]
+            return words.reshape(lines, 8)
+        base += -(-memory.nbytes // 16) * 16
+    raise IndexError("a matrix stands beyond the shared memory of the block")
+
+
+def _panel_at(descriptor, lines):
+    return np.hstack([_words_at(int(descriptor) + 2 * step, lines) for step in range(4)])
+
+
+def _in_flight():
+    """Products of the warpgroup that this thread is the first of."""
+    return threading.current_thread().__dict__.setdefault("in_flight", [])
+
+
+def _group_multiply_add(numbers_in):
+    """Own part of sums + A B: lane 4 g + t of warp w holds columns 2 t and 2 t + 1 of each eight, in two rows.
+
+    They are 16 w + g and the one eight further on, as the PTX manual lays them out.
+    """
+
+    def multiply_add(sums, a, b):
+        given, place = _exchanged((a, b), 128)
+        if len(given) != 128 or len(set(given.values())) != 1:
+            raise AssertionError("a matrix is multiplied by whole warpgroups, which agree on it")
+        if place == 0:
+            panels = _panel_at(a, 64), _panel_at(b, 256)
+            _in_flight().append((a, b, panels))
+            product = numbers_in(panels[0]).astype(np.float64) @ numbers_in(panels[1]).astype(np.float64).T
+        product = _exchanged(product if place == 0 else None, 128)[0][0]
+        row, pair = place // 32 * 16 + place % 32 // 4, place % 4 * 2
+        own = product.reshape(64, 32, 8)[[row, row + 8], :, pair : pair + 2]  # (half, eight columns, pair)
+        return (np.asarray(sums, np.float64) + own.transpose(1, 0, 2).ravel()).astype(np.float32)
+
+    return multiply_add
+
+
+wgmma_tf32, wgmma_bf16 = _group_multiply_add(_tf32_in), _group_multiply_add(_bf16_in)
+
+
+def _await_products(left):
+    """Until then a product reads its panels: here, they must still be what they were."""
+
+    def await_products():
+        products = _in_flight()
+        while len(products) > left:
+            a, b, panels = products.pop(0)
+            if not all(map(np.array_equal, panels, (_panel_at(a, 64), _panel_at(b, 256)))):
+                raise AssertionError("shared memory was written while a product read it")
+
+    return await_products
+
+
+await_products, await_products_but_one = _await_products(0), _await_products(1)
+
+
+def store_sums(pointer, sums, by_row, by_part):
+    for at, value in enumerate(sums):
+        eight, half, i = at // 4, at // 2 % 2, at % 2
+        pointer[8 * half * by_row + eight // 8 * by_part + eight % 8 * 8 + i] = value
 
 
 def exp(x):

@@ -103,7 +103,7 @@ class Schedule(NamedTuple):
     groups_at: int = 0
 
 
-def make_schedule(program, dtype, batch, command, loop=None):
+def make_schedule(program, dtype, batch, command, loop=None, precision="float32"):
     """The schedule of a run.
 
     Parameters
@@ -118,9 +118,11 @@ def make_schedule(program, dtype, batch, command, loop=None):
         As in `kernels.tables`.
     loop : str, optional
         One of LOOPS; the environment variable FASTNN_CUDA_LOOP, or by size, where it is None.
+    precision : str
+        Of the products in the graph's loop.
     """
     if not command & (LOSS | OUTPUT):  # an update alone
-        return _graph(program, dtype, 0, command)
+        return _graph(program, dtype, 0, command, precision)
     chosen, flops = loop or os.environ.get("FASTNN_CUDA_LOOP"), batch * program.flops_per_sample
     if chosen not in (None, "", *LOOPS):
         raise ValueError(f"FASTNN_CUDA_LOOP must be {', '.join(LOOPS[:-1])} or {LOOPS[-1]}; got {chosen!r}")
@@ -132,7 +134,7 @@ def make_schedule(program, dtype, batch, command, loop=None):
     if chosen == "graph":
         if 0 in program.widths:  # its products have no sums of a delta alone
             raise ValueError("FASTNN_CUDA_LOOP must be 'block' or 'grid' for a net of one-hot codes alone; got 'graph'")
-        return _graph(program, dtype, batch, command)
+        return _graph(program, dtype, batch, command, precision)
     if chosen == "block":
         if not fits(block, dtype):
             accepted = "'grid' or 'graph' for a net and batch"
@@ -220,7 +222,7 @@ def _elements_of_index(dtype):
     return -(-8 // np.dtype(dtype).itemsize)
 
 
-def _graph(program, dtype, batch, command):
+def _graph(program, dtype, batch, command, precision):
     place = _Places(32)
     picked_at = place(batch * _elements_of_index(dtype)), place(batch * program.outputs), place(batch)
     result_at, (blocks, _) = place(RESULT), pass_over(program.size)
@@ -230,7 +232,8 @@ def _graph(program, dtype, batch, command):
     # the gradient with respect to a buffer is needed until that with respect to the one before is there
     deltas = itertools.cycle([place(batch * width if backward else 0) for _ in range(2)])
     buffers = _buffers(program, command, lambda width: place(batch * width), lambda width: next(deltas))
-    work = max(work_size(batch, *sizes) for sizes in program.trained) if backward else 0
+    needs = backward or precision != "float32"
+    work = max(work_size(batch, *sizes, precision) for sizes in program.trained) if needs else 0
     work_at, groups_at = place(work), place(_groups(program, dtype, batch, command))
     return Schedule(
         "graph",

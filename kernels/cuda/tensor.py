@@ -1,5 +1,7 @@
 """The product of large float32 matrices by the tensor cores: operands rounded to tf32 or bfloat16, sums in float32.
 
+By mma.sync, which all tensor cores from compute capability 8.0 on have; `hopper.py` has Hopper's own instruction.
+
 A block of 256 threads computes a square tile of C, each of its eight warps a half of the rows by a quarter of the
 columns. Operands are float32 in the memory of the device. Panels of them pass through registers, where they are
 rounded, to shared memory, in two buffers: while one is multiplied, the next is on its way.
