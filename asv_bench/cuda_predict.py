@@ -64,12 +64,6 @@ OF_AN_ELEMENT, OF_A_TILE, OF_AN_OUTPUT, OF_A_ROW = 25, 60, 60, 270
 # When the loops, and products in large tiles, were last written anew; other kernels are older than the first race
 WRITTEN = dict.fromkeys(("block", "shards", "grid"), "2026-11-27T06:28")
 WRITTEN |= {"graph": "", "large": "2026-11-27T03:40"}
-    "block": "2026-11-27T06:28",
-    "shards": "2026-11-27T06:28",
-    "grid": "2026-11-27T06:28",
-    "graph": "",
-    "large": "2026-11-27T03:40",
-}
 
 
 class Phase(NamedTuple):
@@ -79,7 +73,7 @@ class Phase(NamedTuple):
     item: `fmas` multiply-adds, `more` instructions beside them and theirs, `loads` of 16 bytes from the workspace,
     `trips` to it, one after another. `far`: bytes of the whole phase from and to the memory of the card, in one trip.
     `of_all`: all blocks of shards deal out the items, else each has so many, and such bytes, by itself; `meets`: all
-    blocks wait at the end.
+    blocks wait at the end. `awaited`: the bytes are read, so that each round waits for them.
     """
 
     name: str
@@ -92,6 +86,7 @@ class Phase(NamedTuple):
     barriers: int = 1
     of_all: bool = False
     meets: bool = False
+    awaited: bool = True
 
 
 class Row(NamedTuple):
@@ -186,7 +181,7 @@ def _updates(plan):
         lanes *= 2
     each = blocks / lanes
     return [
-        Phase("tell", fours, 0, OF_AN_ELEMENT, parts, 1, 4 * size, meets=True),
+        Phase("tell", fours, 0, OF_AN_ELEMENT, parts, 1, 4 * size, meets=True, awaited=False),
         Phase("collect", fours * lanes, 0, 8 * each + 8 * math.log2(lanes), each, each / 4, 4 * size * blocks, 0, True),
         Phase("update", fours * lanes, 0, more, 2, 1, size * (8 * states + 8), of_all=True, meets=True),
         Phase("copy", -(-fours // 4), 0, 2 * OF_AN_ELEMENT, 4, 0, 4 * size),
@@ -213,7 +208,7 @@ def cycles_of(phase, plan, ratio):
     rounds, instructions = -(-phase.items // (dealt * threads)), phase.fmas * ratio + phase.more
     warps = -(-phase.items // (dealt * 32))  # of a block, one after another
     issue = -(-warps // SCHEDULERS) * instructions
-    chain = rounds * (instructions + phase.trips * latency + (L2_LATENCY if phase.far else 0))
+    chain = rounds * (instructions + phase.trips * latency + (L2_LATENCY if phase.far and phase.awaited else 0))
     moved = 16 * phase.loads * phase.items / (dealt * width)
     far = max(phase.far / (dealt * NEAR), phase.far * blocks / dealt * CLOCK / L2)
     barrier = GRID_BARRIER if of_grid or phase.meets else BLOCK_BARRIER

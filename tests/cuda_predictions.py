@@ -49,7 +49,7 @@ def test_operations_of_the_loop_by_the_formula_of_its_layers():
     """Sides that are multiples of four are not filled up: but for the ten outputs, for which twelve are computed."""
     work = RACED["2x64 64-64-64-10, batch 512, Adam"]
     row = cuda_predict.of_step(work)
-    assert row.loop == "grid" and row.launches == 1
+    assert row.loop == "shards" and row.launches == 1
     forward = backward = 64 * 64 + 64 * 64 + 64 * 12
     assert row.flops == 2 * 512 * (forward + backward + 64 * 64 + 64 * 10)
 

@@ -36,11 +36,12 @@ from .step import IN_ONE_BLOCK, SUMS, THREADS
 from .toolchain import SIMULATED, cuda
 from .touched import ARRANGED, INDEX_BYTES
 
-# Work of a step up to which one block, then a grid, is chosen. Estimates, until `asv_bench/cuda_race.py --only loops`
-# has timed the loops beside one another: the first run on a GPU (H100 80GB, 2026-11-26) did not. It took, in float32,
-# 35.6 us a step for 2 hidden layers of 16 by batches of 32, 69.5 for 2x64 by 512, 256 for 3x256 by 512, 1,283 for
-# 4x1024 by 512.
-BLOCK_FLOPS, GRID_FLOPS = 1 << 21, 1 << 27
+# Work of a step up to which one block, then a grid, is chosen; above one block shards, where each can hold the net:
+# 2x64 by 32 is predicted to take 7.0 us there and 8.6 in one block, 2x16 by 32 3.8 and 2.0 (asv_bench/cuda_predict.py).
+# Estimates, until `asv_bench/cuda_race.py --only loops` has timed the loops beside one another: the first run on a GPU
+# (H100 80GB, 2026-11-26) did not. It took, in float32, 35.6 us a step for 2 hidden layers of 16 by batches of 32, 69.5
+# for 2x64 by 512, 256 for 3x256 by 512, 1,283 for 4x1024 by 512.
+BLOCK_FLOPS, GRID_FLOPS = 1 << 20, 1 << 27
 BLOCK_ROWS = 1 << 20  # parameters by touched rows, which a run passes over once, with l2 each step (an estimate)
 MAX_PARTS = 32  # of the gradient of a long batch (an estimate)
 SHARD = 8  # samples of a block at least, where many share a batch (an estimate)
@@ -142,7 +143,9 @@ def make_schedule(program, dtype, batch, command, loop=None):
     chosen, flops = loop or os.environ.get("FASTNN_CUDA_LOOP"), batch * program.flops_per_sample
     if chosen not in (None, "", *LOOPS):
         raise ValueError(f"FASTNN_CUDA_LOOP must be {', '.join(LOOPS[:-1])} or {LOOPS[-1]}; got {chosen!r}")
-    block, shards = one_block(program, dtype, batch, command), _shards(program, dtype, batch, command)
+    block, shards = one_block(program, dtype, batch, command), None
+    if chosen in (None, "", "shards"):
+        shards = _shards(program, dtype, batch, command)
     if not chosen or chosen == "shards" and command != TRAIN:
         of_rows = program.size - program.dense_size
         if flops <= BLOCK_FLOPS and of_rows <= BLOCK_ROWS and fits(block, dtype):
