@@ -26,6 +26,7 @@ from fastnn.kernels import formulas, tables
 from fastnn.kernels.cuda import driver, graph, hopper, large_tile, schedule
 from fastnn.kernels.cuda.loop_tiles import tiles_of
 from fastnn.kernels.cuda.matmul import Side, multiply, work_size
+from fastnn.kernels.cuda.step import SHARERS
 from fastnn.kernels.cuda.tile import DEPTH
 from fastnn.kernels.cuda.tiling import QUARTER
 from fastnn.kernels.cuda.toolchain import SIMULATED
@@ -63,14 +64,14 @@ PRODUCTS = {("float32", 1024): 0.8, ("float32", 4096): 0.95, ("bf16", 4096): 0.7
 # Instructions of one item that is no multiply-add (estimates from the listings of the kernels)
 # What docs/kernels.md calls the kernels whose inner pieces are counted; products by the side of their tiles
 INNER = {64: "product input gradient, small: product", 128: "product input gradient: product"}
-INNER |= {"block": "loop of one block: run", "grid": "loop of a grid: run"}
-OF_AN_ELEMENT, OF_A_TILE, OF_AN_OUTPUT = 25, 60, 60
+INNER |= {"block": "loop of one block: run", "shards": "loop of shards: run", "grid": "loop of a grid: run"}
+OF_AN_ELEMENT, OF_A_TILE, OF_AN_OUTPUT, OF_A_ROW = 25, 60, 60, 270
 
 
 # When the loops, products in large tiles, and those by wgmma were last written anew; other kernels are older than the
 # first race
-WRITTEN = {"block": "2026-11-26T17:19", "grid": "2026-11-26T17:19", "graph": "", "large": "2026-11-27T03:40"}
-WRITTEN |= {"wgmma": "2026-11-27T06:00"}
+WRITTEN = dict.fromkeys(("block", "shards", "grid"), "2026-11-27T06:28")
+WRITTEN |= {"graph": "", "large": "2026-11-27T03:40", "wgmma": "2026-11-27T06:00"}
 
 
 class Phase(NamedTuple):
@@ -79,6 +80,8 @@ class Phase(NamedTuple):
     `items`: threads that have something to do, one behind the other where there are more of them than threads. Of an
     item: `fmas` multiply-adds, `more` instructions beside them and theirs, `loads` of 16 bytes from the workspace,
     `trips` to it, one after another. `far`: bytes of the whole phase from and to the memory of the card, in one trip.
+    `of_all`: all blocks of shards deal out the items, else each has so many, and such bytes, by itself; `meets`: all
+    blocks wait at the end. `awaited`: the bytes are read, so that each round waits for them.
     """
 
     name: str
@@ -89,6 +92,9 @@ class Phase(NamedTuple):
     trips: float = 1
     far: int = 0
     barriers: int = 1
+    of_all: bool = False
+    meets: bool = False
+    awaited: bool = True
 
 
 class Row(NamedTuple):
@@ -149,69 +155,101 @@ def plan_of(work, precision="float32"):
 def phases(plan):
     """The phases of a step of a loop, without weights, l2, dropout and clipping: those of `step.run_of`."""
     program, places, count, tiles = plan.program, plan.schedule, plan["BATCH"], tiles_of(np.float32)
-    padded, threads = -(-count // 4) * 4, math.prod(places.shape)
-    groups, features, size = padded // 4, program.n_features, program.size
-    states = len(formulas.RULES[plan.structure.rule].states)
-    found, gathered = [], padded * features
-    if plan["KEEPS_ROWS"] and count >= plan["ROWS"]:  # they stay where the first step left them
+    whole_grid = places.loop == "grid"
+    count = count if whole_grid else min(count, places.shard)
+    padded, threads = -(-count // 4) * 4, math.prod(places.shape) if whole_grid else min(places.shape[1], SHARERS)
+    groups, features = padded // 4, program.n_features
+    found, gathered, drawn = [], padded * features, OF_A_ROW * whole_grid
+    if plan["KEEPS_ROWS"] and plan["BATCH"] >= plan["ROWS"]:  # they stay where the first step left them
         gathered = 0
-    elif places.loop == "block":
-        found.append(Phase("rows", padded))
-    found.append(Phase("gather", gathered, far=8 * gathered))
-    gradients, with_bias, backward = 0, 0, []
+    elif not whole_grid:
+        found.append(Phase("rows", padded, more=OF_A_ROW))
+    found.append(Phase("gather", gathered, more=OF_AN_ELEMENT + drawn, far=8 * gathered))
+    gradients, with_bias, backward, pointwise = 0, 0, [], False
     for operation, record in zip(program.operations, schedule.records_of(program), strict=True):
         n_in, n_out = int(record[tables.Op.N_IN]), int(record[tables.Op.N_OUT])
-        activates = not record[tables.Op.FLAGS] & tables.LOGITS and operation.activation.code != formulas.LINEAR
         found.append(_product("forward", threads, groups * -(-n_out // 4), n_in, tiles, 4))
         width = schedule.gradient_width_of(program, record, plan.command)
-        each = [Phase("slope", n_out * padded)] if activates else []
-        if width:
-            each.append(_product("input gradient", threads, groups * -(-width // 4), n_out, tiles, 2))
-        backward[:0] = each
+        if width:  # with the slope of the layer before
+            backward.insert(0, _product("input gradient", threads, groups * -(-width // 4), n_out, tiles, 2, pointwise))
+        pointwise = operation.activation.code != formulas.LINEAR
         gradients += places.parts * -(-n_out // 4) * -(-n_in // 4)
         with_bias += places.parts * -(-n_out // 4) * (-(-n_in // 4) + 1)
-    lanes = tiles.sharing(threads, padded, program.outputs << 4) if places.loop == "block" else 1
+    if pointwise and not record[tables.Op.FLAGS] & tables.LOGITS:
+        backward.insert(0, Phase("slope", n_out * padded))
+    lanes = 1 if whole_grid else tiles.sharing(threads, padded, program.outputs << 2)
     outputs = program.outputs / lanes
-    found.append(Phase("loss", padded * lanes, more=OF_AN_OUTPUT * outputs + OF_A_TILE, trips=3 * outputs))
+    found.append(Phase("loss", padded * lanes, more=OF_AN_OUTPUT * outputs + OF_A_TILE + drawn, trips=3 * outputs))
     samples = padded / places.parts
     fmas = 16 * samples * gradients / with_bias
     found += [*backward, Phase("gradient", with_bias, fmas, OF_A_TILE, 2 * samples, samples / 4)]
-    moved = size * (8 * states + (4 * places.parts + 8) * (places.loop == "grid"))
-    update = Phase("update", -(-size // 4), 0, 10 * 4 * (1 + states), places.parts + 1, 2, moved)
-    return [*found, update]
+    return [*found, *_updates(plan)]
 
 
-def _product(name, threads, items, terms, tiles, unrolled):
+def _updates(plan):
+    """The phases from the gradient to new parameters."""
+    places, size = plan.schedule, plan.program.dense_size
+    (blocks, threads), parts, states = places.shape, places.parts, len(formulas.RULES[plan.structure.rule].states)
+    fours, more = -(-size // 4), 10 * 4 * (1 + states)
+    if places.loop != "shards":
+        moved = size * (8 * states + (4 * parts + 8) * (places.loop == "grid"))
+        return [Phase("update", fours, 0, more, parts + 1, 2, moved)]
+    most, lanes = min(blocks * threads // fours, blocks, 32), 1
+    while 2 * lanes <= most:
+        lanes *= 2
+    each = blocks / lanes
+    return [
+        Phase("tell", fours, 0, OF_AN_ELEMENT, parts, 1, 4 * size, meets=True, awaited=False),
+        Phase("collect", fours * lanes, 0, 8 * each + 8 * math.log2(lanes), each, each / 4, 4 * size * blocks, 0, True),
+        Phase("update", fours * lanes, 0, more, 2, 1, size * (8 * states + 8), of_all=True, meets=True),
+        Phase("copy", -(-fours // 4), 0, 2 * OF_AN_ELEMENT, 4, 0, 4 * size),
+    ]
+
+
+def _product(name, threads, items, terms, tiles, unrolled, sloped=False):
     """A product in tiles of 4 x 4, whose sums some threads share; `unrolled`: terms of which the loads go together."""
     share = tiles.sharing(threads, items, terms)
-    each, exchanged = -(-terms // share), 16 * 2 * math.log2(share)
-    return Phase(name, items * share, 16 * each, OF_A_TILE + exchanged, 2 * each, each / unrolled)
+    each, levels = -(-terms // share), math.log2(share)
+    # halves of the sums go to the other lane, twice, then a quarter of them to each; a shuffle takes all schedulers
+    exchanged = (SCHEDULERS + 3) * (8 * (share > 1) + 4 * max(levels - 1, 0))
+    more = OF_A_TILE + exchanged + sloped * OF_AN_ELEMENT * 16 / min(share, 4)
+    return Phase(name, items * share, 16 * each, more, 2 * each, each / unrolled + sloped)
+
+
+def cycles_of(phase, plan, ratio):
+    """Cycles of a phase, bound by instructions, by one thread's chain, or by bytes, and of its barriers."""
+    (blocks, threads), loop = plan.schedule.shape, plan.schedule.loop
+    of_grid = loop == "grid"
+    dealt = blocks if of_grid or phase.of_all else 1  # among so many blocks
+    near = not of_grid and not phase.of_all
+    latency, width = (SHARED_LATENCY, SHARED) if near else (L2_LATENCY, NEAR)
+    rounds, instructions = -(-phase.items // (dealt * threads)), phase.fmas * ratio + phase.more
+    warps = -(-phase.items // (dealt * 32))  # of a block, one after another
+    issue = -(-warps // SCHEDULERS) * instructions
+    chain = rounds * (instructions + phase.trips * latency + (L2_LATENCY if phase.far and phase.awaited else 0))
+    moved = 16 * phase.loads * phase.items / (dealt * width)
+    far = max(phase.far / (dealt * NEAR), phase.far * blocks / dealt * CLOCK / L2)
+    barrier = GRID_BARRIER if of_grid or phase.meets else BLOCK_BARRIER
+    return max(issue, chain, moved, far) + phase.barriers * barrier
 
 
 def of_loop(plan):
-    """A step of one block or of a grid: each phase is bound by instructions, by one thread's chain, or by bytes."""
-    (blocks, threads), whole_grid = plan.schedule.shape, plan.schedule.loop == "grid"
-    ratio = ratios()[INNER[plan.schedule.loop]]
-    latency, width = (L2_LATENCY, NEAR) if whole_grid else (SHARED_LATENCY, SHARED)
-    barrier, cycles, steps = GRID_BARRIER if whole_grid else BLOCK_BARRIER, 0, phases(plan)
-    for phase in steps:
-        rounds, instructions = -(-phase.items // (blocks * threads)), phase.fmas * ratio + phase.more
-        warps = -(-min(threads, -(-phase.items // blocks)) // 32)
-        issue = rounds * -(-warps // SCHEDULERS) * instructions
-        chain = rounds * (instructions + phase.trips * latency + (L2_LATENCY if phase.far else 0))
-        moved = 16 * phase.loads * phase.items / (blocks * width)
-        cycles += max(issue, chain, moved, phase.far * CLOCK / (L2 if blocks > 1 else NEAR * CLOCK))
-        cycles += phase.barriers * barrier
-    barriers = sum(phase.barriers for phase in steps)
-    near, far = (sum(16 * p.loads * p.items for p in steps), sum(p.far for p in steps))
+    """A step of one block, of shards or of a grid."""
+    (blocks, threads), loop = plan.schedule.shape, plan.schedule.loop
+    whole_grid, steps, ratio = loop == "grid", phases(plan), ratios()[INNER[loop]]
+    cycles = sum(cycles_of(phase, plan, ratio) for phase in steps)
+    met = sum(phase.barriers for phase in steps if whole_grid or phase.meets)
+    times = [1 if whole_grid or phase.of_all else blocks for phase in steps]  # blocks that each do all of a phase
+    near = sum(16 * p.loads * p.items * n for p, n in zip(steps, times, strict=True) if not p.of_all)
+    far = sum(p.far * n for p, n in zip(steps, times, strict=True))
     return Row(
-        plan.schedule.loop,
+        loop,
         f"{blocks} x {threads}",
-        sum(2 * p.fmas * p.items for p in steps),
+        sum(2 * p.fmas * p.items * n for p, n in zip(steps, times, strict=True)),
         far + near * whole_grid,
         near * (not whole_grid),
-        0 if whole_grid else barriers,
-        barriers if whole_grid else 0,
+        sum(phase.barriers for phase in steps) - met,
+        met,
         1,
         f"{ratio:.2f}",
         cycles / CLOCK,
@@ -370,7 +408,7 @@ def measured(work, loop, precision="float32"):
         for part in ("training", "loops")
     )
     own = loops or {f"fastnn, {loop}": trained.get("fastnn", {})}
-    return own[f"fastnn, {loop}"].get("us"), trained.get("torch graph", {}).get("us")
+    return own.get(f"fastnn, {loop}", {}).get("us"), trained.get("torch graph", {}).get("us")
 
 
 def line(name, row, goal, own):

@@ -291,7 +291,7 @@ TABLE_TOYS = {row.name: row for row in (embedding.Table(5 * embedding.COLUMNS, 2
 TABLES = embedding.ROWS.copy()
 embedding.ROWS.update(TABLE_TOYS)  # where racers look them up
 OF_TABLES = {"fastnn": TableCuda, "fastnn on the CPU": TableCpu, "torch graph": TableGraph}
-LOOPS = {f"fastnn, {loop}": _by(loop) for loop in ("block", "grid", "graph")}
+LOOPS = {f"fastnn, {loop}": _by(loop) for loop in ("block", "shards", "grid", "graph")}
 KINDS = {"fastnn": Cuda, "fastnn on the CPU": Cpu, "jax": Jax}
 KINDS |= {"torch": Torch, "torch graph": Graph, "torch.compile": Compile}
 

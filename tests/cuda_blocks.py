@@ -1,4 +1,4 @@
-"""A grid of several blocks in the simulator; `test_cuda.py` starts this file with NUMBA_ENABLE_CUDASIM=1."""
+"""Loops of several blocks in the simulator; `test_cuda.py` starts this file with NUMBA_ENABLE_CUDASIM=1."""
 
 import threading
 
@@ -16,11 +16,11 @@ from fastnn.kernels.cuda import driver, schedule, step
 
 @pytest.fixture
 def blocks(monkeypatch):
-    """Gives the grid a number of blocks, of one warp each."""
+    """Gives the grid, or shards, a number of blocks, of one warp each."""
     grids.together(monkeypatch)
 
-    def give(number):
-        monkeypatch.setenv("FASTNN_CUDA_LOOP", "grid")
+    def give(number, loop="grid"):
+        monkeypatch.setenv("FASTNN_CUDA_LOOP", loop)
         monkeypatch.setattr(schedule, "THREADS", 32)
         monkeypatch.setattr(schedule, "multiprocessors", lambda: number)
 
@@ -49,6 +49,56 @@ def test_blocks_that_wait_for_one_another(number, blocks):
         return net.fit(X, y, optimizer=optimizer, epochs=2, batch_size=50, sample_weight=w, l2=0.02)
 
     assert_alike(make, fit, "float64")
+
+
+@pytest.mark.parametrize("number,dtype", [(2, "float64"), (3, "float32"), (3, "float64"), (9, "float64")])
+def test_shards(number, dtype, blocks):
+    """The same; of the short batch some blocks have nothing, and of nine blocks two lanes sum the gradients."""
+    blocks(number, "shards")
+    X, y = data(67, 5, 3, dtype=dtype)
+    w = np.linspace(0.5, 2.0, 67)
+    w[50:] *= number < 9  # a batch without weight
+
+    def make(device):
+        return pair(**WIDE, dtype=dtype, device=device, drops=(0.1, 0.3))[0]
+
+    def fit(net):
+        if net.device == "cuda":
+            plan = driver.make_plan(net.program, net.parameters, 50, tables.TRAIN, net.state)
+            assert plan.schedule.shape == (-(-50 // plan.schedule.shard), 32) == ({9: 7}.get(number, number), 32)
+        optimizer = fastnn.Adam(0.02, clip_value=0.01, clip_norm=0.02)
+        shuffle = number < 9
+        return net.fit(X, y, optimizer=optimizer, epochs=2, batch_size=50, sample_weight=w, l2=0.02, shuffle=shuffle)
+
+    assert_alike(make, fit, dtype)
+
+
+def test_shards_of_all_rows_in_their_order(blocks):
+    """They stay where the first step left them; without clipping, and standardised."""
+    blocks(3, "shards")
+    X, y = data(30, 5, 3)
+
+    def make(device):
+        layers = [fastnn.Dense(18, "silu"), fastnn.Dense(3, "softmax")]
+        return fastnn.Sequential(layers, dtype="float64", device=device, standardize=True)
+
+    def fit(net):
+        return net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=3, batch_size=None, shuffle=False)
+
+    assert_alike(make, fit, "float64")
+
+
+def test_shards_that_do_not_wait_are_found_out(blocks, monkeypatch):
+    blocks(3, "shards")
+
+    def only_the_block(counter, turn):
+        threading.current_thread().syncthreads()
+        return turn
+
+    monkeypatch.setattr(step, "grid_barrier", only_the_block)
+    net, _, _ = pair(**WIDE, device="cuda")
+    with pytest.raises(AssertionError, match="a race"):
+        net.fit(*data(50, 5, 3), epochs=1, batch_size=None)
 
 
 def test_passes_of_blocks_that_wait_for_one_another(blocks):

@@ -341,10 +341,18 @@ def test_the_work_of_a_step_picks_the_loop(monkeypatch):
     small, large = (fastnn.Sequential([fastnn.Dense(units)], device="cuda").build(100) for units in (3, 300))
     assert plan_for(small, 8).schedule.loop == "block"
     assert plan_for(large, 8).schedule.loop == "grid"
+    medium = fastnn.Sequential([fastnn.Dense(20)], device="cuda").build(100)
+    assert plan_for(medium, 700).schedule.loop == "grid"  # a shard does not fit
+    monkeypatch.setattr(schedule, "multiprocessors", lambda: 30)
+    assert plan_for(medium, 700).schedule[:2] == ("shards", (30, 64))
+    assert plan_for(medium, 7000).schedule.loop == "grid"
     assert plan_for(large, 1000).schedule.loop == "graph"
     monkeypatch.setenv("FASTNN_CUDA_LOOP", "block")
     with pytest.raises(ValueError, match="FASTNN_CUDA_LOOP must be 'grid' or 'graph' for a net and batch of"):
         plan_for(large, 8)
+    monkeypatch.setenv("FASTNN_CUDA_LOOP", "shards")
+    with pytest.raises(ValueError, match="must be 'grid' or 'graph' for a net with Columns, .*; got 'shards'"):
+        plan_for(large, 8)
     monkeypatch.setenv("FASTNN_CUDA_LOOP", "both")
-    with pytest.raises(ValueError, match="FASTNN_CUDA_LOOP must be block, grid or graph; got 'both'"):
+    with pytest.raises(ValueError, match="FASTNN_CUDA_LOOP must be block, shards, grid or graph; got 'both'"):
         plan_for(small, 8)

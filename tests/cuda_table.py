@@ -225,7 +225,7 @@ def matrices(dtype):
     copy_rows(X, order, X)
 
 
-def loop(whole_grid, command, net=None):
+def loop(name, command, net=None):
     """The loop, which has more arguments than a call on arrays can show."""
 
     def kernel(dtype):
@@ -236,8 +236,8 @@ def loop(whole_grid, command, net=None):
         every = program(8, 8, 8, 8, 2, activations=("relu", "gelu", "tanh", "softmax")) if net is None else net
         rule = kernels.ADAM if command == tables.TRAIN else None
         structure = schedule.structure_of(every, command, rule)
-        shared = 0 if whole_grid else schedule.SHARED_BYTES
-        return [(step.run_of(np.dtype(dtype).type, whole_grid, structure), (types.int64,) * 8, step.THREADS, shared)]
+        shared = 0 if name == "grid" else schedule.SHARED_BYTES
+        return [(step.run_of(np.dtype(dtype).type, name, structure), (types.int64,) * 9, step.THREADS, shared)]
 
     return kernel
 
@@ -292,14 +292,15 @@ KERNELS = {
     "step by nesterov": (step("NESTEROV"), (48, 128), (64, 256)),
     "step by rmsprop": (step("RMSPROP"), (64, 128), (96, 256)),
     "columns": (columns, (80, 128), (80, 256)),
-    "loop of one block": (loop(False, tables.TRAIN), (128, 49152), (255, 49152)),
-    "loop of a grid": (loop(True, tables.TRAIN), (255, 0), (255, 0)),
-    "loop of one block, outputs": (loop(False, tables.PREDICT), (128, 49152), (168, 49152)),
-    "loop of a grid, outputs": (loop(True, tables.PREDICT), (152, 0), (208, 0)),
-    "loop of one block, gradients": (loop(False, tables.INPUT_GRADIENT), (128, 49152), (240, 49152)),
-    "loop of a grid, gradients": (loop(True, tables.INPUT_GRADIENT), (224, 0), (255, 0)),
-    "loop of one block, columns": (loop(False, tables.TRAIN, columns_program()), (232, 49152), (255, 49152)),
-    "loop of a grid, columns": (loop(True, tables.TRAIN, columns_program()), (255, 0), (255, 0)),
+    "loop of one block": (loop("block", tables.TRAIN), (128, 49152), (255, 49152)),
+    "loop of shards": (loop("shards", tables.TRAIN), (255, 49152), (255, 49152)),
+    "loop of a grid": (loop("grid", tables.TRAIN), (255, 0), (255, 0)),
+    "loop of one block, outputs": (loop("block", tables.PREDICT), (128, 49152), (168, 49152)),
+    "loop of a grid, outputs": (loop("grid", tables.PREDICT), (152, 0), (208, 0)),
+    "loop of one block, gradients": (loop("block", tables.INPUT_GRADIENT), (128, 49152), (240, 49152)),
+    "loop of a grid, gradients": (loop("grid", tables.INPUT_GRADIENT), (224, 0), (255, 0)),
+    "loop of one block, columns": (loop("block", tables.TRAIN, columns_program()), (232, 49152), (255, 49152)),
+    "loop of a grid, columns": (loop("grid", tables.TRAIN, columns_program()), (255, 0), (255, 0)),
 }
 # whose products are of large_tile.py in float32
 LARGE = (

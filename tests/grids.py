@@ -12,15 +12,15 @@ import threading
 import numpy as np
 from numba.cuda.simulator import kernel as simulator
 
-from fastnn.kernels.cuda import plain
+from fastnn.kernels.cuda import plain, step
 
 MANY = object()  # readers
 
 
 class _Thread(simulator.BlockThread):
-    """A thread that counts its meetings, and whose failure ends all others."""
+    """A thread that counts its meetings, those of a block and those of all, and whose failure ends all others."""
 
-    meetings = 0
+    meetings = barriers = 0
 
     def syncthreads(self):
         self._manager.meeting.exchange(self.thread_id)
@@ -52,18 +52,17 @@ class _Grid:
     def touch(self, thread, address, writes):
         """Fail if another thread wrote there, or reads what this one writes, since they last met."""
         with self.lock:
-            meetings, writer, reader = self.seen.get(address, (-1, None, None))
-            if meetings < thread.meetings:
-                writer = reader = None
-            late, foreign = meetings > thread.meetings, {None, thread}
-            if late or writer not in foreign or (writes and reader not in foreign):
-                there = [(tuple(each.blockIdx), tuple(each.threadIdx)) for each in (thread, writer) if each]
-                raise AssertionError(f"a race: {there} after {thread.meetings} meetings, writes={writes}, late={late}")
+            accesses = self.seen.setdefault(address, {})
+            for (other, wrote), (meetings, barriers) in accesses.items():
+                if other is thread or not (wrote or writes):
+                    continue
+                same = other._manager is thread._manager
+                if meetings >= thread.meetings if same else barriers >= thread.barriers:
+                    there = [(tuple(each.blockIdx), tuple(each.threadIdx)) for each in (thread, other)]
+                    raise AssertionError(f"a race: {there} after {thread.meetings} meetings, writes={writes}")
             if writes:
-                writer = thread
-            else:
-                reader = thread if reader in foreign else MANY
-            self.seen[address] = thread.meetings, writer, reader
+                accesses.clear()  # whoever was there has met this thread
+            accesses[thread, writes] = thread.meetings, thread.barriers
 
     def run(self):
         interval = sys.getswitchinterval()
@@ -150,6 +149,14 @@ def together(monkeypatch, meet=True):
             self._told(i, True)
             super().__setitem__(i, value)
 
+    barrier = step.grid_barrier
+
+    def counted(counter, turn):
+        turn = barrier(counter, turn)
+        threading.current_thread().barriers += 1
+        return turn
+
+    monkeypatch.setattr(step, "grid_barrier", counted)
     monkeypatch.setattr(_Block, "meet", meet)
     monkeypatch.setattr(simulator, "BlockManager", _Block)
     monkeypatch.setattr(plain, "Pointer", Watched)

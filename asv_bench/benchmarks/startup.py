@@ -30,7 +30,7 @@ from fastnn.kernels.cuda import schedule, step, toolchain
 layers = [fastnn.Dense(64, "relu"), fastnn.Dense(10, "softmax")]
 structure = schedule.structure_of(fastnn.Sequential(layers).build(64).program, tables.TRAIN, kernels.ADAM)
 """
-LOOP = "toolchain.Launch(step.run_of(np.float32, {}, structure), 1, 1, 0, (0,) * 8).loaded(toolchain.current_device())"
+LOOP = "toolchain.Launch(step.run_of(np.float32, {}, structure), 1, 1, 0, (0,) * 9).loaded(toolchain.current_device())"
 
 
 class _Fresh:
@@ -86,7 +86,7 @@ class LoopOfAGpu(_Fresh):
             raise NotImplementedError("no numba-cuda, or no compiler of C, by which the stand-in for a driver is built")
 
     def timeraw_compiled(self, loop):
-        return LOOP.format(loop == "grid"), EMPTY_CACHE + GPU
+        return LOOP.format(repr(loop)), EMPTY_CACHE + GPU
 
 
 class SecondArchitecture:

@@ -8,8 +8,8 @@ that with respect to Z, in place, and of that dX = dZ W, dW = dZ^T X and db, the
 from ..annotations import DeviceArray, Stream
 from ..contract import SCRATCH
 from ..formulas import LINEAR, SOFTMAX
-from ..program import Dense, Embedding
-from ..tables import ADDED, LOGITS, OUTPUT, Op, Real, Run
+from ..program import KINDS, Dense, Embedding
+from ..tables import ADDED, LOGITS, OUTPUT, Header, Op, Real, Run
 from .activations import (
     activation_backward,
     activation_forward,
@@ -28,6 +28,7 @@ from .tiling import ACTIVATE, SLOPE
 from .toolchain import device, for_each_real
 
 IN_PLACE = False  # dW needs the inputs, and dZ after dX
+KIND = KINDS.index(Dense)
 W_AT, B_AT, ACTIVATION = Dense.fields.W_AT, Dense.fields.B_AT, Dense.fields.ACTIVATION
 
 
@@ -38,6 +39,7 @@ def loop_of(real, structure):
     tiles = tiles_of(real)
     sharing, tile_forward, tile_backward = tiles.sharing, tiles.tile_forward, tiles.tile_backward
     row_of, tile_gradient, first_of_warp = tiles.row_of, tiles.tile_gradient, tiles.first_of_warp
+    first_row, rows_of = tiles.first_row, tiles.rows_of
     expands = Embedding.name in structure.kinds
     outputs, zero = structure.command & OUTPUT != 0, real(0.0)
     gradient_width = gradient_width_of(structure)
@@ -48,15 +50,25 @@ def loop_of(real, structure):
         return outputs or op[Op.FLAGS] & LOGITS == 0
 
     @device
+    def pointwise(op):
+        """Whether the activation is this operation's, and one of single numbers that changes them."""
+        return activates(op) and op[ACTIVATION] != SOFTMAX and op[ACTIVATION] != LINEAR
+
+    @device
+    def dense_at(step, op, number):
+        """Whether operation `number` is of this kind; `op` is its record."""
+        program = step.table + step.table[Run.PROGRAM]
+        return 0 <= number and number < program[Header.OPERATIONS] and op[Op.KIND] == KIND
+
+    @device
     def forward(step, op):
         """Z and, element by element, A."""
         ld, groups = step.table[Run.LD], padded_count(step) >> 2
         n_in, n_out, alpha = op[Op.N_IN], op[Op.N_OUT], step.reals[Real.ALPHAS + op[Op.NUMBER]]
         W, b = step.parameters + op[W_AT], step.parameters + op[B_AT]
         x, z, a = value_of(step, op[Op.INPUT]), pre_of(step, op[Op.OUTPUT]), value_of(step, op[Op.OUTPUT])
-        code, items = op[ACTIVATION], groups * ((n_out + 3) >> 2)
-        pointwise = activates(op) and code != SOFTMAX and code != LINEAR
-        share = sharing(step.threads, items, n_in)
+        code, items, applied = op[ACTIVATION], groups * ((n_out + 3) >> 2), pointwise(op)
+        share = sharing(step.sharers, items, n_in)
         item, lane = quotient(step.thread, share), step.thread & (share - 1)
         shared = share > 1 and first_of_warp(step.thread, share) < items
         # threads that share sums have one tile at most; those without exchange lanes with their warp all the same
@@ -64,8 +76,8 @@ def loop_of(real, structure):
             tile = quotient(min(item, items - 1), groups)
             o, s = 4 * tile, 4 * (min(item, items - 1) - tile * groups)
             sums = tile_forward(x + s, ld, W, n_in, o, n_out, lane, share)
-            row, rows = lane, min(4, n_out - o) if item < items else 0
-            while row < rows:
+            o, row, rows = o + first_row(lane), 0, rows_of(lane, share) if item < items else 0
+            while row < rows and o + row < n_out:
                 v0, v1, v2, v3 = row_of(sums, row)
                 bias, at, e = b[o + row], (o + row) * ld + s, 0
                 v0, v1, v2, v3 = v0 + bias, v1 + bias, v2 + bias, v3 + bias
@@ -74,10 +86,10 @@ def loop_of(real, structure):
                         a0, a1, a2, a3 = load4(z + at)
                         v0, v1, v2, v3 = v0 + a0, v1 + a1, v2 + a2, v3 + a3
                 store4(z + at, v0, v1, v2, v3)
-                while pointwise and e < 4:
+                while applied and e < 4:
                     a[at + e] = activate(code, alpha, z[at + e])
                     e += 1
-                row += min(share, 4)
+                row += 1
             item, shared = item + step.threads, False
         return True
 
@@ -103,9 +115,9 @@ def loop_of(real, structure):
 
     @device
     def activation_gradient(step, op):
-        """dZ from dA, in place."""
+        """dZ from dA, in place; where a layer of this kind follows, it has done so."""
         code, alpha, item = op[ACTIVATION], step.reals[Real.ALPHAS + op[Op.NUMBER]], step.thread
-        if not activates(op) or code == SOFTMAX or code == LINEAR:
+        if not pointwise(op) or dense_at(step, op + Op.SIZE, op[Op.NUMBER] + 1):
             return False
         delta, z, a = delta_of(step, op[Op.OUTPUT]), pre_of(step, op[Op.OUTPUT]), value_of(step, op[Op.OUTPUT])
         while item < op[Op.N_OUT] * padded_count(step):
@@ -132,26 +144,33 @@ def loop_of(real, structure):
 
     @device
     def input_gradient(step, op):
-        """dX from dZ."""
+        """dX from dZ; where a layer of this kind came before, that with respect to its Z."""
         features = gradient_width(step, op)
         if features == 0:
             return False
         ld, groups = step.table[Run.LD], padded_count(step) >> 2
         n_in, n_out, W = op[Op.N_IN], op[Op.N_OUT], step.parameters + op[W_AT]
         delta, out = delta_of(step, op[Op.OUTPUT]), delta_of(step, op[Op.INPUT])
-        items = groups * ((features + 3) >> 2)
-        share = sharing(step.threads, items, n_out)
+        items, before = groups * ((features + 3) >> 2), op + -Op.SIZE
+        code, alpha, applied = 0, zero, dense_at(step, before, op[Op.NUMBER] - 1)
+        if applied:
+            code, alpha, applied = before[ACTIVATION], step.reals[Real.ALPHAS + before[Op.NUMBER]], pointwise(before)
+        z, a = pre_of(step, op[Op.INPUT]), value_of(step, op[Op.INPUT])
+        share = sharing(step.sharers, items, n_out)
         item, lane = quotient(step.thread, share), step.thread & (share - 1)
         shared = share > 1 and first_of_warp(step.thread, share) < items
         while item < items or shared:
             tile = quotient(min(item, items - 1), groups)
             i, s = 4 * tile, 4 * (min(item, items - 1) - tile * groups)
             sums = tile_backward(delta + s, ld, W, n_in, i, n_out, lane, share)
-            row, rows = lane, min(4, features - i) if item < items else 0
-            while row < rows:
-                v0, v1, v2, v3 = row_of(sums, row)
-                store4(out + ((i + row) * ld + s), v0, v1, v2, v3)
-                row += min(share, 4)
+            i, row, rows = i + first_row(lane), 0, rows_of(lane, share) if item < items else 0
+            while row < rows and i + row < features:
+                (v0, v1, v2, v3), at, e = row_of(sums, row), (i + row) * ld + s, 0
+                store4(out + at, v0, v1, v2, v3)
+                while applied and e < 4:
+                    out[at + e] = out[at + e] * slope(code, alpha, z[at + e], a[at + e])
+                    e += 1
+                row += 1
             item, shared = item + step.threads, False
         return True
 

@@ -37,7 +37,7 @@ class Plan(base.Plan):
     """The tables of a run on a GPU; arguments and use are those of `kernels.plan.Plan`.
 
     X and the output may be arrays of the device, X as `arrays.Rows`; all others are the host's. `precision` is that of
-    `make_plan`. `loop` is "block", "grid" or "graph"; where it is None, that which the environment variable
+    `make_plan`. `loop` is "block", "shards", "grid" or "graph"; where it is None, that which the environment variable
     FASTNN_CUDA_LOOP names, or by size.
     """
 
@@ -280,7 +280,7 @@ class Plan(base.Plan):
         places = {"PARAMETERS": "parameters", "REALS": "reals", "RATES": "factors", "LOSSES": "results"}
         places |= {name: name for name in MOMENTS if name in self._mirrored}
         if self.schedule.loop != "block":
-            self.reserve("workspace", self.schedule.size)
+            self.reserve("workspace", self.schedule.scratch)
             places["SCRATCH"] = "workspace"
         fixed = {getattr(Run, field): memory.address(name) for field, name in places.items()} | {Run.PROGRAM: length}
         self._fixed = np.array([[*fixed], [*fixed.values()]])
@@ -365,14 +365,14 @@ class Plan(base.Plan):
         return self._program_table
 
     def queue_blocks(self, nets):
-        """Queue all steps of so many nets as one launch: a block each, or the whole grid for one."""
+        """Queue all steps of so many nets as one launch: a block each, or all blocks for one."""
         table, places = self.address("table"), self.schedule
         if self._launched != (nets, table, self.structure):
             self._launched, self._launches = (nets, table, self.structure), []
-            grid = places.loop == "grid"
-            counter, shared = (self.address("counter"), 0) if grid else (0, places.size * self.dtype.itemsize)
-            kernel, (blocks, threads) = run_of(self.dtype.type, grid, self.structure), places.shape
-            numbers = places.theta_at, places.grad_at, places.parts, places.sums_at, places.rows_at
+            counter = 0 if places.loop == "block" else self.address("counter")
+            shared = 0 if places.loop == "grid" else places.size * self.dtype.itemsize
+            kernel, (blocks, threads) = run_of(self.dtype.type, places.loop, self.structure), places.shape
+            numbers = places.theta_at, places.grad_at, places.parts, places.sums_at, places.rows_at, places.shard
             shape, length = (nets * blocks, threads), self.table.size + State.SIZE
             run(kernel, shape, self._launches, table, length, *numbers, counter, shared=shared)
         queue(self._launches, 0)

@@ -20,8 +20,8 @@ def tiles_of(real):
 
     @device
     def sharing(threads, items, terms):
-        """How many neighbouring threads share a sum, a power of two: as many as keep all busy, with 16 terms each."""
-        most, share = min(quotient(threads, items), terms >> 4, 32), 1
+        """How many neighbouring threads share a sum, a power of two: as many as keep all busy, with 4 terms each."""
+        most, share = min(quotient(threads, max(items, 1)), terms >> 2, 32), 1
         while 2 * share <= most:
             share *= 2
         return share
@@ -43,21 +43,44 @@ def tiles_of(real):
         return scaled_sum(a, w[0], x), scaled_sum(b, w[1], x), scaled_sum(c, w[2], x), scaled_sum(d, w[3], x)
 
     @device
-    def lane_sums(sums, share):
-        """The same sums in all lanes that share them."""
-        (a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3), (d0, d1, d2, d3) = sums
-        mask = share >> 1
-        while mask > 0:
-            a0, a1, a2, a3 = pair_sum(a0, mask), pair_sum(a1, mask), pair_sum(a2, mask), pair_sum(a3, mask)
-            b0, b1, b2, b3 = pair_sum(b0, mask), pair_sum(b1, mask), pair_sum(b2, mask), pair_sum(b3, mask)
-            c0, c1, c2, c3 = pair_sum(c0, mask), pair_sum(c1, mask), pair_sum(c2, mask), pair_sum(c3, mask)
-            d0, d1, d2, d3 = pair_sum(d0, mask), pair_sum(d1, mask), pair_sum(d2, mask), pair_sum(d3, mask)
-            mask >>= 1
-        return (a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3), (d0, d1, d2, d3)
+    def half_sum(low, high, lane, mask):
+        """Four sums of two lanes: the lower lane gets those of `low`, the upper one those of `high`."""
+        upper = lane & mask != 0
+        kept, sent = high if upper else low, low if upper else high
+        return (
+            kept[0] + lane_of(sent[0], mask),
+            kept[1] + lane_of(sent[1], mask),
+            kept[2] + lane_of(sent[2], mask),
+            kept[3] + lane_of(sent[3], mask),
+        )
+
+    @device
+    def own_rows(sums, lane, share):
+        """The sums of all lanes that share them; a lane's own rows, from `first_row` on, come first."""
+        a, b, c, d = sums
+        if share > 1:
+            a, b = half_sum(a, c, lane, 1), half_sum(b, d, lane, 1)
+        if share > 2:
+            a = half_sum(a, b, lane, 2)
+        mask = 4
+        while mask < share:
+            a = pair_sum(a[0], mask), pair_sum(a[1], mask), pair_sum(a[2], mask), pair_sum(a[3], mask)
+            mask <<= 1
+        return a, b, c, d
+
+    @device
+    def first_row(lane):
+        """The first row that a lane gets of a tile whose sums it shares."""
+        return ((lane & 1) << 1) + ((lane >> 1) & 1)
+
+    @device
+    def rows_of(lane, share):
+        """How many rows it gets."""
+        return 4 if share == 1 else 2 if share == 2 else 1 if lane < 4 else 0
 
     @device
     def tile_forward(x, ld, W, n_in, o, n_out, lane, share):
-        """Sums over the inputs of four outputs from `o` on and of four samples at x, by the lanes that share them.
+        """Sums over the inputs of four outputs from `o` on and of four samples at x, as `own_rows` gives them to lanes.
 
         x (n_in, ld). In float32, where n_in is a multiple of four, weights are read four at a time.
         """
@@ -79,7 +102,7 @@ def tiles_of(real):
             while i < n_in:
                 sums = outer_sum(sums, (w0[i], w1[i], w2[i], w3[i]), load4(x + i * ld))
                 i += share
-        return lane_sums(sums, share)
+        return own_rows(sums, lane, share)
 
     @device
     def tile_backward(delta, ld, W, n_in, i, n_out, lane, share):
@@ -102,7 +125,7 @@ def tiles_of(real):
                 w = W + o * n_in
                 sums = outer_sum(sums, (w[i], w[i1], w[i2], w[i3]), load4(delta + o * ld))
                 o += share
-        return lane_sums(sums, share)
+        return own_rows(sums, lane, share)
 
     @device
     def pair_sum(value, mask):
@@ -167,6 +190,8 @@ def tiles_of(real):
     return SimpleNamespace(
         sharing=sharing,
         first_of_warp=first_of_warp,
+        first_row=first_row,
+        rows_of=rows_of,
         tile_forward=tile_forward,
         tile_backward=tile_backward,
         row_of=row_of,

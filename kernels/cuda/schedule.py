@@ -12,7 +12,20 @@ from numpy.typing import NDArray
 
 from ..options import SHARED_BYTES
 from ..program import round_up
-from ..tables import BACKWARD, EXPANDED, FROM_ROWS, INPUT_BACKWARD, LOGITS, LOSS, OUTPUT, Buffer, Header, Op, Range
+from ..tables import (
+    BACKWARD,
+    EXPANDED,
+    FROM_ROWS,
+    INPUT_BACKWARD,
+    LOGITS,
+    LOSS,
+    OUTPUT,
+    TRAIN,
+    Buffer,
+    Header,
+    Op,
+    Range,
+)
 from .graph import pass_over
 from .launch import line
 from .losses import RESULT
@@ -23,14 +36,17 @@ from .step import IN_ONE_BLOCK, SUMS, THREADS
 from .toolchain import SIMULATED, cuda
 from .touched import ARRANGED, INDEX_BYTES
 
-# Work of a step up to which one block, then a grid, is chosen. Estimates, until `asv_bench/cuda_race.py --only loops`
-# has timed the loops beside one another: the first run on a GPU (H100 80GB, 2026-11-26) did not. It took, in float32,
-# 35.6 us a step for 2 hidden layers of 16 by batches of 32, 69.5 for 2x64 by 512, 256 for 3x256 by 512, 1,283 for
-# 4x1024 by 512.
-BLOCK_FLOPS, GRID_FLOPS = 1 << 21, 1 << 27
+# Work of a step up to which one block, then a grid, is chosen; above one block shards, where each can hold the net:
+# 2x64 by 32 is predicted to take 7.0 us there and 8.6 in one block, 2x16 by 32 3.8 and 2.0 (asv_bench/cuda_predict.py).
+# Estimates, until `asv_bench/cuda_race.py --only loops` has timed the loops beside one another: the first run on a GPU
+# (H100 80GB, 2026-11-26) did not. It took, in float32, 35.6 us a step for 2 hidden layers of 16 by batches of 32, 69.5
+# for 2x64 by 512, 256 for 3x256 by 512, 1,283 for 4x1024 by 512.
+BLOCK_FLOPS, GRID_FLOPS = 1 << 20, 1 << 27
 BLOCK_ROWS = 1 << 20  # parameters by touched rows, which a run passes over once, with l2 each step (an estimate)
 MAX_PARTS = 32  # of the gradient of a long batch (an estimate)
-LOOPS = ("block", "grid", "graph")
+SHARD = 8  # samples of a block at least, where many share a batch (an estimate)
+TOLD = 3  # numbers that each block of shards tells the others beside its gradient
+LOOPS = ("block", "shards", "grid", "graph")
 
 
 def structure_of(program, command, rule):
@@ -76,21 +92,24 @@ class Schedule(NamedTuple):
     """The form of the loop, and places in the workspace in elements from its start.
 
     `loop`: one of LOOPS. `shape`: blocks, and threads of a block. `size`: elements of the workspace. `buffers`: records
-    of `tables.Buffer`. For one block and a grid, `ld` elements from feature to feature, `theta_at` the parameters,
-    `sums_at` sums over all threads, `grad_at` the `parts` of the gradient; for one block, `rows_at` row numbers. For
-    the graph, `picked_at` row numbers, targets and weights, `result_at` what a loss writes, `penalties_at`,
-    `squares_at` and `scale_at` what an update does, `work_at` the scratch of products. `groups_at`: samples by their
-    codes.
+    of `tables.Buffer`. `scratch`: elements of global memory that the loop takes. For all but the graph, `ld` elements
+    from feature to feature, `theta_at` the parameters, `sums_at` sums over all threads, `grad_at` the `parts` of the
+    gradient, `shard` samples that a block, or the grid, takes at a time; for one block and shards, `rows_at` row
+    numbers. For the graph, `picked_at` row numbers, targets and weights, `result_at` what a loss writes,
+    `penalties_at`, `squares_at` and `scale_at` what an update does, `work_at` the scratch of products. `groups_at`:
+    samples by their codes.
     """
 
     loop: str
     shape: tuple[int, int]
     size: int
     buffers: NDArray[np.int64]
+    scratch: int = 0
     ld: int = 0
     theta_at: int = 0
     sums_at: int = 0
     rows_at: int = 0
+    shard: int = 0
     grad_at: int = 0
     parts: int = 1
     picked_at: tuple[int, ...] = ()
@@ -126,11 +145,17 @@ def make_schedule(program, dtype, batch, command, loop=None, precision="float32"
     chosen, flops = loop or os.environ.get("FASTNN_CUDA_LOOP"), batch * program.flops_per_sample
     if chosen not in (None, "", *LOOPS):
         raise ValueError(f"FASTNN_CUDA_LOOP must be {', '.join(LOOPS[:-1])} or {LOOPS[-1]}; got {chosen!r}")
-    block, work = one_block(program, dtype, batch, command), _items(program, batch)
-    if not chosen:
+    block, shards = one_block(program, dtype, batch, command), None
+    if chosen in (None, "", "shards"):
+        shards = _shards(program, dtype, batch, command)
+    if not chosen or chosen == "shards" and command != TRAIN:
         of_rows = program.size - program.dense_size
-        small = flops <= BLOCK_FLOPS and of_rows <= BLOCK_ROWS and fits(block, dtype)
-        chosen = "block" if small else "grid" if flops <= GRID_FLOPS or 0 in program.widths else "graph"
+        if flops <= BLOCK_FLOPS and of_rows <= BLOCK_ROWS and fits(block, dtype):
+            chosen = "block"
+        elif shards and fits(shards, dtype):
+            chosen = "shards"
+        else:
+            chosen = "grid" if flops <= GRID_FLOPS or 0 in program.widths else "graph"
     if chosen == "graph":
         if 0 in program.widths:  # its products have no sums of a delta alone
             raise ValueError("FASTNN_CUDA_LOOP must be 'block' or 'grid' for a net of one-hot codes alone; got 'graph'")
@@ -140,17 +165,37 @@ def make_schedule(program, dtype, batch, command, loop=None, precision="float32"
             accepted = "'grid' or 'graph' for a net and batch"
             raise ValueError(f"FASTNN_CUDA_LOOP must be {accepted} of {block.size:,} numbers; got 'block'")
         return block
+    if chosen == "shards":
+        if not shards or not fits(shards, dtype):
+            accepted = "'grid' or 'graph' for a net with Columns, or one that does not fit into each block"
+            raise ValueError(f"FASTNN_CUDA_LOOP must be {accepted}; got 'shards'")
+        return shards
     widest = max(int(program.table[Header.WIDEST]), touched_features(program))
     if batch * widest >= 1 << 32:  # of `quotient`
         numbers = f"a batch of {batch * widest:,} numbers"
         raise ValueError(f"FASTNN_CUDA_LOOP must be 'graph' for {numbers}; got 'grid'")
-    blocks = min(multiprocessors(), -(-work // THREADS))
+    blocks = min(multiprocessors(), -(-_items(program, batch) // THREADS))
     return _loop(program, dtype, batch, command, "grid", blocks, THREADS)
+
+
+def _shards(program, dtype, batch, command):
+    """The schedule of training by blocks that each hold all parameters and a shard of the batch, or None."""
+    if command != TRAIN or program.embedding is not None or not program.dense_size:
+        return None
+    shard = round_up(max(SHARD, -(-batch // multiprocessors())), 4)
+    block, blocks = _block(program, dtype, shard, command, THREADS), -(-batch // shard)
+    scratch = blocks * (program.dense_size + TOLD)
+    return block._replace(loop="shards", shape=(blocks, block.shape[1]), shard=shard, scratch=scratch)
 
 
 def one_block(program, dtype, batch, command):
     """The schedule of a run in one block, whether or not it fits there."""
     most = THREADS * (IN_ONE_BLOCK[np.dtype(dtype).itemsize] if program.embedding is None else 1)
+    return _block(program, dtype, batch, command, most)
+
+
+def _block(program, dtype, batch, command, most):
+    """The schedule of a block of at most so many threads."""
     return _loop(program, dtype, batch, command, "block", 1, min(most, round_up(_items(program, batch), 32)))
 
 
@@ -160,13 +205,14 @@ def fits(schedule, dtype):
 
 
 def _items(program, batch):
-    """Threads that have something to do: a tile of 4 x 4 for each, or a share of its sum."""
+    """Threads with something to do: an element, four parameters, a tile of 4 x 4, or a share of its sum for each."""
     groups, sizes = -(-batch // 4), program.trained
     return max(
-        groups * -(-max(program.widths) // 4),
+        batch * max(program.widths),
+        program.dense_size >> 2,
         batch * touched_features(program),
         *(-(-a // 4) * -(-b // 4) for a, b in sizes),
-        *(groups * -(-b // 4) * (a >> 4) for a, b in (*sizes, *(size[::-1] for size in sizes))),
+        *(groups * -(-b // 4) * (a >> 2) for a, b in (*sizes, *(size[::-1] for size in sizes))),
     )
 
 
@@ -195,10 +241,12 @@ def _loop(program, dtype, batch, command, loop, blocks, threads):
         (blocks, int(threads)),
         place.end,
         buffers,
+        0 if loop == "block" else place.end,
         ld,
         theta_at,
         sums_at,
         rows_at,
+        batch,
         grad_at,
         parts,
         groups_at=groups_at,
@@ -240,6 +288,7 @@ def _graph(program, dtype, batch, command, precision):
         (0, 0),
         place.end,
         buffers,
+        place.end,
         picked_at=picked_at,
         result_at=result_at,
         penalties_at=penalties_at,

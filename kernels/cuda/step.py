@@ -1,10 +1,12 @@
-"""The loop of one block and of a grid: many steps of gather, forward, loss, backward and update in one launch.
+"""The loops of one block, of shards and of a grid: many steps of gather, forward, loss, backward, update in a launch.
 
 One block is enough for a net so small that all of a step fits in its shared memory: parameters, batch and gradient stay
 there from step to step, and a barrier takes some tens of cycles. Any number of such nets train in one launch, a block
-each, by tables of their own. A grid runs the same phases on many multiprocessors, with the workspace in global memory;
-its blocks, all of them resident, wait for one another at a counter. Both read the tables of the run, allocate nothing,
-and leave a loss for each step on the device.
+each, by tables of their own. For a larger batch each of many blocks does the same with a shard of it, and all
+parameters in its shared memory: then it adds its gradient to those of the others, in global memory and in their order,
+updates a part of the parameters, and reads all of them. A grid runs the phases on many multiprocessors, with the
+workspace in global memory. The blocks of shards and of a grid, all of them resident, wait for one another at a counter.
+All loops read the tables of the run, allocate nothing, and leave a loss for each step on the device.
 
 t is the table of `driver.Plan`, r the reals, both on the device; x (features, LD) with the samples of a step side by
 side; `turn` counts what the counter must reach at the next barrier of a grid.
@@ -38,6 +40,7 @@ from .phases import Step, delta_of, operation_module, padded_count, value_of
 from .primitives import (
     atomic_add_release,
     global_at,
+    lane_of,
     load4,
     load_acquire,
     opaque,
@@ -54,8 +57,9 @@ from .updates import FACTORS, rule_of
 
 THREADS = 256  # of a block of a grid at most: with more, a thread has fewer registers than it takes (238 to 255, sm_90)
 # Times THREADS, of one block: in float32 it gets by with 128 registers and spills none, in float64 it takes 248 there;
-# with an Embedding 1: a thread then takes 222, and spills 300 bytes where it gets 128
+# of shards 1, which spill 440 bytes there; with an Embedding 1: a thread then takes 222, and spills 300 bytes there
 IN_ONE_BLOCK = {4: 2, 8: 1}  # by the bytes of an element
+SHARERS = 256  # threads of one block that share sums at most: more of them wait for one another (an estimate)
 SUMS = 4  # sums over all threads in a step, each with a place for each warp
 CLIP_TINY = 1e-6  # added to the norm of a gradient, as torch.nn.utils.clip_grad_norm_ has it
 
@@ -159,7 +163,7 @@ def loss_of_step(real, whole_grid, structure, row_of):
         y, weights = global_at(t[Run.Y], real), global_at(t[Run.WEIGHTS], real)
         labels, param, padded = t[Run.LABELS] != 0, step.reals[Real.LOSS_PARAM], padded_count(step)
         # one an output at most; in a grid of float64 the sums of lanes take more registers than a thread has
-        lanes = 1 if whole_grid else sharing(step.threads, padded, n_out << 4)
+        lanes = 1 if whole_grid else sharing(step.sharers, padded, n_out << 2)
         s, lane = quotient(step.thread, lanes), step.thread & (lanes - 1)
         end = padded
         if lanes > 1:  # all lanes of a warp that has a sample take part, once
@@ -185,10 +189,18 @@ def loss_of_step(real, whole_grid, structure, row_of):
 def update_of(real, code):
     """Penalty, clipping and update, over the ranges of the parameters that each step updates.
 
-    `ranges` points to their records, `count` is their number.
+    `ranges` points to their records, `count` is their number. Threads take fours of parameters in their order, whatever
+    the ranges; a range begins at a multiple of four.
     """
     zero, half, rule, states = real(0.0), real(0.5), rule_of(real, code), len(RULES[code].states)
-    together = 4 if real is np.float32 else 1  # parameters; four of float64 take more registers than a thread has
+    in_fours = real is np.float32  # as vectors; four of float64 take more registers than a thread has
+
+    @device
+    def own_of(step, part):
+        """(place of a thread's first four in a range, the end of the range)."""
+        begin, by = part[Range.OFFSET], 4 * step.threads
+        rounds = quotient(max(begin - 4 * step.thread, 0) + by - 1, by)
+        return 4 * step.thread + by * rounds, begin + part[Range.ROWS] * part[Range.COLUMNS]
 
     @device
     def penalty(step, ranges, count):
@@ -208,11 +220,10 @@ def update_of(real, code):
         limit, squares = step.reals[Real.CLIP_VALUE], zero
         for index in range(count):
             part = ranges + Range.SIZE * index
-            l2, i = step.reals[Real.L2] if part[Range.DECAYS] != 0 else zero, together * step.thread
-            theta, grad = step.parameters + part[Range.OFFSET], step.gradients + part[Range.OFFSET]
-            end = part[Range.ROWS] * part[Range.COLUMNS]
+            l2, (i, end) = step.reals[Real.L2] if part[Range.DECAYS] != 0 else zero, own_of(step, part)
+            theta, grad = step.parameters, step.gradients
             while i < end:
-                for j in range(i, min(i + together, end)):  # those that `update` takes together
+                for j in range(i, min(i + 4, end)):
                     g = zero
                     for k in range(step.parts):
                         g += grad[k * step.size + j]
@@ -220,7 +231,7 @@ def update_of(real, code):
                     g = limit if g > limit else -limit if g < -limit else g
                     squares += g * g
                     grad[j] = g
-                i += together * step.threads
+                i += 4 * step.threads
         return squares
 
     @device
@@ -247,23 +258,9 @@ def update_of(real, code):
             decay = r[Real.WEIGHT_DECAY]
             if part[Range.DECAYS] != 0 and t[Run.CLIPS] == 0:  # else the gradient has it
                 decay += r[Real.L2]
-            i, end = (
-                part[Range.OFFSET] + together * step.thread,
-                part[Range.OFFSET] + part[Range.ROWS] * part[Range.COLUMNS],
-            )
+            i, end = own_of(step, part)
             while i < end:
-                if together == 1:
-                    g = scale * step.gradients[i]
-                    for k in range(1, parts):
-                        g += step.gradients[k * step.size + i]
-                    m0, v0 = first[i] if states > 0 else zero, second[i] if states > 1 else zero
-                    p0, m0, v0 = rule(step.parameters[i], g, m0, v0, decay, n)
-                    step.parameters[i] = p0
-                    if states > 0:
-                        first[i] = m0
-                    if states > 1:
-                        second[i] = v0
-                else:
+                if in_fours:
                     m0 = m1 = m2 = m3 = v0 = v1 = v2 = v3 = zero
                     if states > 0:
                         m0, m1, m2, m3 = load4(first + i)
@@ -284,9 +281,86 @@ def update_of(real, code):
                         store(first, i, end, m0, m1, m2, m3)
                     if states > 1:
                         store(second, i, end, v0, v1, v2, v3)
-                i += together * step.threads
+                else:
+                    for j in range(i, min(i + 4, end)):
+                        g = scale * step.gradients[j]
+                        for k in range(1, parts):
+                            g += step.gradients[k * step.size + j]
+                        m0, v0 = first[j] if states > 0 else zero, second[j] if states > 1 else zero
+                        p0, m0, v0 = rule(step.parameters[j], g, m0, v0, decay, n)
+                        step.parameters[j] = p0
+                        if states > 0:
+                            first[j] = m0
+                        if states > 1:
+                            second[j] = v0
+                i += 4 * step.threads
 
     return penalty, clip, update
+
+
+@for_each_real
+def exchange_of(real):
+    """What the blocks of shards tell one another, by global memory; `told`: a number of each block."""
+    zero = real(0.0)
+
+    @device
+    def agreed(value, told, counter, turn):
+        """The sum of a number of each block, the same bits in all; and the next turn."""
+        if cuda.threadIdx.x == 0:
+            told[cuda.blockIdx.x] = value
+        turn = grid_barrier(counter, turn)
+        value, block = zero, cuda.threadIdx.x & 31
+        while block < cuda.gridDim.x:
+            value += told[block]
+            block += 32
+        return warp_sum(value), turn
+
+    @device
+    def tell(step, exchange):
+        """Bring the gradient of a block to where the others find it."""
+        own, i = exchange + cuda.blockIdx.x * step.size, 4 * step.thread
+        while i < step.size:
+            a, b, c, d = load4(step.gradients + i)
+            for k in range(1, step.parts):
+                p, q, r, s = load4(step.gradients + (k * step.size + i))
+                a, b, c, d = a + p, b + q, c + r, d + s
+            store4(own + i, a, b, c, d)
+            i += 4 * step.threads
+
+    @device
+    def lanes_for(size):
+        """Lanes that sum four numbers of all blocks together: a power of two."""
+        most, lanes = min(quotient(cuda.gridsize(1), (size + 3) >> 2), cuda.gridDim.x, 32), 1
+        while 2 * lanes <= most:
+            lanes *= 2
+        return lanes
+
+    @device
+    def added(sums, more):
+        return sums[0] + more[0], sums[1] + more[1], sums[2] + more[2], sums[3] + more[3]
+
+    @device
+    def collect(exchange, size, lanes):
+        """Sum the gradients of all blocks, in their order, to the place of the first; the first lanes do the update."""
+        thread, blocks, by = cuda.grid(1), cuda.gridDim.x, 4 * quotient(cuda.gridsize(1), lanes)
+        lane, i, first = thread & (lanes - 1), 4 * quotient(thread, lanes), 4 * quotient(thread & ~31, lanes)
+        while first < size:  # all lanes of a warp that has a number take part
+            at, sums, k, mask = exchange + i, (zero, zero, zero, zero), lane if i < size else blocks, 1
+            while k + 3 * lanes < blocks:  # four at a time: the reads of all are on their way
+                p, q = load4(at + k * size), load4(at + (k + lanes) * size)
+                r, s = load4(at + (k + 2 * lanes) * size), load4(at + (k + 3 * lanes) * size)
+                sums, k = added(added(sums, p), added(added(q, r), s)), k + 4 * lanes
+            while k < blocks:
+                sums, k = added(sums, load4(at + k * size)), k + lanes
+            while mask < lanes:
+                a, b, c, d = sums
+                sums = added(sums, (lane_of(a, mask), lane_of(b, mask), lane_of(c, mask), lane_of(d, mask)))
+                mask <<= 1
+            if lane == 0 and i < size:
+                store4(at, sums[0], sums[1], sums[2], sums[3])
+            i, first = i + by, first + by
+
+    return agreed, tell, lanes_for, collect
 
 
 @for_each_real
@@ -353,8 +427,9 @@ def phases_of(real, whole_grid, structure):
 
 
 @for_each_real
-def run_of(real, whole_grid, structure):
-    """The kernel for one dtype, by one block or by the whole grid, of what a program and a run use."""
+def run_of(real, loop, structure):
+    """The kernel for one dtype of a loop, "block", "shards" or "grid", and of what a program and a run use."""
+    whole_grid, shards = loop == "grid", loop == "shards"
     command, zero, one, tiny = structure.command, real(0.0), real(1.0), real(CLIP_TINY)
     draw, row_of, gather, weigh, write_out = gather_of(real, whole_grid)
     forward, backward, gradient, of_rows, wait = phases_of(real, whole_grid, structure)
@@ -363,6 +438,11 @@ def run_of(real, whole_grid, structure):
     loss = loss_of_step(real, whole_grid, structure, row_of) if has_loss else None
     penalty, clip, update = update_of(real, structure.rule) if updates else (None, None, None)
     by_rows = of_rows is not None
+    agreed, tell, lanes_for, collect = exchange_of(real)
+
+    @device
+    def wait_for_all(counter, turn):
+        return grid_barrier(counter, turn) if shards else wait(counter, turn)
 
     @device
     def total(value, sums, thread, threads, counter, turn):
@@ -387,10 +467,20 @@ def run_of(real, whole_grid, structure):
 
     @device
     def copy(source, target, size, thread, threads):
-        i = thread
+        """Of a multiple of four; four reads of four are on their way at a time."""
+        i, by = 4 * thread, 4 * threads
+        while i + 3 * by < size:
+            a, b = load4(source + i), load4(source + (i + by))
+            c, d = load4(source + (i + 2 * by)), load4(source + (i + 3 * by))
+            store4(target + i, a[0], a[1], a[2], a[3])
+            store4(target + (i + by), b[0], b[1], b[2], b[3])
+            store4(target + (i + 2 * by), c[0], c[1], c[2], c[3])
+            store4(target + (i + 3 * by), d[0], d[1], d[2], d[3])
+            i += 4 * by
         while i < size:
-            target[i] = source[i]
-            i += threads
+            a, b, c, d = load4(source + i)
+            store4(target + i, a, b, c, d)
+            i += by
 
     @device
     def not_finite(values, size, thread, threads):
@@ -401,6 +491,14 @@ def run_of(real, whole_grid, structure):
                 found = one
             i += threads
         return found
+
+    @device
+    def share_of(step, master, scratch, lanes):
+        """The step as the update of shards sees it: each first lane of some has what it has collected."""
+        thread, threads, size = cuda.grid(1), quotient(cuda.gridsize(1), lanes), step.size
+        item = quotient(thread, lanes) if thread & (lanes - 1) == 0 else size  # beyond the end
+        t, r, count, seen, key = step.table, step.reals, step.count, step.seen, step.mask_key
+        return Step(t, r, master, scratch, step.workspace, item, threads, threads, count, seen, key, 1, size)
 
     @device
     def combine(grad, whole, ranges, count, parts, size, thread, threads):
@@ -434,7 +532,7 @@ def run_of(real, whole_grid, structure):
         return wait(counter, turn)
 
     @device
-    def update_pass(step, op, ranges, count, numbers, sums, counter, turn):
+    def update_pass(step, op, ranges, count, numbers, sums, told, counter, turn):
         """Clip the gradient and update the parameters; `op` is the operation by touched rows."""
         clips, scale, parts = opaque(step.table[Run.CLIPS]), one, step.parts
         if by_rows:
@@ -446,26 +544,30 @@ def run_of(real, whole_grid, structure):
             if clips & BY_NORM != 0:
                 if by_rows:
                     squares += of_rows.squares(step, op)
-                squares, turn = total(squares, sums, step.thread, step.threads, counter, turn)
+                if shards:
+                    squares, turn = total(squares, sums, cuda.threadIdx.x, cuda.blockDim.x, counter, turn)
+                    squares, turn = agreed(squares, told, counter, turn)
+                else:
+                    squares, turn = total(squares, sums, step.thread, step.threads, counter, turn)
                 scale = min(one, step.reals[Real.CLIP_NORM] / (sqrt(squares) + tiny))
         # each thread updates what it clipped
         update(step, ranges, count, parts, scale, numbers)
         if by_rows:
             of_rows.update(step, op, scale, numbers)
-        return wait(counter, turn)
+        return wait_for_all(counter, turn)
 
-    times = 1 if whole_grid or by_rows else IN_ONE_BLOCK[np.dtype(real).itemsize]
+    times = 1 if loop != "block" or by_rows else IN_ONE_BLOCK[np.dtype(real).itemsize]
 
     @kernel(THREADS * times, min_blocks_per_sm=1)
-    def run(tables, length, theta_at, grad_at, parts, sums_at, rows_at, arrivals):
+    def run(tables, length, theta_at, grad_at, parts, sums_at, rows_at, shard, arrivals):
         t = global_at(tables, np.int64)
         thread, threads, counter, turn = cuda.grid(1), cuda.gridsize(1), global_at(arrivals, np.uint32), np.int64(0)
+        leads, sharers = thread == 0, threads
         if not whole_grid:
-            t, thread, threads = (
-                t + length * cuda.blockIdx.x,
-                thread - cuda.blockIdx.x * cuda.blockDim.x,
-                cuda.blockDim.x,
-            )
+            thread, threads = thread - cuda.blockIdx.x * cuda.blockDim.x, cuda.blockDim.x
+            sharers = min(threads, SHARERS)
+        if not whole_grid and not shards:  # a net for each block
+            t, leads = t + length * cuda.blockIdx.x, thread == 0
         r, master = global_at(t[Run.REALS], real), global_at(t[Run.PARAMETERS], real)
         factors, out = global_at(t[Run.RATES], real), global_at(t[Run.LOSSES], real)
         program, state = t + t[Run.PROGRAM], t + t[Run.STATE]
@@ -473,9 +575,12 @@ def run_of(real, whole_grid, structure):
         ranges, count_ranges = program + program[Header.RANGES_AT], program[Header.RANGES]
         features, size, whole_size = program[Header.FEATURES], program[Header.DENSE], program[Header.PARAMETERS]
         last, table_op = operations + Op.SIZE * (end - 1), operations
-        workspace, theta = places(global_at(t[Run.SCRATCH], real), master, theta_at)
+        scratch = global_at(t[Run.SCRATCH], real)
+        workspace, theta = places(scratch, master, theta_at)
+        told, lanes = scratch + size * cuda.gridDim.x, lanes_for(size) if shards else 1
         if not whole_grid:
             copy(master, theta, size, thread, threads)
+            turn = wait(counter, turn)
         grad, sums, warps = workspace + grad_at, workspace + sums_at, threads >> 5
         rows, batch, steps = t[Run.ROWS], t[Run.BATCH], t[Run.STEPS]
         epoch, position, finished, fine = state[State.EPOCH], state[State.POSITION], 0, True
@@ -491,8 +596,13 @@ def run_of(real, whole_grid, structure):
             key, mask_key = stream_key(state[State.SEED], SHUFFLE, epoch), stream_key(state[State.SEED], DROPOUT, epoch)
             first, begin = position * batch if t[Run.OPEN_EPOCH] == 0 else 0, head
             count, seen = min(batch, rows - first), t[Run.SEEN] + first
-            step = Step(t, r, theta, grad, workspace, thread, threads, count, seen, mask_key, parts, size)
-            order = Order(first, key, left_bits, right_bits, viewed(workspace + rows_at, np.int64))
+            own, at = count, 0
+            if shards:
+                at = min(shard * cuda.blockIdx.x, count)
+                own = min(shard, count - at)
+            seen += at
+            step = Step(t, r, theta, grad, workspace, thread, threads, sharers, own, seen, mask_key, parts, size)
+            order = Order(first + at, key, left_bits, right_bits, viewed(workspace + rows_at, np.int64))
             if finished == 0 or opaque(stays) == 0:
                 if not whole_grid:
                     draw(step, order)
@@ -503,6 +613,8 @@ def run_of(real, whole_grid, structure):
             if has_loss and t[Run.WEIGHTS] != 0:
                 mass = weigh(step, order)
                 mass, turn = total(mass, sums, thread, threads, counter, turn)
+                if shards:
+                    mass, turn = agreed(mass, told, counter, turn)
             else:
                 turn = wait(counter, turn)
             turn = forward_pass(step, operations, begin, end, counter, turn)
@@ -511,6 +623,10 @@ def run_of(real, whole_grid, structure):
             if has_loss:
                 value = loss(step, last, order, mass)
                 value, turn = total(value, sums + warps, thread, threads, counter, turn)
+                if shards:  # the loss of the others comes with their gradients
+                    turn = backward_pass(step, operations, end, first, counter, turn)
+                    tell(step, scratch)
+                    value, turn = agreed(value, told + cuda.gridDim.x, counter, turn)
                 value = value / mass
             if updates:  # alone, as the others: Numba then drops what is not wanted
                 if r[Real.L2] != zero:
@@ -519,33 +635,47 @@ def run_of(real, whole_grid, structure):
                         extra += of_rows.penalty(step)
                     extra, turn = total(extra, sums + 2 * warps, thread, threads, counter, turn)
                     value += extra
-            if thread == 0:
+            if leads:
                 out[2 * finished] = value
                 out[2 * finished + 1] = mass
             changes = mass > zero  # a batch whose weights are all zero is no step
             if updates and changes:
                 fine = value - value == zero
-            if has_backward:
+            if has_backward and not shards:
                 if changes and fine or not updates:
                     turn = backward_pass(step, operations, end, first, counter, turn)
             if updates:
                 if changes and fine:
-                    numbers = factors + FACTORS * finished
-                    turn = update_pass(step, table_op, ranges, count_ranges, numbers, sums + 3 * warps, counter, turn)
+                    numbers, own_sums = factors + FACTORS * finished, sums + 3 * warps
+                    squares = told + 2 * cuda.gridDim.x
+                    if shards:
+                        collect(scratch, size, lanes)
+                        each = share_of(step, master, scratch, lanes)
+                        turn = update_pass(
+                            each, table_op, ranges, count_ranges, numbers, own_sums, squares, counter, turn
+                        )
+                        copy(master, theta, size, thread, threads)
+                        turn = wait(counter, turn)
+                    else:
+                        turn = update_pass(
+                            step, table_op, ranges, count_ranges, numbers, own_sums, squares, counter, turn
+                        )
+                elif shards:  # what was told is read before it is written anew
+                    turn = grid_barrier(counter, turn)
             if fine:
                 finished, position = finished + 1, position + 1
             if t[Run.OPEN_EPOCH] == 0 and position * batch >= rows:
                 position, epoch = 0, epoch + 1
-        if thread == 0:
+        if leads:
             t[Run.FINISHED] = finished
         if updates:
             wrong = not_finite(theta, size, thread, threads)
             if by_rows:
                 wrong += not_finite(master + size, whole_size - size, thread, threads)
             wrong, turn = total(wrong, sums, thread, threads, counter, turn)
-            if thread == 0 and wrong != zero:
+            if leads and wrong != zero:
                 t[Run.STATUS] = DIVERGED
-        if updates and not whole_grid:
+        if updates and not whole_grid and not shards:
             copy(theta, master, size, thread, threads)
         if has_backward and not updates:
             whole = global_at(t[Run.GRADIENTS], real)
