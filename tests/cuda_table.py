@@ -246,6 +246,7 @@ KERNELS = {
     "matrices": (matrices, (32, 0), (32, 0)),
     "product forward, tanh": (layer(4096, 1024, 1024, "dense_forward", "TANH"), (128, 34816), (128, 34816)),
     "product forward, gelu": (layer(4096, 1024, 1024, "dense_forward", "GELU"), (128, 34816), (128, 34816)),
+    "product forward, middle": (layer(512, 1024, 1024, "dense_forward"), (96, 36864), None),
     "product forward, small": (layer(64, 64, 64, "dense_forward"), (72, 17408), (128, 34816)),
     "product forward, skinny": (layer(4096, 784, 1, "dense_forward", "SIGMOID"), (64, 0), (64, 0)),
     "product forward, eight": (layer(4096, 784, 8, "dense_forward"), (64, 0), (96, 0)),
@@ -281,7 +282,7 @@ LARGE = (
     "product weight gradient, large",
     "product, any strides",
 )
-STEP = "pick", "gather", "scaled", "drop", "clip", "scale", "update", "advance"  # kernels of a step
+STEP = "pick", "scaled", "drop", "clip", "scale", "update", "advance"  # kernels of a step
 COLUMNS = "forward", "arrange_codes", "collect", "squares", "update_touched", "update_given", "clear", "row_sum"
 WIDE = ("update", "product")  # read 128 bits at a time, but for the one that takes any strides
 

@@ -12,11 +12,24 @@ from numpy.typing import NDArray
 
 from ..options import SHARED_BYTES
 from ..program import round_up
-from ..tables import BACKWARD, EXPANDED, FROM_ROWS, INPUT_BACKWARD, LOGITS, LOSS, OUTPUT, Buffer, Header, Op, Range
+from ..tables import (
+    BACKWARD,
+    EXPANDED,
+    FROM_ROWS,
+    INPUT_BACKWARD,
+    LOGITS,
+    LOSS,
+    OUTPUT,
+    UPDATE,
+    Buffer,
+    Header,
+    Op,
+    Range,
+)
 from .graph import pass_over
-from .launch import line
+from .launch import line, processors
 from .losses import RESULT
-from .matmul import work_size
+from .matmul import parts_of, work_size
 from .own import key_of
 from .phases import Structure, operation_module
 from .step import IN_ONE_BLOCK, SUMS, THREADS
@@ -78,7 +91,7 @@ class Schedule(NamedTuple):
     `loop`: one of LOOPS. `shape`: blocks, and threads of a block. `size`: elements of the workspace. `buffers`: records
     of `tables.Buffer`. For one block and a grid, `ld` elements from feature to feature, `theta_at` the parameters,
     `sums_at` sums over all threads, `grad_at` the `parts` of the gradient; for one block, `rows_at` row numbers. For
-    the graph, `picked_at` row numbers, targets and weights, `result_at` what a loss writes, `penalties_at`,
+    the graph, `picked_at` targets and weights, `result_at` what a loss writes, `penalties_at`,
     `squares_at` and `scale_at` what an update does, `work_at` the scratch of products. `groups_at`: samples by their
     codes.
     """
@@ -222,7 +235,7 @@ def _elements_of_index(dtype):
 
 def _graph(program, dtype, batch, command):
     place = _Places(32)
-    picked_at = place(batch * _elements_of_index(dtype)), place(batch * program.outputs), place(batch)
+    picked_at = place(batch * program.outputs), place(batch)
     result_at, (blocks, _) = place(RESULT), pass_over(program.size)
     of_tables, _ = line(batch * touched_features(program))
     penalties_at, squares_at, scale_at = place(blocks), place(blocks + of_tables), place(1)
@@ -231,12 +244,17 @@ def _graph(program, dtype, batch, command):
     deltas = itertools.cycle([place(batch * width if backward else 0) for _ in range(2)])
     buffers = _buffers(program, command, lambda width: place(batch * width), lambda width: next(deltas))
     work = max(work_size(batch, *sizes) for sizes in program.trained) if backward else 0
+    parts = 1
+    if command & LOSS and command & UPDATE and program.size == program.dense_size:  # rows of tables have one part
+        products = tuple((n_out, n_in, batch) for n_in, n_out in program.trained)
+        parts = parts_of(products, processors(), True)
     work_at, groups_at = place(work), place(_groups(program, dtype, batch, command))
     return Schedule(
         "graph",
         (0, 0),
         place.end,
         buffers,
+        parts=parts,
         picked_at=picked_at,
         result_at=result_at,
         penalties_at=penalties_at,
