@@ -229,14 +229,14 @@ KERNELS = {
     "activation gelu_tanh": (activation("GELU_TANH"), (24, 0), (32, 0)),
     "activation exp": (activation("EXP"), (24, 0), (24, 0)),
     "activation softmax": (activation("SOFTMAX"), (40, 0), (64, 0)),
-    "loss binary_cross_entropy": (loss("BINARY_CROSS_ENTROPY"), (56, 128), (64, 256)),
-    "loss cross_entropy": (loss("CROSS_ENTROPY"), (56, 128), (64, 256)),
-    "loss mse": (loss("MSE"), (56, 128), (64, 256)),
-    "loss mae": (loss("MAE"), (56, 128), (64, 256)),
-    "loss huber": (loss("HUBER"), (56, 128), (64, 256)),
-    "loss quantile": (loss("QUANTILE"), (56, 128), (64, 256)),
-    "loss poisson": (loss("POISSON"), (56, 128), (64, 256)),
-    "loss gaussian": (loss("GAUSSIAN"), (64, 128), (64, 256)),  # two outputs a thread at once
+    "loss binary_cross_entropy": (loss("BINARY_CROSS_ENTROPY"), (56, 256), (64, 512)),
+    "loss cross_entropy": (loss("CROSS_ENTROPY"), (56, 256), (64, 512)),
+    "loss mse": (loss("MSE"), (56, 256), (64, 512)),
+    "loss mae": (loss("MAE"), (56, 256), (64, 512)),
+    "loss huber": (loss("HUBER"), (56, 256), (64, 512)),
+    "loss quantile": (loss("QUANTILE"), (56, 256), (64, 512)),
+    "loss poisson": (loss("POISSON"), (56, 256), (64, 512)),
+    "loss gaussian": (loss("GAUSSIAN"), (64, 256), (64, 512)),  # two outputs a thread at once
     "update sgd": (update("sgd_update", 0, 0.1, 0.0), (32, 0), (32, 0)),
     "update momentum": (update("momentum_update", 1, 0.1, 0.9, False, 0.0), (32, 0), (48, 0)),
     "update nesterov": (update("momentum_update", 1, 0.1, 0.9, True, 0.0), (32, 0), (48, 0)),
@@ -247,14 +247,14 @@ KERNELS = {
     "product forward, tanh": (layer(4096, 1024, 1024, "dense_forward", "TANH"), (128, 34816), (128, 34816)),
     "product forward, gelu": (layer(4096, 1024, 1024, "dense_forward", "GELU"), (128, 34816), (128, 34816)),
     "product forward, middle": (layer(512, 1024, 1024, "dense_forward"), (96, 36864), None),
-    "product forward, small": (layer(64, 64, 64, "dense_forward"), (72, 17408), (128, 34816)),
+    "product forward, small": (layer(64, 64, 64, "dense_forward"), (80, 40960), (128, 34816)),
     "product forward, skinny": (layer(4096, 784, 1, "dense_forward", "SIGMOID"), (64, 0), (64, 0)),
     "product forward, eight": (layer(4096, 784, 8, "dense_forward"), (64, 0), (96, 0)),
     "product input gradient": (layer(4096, 1024, 1024, "input_gradient"), (128, 34816), (128, 34816)),
-    "product input gradient, small": (layer(64, 64, 64, "input_gradient"), (72, 17408), (128, 34816)),
-    "product weight gradient": (layer(4096, 1024, 1024, "weight_gradient"), (128, 17408), (128, 34816)),
+    "product input gradient, small": (layer(64, 64, 64, "input_gradient"), (80, 40960), (128, 34816)),
+    "product weight gradient": (layer(4096, 1024, 1024, "weight_gradient"), (128, 34816), (128, 34816)),
     "product weight gradient, large": (layer(4096, 4096, 4096, "weight_gradient"), (128, 34816), None),
-    "product weight gradient, long": (layer(100000, 64, 64, "weight_gradient"), (72, 17408), (128, 34816)),
+    "product weight gradient, long": (layer(100000, 64, 64, "weight_gradient"), (96, 40960), (128, 34816)),
     "product weight gradient, skinny": (layer(10000, 784, 1, "weight_gradient"), (64, 0), (96, 0)),
     "product weight gradient, eight": (layer(10000, 784, 8, "weight_gradient"), (96, 0), (168, 0)),
     "product, any strides": (product((5000, 2)), (128, 34816), (168, 34816)),
@@ -274,14 +274,6 @@ KERNELS = {
     "loop of one block, columns": (loop(False, tables.TRAIN, columns_program()), (232, 49152), (255, 49152)),
     "loop of a grid, columns": (loop(True, tables.TRAIN, columns_program()), (255, 0), (255, 0)),
 }
-# whose products are of large_tile.py in float32
-LARGE = (
-    "product forward, tanh",
-    "product forward, gelu",
-    "product input gradient",
-    "product weight gradient, large",
-    "product, any strides",
-)
 STEP = "pick", "scaled", "drop", "clip", "scale", "update", "advance"  # kernels of a step
 COLUMNS = "forward", "arrange_codes", "collect", "squares", "update_touched", "update_given", "clear", "row_sum"
 WIDE = ("update", "product")  # read 128 bits at a time, but for the one that takes any strides
