@@ -55,7 +55,7 @@ def pick_of(real):
     `first`: place of the first row in the order of the rows; below zero where the table says it. A block draws the
     numbers of `each` samples, then a warp copies a sample.
     """
-    zero, one = real(0.0), real(1.0)
+    zero, one, words = real(0.0), real(1.0), 2 * MOST_DRAWN
 
     @device
     def copy(source, target, size, lane):
@@ -66,7 +66,7 @@ def pick_of(real):
     @kernel(THREADS)
     def pick(table, first, each, features, x, y, w):
         t, thread = global_at(table, np.int64), cuda.threadIdx.x
-        drawn = viewed(shared_memory(real, 2 * MOST_DRAWN), np.int64)
+        drawn = viewed(shared_memory(real, words), np.int64)
         state, begin, last = t + t[Run.STATE], cuda.blockIdx.x * each, t[Run.ROWS] - 1
         place, end, columns = first_of(t, first) + begin, min(t[Run.BATCH] - begin, each), t[Run.Y_COLUMNS]
         if thread < end:
@@ -109,23 +109,9 @@ def _sum_parts_of(real):
     @device
     def sum_parts(p, size, parts):
         g0, g1, g2, g3 = load4(p)
-        k = 1
-        while k + 3 < parts:  # loads that do not wait for one another
-            a0, a1, a2, a3 = load4(p + k * size)
-            b0, b1, b2, b3 = load4(p + (k + 1) * size)
-            c0, c1, c2, c3 = load4(p + (k + 2) * size)
-            d0, d1, d2, d3 = load4(p + (k + 3) * size)
-            g0, g1, g2, g3 = (
-                g0 + a0 + b0 + c0 + d0,
-                g1 + a1 + b1 + c1 + d1,
-                g2 + a2 + b2 + c2 + d2,
-                g3 + a3 + b3 + c3 + d3,
-            )
-            k += 4
-        while k < parts:
+        for k in range(1, parts):
             a0, a1, a2, a3 = load4(p + k * size)
             g0, g1, g2, g3 = g0 + a0, g1 + a1, g2 + a2, g3 + a3
-            k += 1
         return g0, g1, g2, g3
 
     return sum_parts
