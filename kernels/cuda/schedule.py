@@ -247,7 +247,7 @@ def _graph(program, dtype, batch, command):
     parts = 1
     if command & LOSS and command & UPDATE and program.size == program.dense_size:  # rows of tables have one part
         products = tuple((n_out, n_in, batch) for n_in, n_out in program.trained)
-        parts = parts_of(products, processors(), True)
+        parts, work = parts_of(products, processors(), True), 0  # the update adds them
     work_at, groups_at = place(work), place(_groups(program, dtype, batch, command))
     return Schedule(
         "graph",
