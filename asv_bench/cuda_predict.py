@@ -23,12 +23,11 @@ from cuda_racers import RACED
 from report import number, table
 
 from fastnn.kernels import formulas, tables
-from fastnn.kernels.cuda import driver, graph, hopper, large_tile, schedule
+from fastnn.kernels.cuda import driver, graph, hopper, schedule
+from fastnn.kernels.cuda.async_tile import TILES, depth_of
 from fastnn.kernels.cuda.loop_tiles import tiles_of
 from fastnn.kernels.cuda.matmul import Side, multiply, work_size
 from fastnn.kernels.cuda.step import SHARERS
-from fastnn.kernels.cuda.tile import DEPTH
-from fastnn.kernels.cuda.tiling import QUARTER
 from fastnn.kernels.cuda.toolchain import SIMULATED
 from fastnn.kernels.state import TrainingState
 
@@ -63,15 +62,15 @@ ROUNDED = ("4x1024, 8192",)  # in tf32 and bf16, too
 PRODUCTS = {("float32", 1024): 0.8, ("float32", 4096): 0.95, ("bf16", 4096): 0.7, ("tf32", 4096): 0.7}
 # Instructions of one item that is no multiply-add (estimates from the listings of the kernels)
 # What docs/kernels.md calls the kernels whose inner pieces are counted; products by the side of their tiles
-INNER = {64: "product input gradient, small: product", 128: "product input gradient: product"}
+INNER = {64: "product forward, middle: product", 128: "product input gradient: product"}
+INNER |= {32: "product input gradient, small: product"}
 INNER |= {"block": "loop of one block: run", "shards": "loop of shards: run", "grid": "loop of a grid: run"}
 OF_AN_ELEMENT, OF_A_TILE, OF_AN_OUTPUT, OF_A_ROW = 25, 60, 60, 270
 
 
-# When the loops, products in large tiles, and those by wgmma were last written anew; other kernels are older than the
-# first race
+# When the loops, with their products, and those by wgmma were last written anew
 WRITTEN = dict.fromkeys(("block", "shards", "grid"), "2026-11-27T06:28")
-WRITTEN |= {"graph": "", "large": "2026-11-27T03:40", "wgmma": "2026-11-27T06:00"}
+WRITTEN |= {"graph": "2026-11-27T06:30", "wgmma": "2026-11-27T06:00"}
 
 
 class Phase(NamedTuple):
@@ -281,9 +280,7 @@ def node_of(launch, plan, precision="float32"):
         return _streamed(4 * int(numbers[0]) * int(numbers[1]))
     batch, features, outputs = plan["BATCH"], plan.program.n_features, plan.program.outputs
     elements = {
-        "pick": 4 * batch,
-        "gather": 2 * batch * features,
-        "weigh": 0,
+        "pick": 4 * batch + 2 * batch * features,
         "losses": 3 * batch * outputs,
         "advance": 0,
     }
@@ -293,12 +290,10 @@ def node_of(launch, plan, precision="float32"):
         return _streamed(4 * 3 * int(numbers[1]) * int(numbers[2]))
     if name == "update":
         states = len(formulas.RULES[plan.structure.rule].states)
-        return _streamed(4 * (3 + 2 * states) * plan.program.size)
-    if name == "combine" and len(numbers) > 2:  # the parts of a product; the other one ends the loss
+        return _streamed(4 * (2 + 2 * states + plan.schedule.parts) * plan.program.size)
+    if name == "combine":  # the parts of a product that is not wgmma's, beside those that are
         m, n, parts = map(int, numbers[:3])
         return _streamed(4 * m * n * (parts + 1), m * n * parts)
-    if name == "combine":
-        return _streamed(0)
     raise ValueError(f"launch must be of a kernel that the model knows; got {name}")
 
 
@@ -311,8 +306,8 @@ def _tiled(launch, precision):
     """A product in square tiles: each multiprocessor works off its blocks, two at a time."""
     m, n, k = (int(each) for each in launch.arguments[:3])
     down, across, parts = launch.blocks
-    small = down == -(-m // QUARTER)
-    tile, depth = (QUARTER, DEPTH) if small else (large_tile.TILE, large_tile.DEPTH)
+    tile = next(each for each in TILES if (down, across) == (-(-m // each), -(-n // each)))
+    depth = depth_of(tile)
     part = -(-k // (16 * parts)) * 16
     far, near = 4 * (m * k + k * n + m * n), 4 * 2 * tile * part * down * across * parts
     iterations, waves = -(-part // depth), -(-down * across * parts // PROCESSORS)
@@ -321,9 +316,10 @@ def _tiled(launch, precision):
         full = tile * tile * part * 2 * waves * PROCESSORS
         seconds = max(full / (MMA * PEAK[precision]), moved) + 2 * L2_LATENCY / CLOCK
         return Node(flops, far, near, 2 * iterations, None, seconds)
-    side, ratio = tile // 16, ratios()[INNER[tile]]
-    issue = depth * side * side * ratio * (launch.threads // 32) / SCHEDULERS  # of a block, for one of the schedulers
-    alone = depth * side * side * ratio + L2_LATENCY + BLOCK_BARRIER
+    ratio = ratios()[INNER[tile]]
+    each = depth * tile * tile * ratio / launch.threads  # instructions of a thread for a panel
+    issue = each * (launch.threads // 32) / SCHEDULERS  # of a block, for one of the schedulers
+    alone = each + L2_LATENCY + BLOCK_BARRIER
     cycles = iterations * max(waves * issue, -(-waves // 2) * alone) + 2 * L2_LATENCY
     return Node(flops, far, near, iterations + 2, ratio, max(cycles / CLOCK, moved))
 
@@ -414,9 +410,8 @@ def measured(work, loop, precision="float32"):
 def line(name, row, goal, own):
     """A row of the page."""
     us = 1e6 * row.seconds
-    large = f"{ratios()[INNER[128]]:.2f}" in row.ratio.split(" and ")
-    kind = "wgmma" if name.startswith(tuple(PEAK)) or name.endswith(tuple(PEAK)) else "large" if large else row.loop
-    changed = "–" if own is None else "yes" if race()["date"] < WRITTEN[kind] else "no"
+    made = WRITTEN["wgmma" if name.startswith(tuple(PEAK)) or name.endswith(tuple(PEAK)) else row.loop]
+    changed = "–" if own is None else "yes" if race()["date"] < made else "no"
     cells = [name, row.loop, row.shape, number(row.flops / 1e6), number(row.far / 1e6), number(row.near / 1e6)]
     cells += [f"{row.block_barriers:,}", str(row.grid_barriers), str(row.launches), row.ratio, number(us)]
     return [*cells, number(goal), number(own), number(us / own if own else None, 2), changed]

@@ -166,23 +166,36 @@ def test_a_very_long_side_goes_along_x(monkeypatch):
         launch.run(None, ((1, 1 << 16), (1, 32)), 0)
 
 
-def test_large_tiles_and_parts(monkeypatch):
-    """A sum cut into parts, in tiles of both sizes, with the sums of the rows."""
-    monkeypatch.setattr(products, "LEAST_TERMS", 8)
-    monkeypatch.setattr(products, "FULL", 8)
-    for m, n, parts in ((132, 68, 2), (12, 70, 4), (3, 12, 4)):
-        dZ, X = (aligned(normal(i, 37, size, dtype="float32")) for i, size in enumerate((m, n)))
-        dW, db = np.full((m, n), np.nan, np.float32), np.full(m, np.nan, np.float32)
-        work = np.full(cuda.work_size(37, m, n) + 4, np.nan, np.float32)
-        cuda.weight_gradient(dZ, X, aligned(work), dW, db)
-        assert products.parts_of(m, n, 37) == parts
-        assert_close(dW, dZ.astype(np.float64).T @ X, "sum")
-        assert_close(db, dZ.astype(np.float64).sum(axis=0), "sum")
+@pytest.mark.parametrize("tile,m,n,parts", [(128, 132, 68, 2), (64, 12, 70, 4), (32, 36, 20, 2)])
+def test_tiles_and_parts(tile, m, n, parts, monkeypatch):
+    """A sum cut into parts, in tiles of each size, with the sums of the rows."""
+    monkeypatch.setattr(products, "parts_of", lambda *given: parts)
+    monkeypatch.setattr(products, "tile_of", lambda *given: tile)
+    dZ, X = (aligned(normal(i, 37, size, dtype="float32")) for i, size in enumerate((m, n)))
+    dW, db = np.full((m, n), np.nan, np.float32), np.full(m, np.nan, np.float32)
+    work = np.full(cuda.work_size(37, m, n) + 4, np.nan, np.float32)
+    cuda.weight_gradient(dZ, X, aligned(work), dW, db)
+    assert_close(dW, dZ.astype(np.float64).T @ X, "sum")
+    assert_close(db, dZ.astype(np.float64).sum(axis=0), "sum")
 
 
-def test_large_tiles_of_a_layer(monkeypatch):
+def test_tiles_and_parts_keep_a_card_busy():
+    """Products of the race's nets: each has at least 128 blocks for 132 multiprocessors."""
+    for layers, batch in (([(64, 64)] * 2, 8192), ([(256, 256)] * 3, 512), ([(256, 256)] * 3, 8192)):
+        gradients = tuple((n_out, n_in, batch) for n_in, n_out in layers)
+        parts = products.parts_of(gradients, 132, True)
+        for sizes, cut in ((gradients[0], parts), ((batch, *layers[0]), 1)):
+            tile = products.tile_of(sizes, cut, 132)
+            assert -(-sizes[0] // tile) * -(-sizes[1] // tile) * cut >= 128
+    wide = (1024, 1024, 8192), (1024, 1024, 512)
+    assert [products.parts_of((sizes,), 132) for sizes in wide] == [2, 1]
+    assert [products.tile_of(sizes, parts, 132) for sizes, parts in zip(wide, (2, 1), strict=True)] == [128, 64]
+
+
+@pytest.mark.parametrize("tile", [128, 32])
+def test_tiles_of_a_layer(tile, monkeypatch):
     """With activations and slopes, of operands that are transposed on the way; sums that end within a panel."""
-    monkeypatch.setattr(products, "FULL", 1)
+    monkeypatch.setattr(products, "tile_of", lambda *given: tile)
     X, W, Z = (aligned(normal(i, *s, dtype="float32")) for i, s in enumerate(((68, 20), (72, 20), (68, 72))))
     b, A = normal(3, 72, dtype="float32"), np.full((2, 68, 72), np.nan, np.float32)
     cuda.dense_forward(X, W, b, kernels.SILU, 0.0, None, *A)
@@ -193,9 +206,11 @@ def test_large_tiles_of_a_layer(monkeypatch):
     assert_close(dX, reference.activation_backward("silu", X.astype(np.float64) @ W.T, Z), "sum")
 
 
-@pytest.mark.parametrize("m,n,k", [(66, 67, 19), pytest.param(131, 129, 35, marks=pytest.mark.slow)])
-def test_large_tiles_of_any_strides(m, n, k, monkeypatch):
-    monkeypatch.setattr(products, "FULL", 1)
+@pytest.mark.parametrize(
+    "tile,m,n,k", [(128, 66, 67, 19), pytest.param(128, 131, 129, 35, marks=pytest.mark.slow), (32, 35, 33, 67)]
+)
+def test_tiles_of_any_strides(tile, m, n, k, monkeypatch):
+    monkeypatch.setattr(products, "tile_of", lambda *given: tile)
     A, B = Placed(normal(1, m, k), "float32", "sliced"), Placed(normal(2, k, n), "float32", "reversed")
     out = blank((m, n), "float32", "padded")
     cuda.matmul(A.array, B.array, None, out.array)
@@ -203,14 +218,13 @@ def test_large_tiles_of_any_strides(m, n, k, monkeypatch):
     out.assert_guarded()
 
 
-def test_older_gpus_take_small_tiles(monkeypatch):
-    shapes, A = [], np.ones((70, 70), np.float32)
-    monkeypatch.setattr(products, "FULL", 1)
-    monkeypatch.setattr(products, "run", lambda kernel, shape, *more, **named: shapes.append(shape[0]))
+def test_older_gpus_take_other_products(monkeypatch):
+    made, A = [], np.ones((70, 70), np.float32)
+    monkeypatch.setattr(products, "run", lambda kernel, *more, **named: made.append(kernel.fn.__module__))
     for past in (True, False):
         monkeypatch.setattr(products, "copies_past_registers", lambda past=past: past)
         products.multiply(np.float32, 0, (70, 70, 70), *[products.Side(A.ctypes.data, 70, 1)] * 3)
-    assert shapes == [(1, 1, 1), (2, 2, 1)]
+    assert [name.rpartition(".")[2] for name in made] == ["async_tile", "tile"]
 
 
 def test_copies_are_there_when_they_were_waited_for(monkeypatch):

@@ -77,16 +77,15 @@ def test_matmul(m, n, k, layout_a, layout_b, precision):
     out.assert_guarded()
 
 
-@pytest.mark.parametrize("full,m,n", [(1, 66, 68), (4, 12, 20)])
-def test_large_tiles_and_parts(full, m, n, precision, monkeypatch):
+@pytest.mark.parametrize("tile,m,n", [(128, 66, 68), (64, 12, 20)])
+def test_large_tiles_and_parts(tile, m, n, precision, monkeypatch):
     """A sum cut into parts, in tiles of both sizes, with the sums of the rows, which are not rounded."""
-    monkeypatch.setattr(products, "LEAST_TERMS", 8)
-    monkeypatch.setattr(products, "FULL", full)
+    monkeypatch.setattr(products, "tile_of", lambda *given: tile)
+    monkeypatch.setattr(products, "parts_of", lambda *given: 1 if tile == 128 else 4)
     dZ, X = (aligned(normal(i, 37, size, dtype="float32")) for i, size in enumerate((m, n)))
     dW, db = np.full((m, n), np.nan, np.float32), np.full(m, np.nan, np.float32)
     work = aligned(np.full(cuda.work_size(37, m, n) + 4, np.nan, np.float32))
     cuda.weight_gradient(dZ, X, work, dW, db, precision=precision)
-    assert products.parts_of(m, n, 37) == (1 if full == 1 else 4)
     assert_close(dW, rounded_product(dZ.T, X, precision), "tensor")
     assert_close(db, dZ.astype(np.float64).sum(axis=0), "sum")
 

@@ -33,15 +33,16 @@ def check(names, dtypes, capabilities):
         assert made.stack == made.spilled == cuda_offline.count(found, *cuda_table.STACK) == 0, what
         if dtype == "float32":
             assert cuda_offline.count(found, *cuda_table.DOUBLE) == 0, what
+        copied = own == "product" and dtype == "float32"
         if own in ("update", "product", "tensor_product", "rows", "columns") and not name.endswith("any strides"):
-            assert found["LDG.E.128"] > 0 or name in cuda_table.LARGE, what
+            assert found["LDG.E.128"] > 0 or copied, what
         if own in ("product", "tensor_product"):
             assert found["LDS.128"] > 0 and found["STG.E.128"] > 0, what
-        large = own == "product" and dtype == "float32" and name in cuda_table.LARGE
-        assert (cuda_offline.count(found, "LDGSTS") > 0) == large, what
-        if large:
+        assert (cuda_offline.count(found, "LDGSTS") > 0) == copied, what
+        if copied:
             instructions, multiplies = made.densest
-            assert instructions <= 1.15 * multiplies, f"{what}: {instructions} instructions"
+            most = {1024: 1.15, 512: 1.26, 256: 1.41}[multiplies]  # in tiles of 128, 64 and 32
+            assert instructions <= most * multiplies, f"{what}: {instructions} instructions"
         of_matrices = cuda_offline.count(found, "HMMA.1688.F32.TF32", "HMMA.16816.F32.BF16")
         assert (of_matrices > 0) == (own == "tensor_product"), what
         assert cuda_offline.count(found, "HGMMA") == (cuda_table.IN_A_PANEL if own == "wgmma_product" else 0), what

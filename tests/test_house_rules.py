@@ -214,8 +214,8 @@ LONG = {
 MANY_ARGUMENTS = {
     "kernels/cpu/losses.py: _unknown": _STRIDES,
     "kernels/cpu/losses.py: summed": _STRIDES,
+    "kernels/cuda/async_tile.py: product": _STRIDES,
     "kernels/cuda/hopper.py: wgmma_product": _STRIDES,
-    "kernels/cuda/large_tile.py: product": _STRIDES,
     "kernels/cuda/losses.py: losses": _STRIDES,
     "kernels/cuda/skinny.py: rows": _STRIDES,
     "kernels/cuda/tensor.py: tensor_product": _STRIDES,

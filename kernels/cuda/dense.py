@@ -226,21 +226,35 @@ def queue_forward(step, op):
         run(softmax_of(step.real), warps(step.count), step.stream, step.count, size, *a, *a)
 
 
+def _slope_of(step, number):
+    """The slope of an operation as the epilogue of what makes its delta, with its operands; None if it has none."""
+    if number < 0 or step.kind_of(number) != Dense.name:
+        return None
+    op = step.operations[number]
+    if not op.activates or op.key in (LINEAR, SOFTMAX):
+        return None
+    return (SLOPE, op.key, op.alpha), step.pres[number + 1], step.values[number + 1]
+
+
 def queue_backward(step, op):
-    """Queue the backward pass and the gradients with respect to W and b."""
+    """Queue the backward pass and the gradients with respect to W and b.
+
+    The gradient with respect to X comes with the slope of the layer before: that layer then has it already.
+    """
     (real, count), n_in, n_out = (step.real, step.count), op.n_in, op.n_out
     delta, z, a = step.deltas[op.number + 1], step.pres[op.number + 1], step.values[op.number + 1]
     if op.activates and op.key == SOFTMAX:
         run(softmax_slope_of(real), warps(count), step.stream, count, n_out, *delta, *a, *delta)
-    elif op.activates and op.key != LINEAR:
+    elif _slope_of(step, op.number) and step.kind_of(op.number + 1) != Dense.name:
         arguments = real(op.alpha), count, n_out, *delta, *z, *a, *delta
         run(backward_of(real, op.key), plane(count, n_out), step.stream, *arguments)
     dW, sums = Side(step.gradient(op.record[W_AT]), n_in, 1), (step.gradient(op.record[B_AT]), 1)
-    step.multiply((n_out, n_in, count), delta.transposed(), step.values[op.number], dW, sums=sums, work=step.work)
+    split = {"split": step.split} if step.split[0] > 1 else {"work": step.work}
+    step.multiply((n_out, n_in, count), delta.transposed(), step.values[op.number], dW, sums=sums, **split)
     if op.gradient_width:
-        W = Side(step.parameter(op.record[W_AT]), n_in, 1)
+        W, slope = Side(step.parameter(op.record[W_AT]), n_in, 1), _slope_of(step, op.number - 1) or ()
         rounded = {"work": step.work} if step.plan.precision != "float32" else {}
-        step.multiply((count, op.gradient_width, n_out), delta, W, step.deltas[op.number], **rounded)
+        step.multiply((count, op.gradient_width, n_out), delta, W, step.deltas[op.number], *slope, **rounded)
 
 
 @checked()

@@ -324,7 +324,9 @@ class Plan(base.Plan):
         whole = self.command != TRAIN or self.reals[Real.L2] != 0
         if self.command == GRADIENT and self.program.embedding is not None:
             self.memory.forget("gradient")  # what other rows left
-        self.zeros("gradient", self.program.size if whole else self.program.dense_size)  # also between the ranges
+        parts = self.schedule.parts if self.schedule.loop == "graph" else 1
+        size = self.program.size if whole else self.program.dense_size
+        self.zeros("gradient", parts * size)  # also between the ranges
         self.zeros("marks", self._levels, np.uint32)
 
     def zeros(self, name, size, dtype=None):

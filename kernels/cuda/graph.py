@@ -34,64 +34,59 @@ from ..tables import (
     Run,
     State,
 )
-from .launch import THREADS, line, place, plane, run
+from .launch import THREADS, line, processors, run
 from .losses import block_sum_of, queue_loss
 from .matmul import NO_OPERAND, PLAIN, Side, multiply
 from .own import key_of
 from .phases import operation_module
-from .primitives import global_at, load4, shared_memory, sqrt, store4
+from .primitives import global_at, load4, shared_memory, sqrt, store4, viewed
 from .rng import first_of, half_bits, row_at, stream_key
 from .step import CLIP_TINY
 from .toolchain import cuda, device, for_each_real, kernel
 from .updates import FACTORS, rule_of
 
+MOST_DRAWN = 32  # samples that a block gathers at most (an estimate)
+
 
 @for_each_real
 def pick_of(real):
-    """The rows of a step, and their targets and weights; beyond the last row that one, with weight zero.
+    """The rows of a step, their targets and weights; beyond the last row that one, with weight zero.
 
-    `first`: place of the first row in the order of the rows; below zero where the table says it.
+    `first`: place of the first row in the order of the rows; below zero where the table says it. A block draws the
+    numbers of `each` samples, then a warp copies a sample.
     """
-    zero, one = real(0.0), real(1.0)
+    zero, one, words = real(0.0), real(1.0), 2 * MOST_DRAWN
 
-    @kernel(256)
-    def pick(table, first, rows, y, w):
-        t, s = global_at(table, np.int64), cuda.grid(1)
-        if s >= t[Run.BATCH]:
-            return
-        state, index, last = t + t[Run.STATE], first_of(t, first) + s, t[Run.ROWS] - 1
-        key, (left_bits, right_bits) = (
-            stream_key(state[State.SEED], SHUFFLE, state[State.EPOCH]),
-            half_bits(t[Run.ROWS]),
-        )
-        row = row_at(t, key, min(index, last), left_bits, right_bits)
-        global_at(rows, np.int64)[s] = row
-        columns, target, j = t[Run.Y_COLUMNS], global_at(y, real) + s * t[Run.Y_COLUMNS], 0
-        source = global_at(t[Run.Y], real) + row * columns
-        while t[Run.Y] != 0 and j < columns:
-            target[j] = source[j]
-            j += 1
-        weight = one if index <= last else zero
-        if index <= last and t[Run.WEIGHTS] != 0:
-            weight = global_at(t[Run.WEIGHTS], real)[row]
-        global_at(w, real)[s] = weight
+    @device
+    def copy(source, target, size, lane):
+        while lane < size:
+            target[lane] = source[lane]
+            lane += 32
+
+    @kernel(THREADS)
+    def pick(table, first, each, features, x, y, w):
+        t, thread = global_at(table, np.int64), cuda.threadIdx.x
+        drawn = viewed(shared_memory(real, words), np.int64)
+        state, begin, last = t + t[Run.STATE], cuda.blockIdx.x * each, t[Run.ROWS] - 1
+        place, end, columns = first_of(t, first) + begin, min(t[Run.BATCH] - begin, each), t[Run.Y_COLUMNS]
+        if thread < end:
+            key = stream_key(state[State.SEED], SHUFFLE, state[State.EPOCH])
+            left_bits, right_bits = half_bits(t[Run.ROWS])
+            row, inside = row_at(t, key, min(place + thread, last), left_bits, right_bits), place + thread <= last
+            drawn[thread], weight = row, one if inside else zero
+            if inside and t[Run.WEIGHTS] != 0:
+                weight = global_at(t[Run.WEIGHTS], real)[row]
+            global_at(w, real)[begin + thread] = weight
+        cuda.syncthreads()
+        s, lane = thread >> 5, thread & 31
+        while s < end:
+            row, to = drawn[s], begin + s
+            copy(global_at(t[Run.X], real) + row * t[Run.X_STRIDE], global_at(x, real) + to * features, features, lane)
+            if t[Run.Y] != 0:
+                copy(global_at(t[Run.Y], real) + row * columns, global_at(y, real) + to * columns, columns, lane)
+            s += cuda.blockDim.x >> 5
 
     return pick
-
-
-@for_each_real
-def gather_of(real):
-    """The picked rows of X, one behind the other."""
-
-    @kernel(256)
-    def gather(table, rows, features, out):
-        t = global_at(table, np.int64)
-        s, i = place()
-        if s < t[Run.BATCH] and i < features:
-            row = global_at(rows, np.int64)[s]
-            global_at(out, real)[s * features + i] = global_at(t[Run.X], real)[row * t[Run.X_STRIDE] + i]
-
-    return gather
 
 
 @device
@@ -108,19 +103,37 @@ def decays_at(t, i):
 
 
 @for_each_real
+def _sum_parts_of(real):
+    """Four elements of a gradient in parts, `size` elements apart, added in order."""
+
+    @device
+    def sum_parts(p, size, parts):
+        g0, g1, g2, g3 = load4(p)
+        for k in range(1, parts):
+            a0, a1, a2, a3 = load4(p + k * size)
+            g0, g1, g2, g3 = g0 + a0, g1 + a1, g2 + a2, g3 + a3
+        return g0, g1, g2, g3
+
+    return sum_parts
+
+
+@for_each_real
 def clip_of(real):
-    """The gradient with what l2 adds, clipped by value, in place; and the sum of its squares in each block."""
-    block_sum, zero = block_sum_of(real), real(0.0)
+    """The sum of the parts of the gradient with what l2 adds, clipped by value, in the place of the first part.
+
+    Also the sum of its squares in each block.
+    """
+    block_sum, sum_parts, zero = block_sum_of(real), _sum_parts_of(real), real(0.0)
 
     # with more blocks allowed for, float64 keeps to 32 registers and spills
     @kernel(THREADS, min_blocks_per_sm=1)
-    def clip(table, reals, theta, grad, size, squares):
+    def clip(table, reals, theta, grad, size, parts, squares):
         t, r, i, total = global_at(table, np.int64), global_at(reals, real), 4 * cuda.grid(1), zero
         warps, limit = shared_memory(real, 32), r[Real.CLIP_VALUE]
         if i < size:
             l2, at = r[Real.L2] if decays_at(t, i) else zero, global_at(grad, real) + i
             p0, p1, p2, p3 = load4(global_at(theta, real) + i)
-            g0, g1, g2, g3 = load4(at)
+            g0, g1, g2, g3 = sum_parts(at, size, parts)
             g0, g1, g2, g3 = g0 + l2 * p0, g1 + l2 * p1, g2 + l2 * p2, g3 + l2 * p3
             g0 = limit if g0 > limit else -limit if g0 < -limit else g0
             g1 = limit if g1 > limit else -limit if g1 < -limit else g1
@@ -137,7 +150,7 @@ def clip_of(real):
 
 @for_each_real
 def _grid_sum_of(real):
-    """Sum of what the blocks of a grid left, in thread 0 of the one block that calls it."""
+    """Sum of what the blocks of a grid left; the same bits in all threads of each block that calls it."""
     block_sum, zero = block_sum_of(real), real(0.0)
 
     @device
@@ -167,18 +180,25 @@ def scale_of(real):
 
 @for_each_real
 def update_of(real, code):
-    """One rule over all parameters, if the loss is finite and the batch has weight.
+    """One rule over all parameters by the sum of the parts of the gradient, if loss and weight allow it.
 
-    Also each block's sum of the squares of those that l2 acts on, as they were.
+    Each block adds the losses that the blocks of the loss left, `blocks` of them; where there are none, result[0] has
+    them. Also each block's sum of the squares of those parameters that l2 acts on, as they were.
     """
     rule, states, block_sum = rule_of(real, code), len(RULES[code].states), block_sum_of(real)
-    zero, one = real(0.0), real(1.0)
+    zero, one, sum_parts, grid_sum = real(0.0), real(1.0), _sum_parts_of(real), _grid_sum_of(real)
 
     @kernel(THREADS, min_blocks_per_sm=1)
-    def update(table, reals, theta, grad, size, scale, result, penalties):
+    def update(table, reals, theta, grad, size, parts, scale, blocks, result, penalties):
         t, r, i, total = global_at(table, np.int64), global_at(reals, real), 4 * cuda.grid(1), zero
         outcome, warps, clips = global_at(result, real), shared_memory(real, 32), t[Run.CLIPS] != 0
-        loss, mass = outcome[0], outcome[1]
+        if blocks > 0:
+            mass = outcome[1]
+            loss = grid_sum(outcome + 2, blocks, shared_memory(real, 32)) / mass
+            if cuda.grid(1) == 0:
+                outcome[0] = loss
+        else:
+            loss, mass = outcome[0], outcome[1]
         if i < size:
             decays, at = decays_at(t, i), global_at(theta, real) + i
             p0, p1, p2, p3 = load4(at)
@@ -192,7 +212,7 @@ def update_of(real, code):
                     by = global_at(scale, real)[0]
                 elif decays:
                     decay += r[Real.L2]
-                g0, g1, g2, g3 = load4(global_at(grad, real) + i)
+                g0, g1, g2, g3 = sum_parts(global_at(grad, real) + i, size, parts)
                 m0 = m1 = m2 = m3 = v0 = v1 = v2 = v3 = zero
                 if states > 0:
                     m0, m1, m2, m3 = load4(global_at(t[Run.FIRST_MOMENT], real) + i)
@@ -283,6 +303,8 @@ class Step:
 
     Attributes
     ----------
+    split : tuple of int
+        How many parts of the gradient stand one behind the other, and elements of each.
     values, pres, deltas : list of Side
         Of each buffer: what it holds, what went into the activation that made it, the gradient with respect to it.
     """
@@ -305,6 +327,7 @@ class Step:
                     self.pres[-1] = out
             else:
                 self.deltas[0] = out
+        self.split = plan.schedule.parts, passed_over(plan)
         self.work = plan.within(plan.schedule.work_at), plan.schedule.work_size
         self.operations = [
             self._operation(i, operation, record)
@@ -324,6 +347,11 @@ class Step:
             bool(command & OUTPUT or not flags & LOGITS),
             int(record[Op.N_IN]) if wanted else self.plan["VECTORS"] if flags & EXPANDED else 0,
         )
+
+    def kind_of(self, number):
+        """Name of the kind of an operation; None behind the last one."""
+        operations = self.plan.program.operations
+        return operations[number].name if number < len(operations) else None
 
     def parameter(self, at):
         """Address of a parameter."""
@@ -346,10 +374,10 @@ class Step:
             self.values[0] = Side(plan.address("X") + start * stride * size, stride, 1)
             y = Side(plan.address("Y") + start * columns * size, columns, 1) if plan["Y"] else NO_OPERAND
             return y, (plan.address("WEIGHTS") + start * size, 1) if plan["WEIGHTS"] else (0, 0)
-        rows, y, weights = (plan.within(at) for at in plan.schedule.picked_at)
-        run(pick_of(self.real), line(plan["BATCH"]), self.stream, self.table, first, rows, y, weights)
-        shape, out = plane(plan["BATCH"], features), self.values[0].address
-        run(gather_of(self.real), shape, self.stream, self.table, rows, features, out)
+        y, weights = (plan.within(at) for at in plan.schedule.picked_at)
+        each = max(1, min(-(-plan["BATCH"] // (2 * processors())), MOST_DRAWN))
+        shape, arguments = (-(-plan["BATCH"] // each), THREADS), (first, each, features, self.values[0].address)
+        run(pick_of(self.real), shape, self.stream, self.table, *arguments, y, weights)
         return Side(y, columns, 1), (weights, 1)
 
 
@@ -373,12 +401,13 @@ def queue_step(plan, stream, first=-1):
         param, labels, key = step.real(plan.reals[Real.LOSS_PARAM]), plan["LABELS"] != 0, plan.structure.loss
         delta = step.deltas[-1] if command & BACKWARD else NO_OPERAND
         sizes = step.count, plan.program.outputs
-        queue_loss(step.real, stream, key, param, *sizes, step.values[-1], y, labels, weights, delta, result)
+        outputs, combines = (step.values[-1], y, labels, weights, delta, result), not command & UPDATE
+        summed = queue_loss(step.real, stream, key, param, *sizes, *outputs, combines)
     if command & BACKWARD:
         for operation in reversed(step.operations):
             module_of(plan, operation).queue_backward(step, operation)
     if command & UPDATE:
-        queue_update(plan, stream, step)
+        queue_update(plan, stream, step, summed)
     if command & LOSS:
         blocks, penalties = pass_over(passed_over(plan))[0], plan.within(plan.schedule.penalties_at)
         run(advance_of(step.real), line(1), stream, step.table, plan.address("reals"), result, blocks, penalties)
@@ -389,28 +418,30 @@ def module_of(plan, operation):
     return operation_module(plan.program.operations[operation.number].name)
 
 
-def queue_update(plan, stream, step=None):
+def queue_update(plan, stream, step=None, summed=0):
     """Queue the update of all parameters from the gradient on the device.
 
     Where a `step` is given and l2 is 0, its gradient has no table rows: those that it touched are updated from its
-    deltas. Where none is, the gradient is all there is.
+    deltas. Where none is, the gradient is all there is. `summed`: blocks of the loss whose sums are still to be added.
     """
     real, size, places = plan.dtype.type, passed_over(plan), plan.schedule
     squares, scale, result = (plan.within(at) for at in (places.squares_at, places.scale_at, places.result_at))
     table, reals, theta, grad = (plan.address(name) for name in ("table", "reals", "parameters", "gradient"))
-    penalties, embedding = plan.within(places.penalties_at), None
+    penalties, embedding, parts = plan.within(places.penalties_at), None, places.parts if step else 1
     if size < plan.program.size:
         embedding = operation_module(plan.program.embedding.name)
     if plan["CLIPS"]:
         clipped = plan.program.size if step is None else size
         shape = pass_over(clipped)
-        run(clip_of(real), shape, stream, table, reals, theta, grad, clipped, squares)
+        run(clip_of(real), shape, stream, table, reals, theta, grad, clipped, parts, squares)
+        parts = 1  # which are together now
         blocks = shape[0]
         if embedding and step:
             blocks += embedding.queue_squares(step, squares + blocks * plan.dtype.itemsize)
         run(scale_of(real), line(1), stream, reals, blocks, squares, scale)
     rule = plan.structure.rule
-    run(update_of(real, rule), pass_over(size), stream, table, reals, theta, grad, size, scale, result, penalties)
+    arguments = theta, grad, size, parts, scale, summed, result, penalties
+    run(update_of(real, rule), pass_over(size), stream, table, reals, *arguments)
     if embedding and step:
         embedding.queue_update(step, scale, result)
     elif embedding:

@@ -242,6 +242,13 @@ def has_wgmma():
     return not SIMULATED and cuda.is_available() and tuple(cuda.get_current_device().compute_capability) == HOPPER
 
 
+def processors():
+    """Multiprocessors of the GPU at hand; where there is none, those of an H100."""
+    if SIMULATED or not cuda.is_available():
+        return 132
+    return cuda.current_context().device.MULTIPROCESSOR_COUNT
+
+
 class Recording:
     """A row of launches that is queued again and again on the default stream, as CUDA graphs from its second time on.
 

@@ -4,8 +4,8 @@ Sigmoid and softmax are fused with their cross-entropies and computed from logit
 logarithm takes a zero. Some lanes of a warp, as many as there are outputs, take a sample together.
 
 z and dz are (m, k), y is (m, k) or (m, 1), w (m,), of any strides; rs and cs are steps from row to row and from column
-to column in elements. Kernels in order: `weigh` sums the weights, `losses` the losses of each block, `combine` those of
-the blocks.
+to column in elements. Each block of `losses` sums all weights, and then its own losses; `combine` adds those of the
+blocks.
 """
 
 from ..annotations import DeviceArray, Stream
@@ -123,29 +123,31 @@ def block_sum_of(real):
 
 
 @for_each_real
-def weigh_of(real):
-    """result[1] = sum of the weights, their number where there are none; one block."""
-    zero, block_sum = real(0.0), block_sum_of(real)
+def _mass_of(real):
+    """The sum of the weights, their number where there are none; the same bits in all threads of all blocks."""
+    zero, block_sum, together = real(0.0), block_sum_of(real), 4  # loads that do not wait for one another
 
-    @kernel(32 * WARPS)
-    def weigh(samples, weights, by, result):
-        w, out = global_at(weights, real), global_at(result, real)
-        warps = shared_memory(real, 32)
-        summed, i = zero, cuda.threadIdx.x
-        while weights != 0 and i < samples:
-            summed += w[i * by]
-            i += cuda.blockDim.x
-        summed = block_sum(summed, warps)
-        if cuda.threadIdx.x == 0:
-            out[1] = summed if weights != 0 else real(samples)
+    @device
+    def mass(samples, weights, by, warps):
+        if weights == 0:
+            return real(samples)
+        w, summed, i = global_at(weights, real), zero, cuda.threadIdx.x
+        while i < samples:
+            for _ in range(together):
+                summed += w[i * by] if i < samples else zero
+                i += cuda.blockDim.x
+        return block_sum(summed, warps)
 
-    return weigh
+    return mass
 
 
 @for_each_real
 def losses_of(real, key):
-    """result[2 + block] = sum of w * loss over the block's samples; dz = w / result[1] * dloss/dz, if it is there."""
-    zero, one = real(0.0), real(1.0)
+    """result[1] = sum of w; result[2 + block] = sum of w * loss over the block's samples.
+
+    dz = w / result[1] * dloss/dz, if it is there.
+    """
+    zero, one, mass_of = real(0.0), real(1.0), _mass_of(real)
     sample_loss, block_sum = sample_loss_of(real, key), block_sum_of(real)
 
     @kernel(32 * WARPS, min_blocks_per_sm=1)
@@ -153,6 +155,9 @@ def losses_of(real, key):
         logits, targets, weights = global_at(z, real), global_at(y, real), global_at(w, real)
         delta, out = global_at(dz, real), global_at(result, real)
         warps = shared_memory(real, 32)
+        mass = mass_of(samples, w, rs_w, shared_memory(real, 32))
+        if cuda.grid(1) == 0:
+            out[1] = mass
         thread, together = cuda.threadIdx.x & 31, 32 // lanes  # samples that a warp takes at once
         first, summed = (cuda.grid(1) >> 5) * together, zero
         while first < samples:  # whole warps: lanes past the end repeat the last sample, and keep it to themselves
@@ -160,7 +165,7 @@ def losses_of(real, key):
             inside = sample < samples
             sample = min(sample, samples - 1)
             weight = weights[sample * rs_w] if w != 0 else one
-            factor = weight / out[1] if dz != 0 else zero
+            factor = weight / mass if dz != 0 else zero
             loss = sample_loss(
                 param,
                 outputs,
@@ -200,8 +205,8 @@ def combine_of(real):
     return combine
 
 
-def queue_loss(real, stream, key, param, samples, outputs, z, y, labels, weights, delta, result):
-    """Queue a loss on addresses.
+def queue_loss(real, stream, key, param, samples, outputs, z, y, labels, weights, delta, result, combines=True):
+    """Queue a loss on addresses; gives the number of blocks whose sums it leaves.
 
     Parameters
     ----------
@@ -223,15 +228,18 @@ def queue_loss(real, stream, key, param, samples, outputs, z, y, labels, weights
         Address and step of the samples' weights; address 0 for all ones.
     result : int
         Address of RESULT elements.
+    combines : bool
+        Whether the sums of the blocks are combined: else who takes them does it.
     """
     lanes = 1
     while lanes < min(outputs, 32):
         lanes *= 2
     blocks, threads = max(1, min(-(-samples * lanes // (32 * WARPS)), BLOCKS)), 32 * WARPS
-    run(weigh_of(real), (1, threads), stream, samples, *weights, result)
     places = *z, *y, labels, *weights, *delta, result
     run(losses_of(real, key), (blocks, threads), stream, param, samples, outputs, lanes, *places)
-    run(combine_of(real), (1, threads), stream, blocks, result)
+    if combines:
+        run(combine_of(real), (1, threads), stream, blocks, result)
+    return blocks
 
 
 def _queue(code, param, Z, y, w, dZ, result, stream):

@@ -12,7 +12,7 @@ import numpy as np
 from ..annotations import DeviceArray, Stream
 from ..formulas import LINEAR
 from . import PRECISIONS, hopper
-from .large_tile import TILE, large_product_of
+from .async_tile import TILES, async_product_of
 from .launch import (
     MOST_BLOCKS,
     checked,
@@ -21,6 +21,7 @@ from .launch import (
     operand,
     place,
     plane,
+    processors,
     run,
     to_device,
     to_host,
@@ -33,9 +34,12 @@ from .tile import product_of
 from .tiling import ACROSS, ACTIVATE, ALONG, NOTHING, QUARTER, SINGLY, SLOPE, THREADS
 from .toolchain import SIMULATED, current_device, for_each_real, kernel
 
-FULL = 264  # blocks that keep a large GPU busy: two for each of an H200's 132 multiprocessors (an estimate)
-LEAST_TERMS = 256  # of a part of a sum that is worth a block of its own (an estimate)
 PROOF = 1000, 1100, 900  # sizes of the product that wgmma has to get right: edges, more panels than stages, parts
+LARGEST = max(TILES)
+MOST_PARTS = 64  # of a sum (an estimate)
+# In multiply-adds of a multiprocessor, as they are counted here: an element of a part, written once and read once more
+# from the memory of the card (3.35 TB/s beside 66.9 TFLOP/s); and a launch that adds them, 1.2 us
+OF_A_PART, OF_A_LAUNCH = 0.6, 300_000
 
 
 class Side(NamedTuple):
@@ -80,15 +84,50 @@ def combine_of(real):
     return combine
 
 
-def parts_of(m, n, k):
-    """Into how many parts the sum of a product is cut: by its shape alone, so that the same bits come out."""
-    blocks = -(-m // QUARTER) * -(-n // QUARTER)
-    return max(1, min(k // LEAST_TERMS, -(-FULL // blocks)))
+def terms_of(k, parts):
+    """Terms of each part of a sum of k, but the last, which may have fewer."""
+    return -(-k // (16 * parts)) * 16
+
+
+def cost_of(sizes, parts, tile, available):
+    """Multiply-adds of the busiest multiprocessor, those that stand for other instructions included."""
+    m, n, k = sizes
+    blocks = -(-m // tile) * -(-n // tile) * parts
+    return -(-blocks // available) * terms_of(k, parts) * tile * tile * TILES[tile]
+
+
+def tile_of(sizes, parts, available, tiles=TILES):
+    """The side of the tiles that takes least time."""
+    return min(tiles, key=lambda tile: cost_of(sizes, parts, tile, available))
+
+
+@functools.lru_cache
+def parts_of(products, available, added_anyway=False):
+    """Into how many parts the sums of some products are cut, all alike, so that they take least time.
+
+    By their shapes and the number of multiprocessors alone: so the same bits come out whenever a card computes them.
+    `added_anyway`: no launch more adds the parts.
+    """
+
+    def cost(parts):
+        products_alone = sum(cost_of(sizes, parts, tile_of(sizes, parts, available), available) for sizes in products)
+        added = OF_A_PART * sum(m * n for m, n, _ in products) * parts
+        return products_alone + added + (OF_A_LAUNCH if parts > 1 and not added_anyway else 0)
+
+    most, longest = 1, max((k for _, _, k in products), default=0)
+    while 2 * most <= MOST_PARTS and 32 * most <= longest:
+        most *= 2
+    return min((1 << i for i in range(most.bit_length())), key=cost)
 
 
 def _between(m, n):
     """Elements from part to part of a product in working space: it and the sums of its rows, aligned."""
     return -(-(m * n + m) // 4) * 4
+
+
+def may_be_wgmma(precision):
+    """Whether products of that precision may be wgmma's on the GPU at hand."""
+    return precision != "float32" and has_wgmma()
 
 
 def work_size(m: int, n: int, k: int, precision: str = "float32") -> int:
@@ -106,9 +145,9 @@ def work_size(m: int, n: int, k: int, precision: str = "float32") -> int:
     int
         Number of elements, in the dtype of the operands; 0 where no sum is long enough to be cut.
     """
-    needs, rounds = [0], precision != "float32" and has_wgmma()
+    needs, rounds = [0], may_be_wgmma(precision)
     for rows, columns, terms in ((m, n, k), (m, k, n), (n, k, m)):
-        parts = parts_of(rows, columns, terms)
+        parts = parts_of(((rows, columns, terms),), processors())
         needs.append(parts * _between(max(rows, columns), min(rows, columns)) if parts > 1 else 0)
         for cut in [hopper.cut_of(*each, precision) for each in ((rows, columns, terms), (columns, rows, terms))]:
             needs.append(cut.size if rounds and cut else 0)
@@ -128,6 +167,7 @@ def multiply(
     sums=(0, 0),
     work=(0, 0),
     precision="float32",
+    split=None,
 ):
     """Queue C = A B and its epilogue, by the kernel that suits its shape.
 
@@ -151,6 +191,9 @@ def multiply(
         Address and elements of working space: where it is large enough, a long sum is cut into parts.
     precision : str
         "float32", "tf32" or "bf16", as `matmul` says.
+    split : tuple of int, optional
+        Into how many parts the sum is cut, and elements from part to part of C and of `sums`, where they are left:
+        who takes them adds them.
 
     Raises
     ------
@@ -164,23 +207,29 @@ def multiply(
         raise ValueError(f"precision must be 'float32' for {real.__name__} arrays; got {precision!r}")
     if m == 0 or n == 0:
         return
-    if n > max(m, QUARTER * MOST_BLOCKS) and epilogue[0] == NOTHING and not sums[0]:  # long sides go along x
+    if (
+        n > max(m, QUARTER * MOST_BLOCKS) and epilogue[0] == NOTHING and not sums[0] and not split
+    ):  # long sides go along x
         multiply(
             real, stream, (n, m, k), b.transposed(), a.transposed(), c.transposed(), work=work, precision=precision
         )
         return
-    if precision != "float32":
+    if precision != "float32" and not split:
         cut = hopper.cut_of(m, n, k, precision, epilogue[0] != NOTHING)
         if cut and cut.size <= work[1] and trusts_wgmma(precision):
             _wgmma(stream, sizes, a, b, c, epilogue, extra_1, extra_2, sums, work[0], cut, precision)
             return
-    parts, between, to, to_sums = parts_of(m, n, k), _between(m, n), c, sums
-    if epilogue[0] != NOTHING or work[1] < parts * between:
-        parts = 1
-    if parts > 1:
+    parts, between, to, to_sums = 1, 0, c, sums
+    if split:
+        parts, between = split
+    elif epilogue[0] == NOTHING and work[1]:
+        parts, between = parts_of((sizes,), processors()), _between(m, n)
+        parts = parts if work[1] >= parts * between else 1
+    combines = parts > 1 and not split
+    if combines:
         to = Side(work[0], n, 1)
         to_sums = (work[0] + m * n * real().itemsize, 1) if sums[0] else (0, 0)
-    part = -(-k // (16 * parts)) * 16
+    part = terms_of(k, parts)
     if n <= FEW and epilogue[0] != SLOPE and parts == 1 and not sums[0]:
         aligned = a.aligned(k) and b.transposed().aligned(k)
         chosen = rows_of(real, n, aligned, epilogue[0] == ACTIVATE, epilogue[1])
@@ -192,17 +241,20 @@ def multiply(
         run(columns_of(real, m, aligned), shape, stream, n, k, *a, *b, *to, part, between, *to_sums)
     else:
         _tiles(real, stream, sizes, a, b, to, epilogue, extra_1, extra_2, to_sums, parts, part, between, precision)
-    if parts > 1:
+    if combines:
         run(combine_of(real), plane(m, n + 1), stream, m, n, parts, between, work[0], *c, *sums)
 
 
 def _tiles(real, stream, sizes, a, b, c, epilogue, extra_1, extra_2, sums, parts, part, between, precision):
-    """Queue a product in square tiles: large ones where there are enough of them and the numbers are small."""
+    """Queue a product in square tiles, of the side that suits its shape."""
     m, n, k = sizes
     precision = precision if min(m, n) > FEW else "float32"
-    enough = min(m, n) > QUARTER and -(-m // TILE) * -(-n // TILE) * parts >= FULL // 2
-    large = enough and real is np.float32 and (precision != "float32" or copies_past_registers())
-    tile = TILE if large else QUARTER
+    copies = real is np.float32 and precision == "float32" and copies_past_registers()
+    tile = QUARTER
+    if copies:
+        tile = tile_of(sizes, parts, processors())
+    elif precision != "float32":
+        tile = tile_of(sizes, parts, processors(), (LARGEST, QUARTER))
     how_a = ALONG if a.aligned(k) else ACROSS if a.transposed().aligned(m) else SINGLY
     how_b = ALONG if b.transposed().aligned(k) else ACROSS if b.aligned(n) else SINGLY
     kind, key, param = epilogue
@@ -212,7 +264,7 @@ def _tiles(real, stream, sizes, a, b, c, epilogue, extra_1, extra_2, sums, parts
     if precision != "float32":
         chosen = tensor_product_of(precision, tile, *made)
     else:
-        chosen = large_product_of(*made) if large else product_of(real, *made)
+        chosen = async_product_of(tile, *made) if copies else product_of(real, *made)
     arguments = *sizes, *a, *b, *c, wide, part, between, real(param), *extra_1, *extra_2, *sums
     run(chosen, shape, stream, *arguments, precision=precision)
 

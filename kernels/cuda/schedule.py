@@ -21,15 +21,16 @@ from ..tables import (
     LOSS,
     OUTPUT,
     TRAIN,
+    UPDATE,
     Buffer,
     Header,
     Op,
     Range,
 )
 from .graph import pass_over
-from .launch import line
+from .launch import line, processors
 from .losses import RESULT
-from .matmul import work_size
+from .matmul import may_be_wgmma, parts_of, work_size
 from .own import key_of
 from .phases import Structure, operation_module
 from .step import IN_ONE_BLOCK, SUMS, THREADS
@@ -95,9 +96,9 @@ class Schedule(NamedTuple):
     of `tables.Buffer`. `scratch`: elements of global memory that the loop takes. For all but the graph, `ld` elements
     from feature to feature, `theta_at` the parameters, `sums_at` sums over all threads, `grad_at` the `parts` of the
     gradient, `shard` samples that a block, or the grid, takes at a time; for one block and shards, `rows_at` row
-    numbers. For the graph, `picked_at` row numbers, targets and weights, `result_at` what a loss writes,
-    `penalties_at`, `squares_at` and `scale_at` what an update does, `work_at` the scratch of products. `groups_at`:
-    samples by their codes.
+    numbers. For the graph, `picked_at` targets and weights, `result_at` what a loss writes, `penalties_at`,
+    `squares_at` and `scale_at` what an update does, `work_at` the scratch of products. `groups_at`: samples by their
+    codes.
     """
 
     loop: str
@@ -272,7 +273,7 @@ def _elements_of_index(dtype):
 
 def _graph(program, dtype, batch, command, precision):
     place = _Places(32)
-    picked_at = place(batch * _elements_of_index(dtype)), place(batch * program.outputs), place(batch)
+    picked_at = place(batch * program.outputs), place(batch)
     result_at, (blocks, _) = place(RESULT), pass_over(program.size)
     of_tables, _ = line(batch * touched_features(program))
     penalties_at, squares_at, scale_at = place(blocks), place(blocks + of_tables), place(1)
@@ -280,8 +281,13 @@ def _graph(program, dtype, batch, command, precision):
     # the gradient with respect to a buffer is needed until that with respect to the one before is there
     deltas = itertools.cycle([place(batch * width if backward else 0) for _ in range(2)])
     buffers = _buffers(program, command, lambda width: place(batch * width), lambda width: next(deltas))
-    needs = backward or precision != "float32"
-    work = max(work_size(batch, *sizes, precision) for sizes in program.trained) if needs else 0
+    rounds = may_be_wgmma(precision)
+    work = max(work_size(batch, *sizes, precision) for sizes in program.trained) if backward or rounds else 0
+    parts = 1
+    # rows of tables have one part, and wgmma adds its own
+    if command & LOSS and command & UPDATE and program.size == program.dense_size and not rounds:
+        products = tuple((n_out, n_in, batch) for n_in, n_out in program.trained)
+        parts, work = parts_of(products, processors(), True), 0  # the update adds them
     work_at, groups_at = place(work), place(_groups(program, dtype, batch, command))
     return Schedule(
         "graph",
@@ -289,6 +295,7 @@ def _graph(program, dtype, batch, command, precision):
         place.end,
         buffers,
         place.end,
+        parts=parts,
         picked_at=picked_at,
         result_at=result_at,
         penalties_at=penalties_at,

@@ -1,4 +1,4 @@
-"""The product of matrices, C = A B, with its epilogue, in one pass over C: what `large_tile.py` does not take.
+"""The product of matrices, C = A B, with its epilogue, in one pass over C: for float64, and for older GPUs.
 
 A block of 256 threads computes a tile of 64 x 64 of C, each thread 4 x 4 of it in registers. Panels of A and B,
 transposed so that the sum runs down them, pass through shared memory in two buffers: while one is multiplied, the next
