@@ -99,7 +99,7 @@ def test_kernels_with_functions_of_the_user_are_like_all_others(loop, dtype):
             name = {"block": "loop of one block", "grid": "loop of a grid"}[loop]
             _, *ceilings = cuda_table.KERNELS[name]
             registers = ceilings[dtype == "float64"][0] + 8
-            found = cuda_table.loop(loop == "grid", tables.TRAIN, NET)(dtype)
+            found = cuda_table.loop(loop, tables.TRAIN, NET)(dtype)
         check(found, dtype, min(registers, 255))
 
 
