@@ -85,8 +85,9 @@ def assert_trained_alike(program, dtype, **more):
     return found
 
 
+LOOPS = "block", "grid", "graph"  # that train tables
 in_each_dtype = loops_with(
-    "dtype", ("float32", "float64"), [("block", "float64"), ("grid", "float32"), ("graph", "float32")]
+    "dtype", ("float32", "float64"), [("block", "float64"), ("grid", "float32"), ("graph", "float32")], LOOPS
 )
 
 
@@ -100,7 +101,7 @@ def test_touched_rows_are_trained(loop, dtype):  # noqa: F811
     assert 240 < kept.sum() < 300
 
 
-@loops_with("l2", (0.0, 0.05), [("block", 0.0), ("grid", 0.05), ("graph", 0.05)])
+@loops_with("l2", (0.0, 0.05), [("block", 0.0), ("grid", 0.05), ("graph", 0.05)], LOOPS)
 def test_clipped_and_penalised(loop, l2):  # noqa: F811
     program = program_of()
     found = assert_trained_alike(program, "float64", rule="momentum", l2=l2, clip_value=0.02, clip_norm=0.05)
@@ -125,7 +126,7 @@ def test_the_graph_does_not_take_one_hot_codes_alone(loop, monkeypatch):  # noqa
     assert schedule.make_schedule(program, np.float32, 1 << 24, tables.TRAIN).loop == "grid"
 
 
-@pytest.mark.parametrize("loop", ["block", "grid", "graph"], indirect=True)
+@pytest.mark.parametrize("loop", LOOPS, indirect=True)
 def test_passes_without_an_update(loop):  # noqa: F811
     """A gradient has zeros where no row touched, whatever was there before; applied, it is a step of training."""
     program, dtype, X = program_of(), "float64", table("float64")

@@ -28,9 +28,9 @@ products = importlib.import_module("fastnn.kernels.cuda.matmul")  # whose name i
 every_loop = pytest.mark.parametrize("loop", schedule.LOOPS, indirect=True)
 
 
-def loops_with(name, values, quick):
+def loops_with(name, values, quick, loops=schedule.LOOPS):
     """Decorator: every loop with every value, quickly those pairs alone."""
-    cases = itertools.product(schedule.LOOPS, values)
+    cases = itertools.product(loops, values)
     cases = [case if case in quick else pytest.param(*case, marks=pytest.mark.slow) for case in cases]
     return pytest.mark.parametrize(("loop", name), cases, indirect=["loop"])
 

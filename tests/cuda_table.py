@@ -303,6 +303,8 @@ KERNELS = {
     "loop of one block, columns": (loop("block", tables.TRAIN, columns_program()), (232, 49152), (255, 49152)),
     "loop of a grid, columns": (loop("grid", tables.TRAIN, columns_program()), (255, 0), (255, 0)),
 }
+# bytes, of a kernel that has all 255 registers there are
+SPILLED = {("loop of a grid, columns", "float64", (8, 0)): 16}
 STEP = "pick", "scaled", "drop", "clip", "scale", "update", "advance"  # kernels of a step
 BESIDE_WGMMA = "twins", "line_sums"
 COLUMNS = "forward", "arrange_codes", "collect", "squares", "update_touched", "update_given", "clear", "row_sum"

@@ -25,12 +25,14 @@ QUICK = (
 
 def check(names, dtypes, capabilities):
     seen = 0
-    for name, dtype, _, own, made, registers, shared in cuda_table.rows(names, dtypes, capabilities):
+    for name, dtype, capability, own, made, registers, shared in cuda_table.rows(names, dtypes, capabilities):
         seen += 1
         found, what = made.instructions, f"{name}: {own}, {dtype}"
         assert made.registers <= registers, f"{what}: {made.registers} registers"
         assert made.shared <= shared, f"{what}: {made.shared} bytes of shared memory"
-        assert made.stack == made.spilled == cuda_offline.count(found, *cuda_table.STACK) == 0, what
+        spilled = cuda_table.SPILLED.get((name, dtype, capability), 0)
+        assert made.spilled <= spilled, f"{what}: {made.spilled} bytes spilled"
+        assert spilled or made.stack == cuda_offline.count(found, *cuda_table.STACK) == 0, what
         if dtype == "float32":
             assert cuda_offline.count(found, *cuda_table.DOUBLE) == 0, what
         copied = own == "product" and dtype == "float32"

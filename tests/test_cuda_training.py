@@ -88,7 +88,7 @@ def test_every_loop_gives_the_same_net(monkeypatch, dtype):
         assert_same_net(*both, what=loop)
 
 
-@pytest.mark.parametrize("loop", ["block", "grid", "graph"])
+@pytest.mark.parametrize("loop", ["block", "shards", "grid", "graph"])
 def test_functions_of_the_user(loop, monkeypatch, dtype):
     """Two pairs, a loss, and a short last batch."""
     monkeypatch.setenv("FASTNN_CUDA_LOOP", loop)
