@@ -74,11 +74,11 @@ class FirstFitEver(_Fresh):
 
 
 class LoopOfAGpu(_Fresh):
-    """Compiled where nothing was before, by one block or by a grid."""
+    """Compiled where nothing was before, for one block, for shards or for a grid."""
 
     rounds = 1
     repeat = 1
-    params = [["block", "grid"]]
+    params = [["block", "shards", "grid"]]
     param_names = ["loop"]
 
     def setup(self, loop):
