@@ -1,7 +1,7 @@
 """The race: fastnn beside what a user would pick instead, on the same data, weights and cores.
 
     python asv_bench/peers.py                                    everything
-    python asv_bench/peers.py --length minute                    a few telling rows: 78 s on two cores of a Xeon
+    python asv_bench/peers.py --length minute                    a few telling rows: 85 s on two cores of a Xeon
     python asv_bench/peers.py --only "digits 64" "matmul NN 64"  rows whose names hold one of these texts
     python asv_bench/peers.py --readme                           no race: the tables and the chart, from all machines
 

@@ -51,7 +51,9 @@ def test_blocks_that_wait_for_one_another(number, blocks):
     assert_alike(make, fit, "float64")
 
 
-@pytest.mark.parametrize("number,dtype", [(2, "float64"), (3, "float32"), (3, "float64"), (9, "float64")])
+@pytest.mark.parametrize(
+    "number,dtype", [(2, "float64"), (3, "float32"), (3, "float64"), pytest.param(9, "float64", marks=pytest.mark.slow)]
+)
 def test_shards(number, dtype, blocks):
     """The same; of the short batch some blocks have nothing, and of nine blocks two lanes sum the gradients."""
     blocks(number, "shards")

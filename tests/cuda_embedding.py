@@ -101,7 +101,7 @@ def test_touched_rows_are_trained(loop, dtype):  # noqa: F811
     assert 240 < kept.sum() < 300
 
 
-@loops_with("l2", (0.0, 0.05), [("block", 0.0), ("grid", 0.05), ("graph", 0.05)], LOOPS)
+@loops_with("l2", (0.0, 0.05), [("block", 0.0), ("grid", 0.05)], LOOPS)
 def test_clipped_and_penalised(loop, l2):  # noqa: F811
     program = program_of()
     found = assert_trained_alike(program, "float64", rule="momentum", l2=l2, clip_value=0.02, clip_norm=0.05)

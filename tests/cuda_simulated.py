@@ -166,7 +166,9 @@ def test_a_very_long_side_goes_along_x(monkeypatch):
         launch.run(None, ((1, 1 << 16), (1, 32)), 0)
 
 
-@pytest.mark.parametrize("tile,m,n,parts", [(128, 132, 68, 2), (64, 12, 70, 4), (32, 36, 20, 2)])
+@pytest.mark.parametrize(
+    "tile,m,n,parts", [pytest.param(128, 132, 68, 2, marks=pytest.mark.slow), (64, 12, 70, 4), (32, 36, 20, 2)]
+)
 def test_tiles_and_parts(tile, m, n, parts, monkeypatch):
     """A sum cut into parts, in tiles of each size, with the sums of the rows."""
     monkeypatch.setattr(products, "parts_of", lambda *given: parts)
@@ -192,7 +194,7 @@ def test_tiles_and_parts_keep_a_card_busy():
     assert [products.tile_of(sizes, parts, 132) for sizes, parts in zip(wide, (2, 1), strict=True)] == [128, 64]
 
 
-@pytest.mark.parametrize("tile", [128, 32])
+@pytest.mark.parametrize("tile", [128, pytest.param(32, marks=pytest.mark.slow)])
 def test_tiles_of_a_layer(tile, monkeypatch):
     """With activations and slopes, of operands that are transposed on the way; sums that end within a panel."""
     monkeypatch.setattr(products, "tile_of", lambda *given: tile)

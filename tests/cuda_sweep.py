@@ -55,7 +55,7 @@ def test_each_net_has_the_bits_of_its_fit_alone(together, monkeypatch):
         assert trial.scores["loss"][0] == pytest.approx(found["loss"], rel=1e-6)
 
 
-@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("together", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_early_stopping_halving_and_divergence(together, monkeypatch):
     if not together:
         monkeypatch.setattr(cuda_sweep, "fits", lambda block, dtype: False)

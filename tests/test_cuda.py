@@ -19,6 +19,7 @@ needs_numba_cuda = pytest.mark.skipif(
 
 
 NAMES = "loop", "plans", "simulated", "tensor", "hopper", "auto", "blocks", "group", "sweep", "embedding", "predictions"
+SLOW = "loop", "plans", "simulated", "hopper", "blocks", "sweep", "embedding"  # those with slow tests
 FILES = [f"cuda_{name}.py" for name in NAMES]
 
 
@@ -46,7 +47,7 @@ def test_in_the_simulator(file, side_by_side):
 
 @needs_numba_cuda
 @pytest.mark.slow
-@pytest.mark.parametrize("file", ["cuda_loop.py", "cuda_plans.py", "cuda_embedding.py", "cuda_hopper.py"])
+@pytest.mark.parametrize("file", [f"cuda_{name}.py" for name in SLOW])
 def test_what_is_slow_in_the_simulator(file):
     done = simulated(file, "-m", "slow")
     assert done.returncode == 0, done.stdout + done.stderr
