@@ -188,10 +188,6 @@ class Race:
             say(f"  {library} is left out: {entry['left_out']}")
         return workers, left_out
 
-    def untimed(self, workers, method):
-        """{library: what that method of it gives}; all compile and run at once."""
-        return dict(zip(workers, calls(workers.values(), method), strict=True))
-
     def turns(self, workers, *arguments, rounds=None):
         """{library: what each round gave}; the one who begins changes from round to round."""
         names, times = list(workers), {library: [] for library in workers}
@@ -229,7 +225,7 @@ class Race:
                 state = workers["fastnn"].call("train_long")
                 for library in workers.keys() - {"fastnn"}:
                     workers[library].call("go_on", *state)
-            losses = self.untimed(workers, "check")
+            losses = untimed(workers, "check")
             must_agree(name, {library: [pair] for library, pair in losses.items()})
             steps = {library: worker.call("prepare") for library, worker in workers.items()}
             times = self.turns(workers | ({"peak": peak} if peak else {}))
@@ -269,7 +265,7 @@ class Race:
         with ExitStack() as stack:
             kinds = {library: kind.__name__ for library, kind in sweeping.SWEEPERS.items()}
             workers, entries = self.start(stack, "sweeping", kinds, self.cores[:1], **given)
-            losses = self.untimed(workers, "check")
+            losses = untimed(workers, "check")
             must_agree(name, losses)
             for library, rounds in self.turns(workers, rounds=self.long_rounds).items():
                 entries[library] = {"us": median(rounds), "rounds": rounds}
@@ -306,7 +302,7 @@ class Race:
             kinds = {library: kind.__name__ for library, kind in kinds.items()}
             cores, given = self.cores[:threads], given | {"threads": threads}
             workers, entries = self.start(stack, module.__name__, kinds, cores, **given)
-            losses = self.untimed(workers, "check")
+            losses = untimed(workers, "check")
             must_agree(name, {library: [pair] for library, pair in losses.items()}, slack)
             for worker in workers.values():
                 worker.call("prepare")
@@ -321,7 +317,7 @@ class Race:
         say(name)
         with ExitStack() as stack:
             workers, entries = self.start(stack, "serving", kinds, self.cores[:1], rows=rows, threads=1)
-            outputs = self.untimed(workers, "outputs")
+            outputs = untimed(workers, "outputs")
             for library in outputs:
                 if not np.allclose(outputs[library], next(iter(outputs.values())), **SAME_OUTPUT):
                     raise Unequal(f"{name}: {library} and {next(iter(outputs))} predict otherwise")
@@ -338,7 +334,7 @@ class Race:
         with ExitStack() as stack:
             kinds = {library: kind.__name__ for library, kind in solvers.SOLVERS.items()}
             workers, entries = self.start(stack, "solvers", kinds, self.cores[:1], problem=name, threads=1)
-            found = self.untimed(workers, "optimum")
+            found = untimed(workers, "optimum")
             best = min(found.values(), default=0.0)
             for library, loss in found.items():
                 if loss > best * (1 + solvers.CLOSE / 2):
@@ -377,6 +373,11 @@ class Race:
                     self.keep("matmul", row | {"libraries": entries | libraries, "peak_gflops": highest})
                     shown = ", ".join(f"{way} {entry['gflops']:.1f}" for way, entry in libraries.items())
                     say(f"{row['name']}: {shown} GFLOP/s")
+
+
+def untimed(workers, method):
+    """{library: what that method of it gives}; all compile and run at once."""
+    return dict(zip(workers, calls(workers.values(), method), strict=True))
 
 
 def must_agree(name, losses, slack=1.0):

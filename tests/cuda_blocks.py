@@ -90,19 +90,6 @@ def test_shards_of_all_rows_in_their_order(blocks):
     assert_alike(make, fit, "float64")
 
 
-def test_shards_that_do_not_wait_are_found_out(blocks, monkeypatch):
-    blocks(3, "shards")
-
-    def only_the_block(counter, turn):
-        threading.current_thread().syncthreads()
-        return turn
-
-    monkeypatch.setattr(step, "grid_barrier", only_the_block)
-    net, _, _ = pair(**WIDE, device="cuda")
-    with pytest.raises(AssertionError, match="a race"):
-        net.fit(*data(50, 5, 3), epochs=1, batch_size=None)
-
-
 def test_passes_of_blocks_that_wait_for_one_another(blocks):
     blocks(3)
     net, twin, weights = pair(**WIDE, device="cuda")
@@ -116,9 +103,10 @@ def test_passes_of_blocks_that_wait_for_one_another(blocks):
     assert_close(net.predict(X), twin.predict(weights, X), "sum")
 
 
-def test_blocks_that_do_not_wait_are_found_out(blocks, monkeypatch):
+@pytest.mark.parametrize("loop", ["shards", "grid"])
+def test_blocks_that_do_not_wait_are_found_out(loop, blocks, monkeypatch):
     """The tests of several blocks rest on it."""
-    blocks(3)
+    blocks(3, loop)
 
     def only_the_block(counter, turn):
         threading.current_thread().syncthreads()

@@ -207,9 +207,8 @@ def multiply(
         raise ValueError(f"precision must be 'float32' for {real.__name__} arrays; got {precision!r}")
     if m == 0 or n == 0:
         return
-    if (
-        n > max(m, QUARTER * MOST_BLOCKS) and epilogue[0] == NOTHING and not sums[0] and not split
-    ):  # long sides go along x
+    plain = epilogue[0] == NOTHING and not sums[0] and not split
+    if plain and n > max(m, QUARTER * MOST_BLOCKS):  # long sides go along x
         multiply(
             real, stream, (n, m, k), b.transposed(), a.transposed(), c.transposed(), work=work, precision=precision
         )
