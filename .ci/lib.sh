@@ -72,3 +72,10 @@ set_up_benchmarks() {
     fi
     if command -v npm >/dev/null; then in_copy "cd asv_bench && npm ci --ignore-scripts --silent"; fi
 }
+
+# set_up_cuda FOLDER: a copy there, with an environment of its own: the other tests run without numba-cuda.
+set_up_cuda() {
+    copy=$1
+    clean_copy "$copy"
+    in_copy "python3 -m venv .venv && .venv/bin/pip install -e '.[test,cu13]' nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm"
+}

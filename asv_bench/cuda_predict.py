@@ -338,7 +338,7 @@ def _by_wgmma(launch, precision):
 
 
 def of_launches(launches, plan, precision="float32", seconds=0.0):
-    """A row of launches; `seconds` of each beside its work."""
+    """A row of launches; `seconds` of each beside its work, but of those that begin with the next one."""
     nodes = [node_of(launch, plan, precision) for launch in launches]
     used = sorted({node.ratio for node in nodes if node.ratio})
     most = max(launches, key=lambda launch: np.prod(launch.blocks))
@@ -352,13 +352,13 @@ def of_launches(launches, plan, precision="float32", seconds=0.0):
         0,
         len(launches),
         " and ".join(f"{ratio:.2f}" for ratio in used) or "–",
-        sum(node.seconds + seconds for node in nodes),
+        sum(node.seconds for node in nodes) + seconds * sum(not launch.beside for launch in launches),
     )
 
 
 def launches_of(plan):
     """What the graph of a step replays."""
-    names = "table", "reals", "parameters", "workspace", "X", "Y", "gradient", *driver.MOMENTS
+    names = "table", "reals", "parameters", "workspace", "X", "Y", "gradient", "counter", *driver.MOMENTS
     for place, name in enumerate(names):
         plan.memory[name] = Nowhere((1 + place) << 40)
     plan.device_program()

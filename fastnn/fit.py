@@ -458,7 +458,7 @@ class Run:
 
     def _compile(self):
         """Compile, or load what was compiled, outside the measured time."""
-        self.step_seconds = self.plan["BATCH"] * self.plan.program.flops_per_sample / plans.GUESSED_FLOPS
+        self.step_seconds = plans.guessed_seconds(self.plan, self.plan["BATCH"])
         if self.plan.device == "cuda":
             self.step_seconds = max(self.step_seconds, GPU_STEP_SECONDS)
         self.history.device = self.plan.device

@@ -6,7 +6,13 @@ from . import arrays, backends, devices, inference, standardization
 
 LONG_STEP_SECONDS = 0.2  # of work beyond which Ctrl-C does not wait for its end
 MANY_VISITS = 32  # of rows, from which a copy that is faster to read pays (an estimate)
-GUESSED_FLOPS = 5e9  # a second, before anything was measured: low, so that the first chunk of a fit is short
+# A second, by device, before anything was measured: low, so that the first chunk of a fit is short
+GUESSED_FLOPS = {"cpu": 5e9, "cuda": 2e11}
+
+
+def guessed_seconds(plan, rows):
+    """What a plan may take for so many rows, before anything was measured."""
+    return rows * plan.program.flops_per_sample / GUESSED_FLOPS[plan.device]
 
 
 def make(net, command, batch, threads, on_gpu=False, parameters=None):
@@ -100,7 +106,7 @@ def _arrays(net, plan, data):
 
 def run(plan):
     """Carry out one pass over the rows."""
-    seconds = plan["ROWS"] * plan.program.flops_per_sample / GUESSED_FLOPS
+    seconds = guessed_seconds(plan, plan["ROWS"])
     (plan.execute_interruptibly if seconds > LONG_STEP_SECONDS else plan.execute)()
 
 

@@ -206,6 +206,28 @@ def test_long_data_pass_by_in_parts(loop, monkeypatch):
     assert_close(net.evaluate(X, y, w)["loss"], twin.objective(weights, X, y, w), "sum", "float64")
 
 
+@pytest.mark.parametrize("loop", ["graph"], indirect=True)
+def test_launches_side_by_side_and_the_last_block_of_an_update(loop, monkeypatch):
+    """What may run beside the next launch may run after it; the last block of many adds what all have left."""
+    X, y = data(5, 10, 4)
+    nets = [pair((10, 12, 4), ("tanh", "softmax"), dtype="float64", l2=0.1, device=d)[0] for d in ("cpu", "cuda")]
+    queued = []
+
+    def swapped(recording, times):
+        queued[:] = row = [*recording.launches]
+        for i in [i for i, one in enumerate(row[:-1]) if one.beside and not row[i + 1].beside]:
+            row[i], row[i + 1] = row[i + 1], row[i]
+        for _ in range(times):
+            launch.queue(row, 0)
+
+    monkeypatch.setattr(launch.Recording, "eagerly", swapped)
+    fits = [net.fit(X, y, optimizer=fastnn.Adam(0.02), epochs=2, batch_size=5, l2=0.1) for net in nets]
+    assert [one.beside for one in queued].count(True) == 1  # of two layers, the second has two gradients
+    assert [one.blocks for one in queued if one.kernel.fn.__name__ == "update"] == [2]
+    assert_close(fits[1].loss, fits[0].loss, "training", "float64")
+    assert_close(nets[1].parameters, nets[0].parameters, "training", "float64")
+
+
 def test_batches_of_an_iterable(loop):
     X, y = data(15, 3, 2)
     batches = [(X[:6], y[:6], np.linspace(0.5, 2.0, 6)), (X[6:10], y[6:10]), (X[10:], y[10:])]
@@ -218,7 +240,7 @@ def test_batches_of_an_iterable(loop):
 
 
 def test_control_c_leaves_the_net_at_its_last_completed_step(monkeypatch):
-    monkeypatch.setattr(plans, "GUESSED_FLOPS", 1e4)  # short chunks
+    monkeypatch.setitem(plans.GUESSED_FLOPS, "cuda", 1e4)  # short chunks
     X, y = data(8, 3, 2)
     interrupted, calm = (pair((3, 4, 2), ("tanh", "softmax"), dtype="float64", device="cuda")[0] for _ in range(2))
 

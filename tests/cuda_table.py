@@ -184,7 +184,7 @@ def queue_training(net, dtype, rule):
     made = driver.Plan(net, parameters, 4096, tables.TRAIN, TrainingState(parameters, 0), loop="graph")
     made.bind_data(np.zeros((8, net.n_features), dtype), np.zeros((8, net.outputs), dtype), shuffle=True)
     made.bind_rule(rule, dict.fromkeys(rule.settings, 0.5), clip_norm=1.0)
-    names = "table", "reals", "parameters", "workspace", "X", "Y", "gradient", *driver.MOMENTS, "constants 0"
+    names = "table", "reals", "parameters", "workspace", "X", "Y", "gradient", "counter", *driver.MOMENTS, "constants 0"
     made.memory.update(dict.fromkeys(names, Nowhere(1)))
     made.upload = lambda name, array, stays=False: None
     made.device_program()
@@ -287,11 +287,11 @@ KERNELS = {
     "product, any strides": (product((5000, 2)), (128, 34816), (168, 34816)),
     **dict(by_tensor_cores()),
     **dict(by_wgmma()),
-    "step": (step("ADAM"), (64, 256), (96, 512)),
-    "step by sgd": (step("SGD"), (48, 256), (72, 512)),
-    "step by momentum": (step("MOMENTUM"), (56, 256), (80, 512)),
-    "step by nesterov": (step("NESTEROV"), (56, 256), (80, 512)),
-    "step by rmsprop": (step("RMSPROP"), (64, 256), (96, 512)),
+    "step": (step("ADAM"), (64, 512), (96, 1024)),
+    "step by sgd": (step("SGD"), (56, 512), (72, 1024)),
+    "step by momentum": (step("MOMENTUM"), (56, 512), (80, 1024)),
+    "step by nesterov": (step("NESTEROV"), (56, 512), (80, 1024)),
+    "step by rmsprop": (step("RMSPROP"), (64, 512), (96, 1024)),
     "columns": (columns, (80, 128), (80, 256)),
     "loop of one block": (loop("block", tables.TRAIN), (128, 49152), (255, 49152)),
     "loop of shards": (loop("shards", tables.TRAIN), (255, 49152), (255, 49152)),

@@ -3,7 +3,7 @@
 The simulator of numba-cuda runs one block after another, so that blocks which wait for one another wait for ever. Here
 every thread of every block is started, and whoever touches an element of memory is written down: between two meetings
 an element that one thread writes is no other's business, whatever the order in which they happened to run. Where blocks
-never meet, what one of them writes is no other's business in the whole launch.
+never meet, what one of them writes is no other's business in the whole launch, but for the last that arrives.
 """
 
 import sys
@@ -12,7 +12,7 @@ import threading
 import numpy as np
 from numba.cuda.simulator import kernel as simulator
 
-from fastnn.kernels.cuda import plain, step
+from fastnn.kernels.cuda import graph, plain, step
 
 MANY = object()  # readers
 
@@ -83,11 +83,21 @@ class _Launch:
     """Blocks that never meet: who wrote an element of global memory, and who read it."""
 
     def __init__(self):
-        self.seen, self.lock = {}, threading.Lock()
+        self.seen, self.gone, self.lock = {}, set(), threading.Lock()
+
+    def arrive(self, block, last):
+        """A block has arrived, and has no more to do; the last one may read and write what all others did."""
+        with self.lock:
+            if last:
+                self.seen.clear()
+            else:
+                self.gone.add(block)
 
     def touch(self, block, address, writes):
         """Fail if another block wrote there, or reads what this one writes."""
         with self.lock:
+            if block in self.gone:
+                raise AssertionError(f"a race of blocks: {block} has arrived, and goes on, writes={writes}")
             writer, reader = self.seen.get(address, (None, None))
             own = {None, block}
             if writer not in own or writes and reader not in own:
@@ -156,7 +166,15 @@ def together(monkeypatch, meet=True):
         threading.current_thread().barriers += 1
         return turn
 
+    arrived = graph.arrived_last
+
+    def told(counter):
+        last, thread = arrived(counter), threading.current_thread()
+        thread._manager.launch.arrive(tuple(thread.blockIdx), last)
+        return last
+
     monkeypatch.setattr(step, "grid_barrier", counted)
+    monkeypatch.setattr(graph, "arrived_last", told)
     monkeypatch.setattr(_Block, "meet", meet)
     monkeypatch.setattr(simulator, "BlockManager", _Block)
     monkeypatch.setattr(plain, "Pointer", Watched)

@@ -88,7 +88,12 @@ def test_rows_are_read_where_they_stand(layout, monkeypatch, dtype):
         copied.append(name)
         return reserve(memory, name, *more)
 
+    def watched_together(memory, lay_out=Memory.lay_out, **sizes):
+        copied.extend(sizes)
+        lay_out(memory, **sizes)
+
     monkeypatch.setattr(Memory, "reserve", watched)
+    monkeypatch.setattr(Memory, "lay_out", watched_together)
     monkeypatch.setattr(device_arrays, "_taken", None)
     fit_both(here, there, X, y, given, y, epochs=1, batch_size=5 if SIMULATED else 100)
     there.predict(given)

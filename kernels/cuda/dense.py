@@ -5,6 +5,8 @@ X (m, n_in), W (n_out, n_in), b (n_out,), Z, A and dZ (m, n_out); in the loops o
 that with respect to Z, in place, and of that dX = dZ W, dW = dZ^T X and db, the sum of dZ.
 """
 
+from contextlib import nullcontext
+
 from ..annotations import DeviceArray, Stream
 from ..contract import SCRATCH
 from ..formulas import LINEAR, SOFTMAX
@@ -250,10 +252,12 @@ def queue_backward(step, op):
         run(backward_of(real, op.key), plane(count, n_out), step.stream, *arguments)
     dW, sums = Side(step.gradient(op.record[W_AT]), n_in, 1), (step.gradient(op.record[B_AT]), 1)
     split = {"split": step.split} if step.split[0] > 1 else {"work": step.work}
-    step.multiply((n_out, n_in, count), delta.transposed(), step.values[op.number], dW, sums=sums, **split)
+    rounded = {"work": step.work} if step.plan.precision != "float32" else {}
+    apart = op.gradient_width and not rounded  # these two share no working space
+    with step.beside() if apart else nullcontext():
+        step.multiply((n_out, n_in, count), delta.transposed(), step.values[op.number], dW, sums=sums, **split)
     if op.gradient_width:
         W, slope = Side(step.parameter(op.record[W_AT]), n_in, 1), _slope_of(step, op.number - 1) or ()
-        rounded = {"work": step.work} if step.plan.precision != "float32" else {}
         step.multiply((count, op.gradient_width, n_out), delta, W, step.deltas[op.number], *slope, **rounded)
 
 

@@ -9,6 +9,7 @@ t is the table of `driver.Plan`, r the reals, both on the device. Vectors of par
 time: their ranges start at multiples of 16, and what stands between them is zero.
 """
 
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -39,7 +40,7 @@ from .losses import block_sum_of, queue_loss
 from .matmul import NO_OPERAND, PLAIN, Side, multiply
 from .own import key_of
 from .phases import operation_module
-from .primitives import global_at, load4, shared_memory, sqrt, store4, viewed
+from .primitives import atomic_add_release, global_at, load4, load_acquire, shared_memory, sqrt, store4, viewed
 from .rng import first_of, half_bits, row_at, stream_key
 from .step import CLIP_TINY
 from .toolchain import cuda, device, for_each_real, kernel
@@ -59,6 +60,11 @@ def pick_of(real):
 
     @device
     def copy(source, target, size, lane):
+        """A warp's copy of a row, four reads on their way at a time."""
+        while lane + 96 < size:
+            a, b, c, d = source[lane], source[lane + 32], source[lane + 64], source[lane + 96]
+            target[lane], target[lane + 32], target[lane + 64], target[lane + 96] = a, b, c, d
+            lane += 128
         while lane < size:
             target[lane] = source[lane]
             lane += 32
@@ -131,7 +137,9 @@ def clip_of(real):
         t, r, i, total = global_at(table, np.int64), global_at(reals, real), 4 * cuda.grid(1), zero
         warps, limit = shared_memory(real, 32), r[Real.CLIP_VALUE]
         if i < size:
-            l2, at = r[Real.L2] if decays_at(t, i) else zero, global_at(grad, real) + i
+            l2, at = r[Real.L2], global_at(grad, real) + i
+            if l2 != zero and not decays_at(t, i):
+                l2 = zero
             p0, p1, p2, p3 = load4(global_at(theta, real) + i)
             g0, g1, g2, g3 = sum_parts(at, size, parts)
             g0, g1, g2, g3 = g0 + l2 * p0, g1 + l2 * p1, g2 + l2 * p2, g3 + l2 * p3
@@ -179,74 +187,17 @@ def scale_of(real):
 
 
 @for_each_real
-def update_of(real, code):
-    """One rule over all parameters by the sum of the parts of the gradient, if loss and weight allow it.
-
-    Each block adds the losses that the blocks of the loss left, `blocks` of them; where there are none, result[0] has
-    them. Also each block's sum of the squares of those parameters that l2 acts on, as they were.
-    """
-    rule, states, block_sum = rule_of(real, code), len(RULES[code].states), block_sum_of(real)
-    zero, one, sum_parts, grid_sum = real(0.0), real(1.0), _sum_parts_of(real), _grid_sum_of(real)
-
-    @kernel(THREADS, min_blocks_per_sm=1)
-    def update(table, reals, theta, grad, size, parts, scale, blocks, result, penalties):
-        t, r, i, total = global_at(table, np.int64), global_at(reals, real), 4 * cuda.grid(1), zero
-        outcome, warps, clips = global_at(result, real), shared_memory(real, 32), t[Run.CLIPS] != 0
-        if blocks > 0:
-            mass = outcome[1]
-            loss = grid_sum(outcome + 2, blocks, shared_memory(real, 32)) / mass
-            if cuda.grid(1) == 0:
-                outcome[0] = loss
-        else:
-            loss, mass = outcome[0], outcome[1]
-        if i < size:
-            decays, at = decays_at(t, i), global_at(theta, real) + i
-            p0, p1, p2, p3 = load4(at)
-            if decays:
-                total = p0 * p0 + p1 * p1 + p2 * p2 + p3 * p3
-            if t[Run.STATUS] == FINE and mass > zero and loss - loss == zero:
-                f, s, by, decay = global_at(t[Run.RATES], real), r + Real.SETTINGS, one, r[Real.WEIGHT_DECAY]
-                f = f + FACTORS * t[Run.FINISHED]
-                n = (f[0], f[1], f[2], s[0], s[1], s[2], s[3])
-                if clips:
-                    by = global_at(scale, real)[0]
-                elif decays:
-                    decay += r[Real.L2]
-                g0, g1, g2, g3 = sum_parts(global_at(grad, real) + i, size, parts)
-                m0 = m1 = m2 = m3 = v0 = v1 = v2 = v3 = zero
-                if states > 0:
-                    m0, m1, m2, m3 = load4(global_at(t[Run.FIRST_MOMENT], real) + i)
-                if states > 1:
-                    v0, v1, v2, v3 = load4(global_at(t[Run.SECOND_MOMENT], real) + i)
-                p0, m0, v0 = rule(p0, by * g0, m0, v0, decay, n)
-                p1, m1, v1 = rule(p1, by * g1, m1, v1, decay, n)
-                p2, m2, v2 = rule(p2, by * g2, m2, v2, decay, n)
-                p3, m3, v3 = rule(p3, by * g3, m3, v3, decay, n)
-                store4(at, p0, p1, p2, p3)
-                if states > 0:
-                    store4(global_at(t[Run.FIRST_MOMENT], real) + i, m0, m1, m2, m3)
-                if states > 1:
-                    store4(global_at(t[Run.SECOND_MOMENT], real) + i, v0, v1, v2, v3)
-        total = block_sum(total, warps)
-        if cuda.threadIdx.x == 0:
-            global_at(penalties, real)[cuda.blockIdx.x] = total
-
-    return update
-
-
-@for_each_real
-def advance_of(real):
-    """Record the step's loss and the weight of its batch, and go on to the next step; one block."""
+def _advance_of(real):
+    """Record the step's loss and the weight of its batch, and go on to the next step; for one block."""
     grid_sum, zero, half = _grid_sum_of(real), real(0.0), real(0.5)
 
-    @kernel(THREADS)
-    def advance(table, reals, result, blocks, penalties):
-        t, l2, outcome = global_at(table, np.int64), global_at(reals, real)[Real.L2], global_at(result, real)
-        warps, extra, state = shared_memory(real, 32), zero, t + t[Run.STATE]
+    @device
+    def advance(t, l2, loss, mass, blocks, penalties):
+        extra, state = zero, t + t[Run.STATE]
         if l2 != zero:
-            extra = half * l2 * grid_sum(global_at(penalties, real), blocks, warps)
+            extra = half * l2 * grid_sum(penalties, blocks, shared_memory(real, 32))
         if cuda.threadIdx.x == 0 and t[Run.STATUS] == FINE:
-            step, value, mass = t[Run.FINISHED], outcome[0] + extra, outcome[1]
+            step, value = t[Run.FINISHED], loss + extra
             out = global_at(t[Run.LOSSES], real) + 2 * step
             out[0], out[1] = value, mass
             if t[Run.COMMAND] & UPDATE != 0 and mass > zero and value - value != zero:
@@ -255,6 +206,98 @@ def advance_of(real):
                 t[Run.FINISHED], state[State.POSITION] = step + 1, state[State.POSITION] + 1
                 if t[Run.OPEN_EPOCH] == 0 and state[State.POSITION] * t[Run.BATCH] >= t[Run.ROWS]:
                     state[State.POSITION], state[State.EPOCH] = 0, state[State.EPOCH] + 1
+
+    return advance
+
+
+@for_each_real
+def update_of(real, code):
+    """One rule over all parameters by the sum of the parts of the gradient, if loss and weight allow it.
+
+    Each block adds the losses that the blocks of the loss left, `blocks` of them; where there are none, result[0] has
+    them. Also each block's sum of the squares of those parameters that l2 acts on, as they were. With a counter of
+    `arrivals` the last block to arrive goes on to the next step, and leaves the counter as it was: at zero.
+    """
+    rule, states, block_sum = rule_of(real, code), len(RULES[code].states), block_sum_of(real)
+    zero, one, sum_parts, grid_sum = real(0.0), real(1.0), _sum_parts_of(real), _grid_sum_of(real)
+    advance, nothing = _advance_of(real), (zero, zero, zero, zero)
+
+    @device
+    def loss_of(outcome, blocks):
+        """(loss, weight) of the step, where the blocks of the loss left their sums or where it is whole."""
+        mass = outcome[1]
+        if blocks == 0:
+            return outcome[0], mass
+        loss = grid_sum(outcome + 2, blocks, shared_memory(real, 32)) / mass
+        if cuda.grid(1) == 0:
+            outcome[0] = loss
+        return loss, mass
+
+    @kernel(THREADS, min_blocks_per_sm=1)
+    def update(table, reals, theta, grad, size, parts, scale, blocks, result, penalties, arrivals):
+        t, r, i, total = global_at(table, np.int64), global_at(reals, real), 4 * cuda.grid(1), zero
+        at, squares, last = global_at(theta, real) + i, global_at(penalties, real), shared_memory(real, 1)
+        first, second = global_at(t[Run.FIRST_MOMENT], real) + i, global_at(t[Run.SECOND_MOMENT], real) + i
+        p = g = m = v = nothing
+        if i < size:  # read at once: all this is on its way while the loss is added
+            p, g = load4(at), sum_parts(global_at(grad, real) + i, size, parts)
+            if states > 0:
+                m = load4(first)
+            if states > 1:
+                v = load4(second)
+        loss, mass = loss_of(global_at(result, real), blocks)
+        decays = r[Real.L2] != zero and i < size and decays_at(t, i)
+        if decays:
+            total = p[0] * p[0] + p[1] * p[1] + p[2] * p[2] + p[3] * p[3]
+        if i < size and t[Run.STATUS] == FINE and mass > zero and loss - loss == zero:
+            f, s, by, decay = global_at(t[Run.RATES], real), r + Real.SETTINGS, one, r[Real.WEIGHT_DECAY]
+            f = f + FACTORS * t[Run.FINISHED]
+            n = (f[0], f[1], f[2], s[0], s[1], s[2], s[3])
+            if t[Run.CLIPS] != 0:
+                by = global_at(scale, real)[0]
+            elif decays:
+                decay += r[Real.L2]
+            p0, m0, v0 = rule(p[0], by * g[0], m[0], v[0], decay, n)
+            p1, m1, v1 = rule(p[1], by * g[1], m[1], v[1], decay, n)
+            p2, m2, v2 = rule(p[2], by * g[2], m[2], v[2], decay, n)
+            p3, m3, v3 = rule(p[3], by * g[3], m[3], v[3], decay, n)
+            store4(at, p0, p1, p2, p3)
+            if states > 0:
+                store4(first, m0, m1, m2, m3)
+            if states > 1:
+                store4(second, v0, v1, v2, v3)
+        total = block_sum(total, shared_memory(real, 32))
+        if cuda.threadIdx.x == 0:
+            squares[cuda.blockIdx.x] = total
+        if arrivals != 0:
+            if cuda.threadIdx.x == 0:
+                last[0] = one if arrived_last(global_at(arrivals, np.uint32)) else zero
+            cuda.syncthreads()
+            if last[0] != zero:
+                advance(t, r[Real.L2], loss, mass, cuda.gridDim.x, squares)
+
+    return update
+
+
+@device
+def arrived_last(counter):
+    """Whether all other blocks have called this; what they wrote before can then be read, and the counter is zero."""
+    if atomic_add_release(counter, np.uint32(1)) + 1 < cuda.gridDim.x:
+        return False
+    load_acquire(counter, np.uint32(0))
+    counter[0] = np.uint32(0)
+    return True
+
+
+@for_each_real
+def advance_of(real):
+    """Record the step's loss and the weight of its batch, and go on to the next step; one block."""
+    step_on = _advance_of(real)
+
+    @kernel(THREADS)
+    def advance(table, reals, result, blocks, penalties):
+        t, l2, outcome = global_at(table, np.int64), global_at(reals, real)[Real.L2], global_at(result, real)
+        step_on(t, l2, outcome[0], outcome[1], blocks, global_at(penalties, real))
 
     return advance
 
@@ -365,6 +408,15 @@ class Step:
         """Queue a product, as `matmul.multiply`."""
         multiply(self.real, self.stream, sizes, a, b, c, epilogue, *operands, precision=self.plan.precision, **more)
 
+    @contextmanager
+    def beside(self):
+        """What is queued meanwhile may run beside the launch that follows it."""
+        recorded = self.stream if isinstance(self.stream, list) else []
+        first = len(recorded)
+        yield
+        for launch in recorded[first:]:
+            launch.beside = True
+
     def queue_rows(self):
         """Find or gather the samples; gives (targets, (address, step) of the weights)."""
         plan, size, first = self.plan, self.plan.dtype.itemsize, self.first
@@ -391,6 +443,11 @@ def passed_over(plan):
     return plan.program.size if plan.reals[Real.L2] != 0 else plan.program.dense_size
 
 
+def goes_on(plan):
+    """Whether the pass over the parameters ends a step: no rows of tables are updated after it."""
+    return passed_over(plan) == plan.program.size
+
+
 def queue_step(plan, stream, first=-1):
     """Queue a step of training, or the step of another command that begins with row `first`; as `Step` takes them."""
     step, command, result = Step(plan, stream, first), plan.command, plan.within(plan.schedule.result_at)
@@ -408,7 +465,7 @@ def queue_step(plan, stream, first=-1):
             module_of(plan, operation).queue_backward(step, operation)
     if command & UPDATE:
         queue_update(plan, stream, step, summed)
-    if command & LOSS:
+    if command & LOSS and not (command & UPDATE and goes_on(plan)):
         blocks, penalties = pass_over(passed_over(plan))[0], plan.within(plan.schedule.penalties_at)
         run(advance_of(step.real), line(1), stream, step.table, plan.address("reals"), result, blocks, penalties)
 
@@ -440,7 +497,8 @@ def queue_update(plan, stream, step=None, summed=0):
             blocks += embedding.queue_squares(step, squares + blocks * plan.dtype.itemsize)
         run(scale_of(real), line(1), stream, reals, blocks, squares, scale)
     rule = plan.structure.rule
-    arguments = theta, grad, size, parts, scale, summed, result, penalties
+    arrivals = plan.address("counter") if step and goes_on(plan) else 0
+    arguments = theta, grad, size, parts, scale, summed, result, penalties, arrivals
     run(update_of(real, rule), pass_over(size), stream, table, reals, *arguments)
     if embedding and step:
         embedding.queue_update(step, scale, result)

@@ -280,7 +280,7 @@ class Recording:
         for together in (TOGETHER, 1):
             while times >= together:
                 if together not in self.graphs:
-                    self.graphs[together] = captured(lambda stream, n=together: queue(n * self.launches, stream))
+                    self.graphs[together] = captured(together * self.launches)
                 self.graphs[together]()
                 times -= together
 

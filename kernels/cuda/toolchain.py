@@ -62,6 +62,8 @@ class Launch:
         Integers, and numbers of NumPy.
     more : tuple of type
         Of the arguments that follow, other ones each time that it is queued.
+    beside : bool
+        Whether a graph may run it beside the launch that follows in its row: neither needs what the other writes.
     """
 
     kernel: Any
@@ -70,6 +72,7 @@ class Launch:
     shared: int
     arguments: tuple
     more: tuple = ()
+    beside: bool = False
     kinds: tuple = field(init=False, compare=False)
 
     def __post_init__(self):
@@ -162,12 +165,21 @@ def _stream_at(address):
     return Stream.from_handle(address)
 
 
-def captured(queue):
-    """A function that queues on the default stream, as one CUDA graph, what `queue(stream)` queues."""
+def captured(launches):
+    """A function that queues launches on the default stream, as one CUDA graph."""
     here = Device()
     here.set_current()
     builder = here.create_graph_builder().begin_building()
-    queue(builder.stream)
+    row, other, apart = builder.stream, here.create_stream(), False
+    for launch in launches:
+        if launch.beside and not apart:
+            other.wait(row)
+        launch.queue(other if launch.beside else row, here.device_id)
+        if apart and not launch.beside:
+            row.wait(other)
+        apart = launch.beside
+    if apart:
+        row.wait(other)
     graph = builder.end_building().complete()
     return lambda: graph.launch(here.default_stream)
 
