@@ -28,7 +28,8 @@ def warn(net, rows, threads, device):
     """
     layers, dead = _relu_layers(net, rows), None
     if layers:
-        with contextlib.suppress(MemoryError):  # the fit is done, and stands
+        # the fit is done, and stands: FASTNN_CUDA_LOOP may name a loop that has no room for so many rows
+        with contextlib.suppress(MemoryError, ValueError):
             dead = _first_dead(net, layers, rows, threads, device)
     if dead is not None:
         number, layer = dead
