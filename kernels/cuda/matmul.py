@@ -12,7 +12,7 @@ import numpy as np
 from ..annotations import DeviceArray, Stream
 from ..formulas import LINEAR
 from . import PRECISIONS, hopper
-from .async_tile import TILES, async_product_of
+from .async_tile import TILES, async_product_of, shared_of
 from .launch import (
     MOST_BLOCKS,
     checked,
@@ -265,7 +265,7 @@ def _tiles(real, stream, sizes, a, b, c, epilogue, extra_1, extra_2, sums, parts
     else:
         chosen = async_product_of(tile, *made) if copies else product_of(real, *made)
     arguments = *sizes, *a, *b, *c, wide, part, between, real(param), *extra_1, *extra_2, *sums
-    run(chosen, shape, stream, *arguments, precision=precision)
+    run(chosen, shape, stream, *arguments, shared=shared_of(tile) if copies else 0, precision=precision)
 
 
 def _wgmma(stream, sizes, a, b, c, epilogue, extra_1, extra_2, sums, work, cut, precision):
