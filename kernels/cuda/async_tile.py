@@ -35,7 +35,7 @@ from .toolchain import cuda, device, kernel
 
 REAL = np.float32
 # Sides of tiles, and instructions a multiply-add with each (docs/kernels.md); in `tile.py` it takes 1.84
-TILES = {128: 1.12, 64: 1.22, 32: 1.32}
+TILES = {128: 1.10, 64: 1.14, 32: 1.25}
 HELD = 8 * THREADS  # numbers of an operand in a panel, eight a thread
 STAGES = 4  # of which `await_copies_but_two` leaves two under way
 BETWEEN = 8  # more from term to term: so four terms of eight lines, which a warp copies singly, share no bank
@@ -49,6 +49,14 @@ def depth_of(tile):
 def teams_of(tile):
     """Teams of threads that share the terms of a panel."""
     return {128: 1, 64: 4, 32: 8}[tile]
+
+
+def blocks_of(tile, how_a, how_b):
+    """Blocks that a multiprocessor must have room for.
+
+    Along the sum, four terms of 8 + 8 lines take 64 registers beside 64 sums: with 128 registers a thread spilled.
+    """
+    return 1 if ALONG in (how_a, how_b) and tile >= QUARTER else 2
 
 
 def shared_of(tile):
@@ -157,20 +165,28 @@ def _add_four(sums, x, y):
     return outer4(outer4(outer4(outer4(sums, x[0], y[0]), x[1], y[1]), x[2], y[2]), x[3], y[3])
 
 
-def _twice(add, by_a, by_b):
-    """Add terms, and as many further on: LLVM unrolls no loop with so many operands."""
+def _in_turn(add, count, by_a, by_b):
+    """Add so many fours of terms, one after another: LLVM unrolls no loop with so many operands."""
+    if count == 1:
+        return add
+    add_rest = _in_turn(add, count - 1, by_a, by_b)
 
     @device
-    def add_both(sums, line_a, line_b):
-        return add(add(sums, line_a, line_b), line_a + by_a, line_b + by_b)
+    def add_all(sums, line_a, line_b):
+        return add_rest(add(sums, line_a, line_b), line_a + by_a, line_b + by_b)
 
-    return add_both
+    return add_all
 
 
 @functools.cache
 def _adds_of(tile, how_a, how_b):
-    """Add a team's share of a panel to the sums of a thread: part by part, which takes fewest registers at a time."""
+    """(what a thread holds at first, add a team's share of a panel to its sums, add what it holds at last).
+
+    Alone on a multiprocessor, a block would stand still behind each barrier until numbers have come from shared memory:
+    so it holds the last four terms of a panel in registers, and multiplies them meanwhile.
+    """
     (_, four_a, half_a, by_a), (_, four_b, half_b, by_b) = _reads_of(tile, how_a), _reads_of(tile, how_b)
+    fours = depth_of(tile) // teams_of(tile) // 4
 
     @device
     def add_small(sums, line_a, line_b):
@@ -178,16 +194,39 @@ def _adds_of(tile, how_a, how_b):
         return _add_four(sums[0], low, right), _add_four(sums[1], high, right)
 
     @device
-    def add_large(sums, line_a, line_b):
+    def add_large(sums, line_a, line_b):  # part by part, which takes fewest registers at a time
         a, b, c, d = sums
         low, left, right = four_a(line_a), four_b(line_b), four_b(line_b + half_b)
         a, b, high = _add_four(a, low, left), _add_four(b, low, right), four_a(line_a + half_a)
         return a, b, _add_four(c, high, left), _add_four(d, high, right)
 
-    add, terms = add_small if tile < QUARTER else add_large, 4
-    while terms < depth_of(tile) // teams_of(tile):
-        add, by_a, by_b, terms = _twice(add, by_a, by_b), 2 * by_a, 2 * by_b, 2 * terms
-    return add
+    add = _in_turn(add_small if tile < QUARTER else add_large, fours, by_a, by_b)
+
+    @device
+    def add_panel(sums, held, line_a, line_b):
+        return add(sums, line_a, line_b), held
+
+    @device
+    def add_nothing(sums, held):
+        return sums
+
+    if blocks_of(tile, how_a, how_b) > 1:
+        return (), add_panel, add_nothing
+    add_first = _in_turn(add_large, fours - 1, by_a, by_b)
+
+    @device
+    def add_held(sums, held):
+        (a, b, c, d), (low, high, left, right) = sums, held
+        a, b = _add_four(a, low, left), _add_four(b, low, right)
+        return a, b, _add_four(c, high, left), _add_four(d, high, right)
+
+    @device
+    def add_and_hold(sums, held, line_a, line_b):
+        sums = add_first(add_held(sums, held), line_a, line_b)
+        line_a, line_b = line_a + (fours - 1) * by_a, line_b + (fours - 1) * by_b
+        return sums, (four_a(line_a), four_a(line_a + half_a), four_b(line_b), four_b(line_b + half_b))
+
+    return (((REAL(0.0),) * 4,) * 4,) * 4, add_and_hold, add_held
 
 
 @functools.cache
@@ -260,10 +299,8 @@ def async_product_of(tile, how_a, how_b, epilogue, key, sums):
     """
     (start_a, copy_a), (start_b, copy_b) = _copies_of(tile, how_a), _copies_of(tile, how_b)
     place_a, place_b = _reads_of(tile, how_a)[0], _reads_of(tile, how_b)[0]
-    add_panel, (nothing_yet, spot, gather) = _adds_of(tile, how_a, how_b), _sums_of(tile)
+    (nothing_held, add_panel, add_held), (nothing_yet, spot, gather) = _adds_of(tile, how_a, how_b), _sums_of(tile)
     zero, finish = REAL(0.0), finish_of(REAL, epilogue, key)
-    # four terms of 8 + 8 lines take 64 registers beside 64 sums: with 128 of them it spilled
-    blocks = 1 if how_a == how_b == ALONG and tile >= QUARTER else 2
     depth, terms = depth_of(tile), depth_of(tile) // teams_of(tile)
     panel, sharing = _panel_of(tile), THREADS // tile  # threads that share the sum of a row of A
     stage, size = 2 * panel, 2 * panel * STAGES  # of A and of B; in all stages
@@ -274,7 +311,7 @@ def async_product_of(tile, how_a, how_b, epilogue, key, sums):
         gather(part, space)
         finish(space, down, right, *rest)
 
-    @kernel(THREADS, min_blocks_per_sm=blocks)
+    @kernel(THREADS, min_blocks_per_sm=blocks_of(tile, how_a, how_b))
     def product(
         m, n, k, a, rs_a, cs_a, b, rs_b, cs_b, c, rs_c, cs_c, wide,
         part, between, param, extra_1, rs_1, cs_1, extra_2, rs_2, cs_2, summed, by,
@@ -299,7 +336,7 @@ def async_product_of(tile, how_a, how_b, epilogue, key, sums):
         term_a, term_b = np.int32(term_a + (STAGES - 1) * depth), np.int32(term_b + (STAGES - 1) * depth)
         i, j, team = spot()
         acc, line_a, line_b = nothing_yet, space + place_a(i, team * terms), space + (panel + place_b(j, team * terms))
-        total, adds_up = zero, sums and cuda.blockIdx.y == 0
+        total, adds_up, held = zero, sums and cuda.blockIdx.y == 0, nothing_held
         current, free = np.int32(0), np.int32(size - stage)
         while left > 0:
             await_copies_but_two()
@@ -310,11 +347,12 @@ def async_product_of(tile, how_a, how_b, epilogue, key, sums):
             if adds_up:
                 for term in range(0, depth, sharing):
                     total += space[current + place_a(t % tile, term + t // tile)]
-            acc = add_panel(acc, line_a + current, line_b + current)
+            acc, held = add_panel(acc, held, line_a + current, line_b + current)
             left, p, q = np.int32(left - depth), p + depth * by_a, q + depth * by_b
             free, current = current, np.int32(current + stage)
             current = np.int32(0) if current == size else current
         await_copies()
+        acc = add_held(acc, held)
         if adds_up:
             cuda.syncthreads()
             space[t] = total
