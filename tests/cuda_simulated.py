@@ -5,6 +5,7 @@ Arrays of NumPy stand in for those of a device. A thread of the device is a thre
 
 import importlib
 import inspect
+import itertools
 
 import grids
 import numpy as np
@@ -18,7 +19,7 @@ from tolerance import assert_close
 
 from fastnn import kernels
 from fastnn.kernels import contract, cpu, cuda
-from fastnn.kernels.cuda import launch, losses, plain, toolchain
+from fastnn.kernels.cuda import async_tile, launch, losses, plain, toolchain
 
 products = importlib.import_module("fastnn.kernels.cuda.matmul")  # whose name in the package is a function
 assert toolchain.SIMULATED, "set NUMBA_ENABLE_CUDASIM=1"
@@ -129,10 +130,12 @@ def test_rows_of_tables(dtype):
 
 # sizes and layouts that bring every way of fetching, and every kernel, into play
 PRODUCTS = [
-    (9, 12, 8, "C", "C"),
-    (12, 16, 20, "F", "C"),
-    (12, 10, 24, "C", "F"),
-    (10, 11, 9, "sliced", "reversed"),
+    (9, 20, 8, "C", "C"),
+    (12, 24, 20, "F", "C"),
+    (12, 18, 24, "C", "F"),
+    (10, 19, 9, "sliced", "reversed"),
+    (6, 13, 40, "C", "F"),
+    (6, 11, 7, "F", "sliced"),
     (6, 3, 40, "C", "F"),
     (6, 2, 7, "F", "sliced"),
     (3, 12, 40, "F", "C"),
@@ -167,18 +170,53 @@ def test_a_very_long_side_goes_along_x(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "tile,m,n,parts", [pytest.param(128, 132, 68, 2, marks=pytest.mark.slow), (64, 12, 70, 4), (32, 36, 20, 2)]
+    "tile,m,n,parts,order",
+    [
+        pytest.param(128, 132, 68, 2, "C", marks=pytest.mark.slow),
+        pytest.param(128, 132, 68, 2, "F", marks=pytest.mark.slow),  # batches are aligned along the sum
+        pytest.param(64, 12, 70, 4, "C", marks=pytest.mark.slow),
+        (64, 12, 20, 2, "F"),
+        (32, 36, 20, 2, "C"),
+    ],
 )
-def test_tiles_and_parts(tile, m, n, parts, monkeypatch):
+def test_tiles_and_parts(tile, m, n, parts, order, monkeypatch):
     """A sum cut into parts, in tiles of each size, with the sums of the rows."""
     monkeypatch.setattr(products, "parts_of", lambda *given: parts)
     monkeypatch.setattr(products, "tile_of", lambda *given: tile)
-    dZ, X = (aligned(normal(i, 37, size, dtype="float32")) for i, size in enumerate((m, n)))
+    batch = 37 if order == "C" else 36
+    dZ, X = (normal(i, batch, size, dtype="float32") for i, size in enumerate((m, n)))
+    dZ, X = (aligned(each) if order == "C" else aligned(each.T.copy()).T for each in (dZ, X))
     dW, db = np.full((m, n), np.nan, np.float32), np.full(m, np.nan, np.float32)
-    work = np.full(cuda.work_size(37, m, n) + 4, np.nan, np.float32)
+    work = np.full(cuda.work_size(batch, m, n) + 4, np.nan, np.float32)
     cuda.weight_gradient(dZ, X, aligned(work), dW, db)
     assert_close(dW, dZ.astype(np.float64).T @ X, "sum")
     assert_close(db, dZ.astype(np.float64).sum(axis=0), "sum")
+
+
+def in_all_ways():
+    """(tile, way of copying each operand): two of them are quick."""
+    for tile, *ways in itertools.product(async_tile.TILES, *[("along", "across", "singly")] * 2):
+        quick = tile == 32 and set(ways) == {"along", "across"}
+        yield pytest.param(tile, ways, marks=[] if quick else pytest.mark.slow, id=f"{tile}-{'-'.join(ways)}")
+
+
+@pytest.mark.parametrize("tile, ways", [*in_all_ways()])
+def test_panels_pass_through_all_stages(tile, ways, monkeypatch):
+    """Of every way of copying, in more panels than there are stages, the last one not full; whole numbers, so exact."""
+    monkeypatch.setattr(products, "tile_of", lambda *given: tile)
+    m, n, k = 12, 20, (async_tile.STAGES + 1) * async_tile.depth_of(tile) + (3 if "singly" in ways else 4)
+    random = np.random.default_rng(tile)
+
+    def placed(rows, terms, way):
+        values = random.integers(-3, 4, (rows, terms)).astype(np.float32)
+        if way == "singly":
+            return Placed(values, "float32", "sliced").array
+        return aligned(values) if way == "along" else aligned(values.T.copy()).T
+
+    A, B, out = placed(m, k, ways[0]), placed(n, k, ways[1]).T, blank((m, n), "float32", "padded")
+    cuda.matmul(A, B, None, out.array)
+    assert np.array_equal(out.array, A @ B)
+    out.assert_guarded()
 
 
 def test_tiles_and_parts_keep_a_card_busy():
@@ -231,16 +269,23 @@ def test_older_gpus_take_other_products(monkeypatch):
 
 def test_copies_are_there_when_they_were_waited_for(monkeypatch):
     monkeypatch.undo()  # a watched pointer belongs to a thread of a kernel
-    source, to = aligned(normal(1, 8, dtype="float32")), aligned(np.zeros(8, np.float32))
+    source, to = aligned(normal(1, 16, dtype="float32")), aligned(np.zeros(16, np.float32))
     here, there = (plain.Pointer(array.ctypes.data, "float32") for array in (source, to))
     plain.copy4_async(there, here, True)
     plain.copy4_async(there + 4, here + 4, False)
-    assert np.isnan(to).all()
+    assert np.isnan(to[:8]).all()
     plain.await_copies()
     assert np.array_equal(to[:4], source[:4]) and not to[4:].any()
     plain.copy1_async(there + 5, here + 1, True)
     plain.await_copies()
     assert to[5] == source[1]
+    for group in range(4):
+        plain.copy4_async(there + 4 * group, here + 4 * group, True)
+        plain.close_copies()
+    plain.await_copies_but_two()
+    assert np.array_equal(to[:8], source[:8]) and np.isnan(to[8:]).all()
+    plain.await_copies()
+    assert np.array_equal(to, source)
     with pytest.raises(AssertionError, match="a copy of 16 bytes"):
         plain.copy4_async(there, here + 1, True)
 
@@ -250,7 +295,7 @@ def test_copies_are_there_when_they_were_waited_for(monkeypatch):
 )
 def test_dense(name, dtype):
     param = reference.DEFAULT_PARAM.get(name, 0.0)
-    for m, n_in, n_out in ((3, 5, 12), (11, 4, 3)):
+    for m, n_in, n_out in ((3, 5, 20), (11, 4, 3)):
         X, W, b = (normal(i, *s, dtype=dtype) for i, s in enumerate(((m, n_in), (n_out, n_in), (n_out,))))
         Z, A = np.full((2, m, n_out), np.nan, dtype)
         cuda.dense_forward(X, W, b, code(name), param, None, Z, A)

@@ -181,6 +181,8 @@ def _bare(text, attrs=()):
 
 # Until all that this thread has queued is there: for this thread, and behind a barrier for all
 await_copies = _bare("cp.async.wait_all;")
+close_copies = _bare("cp.async.commit_group;")  # what was queued since the last such call is a group
+await_copies_but_two = _bare("cp.async.wait_group 2;")  # likewise, without the last two groups
 
 
 @intrinsic

@@ -12,7 +12,7 @@ import numpy as np
 from ..annotations import DeviceArray, Stream
 from ..formulas import LINEAR
 from . import PRECISIONS, hopper
-from .async_tile import TILES, async_product_of
+from .async_tile import TILES, async_product_of, shared_of
 from .launch import (
     MOST_BLOCKS,
     checked,
@@ -27,7 +27,7 @@ from .launch import (
     to_host,
 )
 from .primitives import global_at
-from .skinny import FEW, columns_of, rows_of
+from .skinny import FEW, FEW_COLUMNS, OF_A_COLUMN, columns_of, rows_of
 from .skinny import THREADS as SKINNY_THREADS
 from .tensor import tensor_product_of
 from .tile import product_of
@@ -99,6 +99,15 @@ def cost_of(sizes, parts, tile, available):
 def tile_of(sizes, parts, available, tiles=TILES):
     """The side of the tiles that takes least time."""
     return min(tiles, key=lambda tile: cost_of(sizes, parts, tile, available))
+
+
+def has_few_columns(sizes, precision, available):
+    """Whether a warp for each row takes less time than tiles, many of whose columns would be empty."""
+    m, n, k = sizes
+    if precision != "float32":
+        return n <= FEW
+    tile = tile_of(sizes, 1, available)
+    return n <= FEW_COLUMNS and OF_A_COLUMN * m * n * k <= available * cost_of(sizes, 1, tile, available)
 
 
 @functools.lru_cache
@@ -229,7 +238,7 @@ def multiply(
         to = Side(work[0], n, 1)
         to_sums = (work[0] + m * n * real().itemsize, 1) if sums[0] else (0, 0)
     part = terms_of(k, parts)
-    if n <= FEW and epilogue[0] != SLOPE and parts == 1 and not sums[0]:
+    if parts == 1 and not sums[0] and epilogue[0] != SLOPE and has_few_columns(sizes, precision, processors()):
         aligned = a.aligned(k) and b.transposed().aligned(k)
         chosen = rows_of(real, n, aligned, epilogue[0] == ACTIVATE, epilogue[1])
         shape = max(1, -(-m // (SKINNY_THREADS // 32))), SKINNY_THREADS
@@ -265,7 +274,7 @@ def _tiles(real, stream, sizes, a, b, c, epilogue, extra_1, extra_2, sums, parts
     else:
         chosen = async_product_of(tile, *made) if copies else product_of(real, *made)
     arguments = *sizes, *a, *b, *c, wide, part, between, real(param), *extra_1, *extra_2, *sums
-    run(chosen, shape, stream, *arguments, precision=precision)
+    run(chosen, shape, stream, *arguments, shared=shared_of(tile) if copies else 0, precision=precision)
 
 
 def _wgmma(stream, sizes, a, b, c, epilogue, extra_1, extra_2, sums, work, cut, precision):

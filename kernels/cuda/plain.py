@@ -76,7 +76,7 @@ def _copy(elements):
             raise AssertionError(f"a copy of {4 * elements} bytes from {source.address:#x} to {to.address:#x}")
         for i in range(elements):
             to[i] = np.nan
-        _queued().append((to, source, elements, present))
+        _queued()[-1].append((to, source, elements, present))
 
     return copy
 
@@ -85,15 +85,30 @@ copy1_async, copy4_async = _copy(1), _copy(4)
 
 
 def _queued():
-    """The copies of this thread that are under way."""
-    return threading.current_thread().__dict__.setdefault("copies", [])
+    """The copies of this thread that are under way, by groups; the last one is still open."""
+    return threading.current_thread().__dict__.setdefault("copies", [[]])
+
+
+def close_copies():
+    _queued().append([])
 
 
 def await_copies():
-    for to, source, elements, present in _queued():
-        for i in range(elements):
-            to[i] = source[i] if present else 0.0
-    _queued().clear()
+    close_copies()
+    _await_groups(0)
+
+
+def await_copies_but_two():
+    _await_groups(2)
+
+
+def _await_groups(left):
+    """Until no more than so many closed groups are under way."""
+    groups = _queued()
+    while len(groups) - 1 > left:
+        for to, source, elements, present in groups.pop(0):
+            for i in range(elements):
+                to[i] = source[i] if present else 0.0
 
 
 def outer4(sums, x, y):

@@ -1,4 +1,4 @@
-"""Products with one to eight columns, or one to eight rows: there, reading the long operand once is all the work.
+"""Products with few columns, or few rows: there, reading the long operand once is all the work.
 
 `rows_of`: C = A B with few columns, as in the forward pass of a small output layer. A warp takes a row of A, its lanes
 the terms of the sum. `columns_of`: C = A B with few rows, as in the weight gradient of that layer. A thread takes four
@@ -11,7 +11,10 @@ from .own import activation_of
 from .primitives import global_at, load4, warp_sum
 from .toolchain import cuda, for_each_real, kernel
 
-FEW = 8  # rows or columns (an estimate)
+FEW, FEW_COLUMNS = 8, 16  # rows, and columns, at most (estimates)
+# Multiply-adds that `rows` costs a multiprocessor for each: an operand of each comes from the first cache, 128 bytes a
+# cycle, in which 128 could be done
+OF_A_COLUMN = 4
 THREADS = 128  # of a block (an estimate)
 
 
