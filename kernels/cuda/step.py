@@ -517,6 +517,11 @@ def run_of(real, loop, structure):
             i += by
 
     @device
+    def keys_of(state, epoch):
+        """What an epoch draws the order of its rows from, and what its masks."""
+        return stream_key(state[State.SEED], SHUFFLE, epoch), stream_key(state[State.SEED], DROPOUT, epoch)
+
+    @device
     def not_finite(values, size, thread, threads):
         """One if a thread's share of the values holds NaN or an infinity, else zero."""
         found, i = zero, thread
@@ -639,8 +644,8 @@ def run_of(real, loop, structure):
                 if cuda.threadIdx.x == 0:
                     one_range(ranges, size)
         cuda.syncthreads()
+        key, mask_key = keys_of(state, epoch)
         while finished < steps and fine:
-            key, mask_key = stream_key(state[State.SEED], SHUFFLE, epoch), stream_key(state[State.SEED], DROPOUT, epoch)
             first, begin = position * batch if t[Run.OPEN_EPOCH] == 0 else 0, head
             count, seen = min(batch, rows - first), t[Run.SEEN] + first
             own, at = count, 0
@@ -713,6 +718,7 @@ def run_of(real, loop, structure):
                 finished, position = finished + 1, position + 1
             if t[Run.OPEN_EPOCH] == 0 and position * batch >= rows:
                 position, epoch = 0, epoch + 1
+                key, mask_key = keys_of(state, epoch)
         if leads:
             source[Run.FINISHED] = finished
         if updates:
