@@ -236,8 +236,8 @@ def loop(name, command, net=None):
         every = program(8, 8, 8, 8, 2, activations=("relu", "gelu", "tanh", "softmax")) if net is None else net
         rule = kernels.ADAM if command == tables.TRAIN else None
         structure = schedule.structure_of(every, command, rule)
-        shared = 0 if name == "grid" else schedule.SHARED_BYTES
-        return [(step.run_of(np.dtype(dtype).type, name, structure), (types.int64,) * 9, step.THREADS, shared)]
+        kernel = step.run_of(np.dtype(dtype).type, name, structure)
+        return [(kernel, (types.int64,) * 10, step.THREADS, schedule.SHARED_BYTES)]
 
     return kernel
 

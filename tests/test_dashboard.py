@@ -290,7 +290,8 @@ def test_a_kernel_made_slower_is_found_at_its_commit(tmp_path):
     assert "time_update" not in asv(config, "compare", "--factor", "3", "--only-changed", commits[0], commits[2])
     with shown(pages.publish(config), 1280, 900) as (page, address, problems):
         go(page, f"{address}/index.html#regressions", REGRESSIONS)
-        ((name, revision, factor),) = listed_regressions(page)
+        # a busy machine may add smaller ones
+        name, revision, factor = max(listed_regressions(page), key=lambda listed: listed[2])
         assert (name.partition("(")[0], revision.strip()) == ("kernels.Update.time_update", commits[3][:8])
         assert SLOWER / 2 < factor < 2 * SLOWER
         assert not problems

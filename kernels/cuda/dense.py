@@ -7,6 +7,8 @@ that with respect to Z, in place, and of that dX = dZ W, dW = dZ^T X and db, the
 
 from contextlib import nullcontext
 
+import numpy as np
+
 from ..annotations import DeviceArray, Stream
 from ..contract import SCRATCH
 from ..formulas import LINEAR, SOFTMAX
@@ -40,8 +42,8 @@ def loop_of(real, structure):
     activate, slope = activations_of(real, structure.activations)
     tiles = tiles_of(real)
     sharing, tile_forward, tile_backward = tiles.sharing, tiles.tile_forward, tiles.tile_backward
-    row_of, tile_gradient, first_of_warp = tiles.row_of, tiles.tile_gradient, tiles.first_of_warp
-    first_row, rows_of = tiles.first_row, tiles.rows_of
+    row_of, tile_gradient, dealt = tiles.row_of, tiles.tile_gradient, tiles.dealt
+    first_row, rows_of, fours, tile_at = tiles.first_row, tiles.rows_of, tiles.fours, tiles.tile_at
     expands = Embedding.name in structure.kinds
     outputs, zero = structure.command & OUTPUT != 0, real(0.0)
     gradient_width = gradient_width_of(structure)
@@ -65,21 +67,22 @@ def loop_of(real, structure):
     @device
     def forward(step, op):
         """Z and, element by element, A."""
-        ld, groups = step.table[Run.LD], padded_count(step) >> 2
-        n_in, n_out, alpha = op[Op.N_IN], op[Op.N_OUT], step.reals[Real.ALPHAS + op[Op.NUMBER]]
+        n_in, n_out, groups = np.int32(op[Op.N_IN]), np.int32(op[Op.N_OUT]), fours(step.count)
+        items = np.int32(groups * fours(n_out))
+        share = sharing(step.sharers, items, n_in)
+        item, lane, shared = dealt(step.thread, share, items)
+        if item >= items and not shared:
+            return True
+        ld, alpha = np.int32(step.table[Run.LD]), step.reals[Real.ALPHAS + op[Op.NUMBER]]
         W, b = step.parameters + op[W_AT], step.parameters + op[B_AT]
         x, z, a = value_of(step, op[Op.INPUT]), pre_of(step, op[Op.OUTPUT]), value_of(step, op[Op.OUTPUT])
-        code, items, applied = op[ACTIVATION], groups * ((n_out + 3) >> 2), pointwise(op)
-        share = sharing(step.sharers, items, n_in)
-        item, lane = quotient(step.thread, share), step.thread & (share - 1)
-        shared = share > 1 and first_of_warp(step.thread, share) < items
-        # threads that share sums have one tile at most; those without exchange lanes with their warp all the same
+        code, applied = op[ACTIVATION], pointwise(op)
         while item < items or shared:
-            tile = quotient(min(item, items - 1), groups)
-            o, s = 4 * tile, 4 * (min(item, items - 1) - tile * groups)
+            o, s = tile_at(item, items, groups)
             sums = tile_forward(x + s, ld, W, n_in, o, n_out, lane, share)
-            o, row, rows = o + first_row(lane), 0, rows_of(lane, share) if item < items else 0
-            while row < rows and o + row < n_out:
+            o, row = np.int32(o + first_row(lane)), np.int32(0)
+            rows = min(rows_of(lane, share), np.int32(n_out - o)) if item < items else row
+            while row < rows:
                 v0, v1, v2, v3 = row_of(sums, row)
                 bias, at, e = b[o + row], (o + row) * ld + s, 0
                 v0, v1, v2, v3 = v0 + bias, v1 + bias, v2 + bias, v3 + bias
@@ -91,8 +94,8 @@ def loop_of(real, structure):
                 while applied and e < 4:
                     a[at + e] = activate(code, alpha, z[at + e])
                     e += 1
-                row += 1
-            item, shared = item + step.threads, False
+                row = np.int32(row + 1)
+            item, shared = np.int32(item + step.threads), False
         return True
 
     @device
@@ -150,53 +153,58 @@ def loop_of(real, structure):
         features = gradient_width(step, op)
         if features == 0:
             return False
-        ld, groups = step.table[Run.LD], padded_count(step) >> 2
-        n_in, n_out, W = op[Op.N_IN], op[Op.N_OUT], step.parameters + op[W_AT]
+        n_in, n_out, groups = np.int32(op[Op.N_IN]), np.int32(op[Op.N_OUT]), fours(step.count)
+        items = np.int32(groups * fours(features))
+        share = sharing(step.sharers, items, n_out)
+        item, lane, shared = dealt(step.thread, share, items)
+        if item >= items and not shared:
+            return True
+        ld, W, before = np.int32(step.table[Run.LD]), step.parameters + op[W_AT], op + -Op.SIZE
         delta, out = delta_of(step, op[Op.OUTPUT]), delta_of(step, op[Op.INPUT])
-        items, before = groups * ((features + 3) >> 2), op + -Op.SIZE
         code, alpha, applied = 0, zero, dense_at(step, before, op[Op.NUMBER] - 1)
         if applied:
             code, alpha, applied = before[ACTIVATION], step.reals[Real.ALPHAS + before[Op.NUMBER]], pointwise(before)
         z, a = pre_of(step, op[Op.INPUT]), value_of(step, op[Op.INPUT])
-        share = sharing(step.sharers, items, n_out)
-        item, lane = quotient(step.thread, share), step.thread & (share - 1)
-        shared = share > 1 and first_of_warp(step.thread, share) < items
         while item < items or shared:
-            tile = quotient(min(item, items - 1), groups)
-            i, s = 4 * tile, 4 * (min(item, items - 1) - tile * groups)
+            i, s = tile_at(item, items, groups)
             sums = tile_backward(delta + s, ld, W, n_in, i, n_out, lane, share)
-            i, row, rows = i + first_row(lane), 0, rows_of(lane, share) if item < items else 0
-            while row < rows and i + row < features:
+            i, row = np.int32(i + first_row(lane)), np.int32(0)
+            rows = min(rows_of(lane, share), np.int32(features - i)) if item < items else row
+            while row < rows:
                 (v0, v1, v2, v3), at, e = row_of(sums, row), (i + row) * ld + s, 0
                 store4(out + at, v0, v1, v2, v3)
                 while applied and e < 4:
                     out[at + e] = out[at + e] * slope(code, alpha, z[at + e], a[at + e])
                     e += 1
-                row += 1
-            item, shared = item + step.threads, False
+                row = np.int32(row + 1)
+            item, shared = np.int32(item + step.threads), False
         return True
 
     @device
     def gradient(step, op, before):
-        """dW and db; in parts of the samples, each a vector of its own."""
-        ld, n_in, n_out = step.table[Run.LD], op[Op.N_IN], op[Op.N_OUT]
-        x, delta = value_of(step, op[Op.INPUT]), delta_of(step, op[Op.OUTPUT])
+        """dW and db; in parts of the samples, each a vector of its own.
+
+        The threads that are free after the operation before go first.
+        """
+        n_in, n_out = np.int32(op[Op.N_IN]), np.int32(op[Op.N_OUT])
+        row_step, column_step = fours(n_out), fours(n_in)
+        tiles = np.int32(row_step * column_step)
+        of_part = np.int32(tiles + row_step)
+        items, item = np.int32(step.parts * of_part), np.int32(step.thread - before)
+        item = item if item >= 0 else np.int32(item + step.threads)
+        if item >= items:
+            return before + items
+        ld, x, delta = np.int32(step.table[Run.LD]), value_of(step, op[Op.INPUT]), delta_of(step, op[Op.OUTPUT])
         samples = (quotient(step.count + step.parts - 1, step.parts) + 3) & ~3  # of a part
-        row_step, column_step = (n_out + 3) >> 2, (n_in + 3) >> 2
-        tiles = row_step * column_step
-        items = step.parts * (tiles + row_step)
-        # the threads that are free after the operation before go first
-        item = step.thread - (before - quotient(before, step.threads) * step.threads)
-        item = item + step.threads if item < 0 else item
         while item < items:
-            part = quotient(item, tiles + row_step)
-            tile, first = item - part * (tiles + row_step), part * samples
+            part = quotient(item, of_part)
+            tile, first = np.int32(item - part * of_part), part * samples
             last = min(first + samples, padded_count(step))
             out = step.gradients + part * step.size
             if tile < tiles:
-                row = quotient(tile, column_step)
-                column, dW = tile - row * column_step, out + op[W_AT]
-                at, length = first, last - first
+                row = np.int32(quotient(tile, column_step))
+                column, dW = np.int32(tile - row * column_step), out + op[W_AT]
+                at, length = first, np.int32(last - first)
                 tile_gradient(x + at, delta + at, ld, n_in, n_out, row, row_step, column, column_step, length, dW)
             else:
                 for o in range(tile - tiles, n_out, row_step):
@@ -205,7 +213,7 @@ def loop_of(real, structure):
                         d0, d1, d2, d3 = load4(delta + (o * ld + s))
                         summed += (d0 + d1) + (d2 + d3)
                     out[op[B_AT] + o] = summed
-            item += step.threads
+            item = np.int32(item + step.threads)
         return before + items
 
     if SOFTMAX in structure.activations:

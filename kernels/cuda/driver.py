@@ -372,11 +372,11 @@ class Plan(base.Plan):
         if self._launched != (nets, table, self.structure):
             self._launched, self._launches = (nets, table, self.structure), []
             counter = 0 if places.loop == "block" else self.address("counter")
-            shared = 0 if places.loop == "grid" else places.size * self.dtype.itemsize
+            shared = places.shared * self.dtype.itemsize
             kernel, (blocks, threads) = run_of(self.dtype.type, places.loop, self.structure), places.shape
             numbers = places.theta_at, places.grad_at, places.parts, places.sums_at, places.rows_at, places.shard
             shape, length = (nets * blocks, threads), self.table.size + State.SIZE
-            run(kernel, shape, self._launches, table, length, *numbers, counter, shared=shared)
+            run(kernel, shape, self._launches, table, length, places.tables_size, *numbers, counter, shared=shared)
         queue(self._launches, 0)
 
     def _queue_graph(self, steps):

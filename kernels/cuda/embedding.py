@@ -71,7 +71,8 @@ def loop_of(real, structure):
     @device
     def gradient(step, op, before):
         """Arrange the samples, by the first warps."""
-        arrange(op, batch_of(step, op), step.thread >> 5, step.threads >> 5, step.thread & 31)
+        thread = np.int64(step.thread)
+        arrange(op, batch_of(step, op), thread >> 5, step.threads >> 5, thread & 31)
         return before + 32 * op[CODES]
 
     return Phases((forward,), (), gradient, rows_of(real, structure.rule, batch_of))

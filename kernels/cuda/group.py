@@ -103,7 +103,8 @@ class Group:
         block = one_block(self.program, dtype, batch, TRAIN)
         if not fits(block, dtype):
             accepted = f"a net and batch of at most {shared_bytes():,} bytes, which one block holds"
-            raise ValueError(f"program must be {accepted}; got {block.size * dtype.itemsize:,} for a batch of {batch}")
+            bytes_taken = block.shared * dtype.itemsize
+            raise ValueError(f"program must be {accepted}; got {bytes_taken:,} for a batch of {batch}")
 
     @property
     def _mirrored(self):

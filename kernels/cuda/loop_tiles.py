@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from .primitives import lane_of, load4, quotient
+from .primitives import lane_of, load4, log2_of, quotient
 from .toolchain import device, for_each_real
 
 
@@ -21,15 +21,32 @@ def tiles_of(real):
     @device
     def sharing(threads, items, terms):
         """How many neighbouring threads share a sum, a power of two: as many as keep all busy, with 4 terms each."""
-        most, share = min(quotient(threads, max(items, 1)), terms >> 2, 32), 1
-        while 2 * share <= most:
-            share *= 2
-        return share
+        most = min(log2_of(max(np.int32(terms >> 2), np.int32(1))), np.int32(5))
+        fold = np.int32(log2_of(threads) - log2_of(max(items, np.int32(1))))
+        fold = max(min(fold, most), np.int32(0))
+        return np.int32(1 << (fold - 1 if fold > 0 and np.int32(threads >> fold) < items else fold))
 
     @device
-    def first_of_warp(thread, share):
-        """The first item of a thread's warp: where there is one, all lanes take part in the sums."""
-        return quotient(thread & ~31, share)
+    def dealt(thread, share, items):
+        """(a thread's item, its lane among those that share a sum, whether all lanes of its warp take part in one).
+
+        Threads that share sums have one item at most; those without exchange lanes with their warp all the same.
+        """
+        fold, first = log2_of(share), np.int32(thread & ~31)
+        shared = share > 1 and np.int32(first >> fold) < items
+        return np.int32(thread >> fold), np.int32(thread & (share - 1)), shared
+
+    @device
+    def fours(n):
+        """How many groups of four hold n."""
+        return np.int32(np.int32(n + 3) >> 2)
+
+    @device
+    def tile_at(item, items, groups):
+        """(first row, first sample) of an item's tile, the last one's for those beyond the end."""
+        item = min(item, np.int32(items - 1))
+        tile = quotient(item, groups)
+        return np.int32(4 * tile), np.int32(4 * (item - tile * groups))
 
     @device
     def scaled_sum(sums, w, x):
@@ -71,12 +88,12 @@ def tiles_of(real):
     @device
     def first_row(lane):
         """The first row that a lane gets of a tile whose sums it shares."""
-        return ((lane & 1) << 1) + ((lane >> 1) & 1)
+        return np.int32(((lane & 1) << 1) + ((lane >> 1) & 1))
 
     @device
     def rows_of(lane, share):
         """How many rows it gets."""
-        return 4 if share == 1 else 2 if share == 2 else 1 if lane < 4 else 0
+        return np.int32(4 if share == 1 else 2 if share == 2 else 1 if lane < 4 else 0)
 
     @device
     def tile_forward(x, ld, W, n_in, o, n_out, lane, share):
@@ -84,11 +101,11 @@ def tiles_of(real):
 
         x (n_in, ld). In float32, where n_in is a multiple of four, weights are read four at a time.
         """
-        sums, last = (four, four, four, four), n_out - 1
-        w0, w1 = W + o * n_in, W + min(o + 1, last) * n_in
-        w2, w3 = W + min(o + 2, last) * n_in, W + min(o + 3, last) * n_in
+        sums, last = (four, four, four, four), np.int32(n_out - 1)
+        w0, w1 = W + o * n_in, W + min(np.int32(o + 1), last) * n_in
+        w2, w3 = W + min(np.int32(o + 2), last) * n_in, W + min(np.int32(o + 3), last) * n_in
         if wide and n_in & 3 == 0:
-            i = 4 * lane
+            i = np.int32(4 * lane)
             while i < n_in:
                 p, q, r, s = load4(w0 + i), load4(w1 + i), load4(w2 + i), load4(w3 + i)
                 at = x + i * ld
@@ -96,12 +113,12 @@ def tiles_of(real):
                 sums = outer_sum(sums, (p[1], q[1], r[1], s[1]), load4(at + ld))
                 sums = outer_sum(sums, (p[2], q[2], r[2], s[2]), load4(at + 2 * ld))
                 sums = outer_sum(sums, (p[3], q[3], r[3], s[3]), load4(at + 3 * ld))
-                i += 4 * share
+                i = np.int32(i + 4 * share)
         else:
             i = lane
             while i < n_in:
                 sums = outer_sum(sums, (w0[i], w1[i], w2[i], w3[i]), load4(x + i * ld))
-                i += share
+                i = np.int32(i + share)
         return own_rows(sums, lane, share)
 
     @device
@@ -110,21 +127,21 @@ def tiles_of(real):
 
         delta (n_out, ld).
         """
-        sums, last, o = (four, four, four, four), n_in - 1, lane
+        sums, last, o = (four, four, four, four), np.int32(n_in - 1), lane
         if wide and n_in & 3 == 0:
-            while o + share < n_out:  # two at a time: the reads of both are on their way
+            while np.int32(o + share) < n_out:  # two at a time: the reads of both are on their way
                 w, v = load4(W + (o * n_in + i)), load4(W + ((o + share) * n_in + i))
                 x, y = load4(delta + o * ld), load4(delta + (o + share) * ld)
                 sums = outer_sum(outer_sum(sums, w, x), v, y)
-                o += 2 * share
+                o = np.int32(o + 2 * share)
             if o < n_out:
                 sums = outer_sum(sums, load4(W + (o * n_in + i)), load4(delta + o * ld))
         else:
-            i1, i2, i3 = min(i + 1, last), min(i + 2, last), min(i + 3, last)
+            i1, i2, i3 = min(np.int32(i + 1), last), min(np.int32(i + 2), last), min(np.int32(i + 3), last)
             while o < n_out:
                 w = W + o * n_in
                 sums = outer_sum(sums, (w[i], w[i1], w[i2], w[i3]), load4(delta + o * ld))
-                o += share
+                o = np.int32(o + share)
         return own_rows(sums, lane, share)
 
     @device
@@ -157,16 +174,14 @@ def tiles_of(real):
     @device
     def tile_gradient(x, delta, ld, n_in, n_out, row, row_step, column, column_step, samples, dW):
         """Elements of delta x^T, rows and columns in steps: neighbouring threads then read from different banks."""
-        o1, o2, o3 = (
-            min(row + row_step, n_out - 1),
-            min(row + 2 * row_step, n_out - 1),
-            min(row + 3 * row_step, n_out - 1),
-        )
-        i1, i2 = min(column + column_step, n_in - 1), min(column + 2 * column_step, n_in - 1)
-        i3 = min(column + 3 * column_step, n_in - 1)
+        o1, o2, o3 = np.int32(row + row_step), np.int32(row + 2 * row_step), np.int32(row + 3 * row_step)
+        i1, i2 = np.int32(column + column_step), np.int32(column + 2 * column_step)
+        i3, last_row, last_column = np.int32(column + 3 * column_step), np.int32(n_out - 1), np.int32(n_in - 1)
+        o1, o2, o3 = min(o1, last_row), min(o2, last_row), min(o3, last_row)
+        i1, i2, i3 = min(i1, last_column), min(i2, last_column), min(i3, last_column)
         a00 = a01 = a02 = a03 = a10 = a11 = a12 = a13 = zero
         a20 = a21 = a22 = a23 = a30 = a31 = a32 = a33 = zero
-        s = 0
+        s = np.int32(0)
         while s < samples:
             x0, x1 = load4(x + (column * ld + s)), load4(x + (i1 * ld + s))
             x2, x3 = load4(x + (i2 * ld + s)), load4(x + (i3 * ld + s))
@@ -178,7 +193,7 @@ def tiles_of(real):
             a20, a21, a22, a23 = dot4(a20, d, x0), dot4(a21, d, x1), dot4(a22, d, x2), dot4(a23, d, x3)
             d = load4(delta + (o3 * ld + s))
             a30, a31, a32, a33 = dot4(a30, d, x0), dot4(a31, d, x1), dot4(a32, d, x2), dot4(a33, d, x3)
-            s += 4
+            s = np.int32(s + 4)
         store_row(dW + row * n_in, column, column_step, n_in, a00, a01, a02, a03)
         if row + row_step < n_out:
             store_row(dW + o1 * n_in, column, column_step, n_in, a10, a11, a12, a13)
@@ -189,7 +204,9 @@ def tiles_of(real):
 
     return SimpleNamespace(
         sharing=sharing,
-        first_of_warp=first_of_warp,
+        dealt=dealt,
+        fours=fours,
+        tile_at=tile_at,
         first_row=first_row,
         rows_of=rows_of,
         tile_forward=tile_forward,

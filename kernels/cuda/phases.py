@@ -13,6 +13,8 @@ functions are finite, nothing of them spoils a sum.
 from importlib import import_module
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..program import Embedding
 from ..tables import EXPANDED, FROM_ROWS, INPUT_BACKWARD, Buffer, Op, Run
 from .primitives import quotient
@@ -57,8 +59,8 @@ class Phases(NamedTuple):
     """Phases of a kind of operation; each takes (step, op) and says whether it wrote something.
 
     `forward` and `backward` come in their order. `gradient(step, op, before)` also takes how many items of work the
-    operations before it had, and gives how many there are with its own; None where there are no parameters.
-    `rows`: of an operation by touched rows.
+    operations before it had, whole rounds of all threads left out, and gives that and its own items together; None
+    where there are no parameters. `rows`: of an operation by touched rows.
     """
 
     forward: tuple[Any, ...]
@@ -139,6 +141,6 @@ def gradient_width_of(structure):
         if expands:
             if op[Op.FLAGS] & EXPANDED != 0:
                 features = step.table[Run.VECTORS]
-        return features
+        return np.int32(features)
 
     return gradient_width

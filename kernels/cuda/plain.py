@@ -132,6 +132,10 @@ def quotient(a, b):
     return int(a) // int(b)
 
 
+def log2_of(n):
+    return np.int32(int(n).bit_length() - 1)
+
+
 def atomic_add_release(pointer, value):
     cell = pointer._cell(0)
     with _lock:

@@ -30,6 +30,7 @@ if SIMULATED:
         load_acquire,
         log,
         log1p,
+        log2_of,
         mma_bf16,
         mma_tf32,
         opaque,
@@ -104,6 +105,11 @@ else:
         return np.int64(cuda.match_any_sync(0xFFFFFFFF, np.int32(value))) & 0xFFFFFFFF
 
     @device
+    def log2_of(n):
+        """The place of the highest bit of an integer from 1 to 2^31 - 1."""
+        return np.int32(31 - cuda.clz(np.int32(n)))
+
+    @device
     def popc(bits):
         """How many bits are set."""
         return np.int64(cuda.popc(bits))
@@ -156,6 +162,7 @@ __all__ = [
     "load_acquire",
     "log",
     "log1p",
+    "log2_of",
     "mma_bf16",
     "mma_tf32",
     "opaque",

@@ -26,6 +26,9 @@ from ..tables import (
     Header,
     Op,
     Range,
+    Real,
+    Run,
+    State,
 )
 from .graph import pass_over
 from .launch import line, processors
@@ -93,12 +96,12 @@ class Schedule(NamedTuple):
     """The form of the loop, and places in the workspace in elements from its start.
 
     `loop`: one of LOOPS. `shape`: blocks, and threads of a block. `size`: elements of the workspace. `buffers`: records
-    of `tables.Buffer`. `scratch`: elements of global memory that the loop takes. For all but the graph, `ld` elements
-    from feature to feature, `theta_at` the parameters, `sums_at` sums over all threads, `grad_at` the `parts` of the
-    gradient, `shard` samples that a block, or the grid, takes at a time; for one block and shards, `rows_at` row
-    numbers. For the graph, `picked_at` targets and weights, `result_at` what a loss writes, `penalties_at`,
-    `squares_at` and `scale_at` what an update does, `work_at` the scratch of products. `groups_at`: samples by their
-    codes.
+    of `tables.Buffer`. `scratch`: elements of global memory that the loop takes. For all but the graph, `tables_size`
+    elements of shared memory for the tables, before a workspace there, `ld` elements from feature to feature,
+    `theta_at` the parameters, `sums_at` sums over all threads, `grad_at` the `parts` of the gradient, `shard` samples
+    that a block, or the grid, takes at a time; for one block and shards, `rows_at` row numbers. For the graph,
+    `picked_at` targets and weights, `result_at` what a loss writes, `penalties_at`, `squares_at` and `scale_at` what an
+    update does, `work_at` the scratch of products. `groups_at`: samples by their codes.
     """
 
     loop: str
@@ -106,6 +109,7 @@ class Schedule(NamedTuple):
     size: int
     buffers: NDArray[np.int64]
     scratch: int = 0
+    tables_size: int = 0
     ld: int = 0
     theta_at: int = 0
     sums_at: int = 0
@@ -121,6 +125,11 @@ class Schedule(NamedTuple):
     work_at: int = 0
     work_size: int = 0
     groups_at: int = 0
+
+    @property
+    def shared(self):
+        """Elements of shared memory that a block takes; the workspace of a grid stands in global memory."""
+        return self.tables_size + (0 if self.loop == "grid" else self.size)
 
 
 def make_schedule(program, dtype, batch, command, loop=None, precision="float32"):
@@ -149,6 +158,7 @@ def make_schedule(program, dtype, batch, command, loop=None, precision="float32"
     block, shards = one_block(program, dtype, batch, command), None
     if chosen in (None, "", "shards"):
         shards = _shards(program, dtype, batch, command)
+    holds_tables = _tables_size(program, dtype) * np.dtype(dtype).itemsize <= shared_bytes()
     if not chosen or chosen == "shards" and command != TRAIN:
         of_rows = program.size - program.dense_size
         if flops <= BLOCK_FLOPS and of_rows <= BLOCK_ROWS and fits(block, dtype):
@@ -156,7 +166,7 @@ def make_schedule(program, dtype, batch, command, loop=None, precision="float32"
         elif shards and fits(shards, dtype):
             chosen = "shards"
         else:
-            chosen = "grid" if flops <= GRID_FLOPS or 0 in program.widths else "graph"
+            chosen = "grid" if holds_tables and (flops <= GRID_FLOPS or 0 in program.widths) else "graph"
     if chosen == "graph":
         if 0 in program.widths:  # its products have no sums of a delta alone
             raise ValueError("FASTNN_CUDA_LOOP must be 'block' or 'grid' for a net of one-hot codes alone; got 'graph'")
@@ -164,13 +174,16 @@ def make_schedule(program, dtype, batch, command, loop=None, precision="float32"
     if chosen == "block":
         if not fits(block, dtype):
             accepted = "'grid' or 'graph' for a net and batch"
-            raise ValueError(f"FASTNN_CUDA_LOOP must be {accepted} of {block.size:,} numbers; got 'block'")
+            raise ValueError(f"FASTNN_CUDA_LOOP must be {accepted} of {block.shared:,} numbers; got 'block'")
         return block
     if chosen == "shards":
         if not shards or not fits(shards, dtype):
             accepted = "'grid' or 'graph' for a net with Columns, or one that does not fit into each block"
             raise ValueError(f"FASTNN_CUDA_LOOP must be {accepted}; got 'shards'")
         return shards
+    if not holds_tables:
+        operations = f"a net of {len(program.operations):,} operations"
+        raise ValueError(f"FASTNN_CUDA_LOOP must be 'graph' for {operations}; got 'grid'")
     widest = max(int(program.table[Header.WIDEST]), touched_features(program))
     if batch * widest >= 1 << 32:  # of `quotient`
         numbers = f"a batch of {batch * widest:,} numbers"
@@ -201,8 +214,8 @@ def _block(program, dtype, batch, command, most):
 
 
 def fits(schedule, dtype):
-    """Whether the workspace of one block fits into its shared memory."""
-    return schedule.size * np.dtype(dtype).itemsize <= shared_bytes()
+    """Whether what a block takes fits into its shared memory."""
+    return schedule.shared * np.dtype(dtype).itemsize <= shared_bytes()
 
 
 def _items(program, batch):
@@ -243,6 +256,7 @@ def _loop(program, dtype, batch, command, loop, blocks, threads):
         place.end,
         buffers,
         0 if loop == "block" else place.end,
+        _tables_size(program, dtype),
         ld,
         theta_at,
         sums_at,
@@ -252,6 +266,12 @@ def _loop(program, dtype, batch, command, loop, blocks, threads):
         parts,
         groups_at=groups_at,
     )
+
+
+def _tables_size(program, dtype):
+    """Elements that the tables of a run, of its program and of its reals take, a multiple of 16 bytes."""
+    cells = Run.SIZE + Buffer.SIZE * len(program.widths) + State.SIZE + program.table.size
+    return round_up(cells * _elements_of_index(dtype) + Real.ALPHAS + len(program.operations), 4)
 
 
 def touched_features(program):

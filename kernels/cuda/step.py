@@ -6,9 +6,10 @@ each, by tables of their own. For a larger batch each of many blocks does the sa
 parameters in its shared memory: then it adds its gradient to those of the others, in global memory and in their order,
 updates a part of the parameters, and reads all of them. A grid runs the phases on many multiprocessors, with the
 workspace in global memory. The blocks of shards and of a grid, all of them resident, wait for one another at a counter.
-All loops read the tables of the run, allocate nothing, and leave a loss for each step on the device.
+All loops copy the tables of the run to shared memory first, since each phase begins with a dozen fields of them. They
+allocate nothing, and leave a loss for each step on the device.
 
-t is the table of `driver.Plan`, r the reals, both on the device; x (features, LD) with the samples of a step side by
+t is the table of `driver.Plan`, r the reals; x (features, LD) with the samples of a step side by
 side; `turn` counts what the counter must reach at the next barrier of a grid.
 """
 
@@ -154,7 +155,7 @@ def loss_of_step(real, whole_grid, structure, row_of):
     """A thread's share of the sum of w * loss; where a gradient is wanted, also that with respect to the outputs."""
     loss_of, wanted = sample_loss_of(real, structure.loss), structure.command & BACKWARD != 0
     zero, one, tiles = real(0.0), real(1.0), tiles_of(real)
-    sharing, first_of_warp = tiles.sharing, tiles.first_of_warp
+    sharing, dealt = tiles.sharing, tiles.dealt
 
     @device
     def loss(step, last, order, mass):
@@ -164,10 +165,10 @@ def loss_of_step(real, whole_grid, structure, row_of):
         labels, param, padded = t[Run.LABELS] != 0, step.reals[Real.LOSS_PARAM], padded_count(step)
         # one an output at most; in a grid of float64 the sums of lanes take more registers than a thread has
         lanes = 1 if whole_grid else sharing(step.sharers, padded, n_out << 2)
-        s, lane = quotient(step.thread, lanes), step.thread & (lanes - 1)
+        s, lane, shared = dealt(step.thread, lanes, padded)
         end = padded
         if lanes > 1:  # all lanes of a warp that has a sample take part, once
-            end = s + 1 if first_of_warp(step.thread, lanes) < padded else s
+            end = s + 1 if shared else s
         while s < end:
             inside, sample = s < step.count, min(s, step.count - 1)
             row = row_of(step, order, sample)
@@ -199,7 +200,7 @@ def update_of(real, code):
     def own_of(step, part):
         """(place of a thread's first four in a range, the end of the range)."""
         begin, by = part[Range.OFFSET], 4 * step.threads
-        rounds = quotient(max(begin - 4 * step.thread, 0) + by - 1, by)
+        rounds = quotient(begin - 4 * step.thread + by - 1, by) if begin > 4 * step.thread else 0
         return 4 * step.thread + by * rounds, begin + part[Range.ROWS] * part[Range.COLUMNS]
 
     @device
@@ -452,18 +453,51 @@ def run_of(real, loop, structure):
             sums[thread >> 5] = value
         turn = wait(counter, turn)
         value, warp = zero, lane
-        while warp < threads >> 5:
-            value += sums[warp]
-            warp += 32
+        if whole_grid:
+            while warp < threads >> 5:
+                value += sums[warp]
+                warp += 32
+        elif warp < threads >> 5:  # a block has 32 warps at most
+            value = sums[warp]
         return warp_sum(value), turn
 
     @device
-    def places(scratch, master, theta_at):
+    def held(source, length, shared):
+        """(table, reals) in shared memory: a copy of the table, behind it of its program, then of the reals."""
+        t, thread, threads = viewed(shared, np.int64), cuda.threadIdx.x, cuda.blockDim.x
+        program, reals = source + source[Run.PROGRAM], global_at(source[Run.REALS], real)
+        end = length + program[Header.RANGES_AT] + Range.SIZE * program[Header.RANGES]
+        r, i, end_of_reals = viewed(t + end, real), thread, Real.ALPHAS + program[Header.OPERATIONS]
+        while i < end:
+            if i != Run.STATUS and i != Run.FINISHED:  # which a block that is ahead may write meanwhile
+                t[i] = program[i - length] if i >= length else length if i == Run.PROGRAM else source[i]
+            i += threads
+        i = thread
+        while i < end_of_reals:
+            r[i] = reals[i]
+            i += threads
+        cuda.syncthreads()
+        return t, r
+
+    @device
+    def places(shared, scratch, master, theta_at):
         """(workspace, parameters): one block has both in its shared memory, a grid in global memory."""
         if whole_grid:
             return scratch, master
-        workspace = shared_memory(real, 0)
-        return workspace, workspace + theta_at
+        return shared, shared + theta_at
+
+    @device
+    def one_range(ranges, size):
+        """Make one range of all: then an update passes over them at once. What stands between the ranges is zero."""
+        ranges[Range.OFFSET], ranges[Range.ROWS], ranges[Range.COLUMNS], ranges[Range.DECAYS] = 0, 1, size, 0
+
+    @device
+    def clear(vector, size, thread, threads):
+        """Zeros, a multiple of four."""
+        i = 4 * thread
+        while i < size:
+            store4(vector + i, zero, zero, zero, zero)
+            i += 4 * threads
 
     @device
     def copy(source, target, size, thread, threads):
@@ -481,6 +515,11 @@ def run_of(real, loop, structure):
             a, b, c, d = load4(source + i)
             store4(target + i, a, b, c, d)
             i += by
+
+    @device
+    def keys_of(state, epoch):
+        """What an epoch draws the order of its rows from, and what its masks."""
+        return stream_key(state[State.SEED], SHUFFLE, epoch), stream_key(state[State.SEED], DROPOUT, epoch)
 
     @device
     def not_finite(values, size, thread, threads):
@@ -515,20 +554,27 @@ def run_of(real, loop, structure):
 
     @device
     def forward_pass(step, operations, begin, end, counter, turn):
-        for index in range(begin, end):
+        index = begin
+        while index < end:
             turn = forward(step, operations + Op.SIZE * index, counter, turn)
+            index += 1
         return turn
 
     @device
     def backward_pass(step, operations, end, first, counter, turn):
         """Deltas and the parts of the gradient."""
-        for index in range(end - 1, -1, -1):
+        index = end
+        while index > 0:
+            index -= 1
             turn = backward(step, operations + Op.SIZE * index, counter, turn)
         if has_input_gradient:
             write_out(step, delta_of(step, 0), operations[Op.N_IN], first)
         before = np.int64(0)  # for a literal all gradients would be compiled once more
-        for index in range(end):
+        while index < end:
             before = gradient(step, operations + Op.SIZE * index, before)
+            if before >= step.threads:
+                before -= quotient(before, step.threads) * step.threads
+            index += 1
         return wait(counter, turn)
 
     @device
@@ -559,28 +605,25 @@ def run_of(real, loop, structure):
     times = 1 if loop != "block" or by_rows else IN_ONE_BLOCK[np.dtype(real).itemsize]
 
     @kernel(THREADS * times, min_blocks_per_sm=1)
-    def run(tables, length, theta_at, grad_at, parts, sums_at, rows_at, shard, arrivals):
-        t = global_at(tables, np.int64)
-        thread, threads, counter, turn = cuda.grid(1), cuda.gridsize(1), global_at(arrivals, np.uint32), np.int64(0)
-        leads, sharers = thread == 0, threads
+    def run(tables, length, tables_size, theta_at, grad_at, parts, sums_at, rows_at, shard, arrivals):
+        source, shared = global_at(tables, np.int64), shared_memory(real, 0)
+        thread, threads, sharers = np.int32(cuda.grid(1)), np.int32(cuda.gridsize(1)), np.int32(cuda.gridsize(1))
+        counter, turn, leads = global_at(arrivals, np.uint32), np.int64(0), thread == 0
         if not whole_grid:
-            thread, threads = thread - cuda.blockIdx.x * cuda.blockDim.x, cuda.blockDim.x
-            sharers = min(threads, SHARERS)
+            thread, threads = np.int32(cuda.threadIdx.x), np.int32(cuda.blockDim.x)
+            sharers = min(threads, np.int32(SHARERS))
         if not whole_grid and not shards:  # a net for each block
-            t, leads = t + length * cuda.blockIdx.x, thread == 0
-        r, master = global_at(t[Run.REALS], real), global_at(t[Run.PARAMETERS], real)
+            source, leads = source + length * cuda.blockIdx.x, thread == 0
+        t, r = held(source, length, shared)
+        master, scratch = global_at(t[Run.PARAMETERS], real), global_at(t[Run.SCRATCH], real)
         factors, out = global_at(t[Run.RATES], real), global_at(t[Run.LOSSES], real)
         program, state = t + t[Run.PROGRAM], t + t[Run.STATE]
         operations, end = program + program[Header.OPERATIONS_AT], program[Header.OPERATIONS]
         ranges, count_ranges = program + program[Header.RANGES_AT], program[Header.RANGES]
         features, size, whole_size = program[Header.FEATURES], program[Header.DENSE], program[Header.PARAMETERS]
         last, table_op = operations + Op.SIZE * (end - 1), operations
-        scratch = global_at(t[Run.SCRATCH], real)
-        workspace, theta = places(scratch, master, theta_at)
+        workspace, theta = places(shared + tables_size, scratch, master, theta_at)
         told, lanes = scratch + size * cuda.gridDim.x, lanes_for(size) if shards else 1
-        if not whole_grid:
-            copy(master, theta, size, thread, threads)
-            turn = wait(counter, turn)
         grad, sums, warps = workspace + grad_at, workspace + sums_at, threads >> 5
         rows, batch, steps = t[Run.ROWS], t[Run.BATCH], t[Run.STEPS]
         epoch, position, finished, fine = state[State.EPOCH], state[State.POSITION], 0, True
@@ -592,15 +635,24 @@ def run_of(real, loop, structure):
         if by_rows:  # its ranges come first: no operation before it has any
             table_op = operations + Op.SIZE * head
             ranges, count_ranges = ranges + Range.SIZE * table_op[Op.RANGES], count_ranges - table_op[Op.RANGES]
+        if not whole_grid:
+            copy(master, theta, size, thread, threads)
+        if has_backward:
+            clear(grad, parts * size, thread, threads)
+            if r[Real.L2] == zero and count_ranges > 0:
+                count_ranges = 1
+                if cuda.threadIdx.x == 0:
+                    one_range(ranges, size)
+        cuda.syncthreads()
+        key, mask_key = keys_of(state, epoch)
         while finished < steps and fine:
-            key, mask_key = stream_key(state[State.SEED], SHUFFLE, epoch), stream_key(state[State.SEED], DROPOUT, epoch)
             first, begin = position * batch if t[Run.OPEN_EPOCH] == 0 else 0, head
             count, seen = min(batch, rows - first), t[Run.SEEN] + first
             own, at = count, 0
             if shards:
                 at = min(shard * cuda.blockIdx.x, count)
                 own = min(shard, count - at)
-            seen += at
+            seen, own = seen + at, np.int32(own)
             step = Step(t, r, theta, grad, workspace, thread, threads, sharers, own, seen, mask_key, parts, size)
             order = Order(first + at, key, left_bits, right_bits, viewed(workspace + rows_at, np.int64))
             if finished == 0 or opaque(stays) == 0:
@@ -666,15 +718,16 @@ def run_of(real, loop, structure):
                 finished, position = finished + 1, position + 1
             if t[Run.OPEN_EPOCH] == 0 and position * batch >= rows:
                 position, epoch = 0, epoch + 1
+                key, mask_key = keys_of(state, epoch)
         if leads:
-            t[Run.FINISHED] = finished
+            source[Run.FINISHED] = finished
         if updates:
             wrong = not_finite(theta, size, thread, threads)
             if by_rows:
                 wrong += not_finite(master + size, whole_size - size, thread, threads)
             wrong, turn = total(wrong, sums, thread, threads, counter, turn)
             if leads and wrong != zero:
-                t[Run.STATUS] = DIVERGED
+                source[Run.STATUS] = DIVERGED
         if updates and not whole_grid and not shards:
             copy(theta, master, size, thread, threads)
         if has_backward and not updates:
