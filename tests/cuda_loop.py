@@ -19,7 +19,7 @@ from tolerance import assert_close
 import fastnn
 from fastnn import plans
 from fastnn.kernels import tables
-from fastnn.kernels.cuda import activations, driver, launch, losses, schedule, toolchain
+from fastnn.kernels.cuda import activations, driver, graph, launch, losses, schedule, toolchain
 
 assert toolchain.SIMULATED, "set NUMBA_ENABLE_CUDASIM=1"
 
@@ -206,9 +206,11 @@ def test_long_data_pass_by_in_parts(loop, monkeypatch):
     assert_close(net.evaluate(X, y, w)["loss"], twin.objective(weights, X, y, w), "sum", "float64")
 
 
-@pytest.mark.parametrize("loop", ["graph"], indirect=True)
-def test_launches_side_by_side_and_the_last_block_of_an_update(loop, monkeypatch):
-    """What may run beside the next launch may run after it; the last block of many adds what all have left."""
+@pytest.mark.parametrize(("loop", "blocks"), [("graph", 1), ("graph", 2)], indirect=["loop"])
+def test_launches_side_by_side_and_the_last_block_of_an_update(loop, blocks, monkeypatch):
+    """What may run beside the next launch may run after it; a block has many parameters, the last one adds them all."""
+    monkeypatch.setattr(graph, "ON_EACH", blocks)
+    monkeypatch.setattr(graph, "processors", lambda: 1)
     X, y = data(5, 10, 4)
     nets = [pair((10, 12, 4), ("tanh", "softmax"), dtype="float64", l2=0.1, device=d)[0] for d in ("cpu", "cuda")]
     queued = []
@@ -221,9 +223,10 @@ def test_launches_side_by_side_and_the_last_block_of_an_update(loop, monkeypatch
             launch.queue(row, 0)
 
     monkeypatch.setattr(launch.Recording, "eagerly", swapped)
-    fits = [net.fit(X, y, optimizer=fastnn.Adam(0.02), epochs=2, batch_size=5, l2=0.1) for net in nets]
+    settings = dict(epochs=2, batch_size=5, l2=0.1)
+    fits = [net.fit(X, y, optimizer=fastnn.Adam(0.02, clip_norm=0.5), **settings) for net in nets]
     assert [one.beside for one in queued].count(True) == 1  # of two layers, the second has two gradients
-    assert [one.blocks for one in queued if one.kernel.fn.__name__ == "update"] == [2]
+    assert [one.blocks for one in queued if one.kernel.fn.__name__ == "update"] == [blocks]
     assert_close(fits[1].loss, fits[0].loss, "training", "float64")
     assert_close(nets[1].parameters, nets[0].parameters, "training", "float64")
 

@@ -46,6 +46,7 @@ from .step import CLIP_TINY
 from .toolchain import cuda, device, for_each_real, kernel
 from .updates import FACTORS, rule_of
 
+ON_EACH = 4  # blocks of a pass over the parameters on each multiprocessor at most: what their registers leave room for
 MOST_DRAWN = 32  # samples that a block gathers at most (an estimate)
 
 
@@ -136,7 +137,7 @@ def clip_of(real):
     def clip(table, reals, theta, grad, size, parts, squares):
         t, r, i, total = global_at(table, np.int64), global_at(reals, real), 4 * cuda.grid(1), zero
         warps, limit = shared_memory(real, 32), r[Real.CLIP_VALUE]
-        if i < size:
+        while i < size:
             l2, at = r[Real.L2], global_at(grad, real) + i
             if l2 != zero and not decays_at(t, i):
                 l2 = zero
@@ -148,7 +149,8 @@ def clip_of(real):
             g2 = limit if g2 > limit else -limit if g2 < -limit else g2
             g3 = limit if g3 > limit else -limit if g3 < -limit else g3
             store4(at, g0, g1, g2, g3)
-            total = g0 * g0 + g1 * g1 + g2 * g2 + g3 * g3
+            total += g0 * g0 + g1 * g1 + g2 * g2 + g3 * g3
+            i += 4 * cuda.gridsize(1)
         total = block_sum(total, warps)
         if cuda.threadIdx.x == 0:
             global_at(squares, real)[cuda.blockIdx.x] = total
@@ -233,48 +235,58 @@ def update_of(real, code):
             outcome[0] = loss
         return loss, mass
 
+    @device
+    def read(theta, grad, size, parts, first, second, i):
+        """(parameters, gradients, moments) from element i on, which are on their way when this is done."""
+        p, g, m, v = load4(theta + i), sum_parts(grad + i, size, parts), nothing, nothing
+        if states > 0:
+            m = load4(first + i)
+        if states > 1:
+            v = load4(second + i)
+        return p, g, m, v
+
     @kernel(THREADS, min_blocks_per_sm=1)
     def update(table, reals, theta, grad, size, parts, scale, blocks, result, penalties, arrivals):
         t, r, i, total = global_at(table, np.int64), global_at(reals, real), 4 * cuda.grid(1), zero
-        at, squares, last = global_at(theta, real) + i, global_at(penalties, real), shared_memory(real, 1)
-        first, second = global_at(t[Run.FIRST_MOMENT], real) + i, global_at(t[Run.SECOND_MOMENT], real) + i
-        p = g = m = v = nothing
-        if i < size:  # read at once: all this is on its way while the loss is added
-            p, g = load4(at), sum_parts(global_at(grad, real) + i, size, parts)
-            if states > 0:
-                m = load4(first)
-            if states > 1:
-                v = load4(second)
+        last, theta, grad = shared_memory(real, 1), global_at(theta, real), global_at(grad, real)
+        first, second = global_at(t[Run.FIRST_MOMENT], real), global_at(t[Run.SECOND_MOMENT], real)
+        p, g, m, v = nothing, nothing, nothing, nothing
+        if i < size:  # before the loss is added
+            p, g, m, v = read(theta, grad, size, parts, first, second, i)
         loss, mass = loss_of(global_at(result, real), blocks)
-        decays = r[Real.L2] != zero and i < size and decays_at(t, i)
-        if decays:
-            total = p[0] * p[0] + p[1] * p[1] + p[2] * p[2] + p[3] * p[3]
-        if i < size and t[Run.STATUS] == FINE and mass > zero and loss - loss == zero:
-            f, s, by, decay = global_at(t[Run.RATES], real), r + Real.SETTINGS, one, r[Real.WEIGHT_DECAY]
-            f = f + FACTORS * t[Run.FINISHED]
-            n = (f[0], f[1], f[2], s[0], s[1], s[2], s[3])
-            if t[Run.CLIPS] != 0:
-                by = global_at(scale, real)[0]
-            elif decays:
-                decay += r[Real.L2]
-            p0, m0, v0 = rule(p[0], by * g[0], m[0], v[0], decay, n)
-            p1, m1, v1 = rule(p[1], by * g[1], m[1], v[1], decay, n)
-            p2, m2, v2 = rule(p[2], by * g[2], m[2], v[2], decay, n)
-            p3, m3, v3 = rule(p[3], by * g[3], m[3], v[3], decay, n)
-            store4(at, p0, p1, p2, p3)
-            if states > 0:
-                store4(first, m0, m1, m2, m3)
-            if states > 1:
-                store4(second, v0, v1, v2, v3)
+        changes = t[Run.STATUS] == FINE and mass > zero and loss - loss == zero
+        f, s, by, l2 = global_at(t[Run.RATES], real) + FACTORS * t[Run.FINISHED], r + Real.SETTINGS, one, r[Real.L2]
+        n = (f[0], f[1], f[2], s[0], s[1], s[2], s[3])
+        if t[Run.CLIPS] != 0:
+            by = global_at(scale, real)[0]
+        while i < size:
+            decays, decay = l2 != zero and decays_at(t, i), r[Real.WEIGHT_DECAY]
+            if decays:
+                total += p[0] * p[0] + p[1] * p[1] + p[2] * p[2] + p[3] * p[3]
+                if t[Run.CLIPS] == 0:  # else the gradient has it
+                    decay += l2
+            if changes:
+                p0, m0, v0 = rule(p[0], by * g[0], m[0], v[0], decay, n)
+                p1, m1, v1 = rule(p[1], by * g[1], m[1], v[1], decay, n)
+                p2, m2, v2 = rule(p[2], by * g[2], m[2], v[2], decay, n)
+                p3, m3, v3 = rule(p[3], by * g[3], m[3], v[3], decay, n)
+                store4(theta + i, p0, p1, p2, p3)
+                if states > 0:
+                    store4(first + i, m0, m1, m2, m3)
+                if states > 1:
+                    store4(second + i, v0, v1, v2, v3)
+            i += 4 * cuda.gridsize(1)
+            if i < size:
+                p, g, m, v = read(theta, grad, size, parts, first, second, i)
         total = block_sum(total, shared_memory(real, 32))
         if cuda.threadIdx.x == 0:
-            squares[cuda.blockIdx.x] = total
+            global_at(penalties, real)[cuda.blockIdx.x] = total
         if arrivals != 0:
             if cuda.threadIdx.x == 0:
                 last[0] = one if arrived_last(global_at(arrivals, np.uint32)) else zero
             cuda.syncthreads()
             if last[0] != zero:
-                advance(t, r[Real.L2], loss, mass, cuda.gridDim.x, squares)
+                advance(t, l2, loss, mass, cuda.gridDim.x, global_at(penalties, real))
 
     return update
 
@@ -434,8 +446,9 @@ class Step:
 
 
 def pass_over(size):
-    """(blocks, threads) of a pass over a flat vector of parameters, four of them a thread."""
-    return line(size // 4)
+    """(blocks, threads) of a pass over a flat vector of parameters, four of them a thread at a time."""
+    blocks, threads = line(size // 4)
+    return min(blocks, ON_EACH * processors()), threads
 
 
 def passed_over(plan):
