@@ -232,6 +232,13 @@ def test_tiles_and_parts_keep_a_card_busy():
     assert [products.tile_of(sizes, parts, 132) for sizes, parts in zip(wide, (2, 1), strict=True)] == [128, 64]
 
 
+def test_a_warp_a_row_where_tiles_would_be_mostly_empty():
+    """A small output layer: of up to 16 columns where there are few rows, of up to 10 with any number of them."""
+    sizes = itertools.product((512, 131072), (8, 10, 16, 17))
+    few = [(m, n) for m, n in sizes if products.has_few_columns((m, n, 1024), 132)]
+    assert few == [(512, 8), (512, 10), (512, 16), (131072, 8), (131072, 10)]
+
+
 @pytest.mark.parametrize("tile", [128, pytest.param(32, marks=pytest.mark.slow)])
 def test_tiles_of_a_layer(tile, monkeypatch):
     """With activations and slopes, of operands that are transposed on the way; sums that end within a panel."""
