@@ -194,10 +194,11 @@ def test_tiles_and_parts(tile, m, n, parts, order, monkeypatch):
 
 
 def in_all_ways():
-    """(tile, way of copying each operand): two of them are quick."""
-    for tile, *ways in itertools.product(async_tile.TILES, *[("along", "across", "singly")] * 2):
-        quick = tile == 32 and set(ways) == {"along", "across"}
-        yield pytest.param(tile, ways, marks=[] if quick else pytest.mark.slow, id=f"{tile}-{'-'.join(ways)}")
+    """(tile, way of copying each operand): each way for both operands; two are quick."""
+    pairs = ("along", "across"), ("across", "along"), ("along", "along"), ("across", "singly"), ("singly", "along")
+    for tile, ways in itertools.product(async_tile.TILES, pairs):
+        marks = [] if tile == 32 and ways in pairs[:2] else pytest.mark.slow
+        yield pytest.param(tile, ways, marks=marks, id=f"{tile}-{'-'.join(ways)}")
 
 
 @pytest.mark.parametrize("tile, ways", [*in_all_ways()])
