@@ -194,10 +194,11 @@ def test_tiles_and_parts(tile, m, n, parts, order, monkeypatch):
 
 
 def in_all_ways():
-    """(tile, way of copying each operand): two of them are quick."""
-    for tile, *ways in itertools.product(async_tile.TILES, *[("along", "across", "singly")] * 2):
-        quick = tile == 32 and set(ways) == {"along", "across"}
-        yield pytest.param(tile, ways, marks=[] if quick else pytest.mark.slow, id=f"{tile}-{'-'.join(ways)}")
+    """(tile, way of copying each operand): each way for both operands; two are quick."""
+    pairs = ("along", "across"), ("across", "along"), ("along", "along"), ("across", "singly"), ("singly", "along")
+    for tile, ways in itertools.product(async_tile.TILES, pairs):
+        marks = [] if tile == 32 and ways in pairs[:2] else pytest.mark.slow
+        yield pytest.param(tile, ways, marks=marks, id=f"{tile}-{'-'.join(ways)}")
 
 
 @pytest.mark.parametrize("tile, ways", [*in_all_ways()])
@@ -230,6 +231,13 @@ def test_tiles_and_parts_keep_a_card_busy():
     wide = (1024, 1024, 8192), (1024, 1024, 512)
     assert [products.parts_of((sizes,), 132) for sizes in wide] == [2, 1]
     assert [products.tile_of(sizes, parts, 132) for sizes, parts in zip(wide, (2, 1), strict=True)] == [128, 64]
+
+
+def test_a_warp_a_row_where_tiles_would_be_mostly_empty():
+    """A small output layer: of up to 16 columns where there are few rows, of up to 10 with any number of them."""
+    sizes = itertools.product((512, 131072), (8, 10, 16, 17))
+    few = [(m, n) for m, n in sizes if products.has_few_columns((m, n, 1024), 132)]
+    assert few == [(512, 8), (512, 10), (512, 16), (131072, 8), (131072, 10)]
 
 
 @pytest.mark.parametrize("tile", [128, pytest.param(32, marks=pytest.mark.slow)])

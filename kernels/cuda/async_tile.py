@@ -189,43 +189,47 @@ def _adds_of(tile, how_a, how_b):
     fours = depth_of(tile) // teams_of(tile) // 4
 
     @device
-    def add_small(sums, line_a, line_b):
-        low, high, right = four_a(line_a), four_a(line_a + half_a), four_b(line_b)
-        return _add_four(sums[0], low, right), _add_four(sums[1], high, right)
+    def fetch_small(line_a, line_b):
+        return four_a(line_a), four_b(line_b), four_a(line_a + half_a)
 
     @device
-    def add_large(sums, line_a, line_b):  # part by part, which takes fewest registers at a time
-        a, b, c, d = sums
-        low, left, right = four_a(line_a), four_b(line_b), four_b(line_b + half_b)
-        a, b, high = _add_four(a, low, left), _add_four(b, low, right), four_a(line_a + half_a)
+    def add_small(sums, held):
+        (a, c), (low, left, high) = sums, held
+        return _add_four(a, low, left), _add_four(c, high, left)
+
+    @device
+    def fetch_large(line_a, line_b):
+        return four_a(line_a), four_b(line_b), four_b(line_b + half_b), four_a(line_a + half_a)
+
+    @device
+    def add_large(sums, held):  # part by part, which takes fewest registers at a time
+        (a, b, c, d), (low, left, right, high) = sums, held
+        a, b = _add_four(a, low, left), _add_four(b, low, right)
         return a, b, _add_four(c, high, left), _add_four(d, high, right)
 
-    add = _in_turn(add_small if tile < QUARTER else add_large, fours, by_a, by_b)
+    fetch, add_held = (fetch_small, add_small) if tile < QUARTER else (fetch_large, add_large)
+
+    @device
+    def add_four(sums, line_a, line_b):
+        return add_held(sums, fetch(line_a, line_b))
+
+    add_all, add_first = _in_turn(add_four, fours, by_a, by_b), _in_turn(add_four, fours - 1, by_a, by_b)
 
     @device
     def add_panel(sums, held, line_a, line_b):
-        return add(sums, line_a, line_b), held
+        return add_all(sums, line_a, line_b), held
 
     @device
     def add_nothing(sums, held):
         return sums
 
-    if blocks_of(tile, how_a, how_b) > 1:
-        return (), add_panel, add_nothing
-    add_first = _in_turn(add_large, fours - 1, by_a, by_b)
-
-    @device
-    def add_held(sums, held):
-        (a, b, c, d), (low, high, left, right) = sums, held
-        a, b = _add_four(a, low, left), _add_four(b, low, right)
-        return a, b, _add_four(c, high, left), _add_four(d, high, right)
-
     @device
     def add_and_hold(sums, held, line_a, line_b):
         sums = add_first(add_held(sums, held), line_a, line_b)
-        line_a, line_b = line_a + (fours - 1) * by_a, line_b + (fours - 1) * by_b
-        return sums, (four_a(line_a), four_a(line_a + half_a), four_b(line_b), four_b(line_b + half_b))
+        return sums, fetch(line_a + (fours - 1) * by_a, line_b + (fours - 1) * by_b)
 
+    if blocks_of(tile, how_a, how_b) > 1:
+        return (), add_panel, add_nothing
     return (((REAL(0.0),) * 4,) * 4,) * 4, add_and_hold, add_held
 
 

@@ -101,11 +101,9 @@ def tile_of(sizes, parts, available, tiles=TILES):
     return min(tiles, key=lambda tile: cost_of(sizes, parts, tile, available))
 
 
-def has_few_columns(sizes, precision, available):
+def has_few_columns(sizes, available):
     """Whether a warp for each row takes less time than tiles, many of whose columns would be empty."""
     m, n, k = sizes
-    if precision != "float32":
-        return n <= FEW
     tile = tile_of(sizes, 1, available)
     return n <= FEW_COLUMNS and OF_A_COLUMN * m * n * k <= available * cost_of(sizes, 1, tile, available)
 
@@ -227,6 +225,7 @@ def multiply(
         if cut and cut.size <= work[1] and trusts_wgmma(precision):
             _wgmma(stream, sizes, a, b, c, epilogue, extra_1, extra_2, sums, work[0], cut, precision)
             return
+    precision = precision if min(m, n) > FEW else "float32"
     parts, between, to, to_sums = 1, 0, c, sums
     if split:
         parts, between = split
@@ -238,7 +237,8 @@ def multiply(
         to = Side(work[0], n, 1)
         to_sums = (work[0] + m * n * real().itemsize, 1) if sums[0] else (0, 0)
     part = terms_of(k, parts)
-    if parts == 1 and not sums[0] and epilogue[0] != SLOPE and has_few_columns(sizes, precision, processors()):
+    by_rows = precision == "float32" and parts == 1 and not sums[0] and epilogue[0] != SLOPE
+    if by_rows and has_few_columns(sizes, processors()):
         aligned = a.aligned(k) and b.transposed().aligned(k)
         chosen = rows_of(real, n, aligned, epilogue[0] == ACTIVATE, epilogue[1])
         shape = max(1, -(-m // (SKINNY_THREADS // 32))), SKINNY_THREADS
@@ -256,7 +256,6 @@ def multiply(
 def _tiles(real, stream, sizes, a, b, c, epilogue, extra_1, extra_2, sums, parts, part, between, precision):
     """Queue a product in square tiles, of the side that suits its shape."""
     m, n, k = sizes
-    precision = precision if min(m, n) > FEW else "float32"
     copies = real is np.float32 and precision == "float32" and copies_past_registers()
     tile = QUARTER
     if copies:
