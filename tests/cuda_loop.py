@@ -378,6 +378,12 @@ def test_the_work_of_a_step_picks_the_loop(monkeypatch):
     monkeypatch.setenv("FASTNN_CUDA_LOOP", "shards")
     with pytest.raises(ValueError, match="must be 'grid' or 'graph' for a net with Columns, .*; got 'shards'"):
         plan_for(large, 8)
+    deep = fastnn.Sequential([fastnn.Dense(1) for _ in range(300)], device="cuda").build(1)
+    monkeypatch.setenv("FASTNN_CUDA_LOOP", "grid")
+    with pytest.raises(ValueError, match="must be 'graph' for a net of 300 operations; got 'grid'"):
+        plan_for(deep, 8)  # its tables do not fit into shared memory
+    monkeypatch.delenv("FASTNN_CUDA_LOOP")
+    assert plan_for(deep, 8).schedule.loop == "graph"
     monkeypatch.setenv("FASTNN_CUDA_LOOP", "both")
     with pytest.raises(ValueError, match="FASTNN_CUDA_LOOP must be block, shards, grid or graph; got 'both'"):
         plan_for(small, 8)

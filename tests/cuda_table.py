@@ -298,13 +298,13 @@ KERNELS = {
     "columns": (columns, (80, 128), (80, 256)),
     "loop of one block": (loop("block", tables.TRAIN), (128, 49152), (255, 49152)),
     "loop of shards": (loop("shards", tables.TRAIN), (255, 49152), (255, 49152)),
-    "loop of a grid": (loop("grid", tables.TRAIN), (255, 0), (255, 0)),
+    "loop of a grid": (loop("grid", tables.TRAIN), (255, 49152), (255, 49152)),
     "loop of one block, outputs": (loop("block", tables.PREDICT), (128, 49152), (168, 49152)),
-    "loop of a grid, outputs": (loop("grid", tables.PREDICT), (152, 0), (208, 0)),
+    "loop of a grid, outputs": (loop("grid", tables.PREDICT), (152, 49152), (208, 49152)),
     "loop of one block, gradients": (loop("block", tables.INPUT_GRADIENT), (128, 49152), (240, 49152)),
-    "loop of a grid, gradients": (loop("grid", tables.INPUT_GRADIENT), (224, 0), (255, 0)),
+    "loop of a grid, gradients": (loop("grid", tables.INPUT_GRADIENT), (224, 49152), (255, 49152)),
     "loop of one block, columns": (loop("block", tables.TRAIN, columns_program()), (232, 49152), (255, 49152)),
-    "loop of a grid, columns": (loop("grid", tables.TRAIN, columns_program()), (255, 0), (255, 0)),
+    "loop of a grid, columns": (loop("grid", tables.TRAIN, columns_program()), (255, 49152), (255, 49152)),
 }
 # bytes, of kernels that have all 255 registers there are, or the 128 with which two blocks fit
 SPILLED = {

@@ -248,7 +248,8 @@ def _loop(program, dtype, batch, command, loop, blocks, threads):
     tiles = sum(-(-b // 4) * (-(-a // 4) + 1) for a, b in program.trained)
     parts = int(max(1, min(blocks * threads // tiles, batch // 16, MAX_PARTS)))
     grad_at = place(parts * program.dense_size if command & BACKWARD else 0)
-    rows_at = place(round_up(batch, 4) * _elements_of_index(dtype) if loop == "block" else 0)
+    # the rows of a step, and of the next one
+    rows_at = place(2 * round_up(batch, 4) * _elements_of_index(dtype) if loop == "block" else 0)
     groups_at = place(_groups(program, dtype, ld, command))
     return Schedule(
         loop,

@@ -81,7 +81,7 @@ def grid_barrier(counter, turn):
 class Order(NamedTuple):
     """Which rows of the data a step takes: `first` of the epoch's order, and what `rng.row_at` draws that from.
 
-    `rows`: where one block keeps the numbers of the rows, of which each takes some hundred instructions to draw.
+    `rows`: where one block finds the numbers of the rows, each of which takes some hundred instructions to draw.
     """
 
     first: int
@@ -97,22 +97,21 @@ def gather_of(real, whole_grid):
     zero = real(0.0)
 
     @device
-    def drawn(step, order, s):
-        index = order.first + min(s, step.count - 1)
-        return row_at(step.table, order.key, index, order.left_bits, order.right_bits)
+    def drawn(t, order, count, s):
+        return row_at(t, order.key, order.first + min(s, count - 1), order.left_bits, order.right_bits)
 
     @device
-    def draw(step, order):
-        """Find the rows of the step, once each; the last one fills the last four samples."""
-        s = step.thread
-        while s < padded_count(step):
-            order.rows[s] = drawn(step, order, s)
-            s += step.threads
+    def draw(t, order, count, thread, threads):
+        """Find the rows of a step, once each; the last one fills the last four samples."""
+        s = thread
+        while s < (count + 3) & ~3:
+            order.rows[s] = drawn(t, order, count, s)
+            s += threads
 
     @device
     def row_of(step, order, s):
         """The row of sample s; a barrier of a grid takes longer than to draw it anew."""
-        return drawn(step, order, s) if whole_grid else order.rows[s]
+        return drawn(step.table, order, step.count, s) if whole_grid else order.rows[s]
 
     @device
     def gather(step, features, order):
@@ -517,6 +516,30 @@ def run_of(real, loop, structure):
             i += by
 
     @device
+    def next_of(t, position, epoch):
+        """(place in its epoch, its epoch) of the step after one."""
+        ends = t[Run.OPEN_EPOCH] == 0 and (position + 1) * t[Run.BATCH] >= t[Run.ROWS]
+        return (0, epoch + 1) if ends else (position + 1, epoch)
+
+    @device
+    def samples_of(t, position, shard):
+        """(first sample of a step in its epoch, their number, the first and the number of those of the block)."""
+        batch, at = t[Run.BATCH], 0
+        first = position * batch if t[Run.OPEN_EPOCH] == 0 else 0
+        count = min(batch, t[Run.ROWS] - first)
+        if not shards:
+            return first, count, at, np.int32(count)
+        at = min(shard * cuda.blockIdx.x, count)
+        return first, count, at, np.int32(min(shard, count - at))
+
+    @device
+    def draw_rows(t, state, position, epoch, shard, left_bits, right_bits, rows):
+        """Find the rows of a step, by the last threads: they are the first to have no other work."""
+        (key, _), (first, _, at, own) = keys_of(state, epoch), samples_of(t, position, shard)
+        order = Order(first + at, key, left_bits, right_bits, rows)
+        draw(t, order, own, cuda.blockDim.x - 1 - cuda.threadIdx.x, cuda.blockDim.x)
+
+    @device
     def keys_of(state, epoch):
         """What an epoch draws the order of its rows from, and what its masks."""
         return stream_key(state[State.SEED], SHUFFLE, epoch), stream_key(state[State.SEED], DROPOUT, epoch)
@@ -643,22 +666,18 @@ def run_of(real, loop, structure):
                 count_ranges = 1
                 if cuda.threadIdx.x == 0:
                     one_range(ranges, size)
-        cuda.syncthreads()
         key, mask_key = keys_of(state, epoch)
+        # rows of a step, and of the next one
+        kept, half = viewed(workspace + rows_at, np.int64), 0 if stays else (shard + 3) & ~3
+        if not whole_grid and steps > 0:
+            draw_rows(t, state, position, epoch, shard, left_bits, right_bits, kept)
+        cuda.syncthreads()
         while finished < steps and fine:
-            first, begin = position * batch if t[Run.OPEN_EPOCH] == 0 else 0, head
-            count, seen = min(batch, rows - first), t[Run.SEEN] + first
-            own, at = count, 0
-            if shards:
-                at = min(shard * cuda.blockIdx.x, count)
-                own = min(shard, count - at)
-            seen, own = seen + at, np.int32(own)
+            (first, count, at, own), begin = samples_of(t, position, shard), head
+            seen = t[Run.SEEN] + first + at
             step = Step(t, r, theta, grad, workspace, thread, threads, sharers, own, seen, mask_key, parts, size)
-            order = Order(first + at, key, left_bits, right_bits, viewed(workspace + rows_at, np.int64))
+            order = Order(first + at, key, left_bits, right_bits, kept + half * (finished & 1))
             if finished == 0 or opaque(stays) == 0:
-                if not whole_grid:
-                    draw(step, order)
-                    turn = wait(counter, turn)
                 gather(step, features, order)
                 begin = 0
             mass, value = real(count), zero
@@ -669,6 +688,10 @@ def run_of(real, loop, structure):
                     mass, turn = agreed(mass, told, counter, turn)
             else:
                 turn = wait(counter, turn)
+            after, its_epoch = next_of(t, position, epoch)
+            if not whole_grid and half > 0 and finished + 1 < steps:
+                others = kept + half * (finished + 1 & 1)
+                draw_rows(t, state, after, its_epoch, shard, left_bits, right_bits, others)
             turn = forward_pass(step, operations, begin, end, counter, turn)
             if has_output:
                 write_out(step, value_of(step, last[Op.OUTPUT]), last[Op.N_OUT], first)
@@ -715,10 +738,10 @@ def run_of(real, loop, structure):
                 elif shards:  # what was told is read before it is written anew
                     turn = grid_barrier(counter, turn)
             if fine:
-                finished, position = finished + 1, position + 1
-            if t[Run.OPEN_EPOCH] == 0 and position * batch >= rows:
-                position, epoch = 0, epoch + 1
-                key, mask_key = keys_of(state, epoch)
+                finished, position = finished + 1, after
+                if its_epoch != epoch:
+                    epoch = its_epoch
+                    key, mask_key = keys_of(state, epoch)
         if leads:
             source[Run.FINISHED] = finished
         if updates:
