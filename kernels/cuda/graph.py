@@ -46,7 +46,7 @@ from .step import CLIP_TINY
 from .toolchain import cuda, device, for_each_real, kernel
 from .updates import FACTORS, rule_of
 
-ON_EACH = 4  # blocks of a pass over the parameters on each multiprocessor at most: what their registers leave room for
+ON_EACH = 4  # blocks of a pass over the parameters on each multiprocessor at most: in float32 so many fit there
 MOST_DRAWN = 32  # samples that a block gathers at most (an estimate)
 
 
@@ -245,7 +245,7 @@ def update_of(real, code):
             v = load4(second + i)
         return p, g, m, v
 
-    @kernel(THREADS, min_blocks_per_sm=1)
+    @kernel(THREADS, min_blocks_per_sm=ON_EACH if real is np.float32 else 2)
     def update(table, reals, theta, grad, size, parts, scale, blocks, result, penalties, arrivals):
         t, r, i, total = global_at(table, np.int64), global_at(reals, real), 4 * cuda.grid(1), zero
         last, theta, grad = shared_memory(real, 1), global_at(theta, real), global_at(grad, real)

@@ -17,7 +17,9 @@ from .toolchain import SIMULATED, Launch, NumbaArray, captured, check, cuda, cur
 THREADS = 256  # of a block, where a kernel has no shape of its own (an estimate)
 MOST_BLOCKS = 65_535  # along y and z, a limit of CUDA; along x 2^31 - 1
 REMEMBERED = 4096  # operands, and calls, of which it is known what they come to
-TOGETHER = 16  # rounds of a recording in one graph, whose launch costs some microseconds (an estimate)
+# Rounds of a recording in one graph, whose launch costs some microseconds, and rounds from which on it pays to make a
+# graph of so many, which takes some milliseconds (estimates)
+TOGETHER, MANY = 16, 512
 ANY = object()  # dtype of an operand
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 AMPERE = 8, 0  # compute capability with tensor cores for tf32 and bfloat16, and copies past the registers
@@ -252,6 +254,8 @@ def processors():
 class Recording:
     """A row of launches that is queued again and again on the default stream, as CUDA graphs from its second time on.
 
+    At first a graph is one round, and many rounds when many have been asked for.
+
     Parameters
     ----------
     launches : list
@@ -274,10 +278,10 @@ class Recording:
 
     def queue(self, times):
         """Queue all launches, in order, so many times: all but the first as graphs."""
-        first = times if SIMULATED else min(times, 1 - self.queued)  # a graph takes only what is on the device
+        first = times if SIMULATED else min(times, max(1 - self.queued, 0))  # a graph takes only what is on the device
         self.eagerly(first)
-        self.queued, times = 1, times - first
-        for together in (TOGETHER, 1):
+        self.queued, times = self.queued + times, times - first
+        for together in (TOGETHER, 1) if self.queued >= MANY else (1,):
             while times >= together:
                 if together not in self.graphs:
                     self.graphs[together] = captured(together * self.launches)

@@ -158,7 +158,6 @@ def make_schedule(program, dtype, batch, command, loop=None, precision="float32"
     block, shards = one_block(program, dtype, batch, command), None
     if chosen in (None, "", "shards"):
         shards = _shards(program, dtype, batch, command)
-    holds_tables = _tables_size(program, dtype) * np.dtype(dtype).itemsize <= shared_bytes()
     if not chosen or chosen == "shards" and command != TRAIN:
         of_rows = program.size - program.dense_size
         if flops <= BLOCK_FLOPS and of_rows <= BLOCK_ROWS and fits(block, dtype):
@@ -166,7 +165,8 @@ def make_schedule(program, dtype, batch, command, loop=None, precision="float32"
         elif shards and fits(shards, dtype):
             chosen = "shards"
         else:
-            chosen = "grid" if holds_tables and (flops <= GRID_FLOPS or 0 in program.widths) else "graph"
+            small = flops <= GRID_FLOPS or 0 in program.widths
+            chosen = "grid" if small and _holds_tables(program, dtype) else "graph"
     if chosen == "graph":
         if 0 in program.widths:  # its products have no sums of a delta alone
             raise ValueError("FASTNN_CUDA_LOOP must be 'block' or 'grid' for a net of one-hot codes alone; got 'graph'")
@@ -181,7 +181,7 @@ def make_schedule(program, dtype, batch, command, loop=None, precision="float32"
             accepted = "'grid' or 'graph' for a net with Columns, or one that does not fit into each block"
             raise ValueError(f"FASTNN_CUDA_LOOP must be {accepted}; got 'shards'")
         return shards
-    if not holds_tables:
+    if not _holds_tables(program, dtype):
         operations = f"a net of {len(program.operations):,} operations"
         raise ValueError(f"FASTNN_CUDA_LOOP must be 'graph' for {operations}; got 'grid'")
     widest = max(int(program.table[Header.WIDEST]), touched_features(program))
@@ -190,6 +190,11 @@ def make_schedule(program, dtype, batch, command, loop=None, precision="float32"
         raise ValueError(f"FASTNN_CUDA_LOOP must be 'graph' for {numbers}; got 'grid'")
     blocks = min(multiprocessors(), -(-_items(program, batch) // THREADS))
     return _loop(program, dtype, batch, command, "grid", blocks, THREADS)
+
+
+def _holds_tables(program, dtype):
+    """Whether the tables of a run fit into the shared memory of a block."""
+    return _tables_size(program, dtype) * np.dtype(dtype).itemsize <= shared_bytes()
 
 
 def _shards(program, dtype, batch, command):
