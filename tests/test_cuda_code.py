@@ -43,7 +43,8 @@ def check(names, dtypes, capabilities):
         assert (cuda_offline.count(found, "LDGSTS") > 0) == copied, what
         if copied:
             instructions, multiplies = made.densest
-            most = {1024: 1.19, 512: 1.17, 256: 1.28}[multiplies]  # in tiles of 128, 64 and 32
+            # in tiles of 128, 64 and 32, whose 1,024, 512 or 256 may begin before the sums of the rows
+            most = next(most for least, most in ((1000, 1.19), (500, 1.17), (250, 1.28)) if multiplies >= least)
             assert instructions <= most * multiplies, f"{what}: {instructions} instructions"
         of_matrices = cuda_offline.count(found, "HMMA.1688.F32.TF32", "HMMA.16816.F32.BF16")
         assert (of_matrices > 0) == (own == "tensor_product"), what

@@ -126,7 +126,8 @@ def test_masks_of_dropout_are_those_of_the_cpu(dtype):
 # sizes and layouts that bring every way of fetching, and every kernel of products, into play
 PRODUCTS = [
     (1, 1, 1, "C", "C"),
-    (9, 12, 8, "aligned", "aligned"),
+    (9, 20, 8, "aligned", "aligned"),
+    (12, 18, 24, "aligned", "aligned_F"),
     (12, 10, 24, "aligned", "aligned_F"),
     (6, 2, 7, "F", "sliced"),
     (3, 12, 40, "aligned_F", "aligned"),
@@ -143,6 +144,9 @@ LARGE_PRODUCTS = [
     (128, 64, 64, "aligned", "aligned"),
     (1000, 513, 257, "sliced", "reversed_F"),
     (2048, 2048, 16, "aligned", "aligned"),
+    (512, 16, 1024, "aligned", "aligned_F"),
+    (512, 1000, 1028, "aligned", "aligned"),
+    (2000, 2040, 516, "aligned", "aligned_F"),
     (1024, 1024, 1024, "aligned", "aligned_F"),
     (1024, 1024, 1024, "aligned_F", "aligned"),
     (64, 64, 4096, "aligned_F", "aligned"),
