@@ -441,10 +441,6 @@ def run_of(real, loop, structure):
     agreed, tell, lanes_for, collect = exchange_of(real)
 
     @device
-    def wait_for_all(counter, turn):
-        return grid_barrier(counter, turn) if shards else wait(counter, turn)
-
-    @device
     def total(value, sums, thread, threads, counter, turn):
         """Sum over all threads, the same bits in each; and the next turn."""
         value, lane = warp_sum(value), thread & 31
@@ -602,7 +598,10 @@ def run_of(real, loop, structure):
 
     @device
     def update_pass(step, op, ranges, count, numbers, sums, told, counter, turn):
-        """Clip the gradient and update the parameters; `op` is the operation by touched rows."""
+        """Clip the gradient and update the parameters; `op` is the operation by touched rows.
+
+        Threads wait for one another only after they have gathered the next step's samples.
+        """
         clips, scale, parts = opaque(step.table[Run.CLIPS]), one, step.parts
         if by_rows:
             if step.reals[Real.L2] != zero:
@@ -623,7 +622,7 @@ def run_of(real, loop, structure):
         update(step, ranges, count, parts, scale, numbers)
         if by_rows:
             of_rows.update(step, op, scale, numbers)
-        return wait_for_all(counter, turn)
+        return grid_barrier(counter, turn) if shards else turn
 
     times = 1 if loop != "block" or by_rows else IN_ONE_BLOCK[np.dtype(real).itemsize]
 
@@ -730,7 +729,6 @@ def run_of(real, loop, structure):
                             each, table_op, ranges, count_ranges, numbers, own_sums, squares, counter, turn
                         )
                         copy(master, theta, size, thread, threads)
-                        turn = wait(counter, turn)
                     else:
                         turn = update_pass(
                             step, table_op, ranges, count_ranges, numbers, own_sums, squares, counter, turn
@@ -745,6 +743,7 @@ def run_of(real, loop, structure):
         if leads:
             source[Run.FINISHED] = finished
         if updates:
+            turn = wait(counter, turn)
             wrong = not_finite(theta, size, thread, threads)
             if by_rows:
                 wrong += not_finite(master + size, whole_size - size, thread, threads)
