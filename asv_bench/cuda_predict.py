@@ -162,8 +162,9 @@ def phases(plan):
     if plan["KEEPS_ROWS"] and plan["BATCH"] >= plan["ROWS"]:  # they stay where the first step left them
         gathered = 0
     elif not whole_grid:
-        found.append(Phase("rows", padded, more=OF_A_ROW))
-    found.append(Phase("gather", gathered, more=OF_AN_ELEMENT + drawn, far=8 * gathered))
+        found.append(Phase("rows", padded, more=OF_A_ROW, barriers=0))  # beside other work
+    # with the update of the step before
+    found.append(Phase("gather", gathered, more=OF_AN_ELEMENT + drawn, far=8 * gathered, barriers=0))
     gradients, with_bias, backward, pointwise = 0, 0, [], False
     for operation, record in zip(program.operations, schedule.records_of(program), strict=True):
         n_in, n_out = int(record[tables.Op.N_IN]), int(record[tables.Op.N_OUT])
@@ -291,6 +292,9 @@ def node_of(launch, plan, precision="float32"):
     if name == "update":
         states = len(formulas.RULES[plan.structure.rule].states)
         return _streamed(4 * (2 + 2 * states + plan.schedule.parts) * plan.program.size)
+    if name == "rows":  # of the small output layer, whose weights every multiprocessor reads
+        m, k = map(int, numbers[:2])
+        return _streamed(4 * (m * k + PROCESSORS * outputs * k + m * outputs), 2 * m * outputs * k)
     if name == "combine":  # the parts of a product that is not wgmma's, beside those that are
         m, n, parts = map(int, numbers[:3])
         return _streamed(4 * m * n * (parts + 1), m * n * parts)

@@ -60,8 +60,10 @@ def test_launches_and_operations_of_the_graph():
     launches = cuda_predict.launches_of(plan)
     names = Counter(launch.kernel.fn.__name__ for launch in launches)
     layers = len(work.layers)
-    assert names == {"product": 3 * layers - 1} | dict.fromkeys(("pick", "losses", "update"), 1)
-    nodes = [cuda_predict.node_of(each, plan) for each in launches if each.kernel.fn.__name__ == "product"]
+    others = "rows", "pick", "losses", "update"
+    assert names == {"product": 3 * layers - 2} | dict.fromkeys(others, 1)
+    multiply = [each for each in launches if each.kernel.fn.__name__ in ("product", "rows")]
+    nodes = [cuda_predict.node_of(each, plan) for each in multiply]
     first, products = work.sizes[0] * work.sizes[1], sum(a * b for a, b in work.layers)
     assert sum(node.flops for node in nodes) == 2 * work.batch * (3 * products - first)
 
