@@ -10,6 +10,7 @@ TITLES = {
     "torch.compile": "torch.compile",
     "torch graph": "torch, graph by hand",
     "fastnn, block": "one block",
+    "fastnn, shards": "shards",
     "fastnn, grid": "a grid",
     "fastnn, graph": "a graph",
     "fastnn, a group": "fastnn",
