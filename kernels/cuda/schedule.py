@@ -158,7 +158,6 @@ def make_schedule(program, dtype, batch, command, loop=None, precision="float32"
     block, shards = one_block(program, dtype, batch, command), None
     if chosen in (None, "", "shards"):
         shards = _shards(program, dtype, batch, command)
-    holds_tables = _tables_size(program, dtype) * np.dtype(dtype).itemsize <= shared_bytes()
     if not chosen or chosen == "shards" and command != TRAIN:
         of_rows = program.size - program.dense_size
         if flops <= BLOCK_FLOPS and of_rows <= BLOCK_ROWS and fits(block, dtype):
@@ -166,7 +165,8 @@ def make_schedule(program, dtype, batch, command, loop=None, precision="float32"
         elif shards and fits(shards, dtype):
             chosen = "shards"
         else:
-            chosen = "grid" if holds_tables and (flops <= GRID_FLOPS or 0 in program.widths) else "graph"
+            small = flops <= GRID_FLOPS or 0 in program.widths
+            chosen = "grid" if small and _tables_fit(program, dtype) else "graph"
     if chosen == "graph":
         if 0 in program.widths:  # its products have no sums of a delta alone
             raise ValueError("FASTNN_CUDA_LOOP must be 'block' or 'grid' for a net of one-hot codes alone; got 'graph'")
@@ -181,7 +181,7 @@ def make_schedule(program, dtype, batch, command, loop=None, precision="float32"
             accepted = "'grid' or 'graph' for a net with Columns, or one that does not fit into each block"
             raise ValueError(f"FASTNN_CUDA_LOOP must be {accepted}; got 'shards'")
         return shards
-    if not holds_tables:
+    if not _tables_fit(program, dtype):
         operations = f"a net of {len(program.operations):,} operations"
         raise ValueError(f"FASTNN_CUDA_LOOP must be 'graph' for {operations}; got 'grid'")
     widest = max(int(program.table[Header.WIDEST]), touched_features(program))
@@ -273,6 +273,10 @@ def _tables_size(program, dtype):
     """Elements that the tables of a run, of its program and of its reals take, a multiple of 16 bytes."""
     cells = Run.SIZE + Buffer.SIZE * len(program.widths) + State.SIZE + program.table.size
     return round_up(cells * _elements_of_index(dtype) + Real.ALPHAS + len(program.operations), 4)
+
+
+def _tables_fit(program, dtype):
+    return _tables_size(program, dtype) * np.dtype(dtype).itemsize <= shared_bytes()
 
 
 def touched_features(program):
