@@ -30,9 +30,8 @@ def check(names, dtypes, capabilities):
         found, what = made.instructions, f"{name}: {own}, {dtype}"
         assert made.registers <= registers, f"{what}: {made.registers} registers"
         assert made.shared <= shared, f"{what}: {made.shared} bytes of shared memory"
-        spilled = cuda_table.SPILLED.get((name, dtype, capability), 0)
-        assert made.spilled <= spilled, f"{what}: {made.spilled} bytes spilled"
-        assert spilled or made.stack == cuda_offline.count(found, *cuda_table.STACK) == 0, what
+        assert made.spilled == 0, f"{what}: {made.spilled} bytes spilled"
+        assert made.stack == cuda_offline.count(found, *cuda_table.STACK) == 0, what
         if dtype == "float32":
             assert cuda_offline.count(found, *cuda_table.DOUBLE) == 0, what
         copied = own == "product" and dtype == "float32"
