@@ -25,7 +25,7 @@ QUICK = (
 
 def check(names, dtypes, capabilities):
     seen = 0
-    for name, dtype, capability, own, made, registers, shared in cuda_table.rows(names, dtypes, capabilities):
+    for name, dtype, _, own, made, registers, shared in cuda_table.rows(names, dtypes, capabilities):
         seen += 1
         found, what = made.instructions, f"{name}: {own}, {dtype}"
         assert made.registers <= registers, f"{what}: {made.registers} registers"
