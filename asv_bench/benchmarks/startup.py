@@ -30,7 +30,7 @@ from fastnn.kernels.cuda import schedule, step, toolchain
 layers = [fastnn.Dense(64, "relu"), fastnn.Dense(10, "softmax")]
 structure = schedule.structure_of(fastnn.Sequential(layers).build(64).program, tables.TRAIN, kernels.ADAM)
 """
-LOOP = "toolchain.Launch(step.run_of(np.float32, {}, structure), 1, 1, 0, (0,) * 9).loaded(toolchain.current_device())"
+LOOP = "toolchain.Launch(step.run_of(np.float32, {}, structure), 1, 1, 0, (0,) * 10).loaded(toolchain.current_device())"
 
 
 class _Fresh:

@@ -600,7 +600,7 @@ def run_of(real, loop, structure):
     def update_pass(step, op, ranges, count, numbers, sums, told, counter, turn):
         """Clip the gradient and update the parameters; `op` is the operation by touched rows.
 
-        Threads wait for one another only after they have gathered the next step's samples.
+        Of parameters that each step updates, threads wait for one another after they have gathered the next samples.
         """
         clips, scale, parts = opaque(step.table[Run.CLIPS]), one, step.parts
         if by_rows:
@@ -622,6 +622,8 @@ def run_of(real, loop, structure):
         update(step, ranges, count, parts, scale, numbers)
         if by_rows:
             of_rows.update(step, op, scale, numbers)
+        if by_rows:  # the codes of the samples name the rows
+            turn = wait(counter, turn)
         return grid_barrier(counter, turn) if shards else turn
 
     times = 1 if loop != "block" or by_rows else IN_ONE_BLOCK[np.dtype(real).itemsize]
