@@ -17,7 +17,7 @@ from ..state import TrainingState
 from ..tables import BACKWARD, DIVERGED, FINE, GRADIENT, LOSS, OUTPUT, TRAIN, UPDATE, Buffer, Real, Run, State, Sums
 from .arrays import on_device
 from .graph import queue_step, queue_update
-from .launch import Recording, copy_into, queue, run, to_host
+from .launch import Recording, clear, copy_into, queue, run, to_host
 from .matrices import first_not_finite, warps_for
 from .memory import PINNED, Memory
 from .own import codes_of
@@ -29,6 +29,8 @@ from .updates import FACTORS, write_step_numbers
 FEW_ROWS = 1 << 16  # that a pass without a gradient takes at a time: bounds its memory (an estimate)
 ROWS = "X", "Y", "WEIGHTS", "ROW_INDEX"  # fields of the table whose arrays come to the device once
 PLACES = [(name, getattr(Run, name)) for name in (*ROWS, "OUT")]  # of arrays that are others from run to run
+# Steps for which a run of more than one has room at once: for more of them all would be laid out anew (an estimate)
+AT_ONCE = 1 << 14
 AHEAD = 64  # steps of one rate whose factors are computed together (an estimate)
 MOMENTS = ("FIRST_MOMENT", "SECOND_MOMENT")  # fields of the table, in the order of a rule's states
 
@@ -181,6 +183,9 @@ class Plan(base.Plan):
         updates, has_rows = command & UPDATE, command & (LOSS | OUTPUT)
         steps = self["STEPS"] if updates else -(-self["ROWS"] // self["BATCH"])
         self._prepare(steps)
+        if updates and not steps and self.schedule.loop == "graph":  # it only compiles
+            self._queue_graph(steps)
+            return
         if not has_rows:
             self.upload("gradient", self.kept["GRADIENTS"])
             copy_into(self.memory["workspace"][self.schedule.result_at :][:2], np.array([0.0, 1.0], self.dtype))
@@ -220,7 +225,8 @@ class Plan(base.Plan):
         """Bring to the device what it lacks, and the tables of this run."""
         memory, command = self.memory, self.command
         first = self._write_rows(steps)
-        self.to_device()
+        if steps or self.schedule.loop != "graph":
+            self.to_device()
         table, size = memory.twin("table"), self.table.size
         table[:size] = self.table
         table[self._fixed[0]] = self._fixed[1]
@@ -239,8 +245,10 @@ class Plan(base.Plan):
 
         Large ones go there by themselves.
         """
-        memory, kept, changed, first = self.memory, self.kept, self._changed, "factors"
-        room, rows = {"factors": FACTORS * steps if self.command & UPDATE else 1, "results": 2 * max(steps, 1)}, {}
+        memory, kept, changed, first, rows = self.memory, self.kept, self._changed, "factors", {}
+        updates = self.command & UPDATE
+        places = max(steps, AT_ONCE) if updates and steps > 1 else steps
+        room = {"factors": FACTORS * places if updates else 1, "results": 2 * max(places, 1)}
         for name in ROWS:
             array = kept.get(name)
             if array is None or on_device(array):
@@ -275,7 +283,8 @@ class Plan(base.Plan):
         if self.parameters.nbytes * len(self._mirrored) <= PINNED:
             sizes |= {name: (size, self.dtype) for name, size in self._sizes.items()}
         memory.lay_out(**sizes)
-        self.to_device()
+        for name, size in self._sizes.items():
+            self.reserve(name, size)
         memory.twin("table")[length:], memory.twin("counter")[:] = program, 0
         places = {"PARAMETERS": "parameters", "REALS": "reals", "RATES": "factors", "LOSSES": "results"}
         places |= {name: name for name in MOMENTS if name in self._mirrored}
@@ -332,7 +341,7 @@ class Plan(base.Plan):
     def zeros(self, name, size, dtype=None):
         """Memory of the device as `reserve` gives it, of zeros when it is new."""
         if name not in self.memory or self.memory[name].size < size:
-            self.upload(name, np.zeros(max(size, 1), dtype or self.dtype))
+            clear(self.reserve(name, size, dtype))
 
     def device_table(self, steps):
         """The table of a run of so many steps, followed by counters at zero; brings the rows to the device."""

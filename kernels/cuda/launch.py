@@ -12,7 +12,18 @@ import numpy as np
 
 from ..contract import ON_ITS_SIZE, Contract, DevicePlace
 from ..contract import Operand as Rule
-from .toolchain import SIMULATED, Launch, NumbaArray, captured, check, cuda, current_device, device, stream_of
+from .toolchain import (
+    SIMULATED,
+    Launch,
+    NumbaArray,
+    captured,
+    check,
+    clear_on_device,
+    cuda,
+    current_device,
+    device,
+    stream_of,
+)
 
 THREADS = 256  # of a block, where a kernel has no shape of its own (an estimate)
 MOST_BLOCKS = 65_535  # along y and z, a limit of CUDA; along x 2^31 - 1
@@ -302,6 +313,14 @@ def empty(elements, dtype, what="the run"):
         return np.full(elements, np.nan if np.dtype(dtype).kind == "f" else 99, dtype)
     size = elements * np.dtype(dtype).itemsize
     return _allocated(lambda: cuda.device_array(int(elements), dtype), size, what)  # it takes no integer of NumPy
+
+
+def clear(memory):
+    """Queue zeros for memory of the device on the default stream."""
+    if SIMULATED:
+        memory.fill(0)
+    else:
+        clear_on_device(memory.device_ctypes_pointer.value, memory.nbytes)
 
 
 def copy_into(memory, array):

@@ -113,6 +113,11 @@ def copy_from_device(target, source, size):
         _must_succeed(driver.cuMemcpyDtoHAsync, target, source, size, 0)
 
 
+def clear_on_device(target, size):
+    """Queue zeros for so many bytes at an address on the default stream."""
+    _must_succeed(driver.cuMemsetD8Async, target, 0, size, 0)
+
+
 def wait_for_default_stream():
     """Until all that was queued on the default stream is done."""
     if not SIMULATED:
