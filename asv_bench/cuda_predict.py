@@ -27,7 +27,6 @@ from fastnn.kernels.cuda import driver, graph, hopper, schedule
 from fastnn.kernels.cuda.async_tile import TILES, depth_of
 from fastnn.kernels.cuda.loop_tiles import tiles_of
 from fastnn.kernels.cuda.matmul import Side, multiply, work_size
-from fastnn.kernels.cuda.step import SHARERS
 from fastnn.kernels.cuda.toolchain import SIMULATED
 from fastnn.kernels.state import TrainingState
 
@@ -52,6 +51,12 @@ WGMMA, BULK = 777.5 / 989, 8.2e12
 # back, behind one of each block that the counter takes in turn, two cycles each (estimates)
 BLOCK_BARRIER = 40
 GRID_BARRIER = 2 * BLOCK_BARRIER + 4 * L2_LATENCY + 2 * PROCESSORS
+# Cycles of an instruction for a thread whose next one waits for it, and instructions of a phase beside its items:
+# Nsight Compute counted 1,950 of a warp, between 8 barriers, in a step of 2x16 by 32 in one block (H100, 2026-11-27)
+CHAINED, OF_A_PHASE = 4.5, 120
+# Seconds that a node with work takes beyond one with hardly any, until its first numbers are there and its last are
+# written (the same profile: 4.7 us for a product of 0.1 us, 3 for a kernel of one block that writes ten numbers)
+START = 2e-6
 NODE = "a graph of 100 x.add_(1), each"  # a node with hardly any work, of which the race measured the microseconds
 
 # Microseconds a step, or the share of torch's graph, that a row is to take at most; of cuBLAS for a product
@@ -69,8 +74,8 @@ OF_AN_ELEMENT, OF_A_TILE, OF_AN_OUTPUT, OF_A_ROW = 25, 60, 60, 270
 
 
 # When the loops, with their products, and those by wgmma were last written anew
-WRITTEN = dict.fromkeys(("block", "shards", "grid"), "2026-11-27T06:28")
-WRITTEN |= {"graph": "2026-11-27T06:30", "wgmma": "2026-11-27T06:00"}
+WRITTEN = dict.fromkeys(("block", "shards", "grid"), "2026-11-27T09:49")
+WRITTEN |= {"graph": "2026-11-27T09:34", "wgmma": "2026-11-27T06:00"}
 
 
 class Phase(NamedTuple):
@@ -156,7 +161,7 @@ def phases(plan):
     program, places, count, tiles = plan.program, plan.schedule, plan["BATCH"], tiles_of(np.float32)
     whole_grid = places.loop == "grid"
     count = count if whole_grid else min(count, places.shard)
-    padded, threads = -(-count // 4) * 4, math.prod(places.shape) if whole_grid else min(places.shape[1], SHARERS)
+    padded, threads = -(-count // 4) * 4, math.prod(places.shape) if whole_grid else places.shape[1]
     groups, features = padded // 4, program.n_features
     found, gathered, drawn = [], padded * features, OF_A_ROW * whole_grid
     if plan["KEEPS_ROWS"] and plan["BATCH"] >= plan["ROWS"]:  # they stay where the first step left them
@@ -226,7 +231,8 @@ def cycles_of(phase, plan, ratio):
     rounds, instructions = -(-phase.items // (dealt * threads)), phase.fmas * ratio + phase.more
     warps = -(-phase.items // (dealt * 32))  # of a block, one after another
     issue = -(-warps // SCHEDULERS) * instructions
-    chain = rounds * (instructions + phase.trips * latency + (L2_LATENCY if phase.far and phase.awaited else 0))
+    awaited = phase.trips * latency + (L2_LATENCY if phase.far and phase.awaited else 0)
+    chain = CHAINED * OF_A_PHASE + rounds * (CHAINED * instructions + awaited)
     moved = 16 * phase.loads * phase.items / (dealt * width)
     far = max(phase.far / (dealt * NEAR), phase.far * blocks / dealt * CLOCK / L2)
     barrier = GRID_BARRIER if of_grid or phase.meets else BLOCK_BARRIER
@@ -387,7 +393,7 @@ def of_step(work, precision="float32"):
     plan = plan_of(work, precision)
     if plan.schedule.loop != "graph":
         return of_loop(plan)
-    return of_launches(launches_of(plan), plan, precision, 1e-6 * race()["launches"][NODE])
+    return of_launches(launches_of(plan), plan, precision, 1e-6 * race()["launches"][NODE] + START)
 
 
 def of_product(n, precision):
@@ -455,8 +461,9 @@ Barriers are those of the threads of a block, summed over the launches, and thos
 Of each part of a step the model counts instructions, one thread's chain of them with its waits, and bytes, and takes \
 the longest of the three. It adds barriers, and %.2f µs a node of a graph, on an H100 SXM of 132 multiprocessors at \
 1.98 GHz; the constants stand in the script with their sources. *Measured* is the race on such a card on %s, by the \
-same loop. Where *changed* says yes, the loop or its products have been written anew since, and the ratio says \
-little. Where it says no, the ratio says by how much the card is slower than the model.
+same loop, with what a fit does once, in rounds of about 0.3 s. Where \
+*changed* says yes, the loop or its products have been written anew since, and the ratio says little. Where it says \
+no, the ratio says by how much the card is slower than the model.
 """
 COLUMNS = ("row", "loop", "blocks x threads", "MFLOP", "MB of L2 and memory", "MB of shared memory", "block barriers")
 COLUMNS += ("grid barriers", "launches", "instructions an FMA", "predicted", "goal", "measured", "predicted / measured")

@@ -31,7 +31,6 @@ NETS = [
 @pytest.fixture(autouse=True)
 def watched(monkeypatch):
     monkeypatch.setattr(schedule, "THREADS", 32)
-    monkeypatch.setattr(schedule, "IN_ONE_BLOCK", {4: 1, 8: 1})
     monkeypatch.setattr(launch, "THREADS", 32)
     grids.together(monkeypatch, meet=False)
 

@@ -44,7 +44,6 @@ in_each_dtype = loops_with(
 def loop(request, monkeypatch):
     monkeypatch.setenv("FASTNN_CUDA_LOOP", request.param)
     monkeypatch.setattr(schedule, "THREADS", 64)
-    monkeypatch.setattr(schedule, "IN_ONE_BLOCK", {4: 1, 8: 1})
     monkeypatch.setattr(launch, "THREADS", 32)
     monkeypatch.setattr(losses, "WARPS", 2)
     monkeypatch.setattr(activations, "WARPS", 1)

@@ -69,7 +69,7 @@ def loop_of(real, structure):
         """Z and, element by element, A."""
         n_in, n_out, groups = np.int32(op[Op.N_IN]), np.int32(op[Op.N_OUT]), fours(step.count)
         items = np.int32(groups * fours(n_out))
-        share = sharing(step.sharers, items, n_in)
+        share = sharing(step.threads, items, n_in)
         item, lane, shared = dealt(step.thread, share, items)
         if item >= items and not shared:
             return True
@@ -155,7 +155,7 @@ def loop_of(real, structure):
             return False
         n_in, n_out, groups = np.int32(op[Op.N_IN]), np.int32(op[Op.N_OUT]), fours(step.count)
         items = np.int32(groups * fours(features))
-        share = sharing(step.sharers, items, n_out)
+        share = sharing(step.threads, items, n_out)
         item, lane, shared = dealt(step.thread, share, items)
         if item >= items and not shared:
             return True

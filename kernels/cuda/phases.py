@@ -72,9 +72,9 @@ class Phases(NamedTuple):
 class Step(NamedTuple):
     """A step, as phases see it: its tables, vectors and workspace as pointers.
 
-    `sharers`: those of its `threads` that share sums. `seen`: place in the epoch of its first sample; `mask_key`: what
-    dropout draws from in this epoch; `parts`: parts of the sum over the samples in `gradients`, each a vector of `size`
-    elements. Neither `parameters` nor `gradients` have the ranges of which a step touches only some rows.
+    `seen`: place in the epoch of its first sample; `mask_key`: what dropout draws from in this epoch; `parts`: parts of
+    the sum over the samples in `gradients`, each a vector of `size` elements. Neither `parameters` nor `gradients` have
+    the ranges of which a step touches only some rows.
     """
 
     table: Any
@@ -84,7 +84,6 @@ class Step(NamedTuple):
     workspace: Any
     thread: int
     threads: int
-    sharers: int
     count: int
     seen: int
     mask_key: int

@@ -36,19 +36,19 @@ from .losses import RESULT
 from .matmul import may_be_wgmma, parts_of, work_size
 from .own import key_of
 from .phases import Structure, operation_module
-from .step import IN_ONE_BLOCK, SUMS, THREADS
+from .step import SUMS, THREADS
 from .toolchain import SIMULATED, cuda
 from .touched import ARRANGED, INDEX_BYTES
 
-# Work of a step up to which one block, then a grid, is chosen; above one block shards, where each can hold the net:
-# 2x64 by 32 is predicted to take 7.0 us there and 8.6 in one block, 2x16 by 32 3.8 and 2.0 (asv_bench/cuda_predict.py).
-# Estimates, until `asv_bench/cuda_race.py --only loops` has timed the loops beside one another: the first run on a GPU
-# (H100 80GB, 2026-11-26) did not. It took, in float32, 35.6 us a step for 2 hidden layers of 16 by batches of 32, 69.5
-# for 2x64 by 512, 256 for 3x256 by 512, 1,283 for 4x1024 by 512.
+# Work of a step up to which one block, then a grid, is chosen; above one block shards, where each can hold the net.
+# On an H100 80GB, 2026-11-27, `asv_bench/cuda_race.py --only loops` took, in float32 and microseconds a step, for 2
+# hidden layers of 16 by 32 (0.1 MFLOP) 13.6 in a block and 14.9 in shards; for 2x64 by 32 (1.5) 25.8 and 19.5; for
+# 3x256 by 32 (34) 49.6 in a grid and 59.2 in a graph, by 512 (545) 127 and 76.2
 BLOCK_FLOPS, GRID_FLOPS = 1 << 20, 1 << 27
 BLOCK_ROWS = 1 << 20  # parameters by touched rows, which a run passes over once, with l2 each step (an estimate)
 MAX_PARTS = 32  # of the gradient of a long batch (an estimate)
-SHARD = 8  # samples of a block at least, where many share a batch (an estimate)
+# Samples of a block at least, where many share a batch: 2x64 by 32 took 20.5 us with 4 there, 22.5 with 8, 27.1 with 16
+SHARD = 4
 TOLD = 3  # numbers that each block of shards tells the others beside its gradient
 LOOPS = ("block", "shards", "grid", "graph")
 
@@ -202,20 +202,14 @@ def _shards(program, dtype, batch, command):
     if command != TRAIN or program.embedding is not None or not program.dense_size:
         return None
     shard = round_up(max(SHARD, -(-batch // multiprocessors())), 4)
-    block, blocks = _block(program, dtype, shard, command, THREADS), -(-batch // shard)
+    block, blocks = one_block(program, dtype, shard, command), -(-batch // shard)
     scratch = blocks * (program.dense_size + TOLD)
     return block._replace(loop="shards", shape=(blocks, block.shape[1]), shard=shard, scratch=scratch)
 
 
 def one_block(program, dtype, batch, command):
     """The schedule of a run in one block, whether or not it fits there."""
-    most = THREADS * (IN_ONE_BLOCK[np.dtype(dtype).itemsize] if program.embedding is None else 1)
-    return _block(program, dtype, batch, command, most)
-
-
-def _block(program, dtype, batch, command, most):
-    """The schedule of a block of at most so many threads."""
-    return _loop(program, dtype, batch, command, "block", 1, min(most, round_up(_items(program, batch), 32)))
+    return _loop(program, dtype, batch, command, "block", 1, min(THREADS, round_up(_items(program, batch), 32)))
 
 
 def fits(schedule, dtype):

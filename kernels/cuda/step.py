@@ -56,11 +56,12 @@ from .rng import half_bits, row_at, stream_key
 from .toolchain import cuda, device, for_each_real, kernel
 from .updates import FACTORS, rule_of
 
-THREADS = 256  # of a block of a grid at most: with more, a thread has fewer registers than it takes (238 to 255, sm_90)
-# Times THREADS, of one block: in float32 it gets by with 128 registers and spills none, in float64 it takes 248 there;
-# of shards 1, which spill 440 bytes there; with an Embedding 1: a thread then takes 222, and spills 300 bytes there
-IN_ONE_BLOCK = {4: 2, 8: 1}  # by the bytes of an element
-SHARERS = 256  # threads of one block that share sums at most: more of them wait for one another (an estimate)
+# Of a block at most. An H100 (2026-11-27) took in one block, by 128, 256 and 512 threads, 14.7, 14.1 and 14.5 us a step
+# of 2x16 by 32; in the loops of shards and of a grid a thread takes more than half of the registers of 512
+THREADS = 256
+# Blocks that a multiprocessor holds of many nets at once, by the bytes of an element: in float32 a thread then has 128
+# registers and spills none; in float64 it takes 248, with an Embedding 222 (sm_90)
+TOGETHER = {4: 2, 8: 1}
 SUMS = 4  # sums over all threads in a step, each with a place for each warp
 CLIP_TINY = 1e-6  # added to the norm of a gradient, as torch.nn.utils.clip_grad_norm_ has it
 
@@ -163,7 +164,7 @@ def loss_of_step(real, whole_grid, structure, row_of):
         y, weights = global_at(t[Run.Y], real), global_at(t[Run.WEIGHTS], real)
         labels, param, padded = t[Run.LABELS] != 0, step.reals[Real.LOSS_PARAM], padded_count(step)
         # one an output at most; in a grid of float64 the sums of lanes take more registers than a thread has
-        lanes = 1 if whole_grid else sharing(step.sharers, padded, n_out << 2)
+        lanes = 1 if whole_grid else sharing(step.threads, padded, n_out << 2)
         s, lane, shared = dealt(step.thread, lanes, padded)
         end = padded
         if lanes > 1:  # all lanes of a warp that has a sample take part, once
@@ -556,7 +557,7 @@ def run_of(real, loop, structure):
         thread, threads, size = cuda.grid(1), quotient(cuda.gridsize(1), lanes), step.size
         item = quotient(thread, lanes) if thread & (lanes - 1) == 0 else size  # beyond the end
         t, r, count, seen, key = step.table, step.reals, step.count, step.seen, step.mask_key
-        return Step(t, r, master, scratch, step.workspace, item, threads, threads, count, seen, key, 1, size)
+        return Step(t, r, master, scratch, step.workspace, item, threads, count, seen, key, 1, size)
 
     @device
     def combine(grad, whole, ranges, count, parts, size, thread, threads):
@@ -626,16 +627,15 @@ def run_of(real, loop, structure):
             turn = wait(counter, turn)
         return grid_barrier(counter, turn) if shards else turn
 
-    times = 1 if loop != "block" or by_rows else IN_ONE_BLOCK[np.dtype(real).itemsize]
+    together = 1 if loop != "block" or by_rows else TOGETHER[np.dtype(real).itemsize]
 
-    @kernel(THREADS * times, min_blocks_per_sm=1)
+    @kernel(THREADS, min_blocks_per_sm=together)
     def run(tables, length, tables_size, theta_at, grad_at, parts, sums_at, rows_at, shard, arrivals):
         source, shared = global_at(tables, np.int64), shared_memory(real, 0)
-        thread, threads, sharers = np.int32(cuda.grid(1)), np.int32(cuda.gridsize(1)), np.int32(cuda.gridsize(1))
+        thread, threads = np.int32(cuda.grid(1)), np.int32(cuda.gridsize(1))
         counter, turn, leads = global_at(arrivals, np.uint32), np.int64(0), thread == 0
         if not whole_grid:
             thread, threads = np.int32(cuda.threadIdx.x), np.int32(cuda.blockDim.x)
-            sharers = min(threads, np.int32(SHARERS))
         if not whole_grid and not shards:  # a net for each block
             source, leads = source + length * cuda.blockIdx.x, thread == 0
         t, r = held(source, length, shared)
@@ -676,7 +676,7 @@ def run_of(real, loop, structure):
         while finished < steps and fine:
             (first, count, at, own), begin = samples_of(t, position, shard), head
             seen = t[Run.SEEN] + first + at
-            step = Step(t, r, theta, grad, workspace, thread, threads, sharers, own, seen, mask_key, parts, size)
+            step = Step(t, r, theta, grad, workspace, thread, threads, own, seen, mask_key, parts, size)
             order = Order(first + at, key, left_bits, right_bits, kept + half * (finished & 1))
             if finished == 0 or opaque(stays) == 0:
                 gather(step, features, order)
