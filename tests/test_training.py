@@ -1,5 +1,6 @@
 """Training runs against the reference: optimisers, batches, weights, l2, schedules, going on."""
 
+import numba
 import numpy as np
 import pytest
 import reference
@@ -75,6 +76,7 @@ def test_batches_in_order_with_a_short_last_one(name, batch_size, dtype):
     assert_close(history.loss, losses, "training", dtype)
 
 
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="plain Python takes many minutes")
 @pytest.mark.parametrize("rows, batch", [(1, 1), (7, 7), (9, 8), (255, 8), (256, 16), (1023, 16), (1024, 32)])
 def test_batches_follow_the_number_of_rows(rows, batch):
     X, y = data(rows, dtype="float32")

@@ -9,8 +9,8 @@ workspace in global memory. The blocks of shards and of a grid, all of them resi
 All loops copy the tables of the run to shared memory first, since each phase begins with a dozen fields of them. They
 allocate nothing, and leave a loss for each step on the device.
 
-t is the table of `driver.Plan`, r the reals; x (features, LD) with the samples of a step side by
-side; `turn` counts what the counter must reach at the next barrier of a grid.
+t is the table of `driver.Plan`, r the reals; x (features, LD) with the samples of a step side by side; `turn` counts
+what the counter must reach at the next barrier of a grid.
 """
 
 from typing import Any, NamedTuple
@@ -623,8 +623,7 @@ def run_of(real, loop, structure):
         update(step, ranges, count, parts, scale, numbers)
         if by_rows:
             of_rows.update(step, op, scale, numbers)
-        if by_rows:  # the codes of the samples name the rows
-            turn = wait(counter, turn)
+            turn = wait(counter, turn)  # the codes of the samples name the rows
         return grid_barrier(counter, turn) if shards else turn
 
     together = 1 if loop != "block" or by_rows else TOGETHER[np.dtype(real).itemsize]
