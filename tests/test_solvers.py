@@ -112,7 +112,7 @@ def test_softmax_without_a_penalty():
     X, y, _ = problem(3)
     net = fastnn.logistic_net(3, dtype="float64")
     history = net.minimize(X, y, "newton-cholesky", tol=1e-10)
-    assert history.converged and history.epochs < 15
+    assert history.converged and history.epochs < 30  # by the rounding of LAPACK: 20 with NumPy 1.24
     assert abs(net.get_weights()[0].sum(axis=0)).max() < 1e-8
 
 

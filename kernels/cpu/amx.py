@@ -9,6 +9,7 @@ import functools
 import sys
 
 from llvmlite import ir
+from llvmlite.binding import llvm_version_info
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -130,7 +131,7 @@ def multiply_tiles(typingctx, steps, a, b, c, stride, adds, ahead):
 
 def _rounded(builder, low, high):
     """32 bfloat16 numbers, as 16 pairs, from two registers of float32; rounded to nearest, ties to even."""
-    kind = ir.VectorType(_BFloat(), 32)
+    kind = ir.VectorType(_BFloat() if llvm_version_info >= (16,) else _I16, 32)  # before LLVM 16, their bits
     value = call_llvm(builder, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", kind, high, low)
     return builder.bitcast(value, ir.VectorType(I32, 16))
 
