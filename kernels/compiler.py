@@ -27,6 +27,7 @@ except (
 ):  # private names: without them inner kernels are optimised once more at every level, three times as long
     JITCodeLibrary = BaseFunction = None
 
+KNOWS_BFLOAT = llvm.llvm_version_info >= (16,)  # before that, LLVM's intrinsics take bfloat16 as 16-bit integers
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 

@@ -9,11 +9,11 @@ import functools
 import sys
 
 from llvmlite import ir
-from llvmlite.binding import llvm_version_info
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..compiler import KNOWS_BFLOAT
 from ..options import COMPILED, has_bfloat16_tiles
 from .memory import I64, fetch
 from .plain import replace_primitives
@@ -131,7 +131,7 @@ def multiply_tiles(typingctx, steps, a, b, c, stride, adds, ahead):
 
 def _rounded(builder, low, high):
     """32 bfloat16 numbers, as 16 pairs, from two registers of float32; rounded to nearest, ties to even."""
-    kind = ir.VectorType(_BFloat() if llvm_version_info >= (16,) else _I16, 32)  # before LLVM 16, their bits
+    kind = ir.VectorType(_BFloat() if KNOWS_BFLOAT else _I16, 32)
     value = call_llvm(builder, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", kind, high, low)
     return builder.bitcast(value, ir.VectorType(I32, 16))
 
