@@ -41,7 +41,6 @@ SLOW_COPY, REMEMBERED = (
 )  # a copy of the parameters that takes longer, as of large tables, takes 1/10 of a chunk
 EPOCHS = 50  # where none are asked for
 AUTO = "auto"  # a batch_size that follows the number of rows
-GPU_STEP_SECONDS = 1e-5  # that the smallest step may take on a GPU
 
 
 @dataclass(frozen=True)
@@ -459,8 +458,6 @@ class Run:
     def _compile(self):
         """Compile, or load what was compiled, outside the measured time."""
         self.step_seconds = plans.guessed_seconds(self.plan, self.plan["BATCH"])
-        if self.plan.device == "cuda":
-            self.step_seconds = max(self.step_seconds, GPU_STEP_SECONDS)
         self.history.device = self.plan.device
         self.plan.bind_steps(self.rates, self.history.buffers.loss, self.history.epochs)
         self.plan.execute()

@@ -6,13 +6,15 @@ from . import arrays, backends, devices, inference, standardization
 
 LONG_STEP_SECONDS = 0.2  # of work beyond which Ctrl-C does not wait for its end
 MANY_VISITS = 32  # of rows, from which a copy that is faster to read pays (an estimate)
-# A second, by device, before anything was measured: low, so that the first chunk of a fit is short
+# A second, by device, before anything was measured: low, so that the first chunk of a fit is short (estimates)
 GUESSED_FLOPS = {"cpu": 5e9, "cuda": 2e11}
+GPU_STEP_SECONDS = 1e-5  # that the smallest step may take on a GPU
 
 
 def guessed_seconds(plan, rows):
     """What a plan may take for so many rows, before anything was measured."""
-    return rows * plan.program.flops_per_sample / GUESSED_FLOPS[plan.device]
+    seconds = rows * plan.program.flops_per_sample / GUESSED_FLOPS[plan.device]
+    return max(seconds, GPU_STEP_SECONDS) if plan.device == "cuda" else seconds
 
 
 def make(net, command, batch, threads, on_gpu=False, parameters=None):

@@ -17,7 +17,8 @@ from test_custom import GATE, SQUARED
 from tolerance import assert_close
 
 import fastnn
-from fastnn import plans
+from fastnn import dead_units, plans
+from fastnn.data import check as checked_rows
 from fastnn.kernels import tables
 from fastnn.kernels.cuda import activations, driver, graph, launch, losses, schedule, toolchain
 
@@ -228,6 +229,16 @@ def test_launches_side_by_side_and_the_last_block_of_an_update(loop, blocks, mon
     assert [one.blocks for one in queued if one.kernel.fn.__name__ == "update"] == [blocks]
     assert_close(fits[1].loss, fits[0].loss, "training", "float64")
     assert_close(nets[1].parameters, nets[0].parameters, "training", "float64")
+
+
+@pytest.mark.parametrize("loop", ["block"], indirect=True)
+def test_a_loop_without_room_for_a_look_at_dead_units_ends_no_fit(loop, monkeypatch):
+    net, _, _ = pair((3, 4, 2), ("relu", "softmax"), device="cuda")
+    rows = checked_rows(net, *data(9, 3, 2))
+    monkeypatch.setattr(schedule, "shared_bytes", lambda: 64)
+    with pytest.raises(ValueError, match="FASTNN_CUDA_LOOP must be 'grid' or 'graph'"):
+        driver.make_plan(net.program, net.parameters, 9, tables.PREDICT)
+    dead_units.warn(net, rows, 1, "cuda")
 
 
 def test_batches_of_an_iterable(loop):
