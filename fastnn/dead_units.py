@@ -8,7 +8,8 @@ import numpy as np
 from . import backends, plans
 from .errors import DeadUnitsWarning, users_level
 
-ROWS = 256  # that are looked at after each fit; all are only where these look dead
+GLANCE = 8  # rows that NumPy looks at after each fit: most often some unit of each layer answers to one of them
+ROWS = 256  # that are looked at where it did not see that; all are only where these look dead
 BLOCK = 4096  # rows that are looked at together
 
 
@@ -27,7 +28,7 @@ def warn(net, rows, threads, device):
         Where it was trained: what is needed is compiled there.
     """
     layers, dead = _relu_layers(net, rows), None
-    if layers:
+    if layers and not _answer(net, layers, rows):
         # the fit is done, and stands: FASTNN_CUDA_LOOP may name a loop that has no room for so many rows
         with contextlib.suppress(MemoryError, ValueError):
             dead = _first_dead(net, layers, rows, threads, device)
@@ -38,6 +39,26 @@ def warn(net, rows, threads, device):
             "any more. Try standardize=True, a lower learning_rate, or another activation, such as 'leaky_relu'"
         )
         warnings.warn(message, DeadUnitsWarning, stacklevel=users_level())
+
+
+def _answer(net, layers, rows):
+    """Whether a unit of each of these layers is above 0 for one of a few rows, without a kernel; False if not known."""
+    if not isinstance(rows.X, np.ndarray):
+        return False
+    places = np.linspace(0, len(rows) - 1, min(len(rows), GLANCE)).astype(np.int64)
+    values = rows.X[places if rows.rows is None else rows.rows[places]].astype(net.dtype)
+    weights = iter(net.arrays)
+    with np.errstate(all="ignore"):
+        for operation in net.program.evaluating.operations[: layers[-1][0]]:
+            if operation.name == "standardize":
+                values = ((values - operation.shift) * operation.scale + operation.offset).astype(net.dtype)
+            elif operation.name == "dense" and operation.activation.name == "relu":
+                values = np.maximum(values @ next(weights).T + next(weights), 0)
+                if not values.any():
+                    return False
+            else:
+                return False
+    return True
 
 
 def _first_dead(net, layers, rows, threads, device):

@@ -7,6 +7,7 @@ import pytest
 from nets import data
 
 import fastnn
+from fastnn import dead_units
 
 SIZE = np.linspace(50.0, 250.0, 200)[:, np.newaxis]
 PRICE = 3000.0 * SIZE[:, 0] + 50_000.0
@@ -43,6 +44,16 @@ def test_the_first_dead_layer_is_named(number):
     net = dead(number)
     with pytest.warns(fastnn.DeadUnitsWarning, match=f"layer {number}, "):
         net.fit(X, y, epochs=1, rows=np.arange(5, 30))
+
+
+@pytest.mark.parametrize("last", ["relu", "tanh"])
+def test_kernels_look_only_where_no_glance_tells(last, monkeypatch):
+    layers = [fastnn.Dropout(0.1), fastnn.Dense(8, "relu"), fastnn.Dense(8, last), fastnn.Dense(8, "relu")]
+    net, (X, y) = fastnn.Sequential([*layers, fastnn.Dense(3, "softmax")], standardize=True), data()
+    asked = []
+    monkeypatch.setattr(dead_units, "_first_dead", lambda *_: asked.append(True))
+    net.fit(X, y, epochs=1, rows=np.arange(5, 30))
+    assert len(asked) == (last == "tanh")
 
 
 def test_a_few_rows_are_enough_to_live_for():
