@@ -46,6 +46,8 @@ def loop(request, monkeypatch):
     monkeypatch.setenv("FASTNN_CUDA_LOOP", request.param)
     monkeypatch.setattr(schedule, "THREADS", 64)
     monkeypatch.setattr(launch, "THREADS", 32)
+    monkeypatch.setattr(graph, "THREADS", 64)
+    monkeypatch.setattr(graph, "processors", lambda: 2)
     monkeypatch.setattr(losses, "WARPS", 2)
     monkeypatch.setattr(activations, "WARPS", 1)
     monkeypatch.setattr(products, "SKINNY_THREADS", 32)

@@ -12,20 +12,23 @@ import time
 
 import numpy as np
 
-_CELLS = {np.dtype(code).name: np.ctypeslib.as_ctypes_type(code) for code in "fdbhiqBHIQ"}
+_CELLS = {np.dtype(code): np.ctypeslib.as_ctypes_type(code) for code in "fdbhiqBHIQ"}
 _lock = threading.Lock()
 
 
 class Pointer:
     """Address of an element; `p + i` steps by elements, `p[i]` reads and writes: in its owner, where that is known."""
 
-    __slots__ = ("address", "dtype", "owner")
+    __slots__ = ("address", "dtype", "inside", "owner")
 
-    def __init__(self, address, dtype, owner=None):
-        self.address, self.dtype, self.owner = int(address), np.dtype(dtype), owner
+    def __init__(self, address, dtype, owner=None, inside=None):
+        self.address, self.dtype, self.owner, self.inside = int(address), np.dtype(dtype), owner, inside
+        if owner is not None and inside is None:
+            self.inside = range(owner.ctypes.data, owner.ctypes.data + owner.nbytes)
 
     def __add__(self, elements):
-        return Pointer(self.address + int(elements) * self.dtype.itemsize, self.dtype, self.owner)
+        address = self.address + int(elements) * self.dtype.itemsize
+        return type(self)(address, self.dtype, self.owner, self.inside)
 
     def __getitem__(self, i):
         return self.dtype.type(self._cell(i).value)
@@ -35,9 +38,9 @@ class Pointer:
 
     def _cell(self, i):
         address = self.address + int(i) * self.dtype.itemsize
-        if self.owner is not None and not 0 <= address - self.owner.ctypes.data < self.owner.nbytes:
+        if self.inside is not None and address not in self.inside:
             raise IndexError("beyond the shared memory of the block")
-        return _CELLS[self.dtype.name].from_address(address)
+        return _CELLS[self.dtype].from_address(address)
 
 
 def global_at(address, dtype):
@@ -144,10 +147,15 @@ def atomic_add_release(pointer, value):
         return old
 
 
+def let_others_go_on():
+    """For who waits until another thread has done something."""
+    time.sleep(0)
+
+
 def load_acquire(pointer, value):
     if threading.current_thread().abort:
         raise RuntimeError("another thread has failed")
-    time.sleep(0)  # who waits lets the others go on
+    let_others_go_on()
     return pointer.dtype.type(pointer._cell(0).value)
 
 
@@ -158,7 +166,7 @@ class Meeting:
     """
 
     def __init__(self, threads):
-        self.threads, self.lock, self.broken = threads, threading.Lock(), False
+        self.threads, self.lock = threads, threading.Lock()
         self.given, self.gates, self.all = {}, [], None
 
     def exchange(self, place, value=None):
@@ -171,21 +179,12 @@ class Meeting:
             if len(self.given) == self.threads:
                 # all have read what was exchanged before: they are here
                 self.all, self.given = self.given, {}
-                self._open()
-        if not gate.acquire(timeout=PATIENCE) or self.broken:
+                gates, self.gates = self.gates, []
+                for each in gates:
+                    each.release()
+        if not gate.acquire(timeout=PATIENCE):
             raise threading.BrokenBarrierError
         return self.all
-
-    def abort(self):
-        """Let nobody wait here, now or later."""
-        with self.lock:
-            self.broken = True
-            self._open()
-
-    def _open(self):
-        gates, self.gates = self.gates, []
-        for gate in gates:
-            gate.release()
 
 
 PATIENCE = 60  # seconds that a thread waits for another
@@ -293,34 +292,33 @@ class _Barrier:
 
     def __init__(self, count):
         self.count, self.missing, self.phase, self.expected, self.copies = count, count, 0, 0, []
-        self.changed = threading.Condition()
+        self.lock = threading.Lock()
 
     def arrive(self, number, expected=0):
-        with self.changed:
+        with self.lock:
             self.missing, self.expected = self.missing - number, self.expected + expected
             if self.missing < 0:
                 raise AssertionError("more arrive at a barrier than it waits for")
-            self.changed.notify_all()
 
     def queue(self, *copy):
-        with self.changed:
+        with self.lock:
             self.copies.append(copy)
-            self.changed.notify_all()
 
     def await_phase(self, parity):
         thread, end = threading.current_thread(), time.monotonic() + PATIENCE
-        with self.changed:
-            while self.phase % 2 == parity:
+        while True:
+            with self.lock:
+                if self.phase % 2 != parity:
+                    return
                 if not self.missing and self.expected == sum(size for _, _, size in self.copies):
                     for copy in self.copies:
                         ctypes.memmove(*copy)
                     self.copies.clear()
                     self.phase, self.missing, self.expected = self.phase + 1, self.count, 0
-                    self.changed.notify_all()
-                elif thread.abort or time.monotonic() > end:
-                    raise RuntimeError("another thread has failed" if thread.abort else "a barrier that nobody opens")
-                else:
-                    self.changed.wait(0.2)
+                    return
+            if thread.abort or time.monotonic() > end:
+                raise RuntimeError("another thread has failed" if thread.abort else "a barrier that nobody opens")
+            let_others_go_on()
 
 
 def _barriers():
