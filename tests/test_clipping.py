@@ -14,7 +14,7 @@ CLIPS = {"norm": dict(clip_norm=0.05), "value": dict(clip_value=0.01), "both": d
 WAYS = {  # widths, rows, batch
     "shards": ((5, 7, 6, 3), 40, 16),
     "many shards": ((20, 33, 3), 900, 450),
-    "pieces": ((300, 120, 9, 3), 90, 16),
+    "pieces": ((300, 120, 9, 3), 90, 8),  # too little work for two shards
     "many shards, wide pieces": ((1100, 150, 3), 60, None),
 }
 
