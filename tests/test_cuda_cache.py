@@ -62,14 +62,14 @@ def test_another_kernel_gets_another_file(folder):
     assert [each.facts for each in again] == [each.facts for each in first]
 
 
-def test_a_recording_compiles_what_its_launches_run(folder):
+def test_kernels_are_compiled_before_they_are_queued(folder):
     from fastnn.kernels.cuda import launch
     from fastnn.kernels.cuda.toolchain import Launch
 
     make, arguments = dropout()
     dispatcher = make()
     with cuda_offline.pretended((9, 0)), mock.patch.object(launch, "current_device", lambda: 0):
-        launch.Recording([Launch(dispatcher, 1, 32, 0, tuple(range(arguments)))]).compile()
+        launch.load([Launch(dispatcher, 1, 32, 0, tuple(range(arguments)))])
     assert list(dispatcher.overloads) == [made(make, arguments).signature.args]
 
 

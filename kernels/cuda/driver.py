@@ -17,7 +17,7 @@ from ..state import TrainingState
 from ..tables import BACKWARD, DIVERGED, FINE, GRADIENT, LOSS, OUTPUT, TRAIN, UPDATE, Buffer, Real, Run, State, Sums
 from .arrays import on_device
 from .graph import queue_step, queue_update
-from .launch import Recording, clear, copy_into, queue, run, to_host
+from .launch import Recording, clear, copy_into, load, queue, run, to_host
 from .matrices import first_not_finite, warps_for
 from .memory import PINNED, Memory
 from .own import codes_of
@@ -183,8 +183,8 @@ class Plan(base.Plan):
         updates, has_rows = command & UPDATE, command & (LOSS | OUTPUT)
         steps = self["STEPS"] if updates else -(-self["ROWS"] // self["BATCH"])
         self._prepare(steps)
-        if updates and not steps and self.schedule.loop == "graph":  # it only compiles
-            self._queue_graph(steps)
+        if not steps:  # it only compiles
+            load(self._recorded().launches if self.schedule.loop == "graph" else self._blocks(1))
             return
         if not has_rows:
             self.upload("gradient", self.kept["GRADIENTS"])
@@ -194,7 +194,7 @@ class Plan(base.Plan):
             self._queue_graph(steps)
         else:
             self.queue_blocks(1)
-        if updates and steps:
+        if updates:
             self._device_is_newer = True
             for name in self._mirrored:
                 self.memory.written(name)
@@ -225,7 +225,7 @@ class Plan(base.Plan):
         """Bring to the device what it lacks, and the tables of this run."""
         memory, command = self.memory, self.command
         first = self._write_rows(steps)
-        if steps or self.schedule.loop != "graph":
+        if steps:
             self.to_device()
         table, size = memory.twin("table"), self.table.size
         table[:size] = self.table
@@ -377,6 +377,10 @@ class Plan(base.Plan):
 
     def queue_blocks(self, nets):
         """Queue all steps of so many nets as one launch: a block each, or all blocks for one."""
+        queue(self._blocks(nets), 0)
+
+    def _blocks(self, nets):
+        """That launch, in a list."""
         table, places = self.address("table"), self.schedule
         if self._launched != (nets, table, self.structure):
             self._launched, self._launches = (nets, table, self.structure), []
@@ -386,20 +390,23 @@ class Plan(base.Plan):
             numbers = places.theta_at, places.grad_at, places.parts, places.sums_at, places.rows_at, places.shard
             shape, length = (nets * blocks, threads), self.table.size + State.SIZE
             run(kernel, shape, self._launches, table, length, places.tables_size, *numbers, counter, shared=shared)
-        queue(self._launches, 0)
+        return self._launches
 
     def _queue_graph(self, steps):
-        """Queue steps as rows of launches; those of training from a recording, made anew where it has changed."""
-        if not self.command & UPDATE:
-            for step in range(steps):
-                queue_step(self, 0, step * self["BATCH"])
+        """Queue steps as rows of launches; those of training from a recording."""
+        if self.command & UPDATE:
+            self._recorded().queue(steps)
             return
+        for step in range(steps):
+            queue_step(self, 0, step * self["BATCH"])
+
+    def _recorded(self):
+        """The recording of a step, made anew where its launches have changed."""
         launches = []
         queue_step(self, launches)
         if self.recording is None or self.recording.launches != launches:
             self.recording = Recording(launches)
-            self.recording.compile()
-        self.recording.queue(steps)
+        return self.recording
 
     def _finite(self):
         """Whether all parameters on the device are."""

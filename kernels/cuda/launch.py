@@ -235,6 +235,13 @@ def queue(launches, stream, *more):
         launch.queue(*place, *more)
 
 
+def load(launches):
+    """Compile the kernels of launches, and load them on the device; nothing is queued."""
+    if not SIMULATED:
+        for launch in launches:
+            launch.loaded(current_device())
+
+
 def check_precision(precision, gpu):
     """Raise RuntimeError where a GPU has no tensor cores for a precision."""
     if tuple(gpu.compute_capability) < AMPERE:
@@ -275,12 +282,6 @@ class Recording:
 
     def __init__(self, launches):
         self.launches, self.graphs, self.queued = launches, {}, 0
-
-    def compile(self):
-        """Compile the kernels and load them on the device; nothing is queued."""
-        if not SIMULATED:
-            for launch in self.launches:
-                launch.loaded(current_device())
 
     def eagerly(self, times):
         """Queue all launches, in order, so many times, one by one."""
