@@ -29,6 +29,8 @@ from fastnn.kernels.formulas import ACTIVATIONS, LOSSES, named
 from fastnn.kernels.program import Dense, Program
 from fastnn.kernels.tables import GRADIENT
 
+has_tiles = pytest.mark.skipif(not options.has_bfloat16_tiles(), reason="no tiles of bfloat16 numbers")
+
 
 def test_nothing_is_compiled():
     assert not options.COMPILED
@@ -82,7 +84,7 @@ def test_product(layouts, sized, dtype):
         test_matmul.check(*shape, dtype, layouts, sized)
 
 
-@test_bfloat16.has_unit
+@has_tiles
 @pytest.mark.parametrize("along", [(False, True), (True, False)])
 def test_rounded_product(along):
     for start in (0, 2):
@@ -90,8 +92,9 @@ def test_rounded_product(along):
     test_bfloat16.test_ties_go_to_even_and_nan_and_infinity_travel_on(along[0])
 
 
-@test_bfloat16.has_unit
-def test_gradients_of_rounded_operands():
+@has_tiles
+def test_gradients_of_rounded_operands(monkeypatch):
+    monkeypatch.setattr(amx, "works", lambda: True)
     test_bfloat16.test_gradients_are_those_of_rounded_operands(*test_bfloat16.ONE_BLOCK)
 
 
@@ -224,6 +227,41 @@ def test_helpers_share_gradients_and_updates():
         results.append((made.gradient.copy(), made.loss))
     assert np.array_equal(results[0][0], results[1][0])
     assert results[0][1] == results[1][1]
+
+
+def test_nets_side_by_side_stop_early_as_the_callback_does():
+    X, y = data(24, 3, 2)
+    held, stop = (X[18:], y[18:]), fastnn.EarlyStopping(patience=2)
+
+    def layers(width):
+        return [fastnn.Dense(width, "tanh"), fastnn.Dense(2, "softmax")]
+
+    sweep = fastnn.Sweep(layers, width=[2, 3], seed=[0, 1], optimizer=fastnn.SGD(3.0), batch_size=8, standardize=True)
+    found = sweep.fit(X[:18], y[:18], epochs=12, early_stopping=stop, validation_data=held, threads=1, keep=4)
+    for trial in found.trials:
+        net = fastnn.Sequential(layers(trial.values["width"]), seed=trial.values["seed"], standardize=True)
+        settings = dict(optimizer=fastnn.SGD(3.0), batch_size=8, epochs=12, threads=1)
+        history = net.fit(X[:18], y[:18], validation_data=held, callbacks=[stop], **settings)
+        assert np.array_equal(trial.losses[0], history.loss)
+        assert np.array_equal(trial.nets[0].parameters, net.parameters)
+    assert any(trial.epochs < 12 for trial in found.trials)
+
+
+def test_newtons_method_ends_where_the_gradient_is_zero():
+    X, y = data(40, 3, 1, loss="binary_cross_entropy", dtype="float64")
+    net = fastnn.Sequential([fastnn.Dense(1, "sigmoid")], dtype="float64")
+    net.minimize(X, y, solver="newton-cholesky", tol=1e-9)
+    assert np.abs(net.loss_and_gradient(X, y)[1]).max() < 1e-9
+
+
+def test_a_frozen_net_gives_what_the_net_does():
+    X, y = data(30, 5, 2)
+    net = fastnn.Sequential([fastnn.Dense(9, "tanh"), fastnn.Dense(2, "softmax")], standardize=True)
+    net.fit(X, y, epochs=1, batch_size=16)
+    frozen, out = net.freeze(), np.empty((30, 2), np.float32)
+    for x, row in zip(X.astype(np.float32), out, strict=True):
+        fastnn.apply(frozen, x, row)
+    assert_close(out, net.predict(X), "sum", "float32")
 
 
 def test_divergence_is_silent_until_it_is_told():
