@@ -94,6 +94,7 @@ HABITS = [
     (lambda: fastnn.Linear, AttributeError, "fastnn has no attribute 'Linear': did you mean 'Dense'?"),
     (lambda: fastnn.History(1).val_loss, AttributeError, "did you mean 'validation_loss'?"),
     (lambda: fastnn.Sweep(layers(), lr=[1.0]).fit(X, Y), ValueError, "got 'lr' (an optimizer takes it"),
+    (lambda: fastnn.Sweep(layers(), seed=[0, 1]).fit(X, Y, patience=3), TypeError, "did you mean 'early_stopping'?"),
 ]
 
 
