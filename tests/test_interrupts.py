@@ -197,7 +197,7 @@ FITS = [
 ]
 
 
-@pytest.mark.parametrize("times", [15, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [15, pytest.param(300, marks=pytest.mark.slow)])
 def test_whenever_it_comes_the_net_and_its_counters_agree(times):
     code = PRELUDE + MANY + "".join(STOPPED.format(times=times, job=job) for job in FITS)
     assert python(code) == "stopped\n" * times * len(FITS)
