@@ -41,12 +41,21 @@ def warn(net, rows, threads, device):
         warnings.warn(message, DeadUnitsWarning, stacklevel=users_level())
 
 
+def _spread(rows, most):
+    """Places of so many rows at most, from the first to the last."""
+    return np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(np.int64)
+
+
+def _in_X(rows, places):
+    """Which rows of X stand at some places."""
+    return places if rows.rows is None else rows.rows[places]
+
+
 def _answer(net, layers, rows):
     """Whether a unit of each of these layers is above 0 for one of a few rows, without a kernel; False if not known."""
     if not isinstance(rows.X, np.ndarray):
         return False
-    places = np.linspace(0, len(rows) - 1, min(len(rows), GLANCE)).astype(np.int64)
-    values = rows.X[places if rows.rows is None else rows.rows[places]].astype(net.dtype)
+    values = rows.X[_in_X(rows, _spread(rows, GLANCE))].astype(net.dtype)
     weights = iter(net.arrays)
     with np.errstate(all="ignore"):
         for operation in net.program.evaluating.operations[: layers[-1][0]]:
@@ -63,8 +72,7 @@ def _answer(net, layers, rows):
 
 def _first_dead(net, layers, rows, threads, device):
     """(number, layer) of the first layer that is 0 everywhere, or None."""
-    places = np.linspace(0, len(rows) - 1, min(len(rows), ROWS)).astype(np.int64)
-    values = _values(net, layers[-1][0], rows, places, threads, device)
+    values = _values(net, layers[-1][0], rows, _spread(rows, ROWS), threads, device)
     if not (values == values[0]).all():  # behind a dead layer all rows look alike
         return None
     for end, number, layer in layers:
@@ -102,7 +110,7 @@ def _values(net, end, rows, places, threads, device):
             parameters[part] = net.state.parameters[source]
     plan = backends.make_plan(device, net.precision, program, parameters, len(places), backends.PREDICT, threads)
     out = np.empty((len(places), program.outputs), net.dtype)
-    plan.bind_data(rows.X, rows=places if rows.rows is None else rows.rows[places])
+    plan.bind_data(rows.X, rows=_in_X(rows, places))
     plan.bind_output(out)
     plans.run(plan)
     return out
