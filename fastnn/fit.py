@@ -9,6 +9,7 @@ record     from the counters of the state to the history    `Run._record`
 """
 
 import math
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -185,7 +186,8 @@ def fit(net, given, steps, watch):
         if saved is not None:
             saved.restore(net, steps.rule, history)
             batch = saved.facts["batch"]
-        with net.training():
+        with (guard := threading.Lock()):
+            net.claim(guard)
             plan = plans.make(net, backends.TRAIN, batch, steps.threads, arrays.on_gpu(rows.X))
             if batches is None:
                 plans.bind(net, plan, trained, steps.shuffle and batch < len(rows), steps.epochs)
@@ -208,21 +210,22 @@ def partial_fit(net, X, y, sample_weight, steps):
     rows = data.encoded(net, data.check(net, X, y, sample_weight))[0]
     prepare(net, rows, (X, y))
     loss = np.zeros(1)
-    with (
-        net.training(),
-        plans.kept(net, backends.TRAIN, len(rows), steps.threads, arrays.on_gpu(rows.X)) as plan,
-    ):
-        plans.bind(net, plan, rows)
-        net.state.begin_epoch()
-        _update_once(net, plan, steps, loss)
+    with (guard := threading.Lock()):
+        net.claim(guard)
+        with plans.kept(net, backends.TRAIN, len(rows), steps.threads, arrays.on_gpu(rows.X)) as plan:
+            plans.bind(net, plan, rows)
+            net.state.begin_epoch()
+            _update_once(net, plan, steps, loss)
     return float(loss[0])
 
 
 def apply_gradient(net, gradient, steps):
     """Carry out `Sequential.apply_gradient`: one update from a checked gradient."""
-    with net.training(), plans.kept(net, backends.APPLY, 1, steps.threads) as plan:
-        plan.bind_gradient(gradient.copy())  # which l2 and clipping change
-        _update_once(net, plan, steps)
+    with (guard := threading.Lock()):
+        net.claim(guard)
+        with plans.kept(net, backends.APPLY, 1, steps.threads) as plan:
+            plan.bind_gradient(gradient.copy())  # which l2 and clipping change
+            _update_once(net, plan, steps)
 
 
 def _update_once(net, plan, steps, loss=None):

@@ -2,9 +2,9 @@
 
 import copy
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, NamedTuple, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -116,6 +116,7 @@ class Sequential(Hinting):
         (
             "array_names",
             "bound_layers",
+            "claim",
             "kept",
             "layers_with",
             "program",
@@ -123,7 +124,6 @@ class Sequential(Hinting):
             "state",
             "take",
             "targets",
-            "training",
         )
     )
 
@@ -161,7 +161,7 @@ class Sequential(Hinting):
     def __getstate__(self):
         # a program holds addresses of this process, and is made again
         state = vars(self) | {"_program": self.n_features, "kept": {}}
-        state.pop("_training", None)
+        state.pop("_claim", None)
         return state
 
     def __setstate__(self, state):
@@ -172,15 +172,28 @@ class Sequential(Hinting):
     def __copy__(self):
         return copy.deepcopy(self)  # two nets cannot share what training changes
 
-    def training(self) -> AbstractContextManager[None]:
-        """The net while it is trained: nobody else trains it then, or changes what it is."""
-        return _Training(self)
+    def claim(self, guard: threading.Lock) -> None:
+        """Have nobody else train the net, or change what it is, until a lock is let go.
+
+        Parameters
+        ----------
+        guard : threading.Lock
+            That the caller holds by a `with` of its own. Ctrl-C comes between two steps of Python, and such a lock is
+            taken and let go in one: so a net never stays claimed by nobody, as by an `__exit__` that was interrupted.
+        """
+        own = _Claim(guard, os.getpid(), {})
+        claim = vars(self).setdefault("_claim", own)
+        while claim is not own:
+            claim.check()
+            claim = claim.successor.setdefault("claim", own)  # one only, whoever else asks now
+        self._claim = own
+        self._own_state()
 
     def _check_idle(self):
         """Refuse what cannot be done to a net that is being trained."""
-        mark = vars(self).get("_training")
-        if mark is not None and mark[0] == os.getpid():  # else a fork has a copy of a net that was
-            raise BusyError("the net is being trained: wait for the end of its fit, or take a copy.deepcopy of it")
+        claim = vars(self).get("_claim")
+        if claim is not None:
+            claim.check()
 
     def _own_state(self):
         """The state, in memory of its own."""
@@ -1102,26 +1115,17 @@ class Sequential(Hinting):
         return f"{type(self).__name__}({self.layers!r}, loss={custom.shown(self.loss)}, dtype={str(self.dtype)!r})"
 
 
-class _Training:
-    """Context of `Sequential.training`; a class, since `contextmanager` takes a microsecond more."""
+class _Claim(NamedTuple):
+    """Who trains a net, or did: a lock that is held meanwhile, the process, and the claim that came after this one."""
 
-    def __init__(self, net):
-        self._net = net
+    guard: threading.Lock
+    process: int
+    successor: dict[str, "_Claim"]
 
-    def __enter__(self):
-        net, mark = self._net, (os.getpid(),)
-        net._check_idle()
-        if vars(net).setdefault("_training", mark) is not mark:
-            net._check_idle()
-            net._training = mark
-        try:
-            net._own_state()
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def __exit__(self, *error):
-        vars(self._net).pop("_training", None)
+    def check(self):
+        """Refuse what cannot be done to the net while this holds."""
+        if self.guard.locked() and self.process == os.getpid():  # else a fork has a copy of a net that was trained
+            raise BusyError("the net is being trained: wait for the end of its fit, or take a copy.deepcopy of it")
 
 
 def _loss_of(net, these, outputs, threads):

@@ -6,6 +6,7 @@ same bits come out whatever the number of ranks and however the rows are spread 
 
 import contextlib
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -164,8 +165,8 @@ class _Job:
         weight = self.given.class_weight
         dealt.data = ranks.agree(lambda: dealt.data.weighted_by_class(net, weight, dealt.total))
         history, rate_scale, stopped, batch = self._restored(saved, steps, batch)
-        with contextlib.ExitStack() as stack:
-            ranks.agree(lambda: stack.enter_context(net.training()))
+        with (guard := threading.Lock()), contextlib.ExitStack() as stack:
+            ranks.agree(lambda: net.claim(guard))
             orders = Orders(dealt, batch, steps.shuffle and batch < dealt.rows, net.seed)
             plan = RanksPlan(net, ranks, dealt, orders, batch, steps.threads)
             stack.callback(plan.close)

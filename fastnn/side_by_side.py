@@ -1,6 +1,6 @@
 """Fits of several nets at once: each thread trains a whole net, as in a sweep, where that is all that is asked for."""
 
-import contextlib
+import threading
 import warnings
 
 import numpy as np
@@ -49,9 +49,9 @@ def _alone(net, X, y, settings):
 
 def _side_by_side(nets, X, y, settings):
     tasks, starts, counts, threads = [], [], [], 1
-    with contextlib.ExitStack() as training:
+    with (guard := threading.Lock()):
         for net, own in zip(nets, settings, strict=True):
-            task, threads = _task(net, X, y, own, training)
+            task, threads = _task(net, X, y, own, guard)
             tasks.append(task)
             starts.append(net.parameters.copy())
             counts.append(net.state.step)
@@ -73,7 +73,7 @@ def _side_by_side(nets, X, y, settings):
     return [(_history(task, count), task.diverged) for task, count in zip(tasks, counts, strict=True)]
 
 
-def _task(net, X, y, settings, training):
+def _task(net, X, y, settings, guard):
     """(task of a net, threads); the net is guarded as by its fit."""
     own = dict(settings)
     given = fit.Rows(X, y, *(own.pop(name, None) for name in ("rows", "sample_weight", "class_weight")))
@@ -81,7 +81,7 @@ def _task(net, X, y, settings, training):
     rows = fit.checked_rows(net, given, steps)[1]
     trained, batch = rows.weighted_by_class(net, given.class_weight), steps.batch(len(rows))
     fit.prepare(net, rows, (X, y))
-    training.enter_context(net.training())
+    net.claim(guard)
     plan = plans.make(net, backends.TRAIN, batch, 1)
     plans.bind(net, plan, trained, steps.shuffle and batch < len(rows))
     net.state.begin_epoch()

@@ -5,6 +5,7 @@ build      the net is built, or learns the standardisation     `fit.prepare`
 search     the solver asks for losses and gives iterates       `Search`, `_lbfgs`, `_newton`
 """
 
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +84,8 @@ def minimize(net, given, goal, callbacks, bar):
     history.buffers.rates = np.zeros(0)  # there is no learning rate
     with progress.make(bar, goal.max_iter) as bar:
         fit.prepare(net, rows, (given.X, given.y))
-        with net.training():
+        with (guard := threading.Lock()):
+            net.claim(guard)
             net.state.forget()
             search = Search(net, given, weighted, goal, history, callbacks, bar)
             search.start()

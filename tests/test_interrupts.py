@@ -203,6 +203,63 @@ def test_whenever_it_comes_the_net_and_its_counters_agree(times):
     assert python(code) == "stopped\n" * times * len(FITS)
 
 
+INJECTED = """
+import sys
+
+def interrupted(job, net, number):
+    "Whether a job is so long that the numberth place where Python looks for signals raises what Ctrl-C raises."
+    def look(frame, event, argument):
+        nonlocal number
+        if event in ("call", "return", "c_return"):
+            number -= 1
+            if number == 0:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+    sys.setprofile(look)
+    try:
+        job(net)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.setprofile(None)
+    return number <= 0
+
+def job(net):
+    {job}
+
+job(make())
+places = 1
+while interrupted(job, net := make(), places):
+    steps, again = net.state.step, make()
+    for _ in range(steps):
+        {step}
+    assert np.array_equal(net.parameters, again.parameters), (places, steps)
+    job(net)
+    places += 1
+assert places > 500, places
+print("right")
+"""
+
+STEP = "again.partial_fit(X, y)"
+AT_EACH_PLACE = {
+    "partial_fit": ("net.partial_fit(X, y)", STEP),
+    "apply_gradient": ("net.apply_gradient(np.ones(net.parameters.shape))",) * 2,
+    "fit": ("net.fit(X, y, epochs=3, batch_size=None)", STEP),
+    "fit with callbacks": (FITS[1].replace("10_000_000", "3"), STEP),
+    "fit with metrics": (FITS[2].replace("10_000_000", "3"), STEP),
+    "fit on a stream": ("net.fit(itertools.repeat((X, y), 3), epochs=1)", STEP),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [name if "fit" == name[-3:] else pytest.param(name, marks=pytest.mark.slow) for name in AT_EACH_PLACE]
+)
+def test_at_each_place_where_it_may_come(name):
+    """Also between the steps of a `with`: the net is at a completed step, and is nobody's."""
+    job, step = AT_EACH_PLACE[name]
+    assert python(PRELUDE + MANY + INJECTED.format(job=job, step=step.replace("net.", "again."))) == "right\n"
+
+
 # at 0.5627 the error no longer shrinks; just above it overflows after some milliseconds
 DIVERGING = """
 rng = np.random.RandomState(0)
