@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 
-from . import backends, plans
+from . import arrays, backends, plans
 from .errors import DeadUnitsWarning, users_level
 
 GLANCE = 8  # rows that NumPy looks at after each fit: most often some unit of each layer answers to one of them
@@ -53,9 +53,14 @@ def _in_X(rows, places):
 
 def _answer(net, layers, rows):
     """Whether a unit of each of these layers is above 0 for one of a few rows, without a kernel; False if not known."""
-    if not isinstance(rows.X, np.ndarray):
+    places = _in_X(rows, _spread(rows, GLANCE))
+    if arrays.on_gpu(rows.X):  # one by one they come without a kernel
+        values = np.concatenate([np.asarray(rows.X[i : i + 1]) for i in places.tolist()])
+    elif isinstance(rows.X, np.ndarray):
+        values = rows.X[places]
+    else:
         return False
-    values = rows.X[_in_X(rows, _spread(rows, GLANCE))].astype(net.dtype)
+    values = values.astype(net.dtype)
     weights = iter(net.arrays)
     with np.errstate(all="ignore"):
         for operation in net.program.evaluating.operations[: layers[-1][0]]:

@@ -17,7 +17,7 @@ from ..state import TrainingState
 from ..tables import BACKWARD, DIVERGED, FINE, GRADIENT, LOSS, OUTPUT, TRAIN, UPDATE, Buffer, Real, Run, State, Sums
 from .arrays import on_device
 from .graph import queue_step, queue_update
-from .launch import Recording, clear, copy_into, load, queue, run, to_host
+from .launch import Recording, clear, copies_past_registers, copy_into, load, queue, run, to_host
 from .matrices import first_not_finite, warps_for
 from .memory import PINNED, Memory
 from .own import codes_of
@@ -29,7 +29,8 @@ from .updates import FACTORS, write_step_numbers
 FEW_ROWS = 1 << 16  # that a pass without a gradient takes at a time: bounds its memory (an estimate)
 ROWS = "X", "Y", "WEIGHTS", "ROW_INDEX"  # fields of the table whose arrays come to the device once
 PLACES = [(name, getattr(Run, name)) for name in (*ROWS, "OUT")]  # of arrays that are others from run to run
-# Steps for which a run of more than one has room at once: for more of them all would be laid out anew (an estimate)
+# Steps for which a run of more than one, or of none, which only compiles, has room at once: for more of them all would
+# be laid out anew (an estimate)
 AT_ONCE = 1 << 14
 AHEAD = 64  # steps of one rate whose factors are computed together (an estimate)
 MOMENTS = ("FIRST_MOMENT", "SECOND_MOMENT")  # fields of the table, in the order of a rule's states
@@ -59,6 +60,7 @@ class Plan(base.Plan):
         self._fixed = np.zeros((2, 0), np.int64)  # fields of the table for that, and what stands there
         self._mirror({"parameters": parameters})
         self._device_is_newer = False
+        self._remembered, self._remembers_here = None, False  # parameters on the host, and whether they stand there
         self._program_table, self.records = None, None
         self._ahead_of, self._ahead = None, None  # of which rate and which steps, and their factors
         self._launched, self._launches = None, []  # of what, and the launch of it
@@ -121,14 +123,17 @@ class Plan(base.Plan):
 
     def remember(self):
         """Keep the parameters as they stand, for `restore`: on the device, where they are newer there."""
-        self._remembered = None if self._device_is_newer else self.parameters.copy()
-        if self._remembered is None:
+        self._remembers_here = not self._device_is_newer
+        if not self._remembers_here:
             copy_into(self.reserve("remembered", self.program.size), self.memory["parameters"])
+            return
+        if self._remembered is None:
+            self._remembered = np.empty_like(self.parameters)
+        self._remembered[...] = self.parameters
 
     def restore(self):
         """Put back the parameters that `remember` kept."""
-        kept = self._remembered
-        self.parameters[...] = to_host(self.memory["remembered"]) if kept is None else kept
+        self.parameters[...] = self._remembered if self._remembers_here else to_host(self.memory["remembered"])
         self._device_is_newer = False
 
     def to_device(self):
@@ -147,7 +152,9 @@ class Plan(base.Plan):
         mirrored = self._mirrored
         found = self.memory.fetch(mirrored, **sizes, **self._sizes)
         for array in reversed(mirrored.values()):
-            array[...] = found.pop()
+            came = found.pop()
+            if came is not array:
+                array[...] = came
         self._device_is_newer = False
         return found
 
@@ -247,7 +254,7 @@ class Plan(base.Plan):
         """
         memory, kept, changed, first, rows = self.memory, self.kept, self._changed, "factors", {}
         updates = self.command & UPDATE
-        places = max(steps, AT_ONCE) if updates and steps > 1 else steps
+        places = max(steps, AT_ONCE) if updates and steps != 1 else steps
         room = {"factors": FACTORS * places if updates else 1, "results": 2 * max(places, 1)}
         for name in ROWS:
             array = kept.get(name)
@@ -386,7 +393,8 @@ class Plan(base.Plan):
             self._launched, self._launches = (nets, table, self.structure), []
             counter = 0 if places.loop == "block" else self.address("counter")
             shared = places.shared * self.dtype.itemsize
-            kernel, (blocks, threads) = run_of(self.dtype.type, places.loop, self.structure), places.shape
+            kernel = run_of(self.dtype.type, places.loop, self.structure, copies_past_registers())
+            blocks, threads = places.shape
             numbers = places.theta_at, places.grad_at, places.parts, places.sums_at, places.rows_at, places.shard
             shape, length = (nets * blocks, threads), self.table.size + State.SIZE
             run(kernel, shape, self._launches, table, length, places.tables_size, *numbers, counter, shared=shared)

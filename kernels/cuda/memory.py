@@ -4,9 +4,11 @@ Small arrays have a twin in pinned memory of the host, through which they are co
 next on the default stream comes after them. Arrays that are laid out side by side go as one copy.
 """
 
+from types import MappingProxyType
+
 import numpy as np
 
-from .launch import copy_into, empty, to_host
+from .launch import copy_into, empty
 from .toolchain import copy_from_device, copy_to_device, pinned, wait_for_default_stream
 
 PINNED = 1 << 20  # bytes up to which an array has a twin (an estimate)
@@ -124,13 +126,14 @@ class Memory(dict):
         """Say that a kernel has written to an array: what was copied there is not what stands there."""
         self._same.pop(name, None)
 
-    def fetch(self, stay=(), **sizes):
+    def fetch(self, stay=MappingProxyType({}), **sizes):
         """The first elements of some arrays, on the host, after all that was queued before.
 
         Parameters
         ----------
-        stay : collection of str
-            Those that are going to be copied back where the host has changed them, as `upload` says.
+        stay : dict, from str to array
+            Those that are going to be copied back where the host has changed them, as `upload` says, and where they
+            belong on the host: too large for a twin, they are copied there.
         **sizes : int
             From the names of arrays to numbers of elements; those that are side by side one after the other.
 
@@ -150,7 +153,8 @@ class Memory(dict):
         found = []
         for (name, size), twin in zip(key, twins, strict=True):
             if twin is None:
-                twin = to_host(self[name][:size])
+                twin = stay[name] if name in stay else np.empty(size, self[name].dtype)
+                copy_from_device(twin.ctypes.data, self.address(name), twin.nbytes)
             else:
                 self._same[name] = twin if name in stay else None
             found.append(twin)
