@@ -74,8 +74,8 @@ OF_AN_ELEMENT, OF_A_TILE, OF_AN_OUTPUT, OF_A_ROW = 25, 60, 60, 270
 
 
 # When the loops, with their products, and those by wgmma were last written anew
-WRITTEN = dict.fromkeys(("block", "shards", "grid"), "2026-11-27T09:49")
-WRITTEN |= {"graph": "2026-11-27T09:34", "wgmma": "2026-11-27T06:00"}
+WRITTEN = dict.fromkeys(("block", "shards", "grid"), "2026-11-27T15:50")
+WRITTEN |= {"graph": "2026-11-27T15:50", "wgmma": "2026-11-27T06:00"}
 
 
 class Phase(NamedTuple):
@@ -168,8 +168,9 @@ def phases(plan):
         gathered = 0
     elif not whole_grid:
         found.append(Phase("rows", padded, more=OF_A_ROW, barriers=0))  # beside other work
-    # with the update of the step before
-    found.append(Phase("gather", gathered, more=OF_AN_ELEMENT + drawn, far=8 * gathered, barriers=0))
+    # with the update of the step before, past the registers where the workspace is shared memory
+    more, far = OF_AN_ELEMENT + drawn, 8 * gathered
+    found.append(Phase("gather", gathered, more=more, far=far, barriers=0, awaited=whole_grid))
     gradients, with_bias, backward, pointwise = 0, 0, [], False
     for operation, record in zip(program.operations, schedule.records_of(program), strict=True):
         n_in, n_out = int(record[tables.Op.N_IN]), int(record[tables.Op.N_OUT])
@@ -179,7 +180,7 @@ def phases(plan):
             backward.insert(0, _product("input gradient", threads, groups * -(-width // 4), n_out, tiles, 2, pointwise))
         pointwise = operation.activation.code != formulas.LINEAR
         gradients += places.parts * -(-n_out // 4) * -(-n_in // 4)
-        with_bias += places.parts * -(-n_out // 4) * (-(-n_in // 4) + 1)
+        with_bias += places.parts * (-(-n_out // 4) * -(-n_in // 4) + n_out)
     if pointwise and not record[tables.Op.FLAGS] & tables.LOGITS:
         backward.insert(0, Phase("slope", n_out * padded))
     lanes = 1 if whole_grid else tiles.sharing(threads, padded, program.outputs << 2)
@@ -293,6 +294,10 @@ def node_of(launch, plan, precision="float32"):
     }
     if name in elements:
         return _streamed(4 * elements[name])
+    if name == "columns":
+        n, k = map(int, numbers[:2])
+        m = plan.program.outputs
+        return _streamed(4 * (m * k + n * k + launch.blocks[1] * m * n), 2 * m * n * k)
     if name == "backward":
         return _streamed(4 * 3 * int(numbers[1]) * int(numbers[2]))
     if name == "update":
@@ -413,6 +418,8 @@ def measured(work, loop, precision="float32"):
         )
         for part in ("training", "loops")
     )
+    if "loops" in race().get("earlier", {"parts": ()})["parts"]:
+        loops = {}
     own = loops or {f"fastnn, {loop}": trained.get("fastnn", {})}
     return own.get(f"fastnn, {loop}", {}).get("us"), trained.get("torch graph", {}).get("us")
 
@@ -461,7 +468,7 @@ Barriers are those of the threads of a block, summed over the launches, and thos
 Of each part of a step the model counts instructions, one thread's chain of them with its waits, and bytes, and takes \
 the longest of the three. It adds barriers, and %.2f µs a node of a graph, on an H100 SXM of 132 multiprocessors at \
 1.98 GHz; the constants stand in the script with their sources. *Measured* is the race on such a card on %s, by the \
-same loop, with what a fit does once, in rounds of about 0.3 s. Where \
+same loop, with what a fit does once, in rounds of about 1 s, or an earlier one of that day for products. Where \
 *changed* says yes, the loop or its products have been written anew since, and the ratio says little. Where it says \
 no, the ratio says by how much the card is slower than the model.
 """

@@ -50,7 +50,7 @@ def loop(request, monkeypatch):
     monkeypatch.setattr(graph, "processors", lambda: 2)
     monkeypatch.setattr(losses, "WARPS", 2)
     monkeypatch.setattr(activations, "WARPS", 1)
-    monkeypatch.setattr(products, "SKINNY_THREADS", 32)
+    monkeypatch.setattr(products, "SKINNY_THREADS", 64)
     grids.together(monkeypatch, meet=request.param != "graph")
     return request.param
 

@@ -236,7 +236,7 @@ def loop(name, command, net=None):
         every = program(8, 8, 8, 8, 2, activations=("relu", "gelu", "tanh", "softmax")) if net is None else net
         rule = kernels.ADAM if command == tables.TRAIN else None
         structure = schedule.structure_of(every, command, rule)
-        kernel = step.run_of(np.dtype(dtype).type, name, structure)
+        kernel = step.run_of(np.dtype(dtype).type, name, structure, True)
         return [(kernel, (types.int64,) * 10, step.THREADS, schedule.SHARED_BYTES)]
 
     return kernel
@@ -285,19 +285,19 @@ KERNELS = {
     "product weight gradient, large": (layer(4096, 4096, 4096, "weight_gradient"), (128, 69632), None),
     "product weight gradient, middle": (layer(512, 1024, 1024, "weight_gradient"), (128, 73728), None),
     "product weight gradient, long": (layer(100000, 64, 64, "weight_gradient"), (128, 81920), (128, 34816)),
-    "product weight gradient, skinny": (layer(10000, 784, 1, "weight_gradient"), (64, 0), (96, 0)),
-    "product weight gradient, eight": (layer(10000, 784, 8, "weight_gradient"), (96, 0), (168, 0)),
+    "product weight gradient, skinny": (layer(10000, 784, 1, "weight_gradient"), (64, 2064), (96, 4128)),
+    "product weight gradient, eight": (layer(10000, 784, 8, "weight_gradient"), (112, 16512), (168, 33024)),
     "product, any strides": (product((5000, 2)), (128, 69632), (168, 34816)),
     **dict(by_tensor_cores()),
     **dict(by_wgmma()),
-    "step": (step("ADAM"), (64, 512), (100, 1024)),
-    "step by sgd": (step("SGD"), (64, 512), (100, 1024)),
-    "step by momentum": (step("MOMENTUM"), (64, 512), (100, 1024)),
-    "step by nesterov": (step("NESTEROV"), (64, 512), (100, 1024)),
-    "step by rmsprop": (step("RMSPROP"), (64, 512), (100, 1024)),
+    "step": (step("ADAM"), (64, 512), (128, 1024)),
+    "step by sgd": (step("SGD"), (64, 512), (128, 1024)),
+    "step by momentum": (step("MOMENTUM"), (64, 512), (128, 1024)),
+    "step by nesterov": (step("NESTEROV"), (64, 512), (128, 1024)),
+    "step by rmsprop": (step("RMSPROP"), (64, 512), (128, 1024)),
     "columns": (columns, (80, 128), (80, 256)),
     "loop of one block": (loop("block", tables.TRAIN), (128, 49152), (224, 49152)),
-    "loop of shards": (loop("shards", tables.TRAIN), (224, 49152), (232, 49152)),
+    "loop of shards": (loop("shards", tables.TRAIN), (232, 49152), (232, 49152)),
     "loop of a grid": (loop("grid", tables.TRAIN), (200, 49152), (248, 49152)),
     "loop of one block, outputs": (loop("block", tables.PREDICT), (128, 49152), (128, 49152)),
     "loop of a grid, outputs": (loop("grid", tables.PREDICT), (144, 49152), (152, 49152)),

@@ -30,7 +30,10 @@ from fastnn.kernels.cuda import schedule, step, toolchain
 layers = [fastnn.Dense(64, "relu"), fastnn.Dense(10, "softmax")]
 structure = schedule.structure_of(fastnn.Sequential(layers).build(64).program, tables.TRAIN, kernels.ADAM)
 """
-LOOP = "toolchain.Launch(step.run_of(np.float32, {}, structure), 1, 1, 0, (0,) * 10).loaded(toolchain.current_device())"
+LOOP = """
+loop = step.run_of(np.float32, {}, structure, True)
+toolchain.Launch(loop, 1, 1, 0, (0,) * 10).loaded(toolchain.current_device())
+"""
 
 
 class _Fresh:

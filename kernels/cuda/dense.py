@@ -11,7 +11,7 @@ import numpy as np
 
 from ..annotations import DeviceArray, Stream
 from ..contract import SCRATCH
-from ..formulas import LINEAR, SOFTMAX
+from ..formulas import LEAKY_RELU, LINEAR, RELU, SOFTMAX
 from ..program import KINDS, Dense, Embedding
 from ..tables import ADDED, LOGITS, OUTPUT, Header, Op, Real, Run
 from .activations import (
@@ -46,6 +46,8 @@ def loop_of(real, structure):
     first_row, rows_of, fours, tile_at = tiles.first_row, tiles.rows_of, tiles.fours, tiles.tile_at
     expands = Embedding.name in structure.kinds
     outputs, zero = structure.command & OUTPUT != 0, real(0.0)
+    # activations that are worth no loop: they are written out for four numbers at once
+    short = {LINEAR, RELU, LEAKY_RELU, SOFTMAX}.issuperset(structure.activations)
     gradient_width = gradient_width_of(structure)
 
     @device
@@ -91,9 +93,15 @@ def loop_of(real, structure):
                         a0, a1, a2, a3 = load4(z + at)
                         v0, v1, v2, v3 = v0 + a0, v1 + a1, v2 + a2, v3 + a3
                 store4(z + at, v0, v1, v2, v3)
-                while applied and e < 4:
-                    a[at + e] = activate(code, alpha, z[at + e])
-                    e += 1
+                if short:
+                    if applied:
+                        v0, v1 = activate(code, alpha, v0), activate(code, alpha, v1)
+                        v2, v3 = activate(code, alpha, v2), activate(code, alpha, v3)
+                        store4(a + at, v0, v1, v2, v3)
+                else:
+                    while applied and e < 4:
+                        a[at + e] = activate(code, alpha, z[at + e])
+                        e += 1
                 row = np.int32(row + 1)
             item, shared = np.int32(item + step.threads), False
         return True
@@ -172,47 +180,55 @@ def loop_of(real, structure):
             rows = min(rows_of(lane, share), np.int32(features - i)) if item < items else row
             while row < rows:
                 (v0, v1, v2, v3), at, e = row_of(sums, row), (i + row) * ld + s, 0
-                store4(out + at, v0, v1, v2, v3)
-                while applied and e < 4:
-                    out[at + e] = out[at + e] * slope(code, alpha, z[at + e], a[at + e])
-                    e += 1
+                if short:
+                    if applied:
+                        p, q = load4(z + at), load4(a + at)
+                        v0, v1 = v0 * slope(code, alpha, p[0], q[0]), v1 * slope(code, alpha, p[1], q[1])
+                        v2, v3 = v2 * slope(code, alpha, p[2], q[2]), v3 * slope(code, alpha, p[3], q[3])
+                    store4(out + at, v0, v1, v2, v3)
+                else:
+                    store4(out + at, v0, v1, v2, v3)
+                    while applied and e < 4:
+                        out[at + e] = out[at + e] * slope(code, alpha, z[at + e], a[at + e])
+                        e += 1
                 row = np.int32(row + 1)
             item, shared = np.int32(item + step.threads), False
         return True
 
     @device
     def gradient(step, op, before):
-        """dW and db; in parts of the samples, each a vector of its own.
+        """dW and db; in parts of the samples, each a vector of its own: tiles of dW, then the elements of db.
 
         The threads that are free after the operation before go first.
         """
         n_in, n_out = np.int32(op[Op.N_IN]), np.int32(op[Op.N_OUT])
         row_step, column_step = fours(n_out), fours(n_in)
         tiles = np.int32(row_step * column_step)
-        of_part = np.int32(tiles + row_step)
-        items, item = np.int32(step.parts * of_part), np.int32(step.thread - before)
+        of_dW = np.int32(step.parts * tiles)
+        items, item = np.int32(of_dW + step.parts * n_out), np.int32(step.thread - before)
         item = item if item >= 0 else np.int32(item + step.threads)
         if item >= items:
             return before + items
         ld, x, delta = np.int32(step.table[Run.LD]), value_of(step, op[Op.INPUT]), delta_of(step, op[Op.OUTPUT])
         samples = (quotient(step.count + step.parts - 1, step.parts) + 3) & ~3  # of a part
         while item < items:
-            part = quotient(item, of_part)
-            tile, first = np.int32(item - part * of_part), part * samples
+            in_dW = item < of_dW
+            own, of_part = (item, tiles) if in_dW else (np.int32(item - of_dW), n_out)
+            part = quotient(own, of_part)
+            tile, first = np.int32(own - part * of_part), part * samples
             last = min(first + samples, padded_count(step))
             out = step.gradients + part * step.size
-            if tile < tiles:
+            if in_dW:
                 row = np.int32(quotient(tile, column_step))
                 column, dW = np.int32(tile - row * column_step), out + op[W_AT]
                 at, length = first, np.int32(last - first)
                 tile_gradient(x + at, delta + at, ld, n_in, n_out, row, row_step, column, column_step, length, dW)
             else:
-                for o in range(tile - tiles, n_out, row_step):
-                    summed = zero
-                    for s in range(first, last, 4):
-                        d0, d1, d2, d3 = load4(delta + (o * ld + s))
-                        summed += (d0 + d1) + (d2 + d3)
-                    out[op[B_AT] + o] = summed
+                summed = zero
+                for s in range(first, last, 4):
+                    d0, d1, d2, d3 = load4(delta + (tile * ld + s))
+                    summed += (d0 + d1) + (d2 + d3)
+                out[op[B_AT] + tile] = summed
             item = np.int32(item + step.threads)
         return before + items
 

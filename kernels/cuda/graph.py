@@ -114,12 +114,19 @@ def _sum_parts_of(real):
     """Four elements of a gradient in parts, `size` elements apart, added in order."""
 
     @device
+    def add(x, y):
+        return x[0] + y[0], x[1] + y[1], x[2] + y[2], x[3] + y[3]
+
+    @device
     def sum_parts(p, size, parts):
-        g0, g1, g2, g3 = load4(p)
-        for k in range(1, parts):
-            a0, a1, a2, a3 = load4(p + k * size)
-            g0, g1, g2, g3 = g0 + a0, g1 + a1, g2 + a2, g3 + a3
-        return g0, g1, g2, g3
+        g, k = load4(p), 1
+        while k + 3 < parts:  # four on their way at a time
+            at = p + k * size
+            a, b, c, d = load4(at), load4(at + size), load4(at + 2 * size), load4(at + 3 * size)
+            g, k = add(add(add(add(g, a), b), c), d), k + 4
+        while k < parts:
+            g, k = add(g, load4(p + k * size)), k + 1
+        return g
 
     return sum_parts
 
@@ -132,8 +139,7 @@ def clip_of(real):
     """
     block_sum, sum_parts, zero = block_sum_of(real), _sum_parts_of(real), real(0.0)
 
-    # with more blocks allowed for, float64 keeps to 32 registers and spills
-    @kernel(THREADS, min_blocks_per_sm=1)
+    @kernel(THREADS, min_blocks_per_sm=ON_EACH if real is np.float32 else 2)
     def clip(table, reals, theta, grad, size, parts, squares):
         t, r, i, total = global_at(table, np.int64), global_at(reals, real), 4 * cuda.grid(1), zero
         warps, limit = shared_memory(real, 32), r[Real.CLIP_VALUE]
@@ -238,7 +244,8 @@ def update_of(real, code):
     @device
     def read(theta, grad, size, parts, first, second, i):
         """(parameters, gradients, moments) from element i on, which are on their way when this is done."""
-        p, g, m, v = load4(theta + i), sum_parts(grad + i, size, parts), nothing, nothing
+        g = sum_parts(grad + i, size, parts)  # first: many parts are on their way in as many registers
+        p, m, v = load4(theta + i), nothing, nothing
         if states > 0:
             m = load4(first + i)
         if states > 1:

@@ -8,6 +8,8 @@ to column in elements. Each block of `losses` sums all weights, and then its own
 blocks.
 """
 
+import numpy as np
+
 from ..annotations import DeviceArray, Stream
 from ..contract import writes
 from ..formulas import CROSS_ENTROPY, LOSSES
@@ -89,12 +91,17 @@ def sample_loss_of(real, key):
         while j < outputs:
             value = z[j * cs_z] - peak
             mass += exp(value)
-            target = y[j * cs_y] if not labels else one if label == real(j) else zero
-            mass_y += target
-            # 0 * inf must stay 0: an impossible class may have an infinite logit
-            score = score if target == zero else score + target * value
+            if not labels:
+                target = y[j * cs_y]
+                mass_y += target
+                # 0 * inf must stay 0: an impossible class may have an infinite logit
+                score = score if target == zero else score + target * value
             j += lanes
-        mass, mass_y, score = _group_sum(mass, lanes), _group_sum(mass_y, lanes), _group_sum(score, lanes)
+        mass = _group_sum(mass, lanes)
+        if not labels:
+            mass_y, score = _group_sum(mass_y, lanes), _group_sum(score, lanes)
+        elif zero <= label and label < real(outputs):
+            mass_y, score = one, z[np.int64(label) * cs_z] - peak
         if wanted:
             share, j = mass_y / mass, lane
             while j < outputs:

@@ -27,7 +27,7 @@ from .launch import (
     to_host,
 )
 from .primitives import global_at
-from .skinny import FEW, FEW_COLUMNS, OF_A_COLUMN, columns_of, rows_of
+from .skinny import FEW, FEW_COLUMNS, OF_A_COLUMN, across_of, columns_of, rows_of
 from .skinny import THREADS as SKINNY_THREADS
 from .tensor import tensor_product_of
 from .tile import product_of
@@ -245,7 +245,7 @@ def multiply(
         run(chosen, shape, stream, m, k, *a, *b, *c, real(epilogue[2]), *extra_1, *extra_2)
     elif m <= FEW and epilogue[0] == NOTHING:
         aligned = b.aligned(n) and to.aligned(n)
-        shape = (-(-n // (SKINNY_THREADS * (4 if aligned else 1))), parts), SKINNY_THREADS
+        shape = (-(-n // across_of(aligned)), parts), SKINNY_THREADS
         run(columns_of(real, m, aligned), shape, stream, n, k, *a, *b, *to, part, between, *to_sums)
     else:
         _tiles(real, stream, sizes, a, b, to, epilogue, extra_1, extra_2, to_sums, parts, part, between, precision)

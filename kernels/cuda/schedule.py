@@ -43,8 +43,12 @@ from .touched import ARRANGED, INDEX_BYTES
 # Work of a step up to which one block, then a grid, is chosen; above one block shards, where each can hold the net.
 # On an H100 80GB, 2026-11-27, `asv_bench/cuda_race.py --only loops` took, in float32 and microseconds a step, for 2
 # hidden layers of 16 by 32 (0.1 MFLOP) 13.6 in a block and 14.9 in shards; for 2x64 by 32 (1.5) 25.8 and 19.5; for
-# 3x256 by 32 (34) 49.6 in a grid and 59.2 in a graph, by 512 (545) 127 and 76.2
-BLOCK_FLOPS, GRID_FLOPS = 1 << 20, 1 << 27
+# 3x256 by 32 (34) 49.6 in a grid and 59.2 in a graph, by 512 (545) 127 and 76.2. Longer fits took, in a grid and in a
+# graph, for 128 units on 784 features by 128 (78) 32 and 42; for 3x128 by 32 (9) 29 and 31, by 512 (149) 43 and 39
+BLOCK_FLOPS, GRID_FLOPS = 1 << 20, 100_000_000
+# Numbers of the samples of a step up to which a grid is chosen, which turns them and keeps them in global memory:
+# logistic regression on 10,000 rows of 784 (7.8 million) took 205 us in a grid and 86 in a graph
+GRID_NUMBERS = 1 << 21
 BLOCK_ROWS = 1 << 20  # parameters by touched rows, which a run passes over once, with l2 each step (an estimate)
 MAX_PARTS = 32  # of the gradient of a long batch (an estimate)
 # Samples of a block at least, where many share a batch: 2x64 by 32 took 20.5 us with 4 there, 22.5 with 8, 27.1 with 16
@@ -165,7 +169,7 @@ def make_schedule(program, dtype, batch, command, loop=None, precision="float32"
         elif shards and fits(shards, dtype):
             chosen = "shards"
         else:
-            small = flops <= GRID_FLOPS or 0 in program.widths
+            small = flops <= GRID_FLOPS and batch * program.widths[0] <= GRID_NUMBERS or 0 in program.widths
             chosen = "grid" if small and _holds_tables(program, dtype) else "graph"
     if chosen == "graph":
         if 0 in program.widths:  # its products have no sums of a delta alone
@@ -244,8 +248,7 @@ def _loop(program, dtype, batch, command, loop, blocks, threads):
     place, ld = _Places(4), round_up(batch, 32) + 4  # neighbouring features begin in different banks
     theta_at, sums_at = place(program.dense_size), place(SUMS * -(-blocks * threads // 32))
     buffers = _buffers(program, command, lambda width: place(width * ld), lambda width: place(width * ld))
-    tiles = sum(-(-b // 4) * (-(-a // 4) + 1) for a, b in program.trained)
-    parts = int(max(1, min(blocks * threads // tiles, batch // 16, MAX_PARTS)))
+    parts = _parts(program, batch, loop, blocks * threads)
     grad_at = place(parts * program.dense_size if command & BACKWARD else 0)
     # the rows of a step, and of the next one
     rows_at = place(2 * round_up(batch, 4) * _elements_of_index(dtype) if loop == "block" else 0)
@@ -266,6 +269,16 @@ def _loop(program, dtype, batch, command, loop, blocks, threads):
         parts,
         groups_at=groups_at,
     )
+
+
+def _parts(program, batch, loop, threads):
+    """Of the gradient: as many as keep all threads busy; those of a block have tiles and biases of one part at most."""
+    tiles = sum(-(-b // 4) * (-(-a // 4) + 1) for a, b in program.trained)
+    parts = int(max(1, min(batch // (16 if loop == "grid" else 8), threads // tiles, MAX_PARTS)))
+    each = [-(-b // 4) * -(-a // 4) + b for a, b in program.trained]  # of an operation, which begins with a warp
+    while loop != "grid" and parts > 1 and sum(round_up(parts * items, 32) for items in each) > threads:
+        parts -= 1
+    return parts
 
 
 def _tables_size(program, dtype):

@@ -40,6 +40,8 @@ from .losses import sample_loss_of
 from .phases import Step, delta_of, operation_module, padded_count, value_of
 from .primitives import (
     atomic_add_release,
+    await_copies,
+    copy1_async,
     global_at,
     lane_of,
     load4,
@@ -79,6 +81,18 @@ def grid_barrier(counter, turn):
     return turn
 
 
+class Ahead(NamedTuple):
+    """A step whose rows are found, if that is `wanted`: its place in its epoch, and what `Order` takes."""
+
+    wanted: bool
+    position: int
+    epoch: int
+    shard: int
+    left_bits: int
+    right_bits: int
+    rows: Any
+
+
 class Order(NamedTuple):
     """Which rows of the data a step takes: `first` of the epoch's order, and what `rng.row_at` draws that from.
 
@@ -93,9 +107,12 @@ class Order(NamedTuple):
 
 
 @for_each_real
-def gather_of(real, whole_grid):
-    """The phases that find and gather samples and weights, and write results."""
-    zero = real(0.0)
+def gather_of(real, whole_grid, copies):
+    """The phases that find and gather samples and weights, and write results.
+
+    `copies`: numbers may be copied to shared memory past the registers, so that nothing waits for them.
+    """
+    zero, past_registers = real(0.0), copies and real is np.float32 and not whole_grid
 
     @device
     def drawn(t, order, count, s):
@@ -116,15 +133,25 @@ def gather_of(real, whole_grid):
 
     @device
     def gather(step, features, order):
-        """Copy the rows of the step to buffer 0."""
+        """Copy the rows of the step to buffer 0, where they are after `await_copies` and a barrier."""
         t, out = step.table, value_of(step, 0)
         ld, stride = t[Run.LD], t[Run.X_STRIDE]
         x, item = global_at(t[Run.X], real), step.thread
         while item < padded_count(step) * features:
             s = quotient(item, features)
             i = item - s * features
-            out[i * ld + s] = x[row_of(step, order, s) * stride + i]
+            to, source = out + (i * ld + s), x + (row_of(step, order, s) * stride + i)
+            if past_registers:
+                copy1_async(to, source, True)
+            else:
+                to[0] = source[0]
             item += step.threads
+
+    @device
+    def await_rows():
+        """Until the rows that this thread has gathered are there."""
+        if past_registers:
+            await_copies()
 
     @device
     def weigh(step, order):
@@ -147,7 +174,7 @@ def gather_of(real, whole_grid):
             out[(first + s) * t[Run.OUT_STRIDE] + i] = x[i * t[Run.LD] + s]
             item += step.threads
 
-    return draw, row_of, gather, weigh, write_out
+    return draw, row_of, gather, await_rows, weigh, write_out
 
 
 @for_each_real
@@ -428,17 +455,22 @@ def phases_of(real, whole_grid, structure):
 
 
 @for_each_real
-def run_of(real, loop, structure):
-    """The kernel for one dtype of a loop, "block", "shards" or "grid", and of what a program and a run use."""
+def run_of(real, loop, structure, copies):
+    """The kernel for one dtype of a loop, "block", "shards" or "grid", and of what a program and a run use.
+
+    `copies`: for a GPU that copies past the registers.
+    """
     whole_grid, shards = loop == "grid", loop == "shards"
     command, zero, one, tiny = structure.command, real(0.0), real(1.0), real(CLIP_TINY)
-    draw, row_of, gather, weigh, write_out = gather_of(real, whole_grid)
+    draw, row_of, gather, await_rows, weigh, write_out = gather_of(real, whole_grid, copies)
     forward, backward, gradient, of_rows, wait = phases_of(real, whole_grid, structure)
     has_loss, has_backward, updates = command & LOSS != 0, command & BACKWARD != 0, command & UPDATE != 0
     has_output, has_input_gradient = command & OUTPUT != 0, command & INPUT_BACKWARD != 0
     loss = loss_of_step(real, whole_grid, structure, row_of) if has_loss else None
     penalty, clip, update = update_of(real, structure.rule) if updates else (None, None, None)
     by_rows = of_rows is not None
+    # the next samples are gathered beside the update; but rows of tables are updated by the codes of these
+    gathers_ahead = updates and not whole_grid and not by_rows
     agreed, tell, lanes_for, collect = exchange_of(real)
 
     @device
@@ -530,11 +562,15 @@ def run_of(real, loop, structure):
         return first, count, at, np.int32(min(shard, count - at))
 
     @device
-    def draw_rows(t, state, position, epoch, shard, left_bits, right_bits, rows):
+    def draw_rows(t, ahead):
         """Find the rows of a step, by the last threads: they are the first to have no other work."""
-        (key, _), (first, _, at, own) = keys_of(state, epoch), samples_of(t, position, shard)
-        order = Order(first + at, key, left_bits, right_bits, rows)
-        draw(t, order, own, cuda.blockDim.x - 1 - cuda.threadIdx.x, cuda.blockDim.x)
+        if not whole_grid and ahead.wanted:
+            (key, _), (first, _, at, own) = (
+                keys_of(t + t[Run.STATE], ahead.epoch),
+                samples_of(t, ahead.position, ahead.shard),
+            )
+            order = Order(first + at, key, ahead.left_bits, ahead.right_bits, ahead.rows)
+            draw(t, order, own, cuda.blockDim.x - 1 - cuda.threadIdx.x, cuda.blockDim.x)
 
     @device
     def keys_of(state, epoch):
@@ -581,8 +617,11 @@ def run_of(real, loop, structure):
         return turn
 
     @device
-    def backward_pass(step, operations, end, first, counter, turn):
-        """Deltas and the parts of the gradient."""
+    def backward_pass(step, operations, end, first, ahead, counter, turn):
+        """Deltas and the parts of the gradient; beside these the rows of the next step are found.
+
+        Each operation's gradient begins with a warp of its own, and few small ones take all: the last has time to draw.
+        """
         index = end
         while index > 0:
             index -= 1
@@ -590,8 +629,9 @@ def run_of(real, loop, structure):
         if has_input_gradient:
             write_out(step, delta_of(step, 0), operations[Op.N_IN], first)
         before = np.int64(0)  # for a literal all gradients would be compiled once more
+        draw_rows(step.table, ahead)
         while index < end:
-            before = gradient(step, operations + Op.SIZE * index, before)
+            before = (gradient(step, operations + Op.SIZE * index, before) + 31) & ~31
             if before >= step.threads:
                 before -= quotient(before, step.threads) * step.threads
             index += 1
@@ -669,8 +709,7 @@ def run_of(real, loop, structure):
         key, mask_key = keys_of(state, epoch)
         # rows of a step, and of the next one
         kept, half = viewed(workspace + rows_at, np.int64), 0 if stays else (shard + 3) & ~3
-        if not whole_grid and steps > 0:
-            draw_rows(t, state, position, epoch, shard, left_bits, right_bits, kept)
+        draw_rows(t, Ahead(steps > 0, position, epoch, shard, left_bits, right_bits, kept))
         cuda.syncthreads()
         while finished < steps and fine:
             (first, count, at, own), begin = samples_of(t, position, shard), head
@@ -678,8 +717,10 @@ def run_of(real, loop, structure):
             step = Step(t, r, theta, grad, workspace, thread, threads, own, seen, mask_key, parts, size)
             order = Order(first + at, key, left_bits, right_bits, kept + half * (finished & 1))
             if finished == 0 or opaque(stays) == 0:
-                gather(step, features, order)
+                if not gathers_ahead or finished == 0:
+                    gather(step, features, order)
                 begin = 0
+            await_rows()
             mass, value = real(count), zero
             if has_loss and t[Run.WEIGHTS] != 0:
                 mass = weigh(step, order)
@@ -689,9 +730,10 @@ def run_of(real, loop, structure):
             else:
                 turn = wait(counter, turn)
             after, its_epoch = next_of(t, position, epoch)
-            if not whole_grid and half > 0 and finished + 1 < steps:
-                others = kept + half * (finished + 1 & 1)
-                draw_rows(t, state, after, its_epoch, shard, left_bits, right_bits, others)
+            others, wanted = kept + half * (finished + 1 & 1), half > 0 and finished + 1 < steps
+            ahead = Ahead(wanted, after, its_epoch, shard, left_bits, right_bits, others)
+            if not has_backward:
+                draw_rows(t, ahead)
             turn = forward_pass(step, operations, begin, end, counter, turn)
             if has_output:
                 write_out(step, value_of(step, last[Op.OUTPUT]), last[Op.N_OUT], first)
@@ -699,7 +741,7 @@ def run_of(real, loop, structure):
                 value = loss(step, last, order, mass)
                 value, turn = total(value, sums + warps, thread, threads, counter, turn)
                 if shards:  # the loss of the others comes with their gradients
-                    turn = backward_pass(step, operations, end, first, counter, turn)
+                    turn = backward_pass(step, operations, end, first, ahead, counter, turn)
                     tell(step, scratch)
                     value, turn = agreed(value, told + cuda.gridDim.x, counter, turn)
                 value = value / mass
@@ -718,7 +760,14 @@ def run_of(real, loop, structure):
                 fine = value - value == zero
             if has_backward and not shards:
                 if changes and fine or not updates:
-                    turn = backward_pass(step, operations, end, first, counter, turn)
+                    turn = backward_pass(step, operations, end, first, ahead, counter, turn)
+                else:
+                    draw_rows(t, ahead)
+                    turn = wait(counter, turn)
+            if gathers_ahead and fine and wanted:
+                _, _, _, own = samples_of(t, after, shard)
+                coming = Step(t, r, theta, grad, workspace, thread, threads, own, seen, mask_key, parts, size)
+                gather(coming, features, Order(first, key, left_bits, right_bits, others))
             if updates:
                 if changes and fine:
                     numbers, own_sums = factors + FACTORS * finished, sums + 3 * warps
