@@ -4,6 +4,7 @@
     python asv_bench/cuda_race.py --only 2x64 "tf32 1024"    rows whose names hold one of these texts
     python asv_bench/cuda_race.py --toy                      toy sizes in the simulator and on the CPU: does it run?
     python asv_bench/cuda_race.py --from CARD.json --readme  docs/performance.md anew
+    python asv_bench/cuda_race.py --from NEW.json --fill OLD.json   what NEW had no time for, with its date
 
 Each library runs in a process of its own that it keeps; rounds are interleaved, and the median counts. A step is timed
 between two waits for the device, many steps at a time, after warming up. All start from the same weights, visit the
@@ -63,6 +64,18 @@ def last_line(error):
     return [line for line in str(error).splitlines() if line.strip()][-1].strip()
 
 
+def fill(result, earlier):
+    """Take the parts for which a race had no time from an earlier one on such a card, and keep the date of that."""
+    if result["card"] != earlier["card"]:
+        raise WorkerError(f"--fill must be a race on {result['card']}; got one on {earlier['card']}")
+    parts = [part for part in ("tables", "loops", "sweeps", "products", "launches", "bandwidth") if not result[part]]
+    parts = [part for part in parts if earlier[part]]
+    result |= {part: earlier[part] for part in parts} | {"earlier": {"date": earlier["date"], "parts": parts}}
+    rows = [(part, row) for part in parts if isinstance(earlier[part], list) for row in earlier[part]]
+    found = {f"{row['name']}, {part}" if "name" in row else f"{row['precision']} {row['n']}" for part, row in rows}
+    result["missing"] = [name for name in result["missing"] if name not in {*parts, *found}]
+
+
 class Race:
     """What was asked for, the processes, and the results so far."""
 
@@ -97,18 +110,11 @@ class Race:
         quick = [library for library in self.options.libraries if library != "torch.compile"]
         for name in works:
             self.train(name, "float32", quick)
-        for name in TABLE_TOYS if self.options.toy else TABLES:
-            self.train(name, "float32", [library for library in quick if library in OF_TABLES], "tables")
         for precision in PRECISIONS:
             for n in sizes:
                 self.multiply(n, precision)
         self.whole("launches")
         self.whole("bandwidth")
-        for name, work in works.items():
-            if self.options.toy or work.label in LOOPED and work.batch <= LEAST_BATCH:
-                self.train(name, "float32", list(LOOPS), "loops")
-        for name in cuda_sweeps.TOYS if self.options.toy else cuda_sweeps.RACED:
-            self.train(name, "float32", list(cuda_sweeps.KINDS), "sweeps")
         largest = [
             name
             for name, work in works.items()
@@ -117,6 +123,13 @@ class Race:
         for precision in PRECISIONS[1:]:
             for name in largest:
                 self.train(name, precision, [library for library in quick if library != "fastnn on the CPU"])
+        for name in cuda_sweeps.TOYS if self.options.toy else cuda_sweeps.RACED:
+            self.train(name, "float32", list(cuda_sweeps.KINDS), "sweeps")
+        for name in TABLE_TOYS if self.options.toy else TABLES:
+            self.train(name, "float32", [library for library in quick if library in OF_TABLES], "tables")
+        for name, work in works.items():
+            if self.options.toy or work.label in LOOPED and work.batch <= LEAST_BATCH:
+                self.train(name, "float32", list(LOOPS), "loops")
         if "torch.compile" in self.options.libraries:
             for name in works:
                 self.train(name, "float32", ["torch.compile"])
@@ -285,6 +298,7 @@ def main():
     parser.add_argument("--toy", action="store_true", help="toy sizes, no GPU: whether it runs, not how fast")
     parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="results of a race, instead of one")
     parser.add_argument("--json", type=Path, metavar="FILE", help=f"file for the results; default {RESULTS}/CARD.json")
+    parser.add_argument("--fill", type=Path, metavar="FILE", help="an earlier race on such a card, for what is missing")
     parser.add_argument("--readme", action="store_true", help="renew docs/performance.md")
     options = parser.parse_args()
     if options.rounds < 1:
@@ -300,6 +314,9 @@ def main():
             report.around(PERFORMANCE, "cuda")  # before the race, not after it
         if options.source:
             result = json.loads(options.source.read_text())
+            if options.fill:
+                fill(result, json.loads(options.fill.read_text()))
+                options.source.write_text(json.dumps(result, indent=1))
         else:
             with ExitStack() as stack:
                 race = Race(options, stack)

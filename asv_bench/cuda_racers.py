@@ -44,6 +44,8 @@ WORKLOADS.update(RACED | TOYS)  # where racers look them up
 class _Raced(racers.Racer):
     """What all have in common here."""
 
+    round_seconds = 1.0  # of which what a fit does once is a few percent, where a GPU makes many steps
+
     def _checked(self):
         each = self.work.steps_per_epoch
         wanted = LARGE_STEPS if self.work.flops() > LARGE_FLOPS else CHECKED_STEPS

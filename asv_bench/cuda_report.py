@@ -87,21 +87,30 @@ def _conditions(result):
     return f"Toy sizes: these times mean nothing. {text}" if result["toy"] else text
 
 
+def _when(result, part):
+    """When a part was measured, if that was not with the rest."""
+    earlier = result.get("earlier", {"parts": ()})
+    if part not in earlier["parts"]:
+        return ""
+    return f"Of an earlier race on such a card, {earlier['date'][:16].replace('T', ' ')} UTC."
+
+
 def markdown(result):
     """All tables."""
     parts = [_conditions(result)]
-    for title, rows, make in (
-        ("### Training on the GPU", result["training"], _training),
-        ("### Nets for tables, whose inputs are codes", result.get("tables"), _training),
-        ("### The loops of fastnn, by which the plan's thresholds are set", result.get("loops"), _training),
-        ("### Many nets in one launch", result.get("sweeps"), lambda rows: _training(rows, "µs a step of one net")),
-        ("### Products on the GPU", result["products"], lambda rows: _products(result)),
+    for part, title, make in (
+        ("training", "Training on the GPU", _training),
+        ("tables", "Nets for tables, whose inputs are codes", _training),
+        ("loops", "The loops of fastnn, by which the plan's thresholds are set", _training),
+        ("sweeps", "Many nets in one launch", lambda rows: _training(rows, "µs a step of one net")),
+        ("products", "Products on the GPU", lambda rows: _products(result)),
     ):
+        rows = result.get(part)
         if rows:
-            parts += [title, make(rows), _faults(rows)]
+            parts += [f"### {title}", _when(result, part), make(rows), _faults(rows)]
     if result["launches"]:
         lines = [[name, number(us)] for name, us in result["launches"].items()]
-        parts += ["### Launches", table(["µs a launch", "median"], lines)]
+        parts += ["### Launches", _when(result, "launches"), table(["µs a launch", "median"], lines)]
     if result["bandwidth"]:
         most = DATASHEETS.get(result["card"], {}).get("GB/s")
         share = f", {_share(result['bandwidth'], most)} of the datasheet" if most else ""
