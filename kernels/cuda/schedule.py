@@ -272,7 +272,7 @@ def _loop(program, dtype, batch, command, loop, blocks, threads):
 
 
 def _parts(program, batch, loop, threads):
-    """Of the gradient: as many as keep all threads busy; those of a block have tiles and biases of one part at most."""
+    """Parts of the gradient: as many as keep the threads busy; in a block each has one tile or bias at most."""
     tiles = sum(-(-b // 4) * (-(-a // 4) + 1) for a, b in program.trained)
     parts = int(max(1, min(batch // (16 if loop == "grid" else 8), threads // tiles, MAX_PARTS)))
     each = [-(-b // 4) * -(-a // 4) + b for a, b in program.trained]  # of an operation, which begins with a warp

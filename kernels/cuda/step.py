@@ -563,7 +563,7 @@ def run_of(real, loop, structure, copies):
 
     @device
     def draw_rows(t, ahead):
-        """Find the rows of a step, by the last threads: they are the first to have no other work."""
+        """Find the rows of a step, by the last threads, which often have no other work."""
         if not whole_grid and ahead.wanted:
             (key, _), (first, _, at, own) = (
                 keys_of(t + t[Run.STATE], ahead.epoch),
@@ -618,9 +618,9 @@ def run_of(real, loop, structure, copies):
 
     @device
     def backward_pass(step, operations, end, first, ahead, counter, turn):
-        """Deltas and the parts of the gradient; beside these the rows of the next step are found.
+        """Deltas, then the parts of the gradient; beside these the last threads find the rows of the next step.
 
-        Each operation's gradient begins with a warp of its own, and few small ones take all: the last has time to draw.
+        The gradient of each operation begins with a warp, so that no warp has tiles of two of them one after the other.
         """
         index = end
         while index > 0:
