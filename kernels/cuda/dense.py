@@ -46,8 +46,8 @@ def loop_of(real, structure):
     first_row, rows_of, fours, tile_at = tiles.first_row, tiles.rows_of, tiles.fours, tiles.tile_at
     expands = Embedding.name in structure.kinds
     outputs, zero = structure.command & OUTPUT != 0, real(0.0)
-    # activations that are worth no loop: they are written out for four numbers at once
-    short = {LINEAR, RELU, LEAKY_RELU, SOFTMAX}.issuperset(structure.activations)
+    # activations worth no loop: they are written out for four numbers, for which float64 has too few registers
+    short = real is np.float32 and {LINEAR, RELU, LEAKY_RELU, SOFTMAX}.issuperset(structure.activations)
     gradient_width = gradient_width_of(structure)
 
     @device
