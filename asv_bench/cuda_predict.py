@@ -418,7 +418,7 @@ def measured(work, loop, precision="float32"):
         )
         for part in ("training", "loops")
     )
-    if "loops" in race().get("earlier", {"parts": ()})["parts"]:
+    if "loops" in race().get("earlier", {}):
         loops = {}
     own = loops or {f"fastnn, {loop}": trained.get("fastnn", {})}
     return own.get(f"fastnn, {loop}", {}).get("us"), trained.get("torch graph", {}).get("us")

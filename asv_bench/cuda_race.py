@@ -65,12 +65,13 @@ def last_line(error):
 
 
 def fill(result, earlier):
-    """Take the parts for which a race had no time from an earlier one on such a card, and keep the date of that."""
+    """Take the parts for which a race had no time from an earlier one on such a card, each with its date."""
     if result["card"] != earlier["card"]:
         raise WorkerError(f"--fill must be a race on {result['card']}; got one on {earlier['card']}")
     parts = [part for part in ("tables", "loops", "sweeps", "products", "launches", "bandwidth") if not result[part]]
     parts = [part for part in parts if earlier[part]]
-    result |= {part: earlier[part] for part in parts} | {"earlier": {"date": earlier["date"], "parts": parts}}
+    dates = {part: earlier.get("earlier", {}).get(part, earlier["date"]) for part in parts}
+    result |= {part: earlier[part] for part in parts} | {"earlier": result.get("earlier", {}) | dates}
     rows = [(part, row) for part in parts if isinstance(earlier[part], list) for row in earlier[part]]
     found = {f"{row['name']}, {part}" if "name" in row else f"{row['precision']} {row['n']}" for part, row in rows}
     result["missing"] = [name for name in result["missing"] if name not in {*parts, *found}]
@@ -303,6 +304,8 @@ def main():
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error(f"--rounds must be positive; got {options.rounds}")
+    if options.fill and not options.source:
+        parser.error(f"--fill goes with --from; got --fill {options.fill} alone")
     if options.toy:
         if options.readme:
             parser.error("--readme is for figures of a GPU; got --toy, too")

@@ -89,10 +89,8 @@ def _conditions(result):
 
 def _when(result, part):
     """When a part was measured, if that was not with the rest."""
-    earlier = result.get("earlier", {"parts": ()})
-    if part not in earlier["parts"]:
-        return ""
-    return f"Of an earlier race on such a card, {earlier['date'][:16].replace('T', ' ')} UTC."
+    date = result.get("earlier", {}).get(part)
+    return date and f"Of an earlier race on such a card, {date[:16].replace('T', ' ')} UTC."
 
 
 def markdown(result):

@@ -178,6 +178,23 @@ def test_what_there_was_no_time_for_is_said(raced):
 
 
 @needs_linux
+def test_an_earlier_race_fills_what_is_missing_and_keeps_its_date(raced):
+    first, second, new = result_of(raced), result_of(raced), result_of(raced, seconds=0.0)
+    first["date"], first["loops"], second["date"] = "2026-01-02T03:04:05+00:00", [], "2026-02-03T04:05:06+00:00"
+    raced.fill(new, first)
+    assert not new["loops"] and new["products"] == first["products"]
+    assert "tf32 1024" not in new["missing"] and any(name.endswith(", loops") for name in new["missing"])
+    raced.fill(new, second)
+    assert new["earlier"]["loops"] == second["date"] and new["earlier"]["products"] == first["date"]
+    assert new["missing"] and all(name.startswith(tuple(raced.RACED)) for name in new["missing"])  # training alone
+    text = raced.cuda_report.markdown(new)
+    assert text.count("Of an earlier race on such a card, 2026-01-02 03:04 UTC.") == len(new["earlier"]) - 2
+    assert "2026-02-03 04:05 UTC" in text
+    with pytest.raises(raced.WorkerError, match="--fill must be a race on a card; got one on another"):
+        raced.fill(new, second | {"card": "another"})
+
+
+@needs_linux
 def test_shares_of_cublas_and_of_the_datasheet(raced):
     raced.answers["bench"] = {"facts": {"card": "NVIDIA H200"}}
     text = raced.cuda_report.markdown(result_of(raced, libraries=["fastnn", "torch", "torch graph"]))

@@ -252,7 +252,7 @@ AT_EACH_PLACE = {
 
 
 @pytest.mark.parametrize(
-    "name", [name if "fit" == name[-3:] else pytest.param(name, marks=pytest.mark.slow) for name in AT_EACH_PLACE]
+    "name", [name if name.endswith("fit") else pytest.param(name, marks=pytest.mark.slow) for name in AT_EACH_PLACE]
 )
 def test_at_each_place_where_it_may_come(name):
     """Also between the steps of a `with`: the net is at a completed step, and is nobody's."""

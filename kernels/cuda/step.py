@@ -133,7 +133,7 @@ def gather_of(real, whole_grid, copies):
 
     @device
     def gather(step, features, order):
-        """Copy the rows of the step to buffer 0, where they are after `await_copies` and a barrier."""
+        """Copy the rows of the step to buffer 0, where they are after `await_rows` and a barrier."""
         t, out = step.table, value_of(step, 0)
         ld, stride = t[Run.LD], t[Run.X_STRIDE]
         x, item = global_at(t[Run.X], real), step.thread
