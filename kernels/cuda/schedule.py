@@ -44,10 +44,11 @@ from .touched import ARRANGED, INDEX_BYTES
 # On an H100 80GB, 2026-11-27, `asv_bench/cuda_race.py --only loops` took, in float32 and microseconds a step, for 2
 # hidden layers of 16 by 32 (0.1 MFLOP) 13.6 in a block and 14.9 in shards; for 2x64 by 32 (1.5) 25.8 and 19.5; for
 # 3x256 by 32 (34) 49.6 in a grid and 59.2 in a graph, by 512 (545) 127 and 76.2. Longer fits took, in a grid and in a
-# graph, for 128 units on 784 features by 128 (78) 32 and 42; for 3x128 by 32 (9) 29 and 31, by 512 (149) 43 and 39
+# graph, for 128 units on 784 features by 128 (78) 32 and 42; for 2x128 by 32 (6.5) 29 and 31, by 512 (105) 43 and 39
 BLOCK_FLOPS, GRID_FLOPS = 1 << 20, 100_000_000
 # Numbers of the samples of a step up to which a grid is chosen, which turns them and keeps them in global memory:
-# logistic regression on 10,000 rows of 784 (7.8 million) took 205 us in a grid and 86 in a graph
+# logistic regression on 784 features took, in a grid and in a graph, by 2,048 (1.6 million) 22 and 20 us a step, by
+# 10,000 (7.8 million) 205 and 86
 GRID_NUMBERS = 1 << 21
 BLOCK_ROWS = 1 << 20  # parameters by touched rows, which a run passes over once, with l2 each step (an estimate)
 MAX_PARTS = 32  # of the gradient of a long batch (an estimate)
