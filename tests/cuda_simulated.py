@@ -64,6 +64,16 @@ def test_losses(kind, dtype):
     assert result[0] == with_gradient
 
 
+def test_an_index_that_is_no_class_counts_for_nothing():
+    Z, y = np.linspace(-1.0, 2.0, 20).reshape(5, 4), np.array([[1.5], [-1.0], [4.0], [2.0], [np.nan]])
+    dZ, result, one = np.empty_like(Z), np.empty(losses.RESULT), np.empty((1, 4))
+    cuda.loss_backward(kernels.CROSS_ENTROPY, 0.0, Z, y, None, dZ, result)
+    whole = result[0]
+    cuda.loss_backward(kernels.CROSS_ENTROPY, 0.0, Z[3:4], y[3:4], None, one, result)
+    assert whole == pytest.approx(result[0] / 5, rel=1e-12)
+    assert not dZ[[0, 1, 2, 4]].any() and np.allclose(5 * dZ[3], one[0], rtol=1e-12)
+
+
 UPDATES = {
     "sgd": (cuda.sgd_update, reference.sgd, 0, (0.1, 0.01)),
     "momentum": (cuda.momentum_update, reference.momentum, 1, (0.1, 0.9, False, 0.01)),

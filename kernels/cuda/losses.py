@@ -100,7 +100,7 @@ def sample_loss_of(real, key):
         mass = _group_sum(mass, lanes)
         if not labels:
             mass_y, score = _group_sum(mass_y, lanes), _group_sum(score, lanes)
-        elif zero <= label and label < real(outputs):
+        elif zero <= label and label < real(outputs) and real(np.int64(label)) == label:
             mass_y, score = one, z[np.int64(label) * cs_z] - peak
         if wanted:
             share, j = mass_y / mass, lane
