@@ -20,7 +20,7 @@ import json, os, sys
 sys.path.insert(0, {str(BENCH)!r})
 import cuda_calls, fake_driver
 driver = fake_driver.load(sys.argv[1])
-fake_driver.pretend()
+fake_driver.pretend(driver)
 kinds = [cuda_calls.kernels(), cuda_calls.nets()]
 found = [{{name: cuda_calls.counts(driver, call) for name, call in calls.items()}} for calls in kinds]
 loops = {{}}

@@ -22,8 +22,7 @@ class Calls(Timed):
     def make(self, name):
         if find_spec("numba_cuda") is None:
             raise NotImplementedError("no numba-cuda")
-        fake_driver.load(CACHE)
-        fake_driver.pretend()
+        fake_driver.pretend(fake_driver.load(CACHE))
         call = (cuda_calls.kernels() | cuda_calls.nets())[name]
         call()
         return call
