@@ -128,23 +128,31 @@ def check(
     Data
         X where it was, if it can be read there; the others on the host.
     """
-    dtype, learned = net.dtype if dtype is None else dtype, net.encoding
-    if net.columns is None:
-        names = None if type(X) is np.ndarray else validation.column_names(X)
+    dtype, learned, names = net.dtype if dtype is None else dtype, None, None
+    if net.columns is not None:
+        learned = net.encoding
+        if isinstance(X, encoding.EncodedRows):
+            learned, X = X.encoding, X.matrix
+        else:
+            X = frames.table(f"{prefix}X", X)
+            X = X if learned is None else learned.encode(X, dtype, finite=True)
+    elif type(X) is np.ndarray:  # a step of a few rows is worth a short way
+        X = validation.matrix(f"{prefix}X", X, dtype, features or net.n_features)
+    else:
+        names = validation.column_names(X)
         known = features or net.n_features, net.device, columns or net.feature_names
         X = arrays.matrix(f"{prefix}X", X, dtype, *known)
-    elif isinstance(X, encoding.EncodedRows):
-        names, learned, X = None, X.encoding, X.matrix
-    else:
-        names, X = None, frames.table(f"{prefix}X", X)
-        X = X if learned is None else learned.encode(X, dtype, finite=True)
-    of_y, of_weights = f"{prefix}y", f"{prefix}sample_weight"
-    y, weights = arrays.host(of_y, y, net.device), arrays.host(of_weights, sample_weight, net.device)
-    rows = validation.row_numbers(f"{prefix}rows", rows, len(X))
-    y, classes = _indices(net, of_y, y, classes, rows, len(X))
-    y, are_labels = validation.targets(of_y, y, dtype, len(X), backends.loss(net.loss), net.targets)
-    weights = validation.sample_weights(of_weights, weights, dtype, len(X), rows, may_be_zero)
-    return Data(_seen(X), _seen(y), are_labels, _seen(weights), rows, names, learned, classes)
+    of_y, count, loss = f"{prefix}y", len(X), backends.loss(net.loss)
+    y, weights = y if type(y) is np.ndarray else arrays.host(of_y, y, net.device), sample_weight
+    if rows is not None:
+        rows = validation.row_numbers(f"{prefix}rows", rows, count)
+    y, classes = _indices(net, of_y, y, classes, rows, count, loss)
+    y, are_labels = validation.targets(of_y, y, dtype, count, loss, net.targets)
+    if weights is not None:
+        of_weights = f"{prefix}sample_weight"
+        weights = arrays.host(of_weights, weights, net.device)
+        weights = _seen(validation.sample_weights(of_weights, weights, dtype, count, rows, may_be_zero))
+    return Data(_seen(X), _seen(y), are_labels, weights, rows, names, learned, classes)
 
 
 def _seen(array):
@@ -152,12 +160,12 @@ def _seen(array):
     return array.view() if type(array) is np.ndarray else array
 
 
-def _indices(net, name, y, classes, rows, count):
+def _indices(net, name, y, classes, rows, count, loss):
     """(targets with class indices in the place of text, the classes that they stand for, or None).
 
     Only `rows` count, where y has the `count` rows that it must have.
     """
-    if backends.loss(net.loss).targets == "numbers" or not labels.are_text(y):
+    if loss.targets == "numbers" or not labels.are_text(y):
         return y, net.classes
     rows = rows if validation.has(y, "__len__") and len(y) == count else None
     if net.classes is not None:

@@ -8,6 +8,7 @@ chunks     of compiled steps, about 0.1 s each              `Run.train`, `Run._c
 record     from the counters of the state to the history    `Run._record`
 """
 
+import functools
 import math
 import threading
 import time
@@ -42,6 +43,7 @@ SLOW_COPY, REMEMBERED = (
 )  # a copy of the parameters that takes longer, as of large tables, takes 1/10 of a chunk
 EPOCHS = 50  # where none are asked for
 AUTO = "auto"  # a batch_size that follows the number of rows
+_AT_ONCE = np.zeros(1)  # the place of a single step
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,9 @@ class Steps:
         rate = schedule.rate if type(schedule) is schedules.Constant else None
         # a step is worth a short way; negative places are refused by the schedule, and the first one is the least
         if type(rate) is float and 0.0 <= rate < math.inf and len(places) and places[0] >= 0:
-            return np.full(places.shape, rate)
+            rates = np.empty(places.shape)
+            rates.fill(rate)
+            return rates
         rates = validation.numeric_array("learning_rate", schedule.rates(places), places.shape, np.float64)
         if rates.size and rates.min() < 0:
             raise must_be("learning_rate", "a schedule of one finite non-negative rate for each place", rates)
@@ -106,9 +110,14 @@ class Steps:
 
     def bind(self, plan):
         """Name the update rule of a plan."""
+        plan.bind_rule(*self._update)
+
+    @functools.cached_property
+    def _update(self):
+        """What `Plan.bind_rule` takes."""
         optimizer = self.optimizer
         limits = optimizer.clip_value, optimizer.clip_norm
-        plan.bind_rule(self.rule, optimizer.settings(), optimizer.coupled_decay, self.l2, *limits)
+        return self.rule, optimizer.settings(), optimizer.coupled_decay, self.l2, *limits
 
 
 def _checked_batch_size(value):
@@ -205,6 +214,16 @@ def fit(net, given, steps, watch):
     return history
 
 
+def one_step(net, optimizer, l2, threads):
+    """The Steps of a single one; a net keeps them, for those of the next call, which are mostly the same."""
+    threads = backends.thread_count("threads", threads)
+    given, l2_given, steps = net.kept.get("one step", (None, None, None))
+    if steps is None or optimizer is not given or l2 is not l2_given or steps.threads != threads:
+        steps = Steps(optimizer, l2=l2, threads=threads)
+        net.kept["one step"] = optimizer, l2, steps
+    return steps
+
+
 def partial_fit(net, X, y, sample_weight, steps):
     """Carry out `Sequential.partial_fit`: one step on all rows of X."""
     rows = data.encoded(net, data.check(net, X, y, sample_weight))[0]
@@ -230,7 +249,8 @@ def apply_gradient(net, gradient, steps):
 
 def _update_once(net, plan, steps, loss=None):
     """Carry out a bound plan for one step; where it diverges, the net is as before it, without optimizer state."""
-    rates, state, epoch = steps.rates(np.zeros(1)), net.state, net.state.epoch
+    state = net.state
+    rates, epoch = steps.rates(_AT_ONCE), state.epoch
     steps.bind(plan)
     plan.bind_steps(rates, loss)
     plan.returns_state = True

@@ -186,7 +186,7 @@ class Sequential(Hinting):
         while claim is not own:
             claim.check()
             claim = claim.successor.setdefault("claim", own)  # one only, whoever else asks now
-        self._claim = own
+        vars(self)["_claim"] = own
         self._own_state()
 
     def _check_idle(self):
@@ -756,7 +756,7 @@ class Sequential(Hinting):
         DivergedError
             If the loss or a parameter is not finite; the weights are those before the step.
         """
-        return fit.partial_fit(self, X, y, sample_weight, fit.Steps(optimizer, l2=l2, threads=threads))
+        return fit.partial_fit(self, X, y, sample_weight, fit.one_step(self, optimizer, l2, threads))
 
     @overload
     def predict(self, X: ArrayLike, threads: int | None = None) -> Floats: ...
@@ -949,7 +949,7 @@ class Sequential(Hinting):
         DivergedError
             If a parameter is not finite; the parameters are those before the update.
         """
-        steps, shape = fit.Steps(optimizer, l2=l2), self.state.parameters.shape
+        steps, shape = fit.one_step(self, optimizer, l2, None), self.state.parameters.shape
         gradient = arrays.host("gradient", gradient, self.device)
         fit.apply_gradient(self, validation.numeric_array("gradient", gradient, shape, self.dtype), steps)
 

@@ -266,6 +266,12 @@ def _same_length(name, array, rows):
 def targets(name, value, dtype, rows, loss, outputs):
     """Targets as a loss takes them: (array of (m,) or (m, k) in the net's dtype, whether of class indices)."""
     kind, least = loss.targets, loss.least_target
+    # labels are places in memory to compiled code: nobody else may change them
+    if kind == "classes" and type(value) is np.ndarray and value.dtype.kind in "iu" and outputs <= _EXACT:
+        if value.ndim == 1 and len(value) == rows <= _CHECKED_ROWS:  # a step of a few rows is worth a short way
+            array = np.array(value, dtype, order="C")
+            if np.minimum.reduce(array) >= 0 and np.maximum.reduce(array) < outputs:  # without Python of `array.min`
+                return array, True
     accepted = _accepted_targets(kind, least, outputs)
     given = _numeric(name, value, accepted)
     _same_length(name, given, rows)
@@ -275,11 +281,6 @@ def targets(name, value, dtype, rows, loss, outputs):
     labels = kind == "classes" and given.ndim == 1
     if given.ndim > 2 or not (columns == outputs or labels):
         raise must_be(name, accepted, described(f"an array of shape {given.shape}"))
-    # labels are places in memory to compiled code: nobody else may change them
-    if labels and len(given) <= _CHECKED_ROWS and given.dtype.kind in "iu" and outputs <= _EXACT:
-        array = np.array(given, dtype, order="C")
-        if np.minimum.reduce(array) >= 0 and np.maximum.reduce(array) < outputs:  # without the Python of `array.min`
-            return array, labels  # a step of a few rows is worth a short way
     array = _converted(name, given, dtype, copy=labels)
     _finite(name, array, given)
     if labels:

@@ -37,6 +37,7 @@ class TrainingState:
         self.table[State.SEED] = seed
         self.rule: Rule | None = None
         self.moments: tuple[NDArray[Any], ...] = ()
+        self._is_own = False  # known to be, see `own`
 
     @property
     def step(self) -> int:
@@ -126,8 +127,11 @@ class TrainingState:
 
         A run needs it to have been called: it writes to these arrays.
         """
+        if self._is_own:
+            return False
         arrays = self.parameters, *self.moments
-        if all([array.flags.owndata and array.flags.writeable for array in arrays]):  # few: a generator takes longer
+        self._is_own = True  # those that come later are made here
+        if all(array.flags.owndata and array.flags.writeable for array in arrays):
             return False
         self.parameters, *moments = (array.copy() for array in arrays)
         self.moments = tuple(moments)
@@ -140,7 +144,7 @@ class TrainingState:
     def __setstate__(self, state: dict[str, Any]) -> None:
         from .formulas import RULES, named
 
-        vars(self).update(state)
+        vars(self).update(state, _is_own=False)
         # memory of others is only read until `own`, and read as what it is: no memory map, no odd address
         self.parameters, *moments = (
             np.require(array, requirements="CAE") for array in (self.parameters, *self.moments)

@@ -22,6 +22,11 @@ def on_device(array):
     return type(array) is not np.ndarray and getattr(array, "__cuda_array_interface__", None) is not None
 
 
+def address_of(array):
+    """Where an array of the device begins."""
+    return int(array.__cuda_array_interface__["data"][0])
+
+
 class Rows:
     """Samples on the device, as a plan reads them: in its dtype, the columns of a row side by side.
 

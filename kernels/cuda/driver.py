@@ -6,7 +6,7 @@ which are small.
 """
 
 import _signal  # whose functions `signal` wraps: it makes an enum of each handler, by an exception
-import threading
+import struct
 
 import numpy as np
 
@@ -14,8 +14,23 @@ from .. import plan as base
 from ..annotations import Floats
 from ..program import Program
 from ..state import TrainingState
-from ..tables import BACKWARD, DIVERGED, FINE, GRADIENT, LOSS, OUTPUT, TRAIN, UPDATE, Buffer, Real, Run, State, Sums
-from .arrays import on_device
+from ..tables import (
+    BACKWARD,
+    DIVERGED,
+    FINE,
+    GRADIENT,
+    INPUT_BACKWARD,
+    LOSS,
+    OUTPUT,
+    TRAIN,
+    UPDATE,
+    Buffer,
+    Real,
+    Run,
+    State,
+    Sums,
+)
+from .arrays import address_of, on_device
 from .graph import queue_step, queue_update
 from .launch import Recording, clear, copies_past_registers, copy_into, load, queue, run, to_host
 from .matrices import first_not_finite, warps_for
@@ -28,7 +43,7 @@ from .updates import FACTORS, write_step_numbers
 
 FEW_ROWS = 1 << 16  # that a pass without a gradient takes at a time: bounds its memory (an estimate)
 ROWS = "X", "Y", "WEIGHTS", "ROW_INDEX"  # fields of the table whose arrays come to the device once
-PLACES = [(name, getattr(Run, name)) for name in (*ROWS, "OUT")]  # of arrays that are others from run to run
+_STEPS, _STEPS_AT = struct.Struct("=5q"), np.dtype(np.int64).itemsize * Run.STEPS  # the fields STEPS to LOSSES
 # Steps for which a run of more than one, or of none, which only compiles, has room at once: for more of them all would
 # be laid out anew (an estimate)
 AT_ONCE = 1 << 14
@@ -56,8 +71,7 @@ class Plan(base.Plan):
         self.set(VECTORS=vectors_of(program), STATE=self.table.size)
         self.memory = Memory(self.dtype)  # by the name of a field or of what it holds
         self._changed = set()  # fields whose arrays of the host are not on the device yet
-        self._room = {}  # elements of what is sent side by side
-        self._fixed = np.zeros((2, 0), np.int64)  # fields of the table for that, and what stands there
+        self._room, self._at = {}, {}  # elements of what is sent side by side; by field where the device keeps arrays
         self._mirror({"parameters": parameters})
         self._device_is_newer = False
         self._remembered, self._remembers_here = None, False  # parameters on the host, and whether they stand there
@@ -65,14 +79,17 @@ class Plan(base.Plan):
         self._ahead_of, self._ahead = None, None  # of which rate and which steps, and their factors
         self._launched, self._launches = None, []  # of what, and the launch of it
         self._weightless, self._levels = 0, levels_of(program)  # rows of weight 0; rows of all tables
-        self.gradient = None
+        self.gradient, self._has_gradient = None, False  # on the host; whether the device has room for one
 
     def _place_of(self, name, array):
+        if type(array) is not np.ndarray and on_device(array):
+            return address_of(array)
         self._changed.add(name)
-        return 1  # there is one: its address comes with the next run
+        return self._at.get(name, 1)  # there is one: its address comes with the next run
 
     def _bind_state(self, rule):
         self.to_host()
+        self._has_gradient = False
         if self.structure.rule != rule.code:
             self.structure = self.structure._replace(rule=rule.code)
         self._mirror({"parameters": self.parameters, **dict(zip(MOMENTS, self.state.moments, strict=False))})
@@ -87,9 +104,10 @@ class Plan(base.Plan):
     def bind_data(self, X, y=None, weights=None, labels=False, rows=None, shuffle=False):
         """Name the rows, as `kernels.plan.Plan.bind_data` says; X may be on the device."""
         super().bind_data(X, y, weights, labels, rows, shuffle)
-        zeros = 0 if weights is None else np.count_nonzero((weights if rows is None else weights[rows]) == 0)
-        self._weightless = zeros
-        if not on_device(X):
+        self._weightless = 0
+        if weights is not None:
+            self._weightless = np.count_nonzero((weights if rows is None else weights[rows]) == 0)
+        if type(X) is np.ndarray:
             self.table[Run.X_STRIDE] = self.program.n_features  # of the copy
 
     def bind_gradient(self, gradient):
@@ -139,8 +157,10 @@ class Plan(base.Plan):
     def to_device(self):
         """Bring parameters and moments to the device, if it has not newer ones."""
         if not self._device_is_newer:
+            memory = self.memory
             for name, array in self._mirrored.items():
-                self.memory.upload(name, array, stays=True)
+                if not memory.has(name, array):
+                    memory.upload(name, array, stays=True)
 
     def to_host(self):
         """Bring parameters and moments into the arrays of the state."""
@@ -169,7 +189,7 @@ class Plan(base.Plan):
     def address(self, name):
         """Where the device keeps an array."""
         kept = self.kept.get(name)
-        return int(kept.__cuda_array_interface__["data"][0]) if on_device(kept) else self.memory.address(name)
+        return address_of(kept) if on_device(kept) else self.memory.address(name)
 
     def within(self, at):
         """Address of a place in the workspace."""
@@ -189,6 +209,7 @@ class Plan(base.Plan):
         command = self.command
         updates, has_rows = command & UPDATE, command & (LOSS | OUTPUT)
         steps = self["STEPS"] if updates else -(-self["ROWS"] // self["BATCH"])
+        self.table[Run.STATUS] = FINE
         self._prepare(steps)
         if not steps:  # it only compiles
             load(self._recorded().launches if self.schedule.loop == "graph" else self._blocks(1))
@@ -210,7 +231,6 @@ class Plan(base.Plan):
             fetch = self._fetch_state if self.returns_state and self._device_is_newer else self.memory.fetch
             table, results = fetch(table=Run.SIZE, results=2 * steps)
             made, status = table.item(Run.FINISHED), table.item(Run.STATUS)
-        self.table[Run.STATUS] = FINE
         if updates:
             checked = has_rows and self.schedule.loop != "graph"  # by the kernel itself
             if made < steps or status != FINE or not checked and not self._finite():
@@ -234,16 +254,16 @@ class Plan(base.Plan):
         first = self._write_rows(steps)
         if steps:
             self.to_device()
-        table, size = memory.twin("table"), self.table.size
-        table[:size] = self.table
-        table[self._fixed[0]] = self._fixed[1]
-        self._write_places(table, steps)
-        table[size : size + State.SIZE] = self.state.table if command & UPDATE else 0
         if command & UPDATE:
             self._write_factors(steps)
-        if command & (BACKWARD | UPDATE):
+        if command & (BACKWARD | UPDATE) and not self._has_gradient:
             self._prepare_gradient()
-            table[Run.GRADIENTS], table[Run.MARKS] = memory.address("gradient"), memory.address("marks")
+        if command & (OUTPUT | INPUT_BACKWARD):
+            self._reserve_output()
+        table, size = memory.twin("table"), self.table.size
+        table[:size] = self.table
+        _STEPS.pack_into(table, _STEPS_AT, steps, 0, *self._step_places)
+        table[size : size + State.SIZE] = self.state.table if command & UPDATE else 0
         memory.twin("reals")[:] = self.reals
         memory.send(first, "table")
 
@@ -252,19 +272,20 @@ class Plan(base.Plan):
 
         Large ones go there by themselves.
         """
-        memory, kept, changed, first, rows = self.memory, self.kept, self._changed, "factors", {}
+        memory, kept, changed, first, rows = self.memory, self.kept, self._changed, "factors", []
         updates = self.command & UPDATE
         places = max(steps, AT_ONCE) if updates and steps != 1 else steps
         room = {"factors": FACTORS * places if updates else 1, "results": 2 * max(places, 1)}
         for name in ROWS:
             array = kept.get(name)
-            if array is None or on_device(array):
+            if type(array) is not np.ndarray:  # none, or on the device
                 continue
             if array.nbytes <= PINNED:
-                rows[name], room[name] = array, array.size
+                rows.append(name)
+                room[name] = array.size
             elif name in changed:
                 self._room.pop(name, None)
-                self.upload(name, array, stays=True)
+                self._upload_rows(name, array)
         for name, size in room.items():
             if size > self._room.get(name, 0):
                 self._lay_out(room)
@@ -273,7 +294,7 @@ class Plan(base.Plan):
         memory.settle()
         for name in reversed(rows):
             if name in changed:
-                array, first = rows[name], name
+                array, first = kept[name], name
                 memory.twin(name)[: array.size] = array.reshape(-1)
         changed.clear()
         return first
@@ -293,57 +314,65 @@ class Plan(base.Plan):
         for name, size in self._sizes.items():
             self.reserve(name, size)
         memory.twin("table")[length:], memory.twin("counter")[:] = program, 0
-        places = {"PARAMETERS": "parameters", "REALS": "reals", "RATES": "factors", "LOSSES": "results"}
+        self._step_places = memory.address("factors"), 1, memory.address("results")  # from RATES to LOSSES
+        places = {"PARAMETERS": "parameters", "REALS": "reals"} | {name: name for name in room if name in ROWS}
         places |= {name: name for name in MOMENTS if name in self._mirrored}
         if self.schedule.loop != "block":
             self.reserve("workspace", self.schedule.scratch)
             places["SCRATCH"] = "workspace"
-        fixed = {getattr(Run, field): memory.address(name) for field, name in places.items()} | {Run.PROGRAM: length}
-        self._fixed = np.array([[*fixed], [*fixed.values()]])
+        self.table[Run.PROGRAM] = length
+        for field, name in places.items():
+            self._keep_at(field, name)
 
-    def _write_places(self, table, steps):
-        """Write where the rows and the outputs stand on the device, and the counters of a run."""
-        kept, memory = self.kept, self.memory
-        for name, field in PLACES:
-            array = kept.get(name)
-            if array is None:
-                continue
-            here = type(array) is np.ndarray
-            if here and name == "OUT":
-                self.reserve(name, array.size)
-            table[field] = memory.address(name) if here else self.address(name)
-        table[Run.STATUS], table[Run.FINISHED], table[Run.STEPS] = FINE, 0, steps
+    def _keep_at(self, field, name):
+        """Write to the table where the device keeps an array."""
+        self._at[field] = place = self.memory.address(name)
+        if field not in self.kept or not on_device(self.kept[field]):
+            self.table[getattr(Run, field)] = place
+
+    def _upload_rows(self, name, array):
+        self.upload(name, array, stays=True)
+        self._keep_at(name, name)
+
+    def _reserve_output(self):
+        out = self.kept.get("OUT")
+        if type(out) is np.ndarray and ("OUT" not in self.memory or self.memory["OUT"].size < out.size):
+            self.reserve("OUT", out.size)
+            self._keep_at("OUT", "OUT")
 
     def _write_factors(self, steps):
         """Write what the host computes of the rule for each step to where it is sent from."""
-        rule, rates, start = self.state.rule, self.kept["RATES"], self.state.step
-        settings = self.reals[Real.SETTINGS : Real.SETTINGS + len(rule.settings)].tolist()
-        numbers = self.memory.twin("factors")[: FACTORS * steps]
+        rates, start, numbers = self.kept["RATES"], self.state.step, self.memory.twin("factors")[: FACTORS * steps]
         if steps != 1:
-            self._compute_factors(numbers.reshape(steps, FACTORS), rates, settings, start)
+            self._compute_factors(numbers.reshape(steps, FACTORS), rates, start)
             return
         begun, place = divmod(start, AHEAD)  # steps that come one by one mostly have the rate of the last
-        known = rule, begun, rates.item(), settings
+        known = begun, rates.item(), self._rule
         if known != self._ahead_of:
             self._ahead_of, self._ahead = known, np.empty((AHEAD, FACTORS), self.dtype)
-            self._compute_factors(self._ahead, rates.repeat(AHEAD), settings, begun * AHEAD)
+            self._compute_factors(self._ahead, rates.repeat(AHEAD), begun * AHEAD)
         numbers[:] = self._ahead[place]
 
-    def _compute_factors(self, out, rates, settings, before):
+    def _compute_factors(self, out, rates, before):
         """The factors of steps after so many others; all as float64, which each rule makes of them anyway."""
-        steps = np.arange(before + 1.0, before + 1.0 + len(rates))
-        write_step_numbers(out, self.dtype.type, self.state.rule, rates, settings, steps)
+        rule, steps = self.state.rule, np.arange(before + 1.0, before + 1.0 + len(rates))
+        settings = self.reals[Real.SETTINGS :][: len(rule.settings)].tolist()
+        write_step_numbers(out, self.dtype.type, rule, rates, settings, steps)
 
     def _prepare_gradient(self):
         """Zeros where kernels write a gradient, and where they look for rows of tables that a batch touches."""
         # those of table rows stand there only where a gradient is read whole
         whole = self.command != TRAIN or self.reals[Real.L2] != 0
-        if self.command == GRADIENT and self.program.embedding is not None:
+        leaves = self.command == GRADIENT and self.program.embedding is not None
+        if leaves:
             self.memory.forget("gradient")  # what other rows left
         parts = self.schedule.parts if self.schedule.loop == "graph" else 1
         size = self.program.size if whole else self.program.dense_size
         self.zeros("gradient", parts * size)  # also between the ranges
         self.zeros("marks", self._levels, np.uint32)
+        self._keep_at("GRADIENTS", "gradient")
+        self._keep_at("MARKS", "marks")
+        self._has_gradient = not leaves
 
     def zeros(self, name, size, dtype=None):
         """Memory of the device as `reserve` gives it, of zeros when it is new."""
@@ -352,13 +381,14 @@ class Plan(base.Plan):
 
     def device_table(self, steps):
         """The table of a run of so many steps, followed by counters at zero; brings the rows to the device."""
-        table = np.concatenate([self.table, np.zeros(State.SIZE, np.int64)])
         for name in ROWS:
             array = self.kept.get(name)
-            if name in self._changed and array is not None and not on_device(array):
-                self.upload(name, array, stays=True)
+            if name in self._changed and array is not None:
+                self._upload_rows(name, array)
         self._changed.clear()
-        self._write_places(table, steps)
+        self._reserve_output()
+        table = np.concatenate([self.table, np.zeros(State.SIZE, np.int64)])
+        table[[Run.STATUS, Run.FINISHED, Run.STEPS]] = FINE, 0, steps
         return table
 
     def upload_tables(self, tables):
@@ -549,10 +579,12 @@ class interrupt_deferred:
 
     def __enter__(self):
         self._handler, self._caught = _signal.getsignal(_signal.SIGINT), []
-        # else nothing interrupts here
-        self._defers = callable(self._handler) and threading.current_thread() is threading.main_thread()
+        self._defers = callable(self._handler)
         if self._defers:
-            _signal.signal(_signal.SIGINT, lambda *given: self._caught.append(given))
+            try:
+                _signal.signal(_signal.SIGINT, lambda *given: self._caught.append(given))
+            except ValueError:  # not the main thread, which nothing interrupts
+                self._defers = False
 
     def __exit__(self, *error):
         if self._defers:
