@@ -12,6 +12,7 @@ from .errors import described, must_be, quoted, unknown_name
 
 _CHECKED_ROWS = 1 << 16  # elements checked at a time, so that a check of large data needs little memory
 _FEW = 1 << 13  # elements of which BLAS takes a dot product in this thread: it starts others from 10,000 on
+_FEW_LABELS = 64  # of which Python finds the greatest sooner than NumPy (an estimate)
 _EXACT = 1 << 24  # up to which float32 has every integer
 
 _LIMIT = 1 << 63  # numbers of things are int64 to the kernels
@@ -266,19 +267,18 @@ def _same_length(name, array, rows):
 def targets(name, value, dtype, rows, loss, outputs):
     """Targets as a loss takes them: (array of (m,) or (m, k) in the net's dtype, whether of class indices)."""
     kind, least = loss.targets, loss.least_target
-    # labels are places in memory to compiled code: nobody else may change them
     if kind == "classes" and type(value) is np.ndarray and value.dtype.kind in "iu" and outputs <= _EXACT:
         if value.ndim == 1 and len(value) == rows <= _CHECKED_ROWS:  # a step of a few rows is worth a short way
-            array = np.array(value, dtype, order="C")
-            if np.minimum.reduce(array) >= 0 and np.maximum.reduce(array) < outputs:  # without Python of `array.min`
-                return array, True
+            least_class, last_class = _range(value)
+            if least_class >= 0 and last_class < outputs:
+                return np.array(value, dtype, order="C"), True
     accepted = _accepted_targets(kind, least, outputs)
     given = _numeric(name, value, accepted)
     _same_length(name, given, rows)
     if given.ndim == 2 and given.shape[1] == 1:
         given = given[:, 0]
     columns = given.shape[1] if given.ndim == 2 else 1
-    labels = kind == "classes" and given.ndim == 1
+    labels = kind == "classes" and given.ndim == 1  # places in memory to compiled code: nobody else may change them
     if given.ndim > 2 or not (columns == outputs or labels):
         raise must_be(name, accepted, described(f"an array of shape {given.shape}"))
     array = _converted(name, given, dtype, copy=labels)
@@ -300,6 +300,14 @@ def targets(name, value, dtype, rows, loss, outputs):
         if bad.size:
             raise must_be(name, accepted, described(f"a row that sums to {sums[bad[0]]:g} at row {bad[0]}"))
     return array, labels
+
+
+def _range(integers):
+    """The least and the greatest of an array (m,): of few by Python, since a reduction of NumPy takes 3 us at least."""
+    if len(integers) > _FEW_LABELS:
+        return np.minimum.reduce(integers), np.maximum.reduce(integers)
+    numbers = integers.tolist()
+    return min(numbers), max(numbers)
 
 
 @functools.cache

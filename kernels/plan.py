@@ -85,15 +85,8 @@ class Plan:
 
     def _keep(self, **arrays):
         """Keep arrays alive; gives what stands in the table for each, 0 for None."""
-        places, kept = [], self.kept
-        for name, array in arrays.items():
-            if array is None:
-                kept.pop(name, None)
-                places.append(0)
-            else:
-                kept[name] = array
-                places.append(self._place_of(name, array))
-        return places
+        self.kept.update(arrays)
+        return [0 if array is None else self._place_of(name, array) for name, array in arrays.items()]
 
     def __getitem__(self, name: str) -> int:
         return self.table.item(_FIELDS[name])
@@ -229,12 +222,13 @@ class Plan:
         ValueError
             If there are not as many places.
         """
-        if len(rates) and self.command & LOSS and not self["OPEN_EPOCH"]:
-            ends, places = self.state.position + len(rates), 0 if losses is None else len(losses)
-            if not 0 <= finished <= places - ends // -(-self["ROWS"] // self["BATCH"]):
+        steps, field = len(rates), self.table.item
+        if steps and self.command & LOSS and not field(Run.OPEN_EPOCH):
+            ends, places = self.state.position + steps, 0 if losses is None else len(losses)
+            if not 0 <= finished <= places - ends // -(-field(Run.ROWS) // field(Run.BATCH)):
                 raise ValueError(f"finished must leave a place for each epoch that ends; got {finished} of {places}")
         rates_at, losses_at = self._keep(RATES=rates, LOSSES=losses)
-        _STEPS.pack_into(self.table, _STEPS_AT, len(rates), finished, rates_at, 1, losses_at)
+        _STEPS.pack_into(self.table, _STEPS_AT, steps, finished, rates_at, 1, losses_at)
 
     @property
     def loss(self) -> float:
