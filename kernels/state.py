@@ -65,7 +65,7 @@ class TrainingState:
     def begin_epoch(self) -> None:
         """Leave an epoch that was broken off: the next step is the first of an epoch."""
         self.table[State.POSITION] = 0
-        self.sums.fill(0.0)
+        self.sums[:] = 0.0
 
     @property
     def mean_loss(self) -> float:
@@ -104,8 +104,9 @@ class TrainingState:
 
     def end_epoch(self) -> None:
         """Count an epoch whose end nobody but the caller knows: that of a stream of batches."""
-        self.epoch += 1
-        self.begin_epoch()
+        table = self.table
+        table[State.EPOCH], table[State.POSITION] = table.item(State.EPOCH) + 1, 0
+        self.sums[:] = 0.0
 
     def keep(self, rule: Rule) -> None:
         """Keep moments for `rule`; they start at zero where it was another, or none."""

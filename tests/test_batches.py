@@ -52,6 +52,19 @@ def test_partial_fit_takes_up_every_setting_that_has_changed(dtype):
         assert losses[0] == losses[1] and state(kept) == state(anew), optimizer
 
 
+def test_partial_fit_takes_up_the_number_of_threads():
+    net, X, y = pair((64, 64, 1), ("tanh", "linear"), "mse")[0], np.ones((4096, 64), np.float32), np.ones(4096)
+    used = []
+    try:
+        for n in (1, 2, 1):
+            fastnn.set_num_threads(n)
+            net.partial_fit(X, y)
+            used.append(net.kept[backends.TRAIN][1].threads)
+    finally:
+        fastnn.set_num_threads(None)
+    assert used == [1, 2, 1]
+
+
 def test_partial_fit_builds_and_learns():
     net = fastnn.Sequential([fastnn.Dense(8, "tanh"), fastnn.Dense(3, "softmax")])
     X, y = data()

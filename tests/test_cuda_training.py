@@ -168,6 +168,27 @@ def test_steps_one_by_one_with_what_changes_in_between(pinned, monkeypatch):
                 net.set_weights([0.5 * array for array in net.get_weights()])
 
 
+@pytest.mark.parametrize("pinned", [None, 64], ids=["small", "large"])
+def test_steps_one_by_one_with_rows_of_every_kind(pinned, monkeypatch):
+    """In one plan: on the host and on the GPU, class indices and one-hot rows, with weights and without."""
+    from fastnn.kernels.cuda import driver, memory
+
+    for module in (driver, memory) if pinned else ():
+        monkeypatch.setattr(module, "PINNED", pinned)
+    both = two_nets((3, 4, 2), ("tanh", "softmax"), "cross_entropy", "float64")
+    X, y = nets.data(8, 3, 2, "cross_entropy", "float64")
+    for i, place in enumerate([0, 0, 1, 1, 0, 1, 0, 0, 1, 0, 0, 0]):
+        rows = X + 0.1 * i
+        targets = np.eye(2)[y] if i % 3 == 1 else y
+        weights = np.linspace(0.5, 1.0 + i, 8) if i % 4 >= 2 else None
+        here, there = (
+            net.partial_fit(given, targets, "adam", weights)
+            for net, given in zip(both, (rows, gpu.OnGpu(rows, "float64") if place else rows), strict=True)
+        )
+        assert_close(there, here, "training", "float64")
+        assert_same_net(*both, what=str(i))
+
+
 @pytest.mark.parametrize("clip", [{}, {"clip_norm": 0.3}, {"clip_value": 0.01}], ids=str)
 def test_weights_dropout_penalty_clipping_and_validation(clip, dtype):
     widths, activations, loss, rows, batch = SIZES[0] if SIMULATED else LARGE_SIZES[1]

@@ -43,6 +43,7 @@ from .updates import FACTORS, write_step_numbers
 
 FEW_ROWS = 1 << 16  # that a pass without a gradient takes at a time: bounds its memory (an estimate)
 ROWS = "X", "Y", "WEIGHTS", "ROW_INDEX"  # fields of the table whose arrays come to the device once
+GIVEN = frozenset((*ROWS, "OUT"))  # those of arrays that are the user's
 _STEPS, _STEPS_AT = struct.Struct("=5q"), np.dtype(np.int64).itemsize * Run.STEPS  # the fields STEPS to LOSSES
 # Steps for which a run of more than one, or of none, which only compiles, has room at once: for more of them all would
 # be laid out anew (an estimate)
@@ -72,6 +73,7 @@ class Plan(base.Plan):
         self.memory = Memory(self.dtype)  # by the name of a field or of what it holds
         self._changed = set()  # fields whose arrays of the host are not on the device yet
         self._room, self._at = {}, {}  # elements of what is sent side by side; by field where the device keeps arrays
+        self._twins = {}  # of rows, in their shape
         self._mirror({"parameters": parameters})
         self._device_is_newer = False
         self._remembered, self._remembers_here = None, False  # parameters on the host, and whether they stand there
@@ -83,6 +85,7 @@ class Plan(base.Plan):
 
     def _place_of(self, name, array):
         if type(array) is not np.ndarray and on_device(array):
+            self._changed.discard(name)
             return address_of(array)
         self._changed.add(name)
         return self._at.get(name, 1)  # there is one: its address comes with the next run
@@ -99,7 +102,7 @@ class Plan(base.Plan):
 
     def _mirror(self, arrays):
         """Name the arrays of the host that the device has copies of."""
-        self._mirrored, self._sizes = arrays, {name: array.size for name, array in arrays.items()}
+        self._mirrored, self._sizes = arrays, tuple((name, array.size) for name, array in arrays.items())
 
     def bind_data(self, X, y=None, weights=None, labels=False, rows=None, shuffle=False):
         """Name the rows, as `kernels.plan.Plan.bind_data` says; X may be on the device."""
@@ -167,10 +170,10 @@ class Plan(base.Plan):
         if self._device_is_newer:
             self._fetch_state()
 
-    def _fetch_state(self, **sizes):
-        """`to_host`; gives other arrays of the device that come with them."""
+    def _fetch_state(self, wanted=()):
+        """`to_host`; gives other arrays of the device that come with them, as `Memory.fetch` does."""
         mirrored = self._mirrored
-        found = self.memory.fetch(mirrored, **sizes, **self._sizes)
+        found = self.memory.fetch(wanted + self._sizes, mirrored)
         for array in reversed(mirrored.values()):
             came = found.pop()
             if came is not array:
@@ -229,7 +232,7 @@ class Plan(base.Plan):
         made, status, results = steps, FINE, None
         if command & LOSS:  # waits for the run
             fetch = self._fetch_state if self.returns_state and self._device_is_newer else self.memory.fetch
-            table, results = fetch(table=Run.SIZE, results=2 * steps)
+            table, results = fetch((("table", Run.SIZE), ("results", 2 * steps)))
             made, status = table.item(Run.FINISHED), table.item(Run.STATUS)
         if updates:
             checked = has_rows and self.schedule.loop != "graph"  # by the kernel itself
@@ -260,10 +263,9 @@ class Plan(base.Plan):
             self._prepare_gradient()
         if command & (OUTPUT | INPUT_BACKWARD):
             self._reserve_output()
-        table, size = memory.twin("table"), self.table.size
-        table[:size] = self.table
-        _STEPS.pack_into(table, _STEPS_AT, steps, 0, *self._step_places)
-        table[size : size + State.SIZE] = self.state.table if command & UPDATE else 0
+        self._table[:] = self.table
+        _STEPS.pack_into(self._table, _STEPS_AT, steps, 0, *self._step_places)
+        self._state[:] = self.state.table if command & UPDATE else 0
         memory.twin("reals")[:] = self.reals
         memory.send(first, "table")
 
@@ -272,32 +274,42 @@ class Plan(base.Plan):
 
         Large ones go there by themselves.
         """
-        memory, kept, changed, first, rows = self.memory, self.kept, self._changed, "factors", []
-        updates = self.command & UPDATE
+        changed, first = self._changed, "factors"
+        if 2 * max(steps, 1) > self._room.get("results", 0):
+            self._make_room(steps)
+        self.memory.settle()
+        for name in reversed(ROWS):
+            array = self.kept.get(name) if name in changed else None
+            if array is None:
+                continue
+            twin = self._twins.get(name)
+            if twin is None or twin.shape != array.shape:
+                self._make_room(steps)
+                return self._write_rows(steps)
+            twin[...], first = array, name
+        changed.clear()
+        return first
+
+    def _make_room(self, steps):
+        """Have a twin for all rows but large ones, which go to the device at once, and room for so many steps."""
+        updates, rows = self.command & UPDATE, {}
         places = max(steps, AT_ONCE) if updates and steps != 1 else steps
         room = {"factors": FACTORS * places if updates else 1, "results": 2 * max(places, 1)}
         for name in ROWS:
-            array = kept.get(name)
-            if type(array) is not np.ndarray:  # none, or on the device
+            array = self.kept.get(name)
+            if type(array) is not np.ndarray:
                 continue
             if array.nbytes <= PINNED:
-                rows.append(name)
-                room[name] = array.size
-            elif name in changed:
+                rows[name], room[name] = array, array.size
+            elif name in self._changed:
                 self._room.pop(name, None)
-                self._upload_rows(name, array)
-        for name, size in room.items():
-            if size > self._room.get(name, 0):
-                self._lay_out(room)
-                changed.update(rows)
-                break
-        memory.settle()
-        for name in reversed(rows):
-            if name in changed:
-                array, first = kept[name], name
-                memory.twin(name)[: array.size] = array.reshape(-1)
-        changed.clear()
-        return first
+                self.upload(name, array, stays=True)
+                self._keep_at(name, name)
+                self._changed.remove(name)
+        if any(size > self._room.get(name, 0) for name, size in room.items()):
+            self._lay_out(room)
+            self._changed.update(rows)
+        self._twins = {name: self.memory.twin(name)[: rows[name].size].reshape(rows[name].shape) for name in rows}
 
     def _lay_out(self, room):
         """Make room, side by side, for what a run sends to the device and brings back, with parameters and moments."""
@@ -309,11 +321,12 @@ class Plan(base.Plan):
         sizes |= {"counter": (1, np.uint32), "table": (length + program.size, np.int64)}
         sizes["results"] = room["results"], self.dtype
         if self.parameters.nbytes * len(self._mirrored) <= PINNED:
-            sizes |= {name: (size, self.dtype) for name, size in self._sizes.items()}
+            sizes |= {name: (size, self.dtype) for name, size in self._sizes}
         memory.lay_out(**sizes)
-        for name, size in self._sizes.items():
+        for name, size in self._sizes:
             self.reserve(name, size)
-        memory.twin("table")[length:], memory.twin("counter")[:] = program, 0
+        table, memory.twin("counter")[:], size = memory.twin("table"), 0, self.table.size
+        self._table, self._state, table[length:] = table[:size], table[size:length], program
         self._step_places = memory.address("factors"), 1, memory.address("results")  # from RATES to LOSSES
         places = {"PARAMETERS": "parameters", "REALS": "reals"} | {name: name for name in room if name in ROWS}
         places |= {name: name for name in MOMENTS if name in self._mirrored}
@@ -325,14 +338,10 @@ class Plan(base.Plan):
             self._keep_at(field, name)
 
     def _keep_at(self, field, name):
-        """Write to the table where the device keeps an array."""
+        """Write to the table where the device keeps an array, if one of the host is named."""
         self._at[field] = place = self.memory.address(name)
-        if field not in self.kept or not on_device(self.kept[field]):
+        if field not in GIVEN or type(self.kept.get(field)) is np.ndarray:
             self.table[getattr(Run, field)] = place
-
-    def _upload_rows(self, name, array):
-        self.upload(name, array, stays=True)
-        self._keep_at(name, name)
 
     def _reserve_output(self):
         out = self.kept.get("OUT")
@@ -384,7 +393,8 @@ class Plan(base.Plan):
         for name in ROWS:
             array = self.kept.get(name)
             if name in self._changed and array is not None:
-                self._upload_rows(name, array)
+                self.upload(name, array, stays=True)
+                self._keep_at(name, name)
         self._changed.clear()
         self._reserve_output()
         table = np.concatenate([self.table, np.zeros(State.SIZE, np.int64)])
@@ -456,19 +466,20 @@ class Plan(base.Plan):
     def _report(self, command):
         """What a run without an update gives beside a loss."""
         if command & BACKWARD:
-            self.gradient = self.memory.fetch(gradient=self.program.size)[0].copy()
+            self.gradient = self.memory.fetch((("gradient", self.program.size),))[0].copy()
         out = self.kept.get("OUT")
         if on_device(out):
-            self.memory.fetch()  # waits
+            self.memory.fetch(())  # waits
         elif out is not None:
-            out[...] = self.memory.fetch(OUT=out.size)[0].reshape(out.shape)
+            out[...] = self.memory.fetch((("OUT", out.size),))[0].reshape(out.shape)
 
     def _count_step(self, value, mass):
         """`_count` for one step, in a tenth of the time."""
-        state, field = self.state, self.table.item
-        ends = not field(Run.OPEN_EPOCH) and state.position + 1 == -(-field(Run.ROWS) // field(Run.BATCH))
+        state, counters, field = self.state, self.state.table, self.table.item
+        per_epoch = -(-field(Run.ROWS) // field(Run.BATCH))
+        ends = not field(Run.OPEN_EPOCH) and counters.item(State.POSITION) + 1 == per_epoch
         if mass > 0:  # else it was no update
-            state.step += 1
+            counters[State.STEP] = counters.item(State.STEP) + 1
         loss = state.count(value, mass, ends)
         if ends:
             finished = field(Run.FINISHED)

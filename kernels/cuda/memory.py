@@ -129,48 +129,51 @@ class Memory(dict):
         """Say that a kernel has written to an array: what was copied there is not what stands there."""
         self._same.pop(name, None)
 
-    def fetch(self, stay=MappingProxyType({}), **sizes):
+    def fetch(self, wanted, stay=MappingProxyType({})):
         """The first elements of some arrays, on the host, after all that was queued before.
 
         Parameters
         ----------
+        wanted : tuple of (str, int)
+            Names of arrays, and numbers of elements; those that are side by side one after the other.
         stay : dict, from str to array
             Those that are going to be copied back where the host has changed them, as `upload` says, and where they
             belong on the host: too large for a twin, they are copied there.
-        **sizes : int
-            From the names of arrays to numbers of elements; those that are side by side one after the other.
 
         Returns
         -------
         list of array
             To be read before anything else is copied.
         """
-        key = (*sizes.items(),)
-        if key not in self._fetches:
+        key = wanted, *stay
+        known = self._fetches.get(key)
+        if known is None:
             if len(self._fetches) == REMEMBERED:
                 self._fetches.clear()
-            self._fetches[key] = self._copies(sizes)
-        copies, twins = self._fetches[key]
+            known = self._fetches[key] = self._copies(wanted, stay)
+        copies, same, twins, large = known
         for copy in copies:
             copy_from_device(*copy)
-        found = []
-        for (name, size), twin in zip(key, twins, strict=True):
-            if twin is None:
-                twin = stay[name] if name in stay else np.empty(size, self[name].dtype)
-                copy_from_device(twin.ctypes.data, self.address(name), twin.nbytes)
-            else:
-                self._same[name] = twin if name in stay else None
-            found.append(twin)
+        self._same.update(same)
+        found = list(twins)
+        for at in large:
+            name, size = wanted[at]
+            found[at] = stay[name] if name in stay else np.empty(size, self[name].dtype)
+            copy_from_device(found[at].ctypes.data, self.address(name), found[at].nbytes)
         self._wait()
         return found
 
-    def _copies(self, sizes):
-        """What `fetch` copies, as (target, source, bytes); and the part of the twin of each array, or None."""
-        copies, twins, last = [], [], None
-        for name, size in sizes.items():
+    def _copies(self, wanted, stay):
+        """What `fetch` copies, as (target, source, bytes); what then stands on the device, too; twins; the large ones.
+
+        Of each array the part of its twin, or None, and those without one by their places in `wanted`.
+        """
+        copies, same, twins, large, last = [], {}, [], [], None
+        for at, (name, size) in enumerate(wanted):
             nbytes, block = size * self[name].dtype.itemsize, self._blocks.get(name)
             if block is None and nbytes > PINNED:
                 twins.append(None)
+                large.append(at)
                 continue
             (twin, address), place = self._twin(name), self.address(name)
             if block is not None and block == last:
@@ -179,7 +182,8 @@ class Memory(dict):
                 copies.append([address, place, nbytes])
             last = block
             twins.append(twin[:size])
-        return copies, twins
+            same[name] = twins[-1] if name in stay else None
+        return copies, same, twins, large
 
     def _wait(self):
         wait_for_default_stream()

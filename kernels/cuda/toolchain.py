@@ -74,9 +74,10 @@ class Launch:
     more: tuple = ()
     beside: bool = False
     kinds: tuple = field(init=False, compare=False)
+    ready: tuple = field(init=False, compare=False)  # the last device that it was queued on, and what cuda.core takes
 
     def __post_init__(self):
-        self.kinds = *map(type, self.arguments), *self.more
+        self.kinds, self.ready = (*map(type, self.arguments), *self.more), (None, None, None)
 
     def loaded(self, device):
         """The kernel for arguments of these types on a device, the current one, as cuda.core launches it."""
@@ -87,8 +88,11 @@ class Launch:
         if SIMULATED:
             self.kernel[self.blocks, self.threads, 0, self.shared](*self.arguments, *more)
         else:
-            config = _launch_config(self.blocks, self.threads, self.shared)
-            launch(stream, config, self.loaded(device), *self.arguments, *more)
+            known, config, code = self.ready
+            if known != device:
+                config, code = _launch_config(self.blocks, self.threads, self.shared), self.loaded(device)
+                self.ready = device, config, code
+            launch(stream, config, code, *self.arguments, *more)
 
 
 def current_device():
