@@ -16,7 +16,7 @@ _NUMBERS = (int, np.integer, np.bool_)
 _FIELDS = vars(Run)
 _INT64 = np.dtype(np.int64).itemsize
 _ROWS, _ROWS_AT = struct.Struct("=15q"), _INT64 * Run.ROWS  # the fields ROWS to SEEN, written at once
-_STEPS, _STEPS_AT = struct.Struct("=5q"), _INT64 * Run.STEPS  # the fields STEPS to LOSSES
+STEPS, STEPS_AT = struct.Struct("=5q"), _INT64 * Run.STEPS  # the fields STEPS to LOSSES
 
 
 class Plan:
@@ -228,7 +228,7 @@ class Plan:
             if not 0 <= finished <= places - ends // -(-field(Run.ROWS) // field(Run.BATCH)):
                 raise ValueError(f"finished must leave a place for each epoch that ends; got {finished} of {places}")
         rates_at, losses_at = self._keep(RATES=rates, LOSSES=losses)
-        _STEPS.pack_into(self.table, _STEPS_AT, steps, finished, rates_at, 1, losses_at)
+        STEPS.pack_into(self.table, STEPS_AT, steps, finished, rates_at, 1, losses_at)
 
     @property
     def loss(self) -> float:

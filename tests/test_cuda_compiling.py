@@ -63,11 +63,32 @@ def test_it_goes_without_the_private_names(monkeypatch):
 def test_an_error_leaves_numba_as_it_was():
     from numba.core.types import BaseFunction
     from numba.cuda.codegen import CUDACodeLibrary
+    from numba.cuda.compiler import CUDACompiler
 
     from fastnn.kernels.cuda import compiling
 
-    before = BaseFunction.get_call_type, CUDACodeLibrary.get_asm_str
+    def private():
+        return BaseFunction.get_call_type, CUDACodeLibrary.get_asm_str, CUDACompiler.define_pipelines
+
+    before = private()
     with pytest.raises(ZeroDivisionError), compiling.compiling():
-        assert (BaseFunction.get_call_type, CUDACodeLibrary.get_asm_str) != before
+        assert all(now is not then for now, then in zip(private(), before, strict=True))
         raise ZeroDivisionError
-    assert (BaseFunction.get_call_type, CUDACodeLibrary.get_asm_str) == before and gc.isenabled()
+    assert private() == before and gc.isenabled()
+
+
+def test_functions_of_the_user_go_through_all_passes():
+    from numba import cuda
+
+    from fastnn.kernels.cuda import compiling
+
+    def of_a_closure(x):
+        square = lambda t: t * t  # noqa: E731, what no kernel has
+        return square(x)
+
+    with cuda_offline.pretended((9, 0)), compiling.compiling():
+        result = cuda.jit(device=True)(of_a_closure).compile_device((cuda.types.float32,))
+        assert result.signature.return_type == cuda.types.float32
+        of_a_closure.__module__ = "fastnn.kernels.formulas"
+        with pytest.raises(Exception, match="make_function"):
+            cuda.jit(device=True)(of_a_closure).compile_device((cuda.types.float32,))

@@ -6,7 +6,6 @@ which are small.
 """
 
 import _signal  # whose functions `signal` wraps: it makes an enum of each handler, by an exception
-import struct
 
 import numpy as np
 
@@ -44,7 +43,6 @@ from .updates import FACTORS, write_step_numbers
 FEW_ROWS = 1 << 16  # that a pass without a gradient takes at a time: bounds its memory (an estimate)
 ROWS = "X", "Y", "WEIGHTS", "ROW_INDEX"  # fields of the table whose arrays come to the device once
 GIVEN = frozenset((*ROWS, "OUT"))  # those of arrays that are the user's
-_STEPS, _STEPS_AT = struct.Struct("=5q"), np.dtype(np.int64).itemsize * Run.STEPS  # the fields STEPS to LOSSES
 # Steps for which a run of more than one, or of none, which only compiles, has room at once: for more of them all would
 # be laid out anew (an estimate)
 AT_ONCE = 1 << 14
@@ -264,7 +262,7 @@ class Plan(base.Plan):
         if command & (OUTPUT | INPUT_BACKWARD):
             self._reserve_output()
         self._table[:] = self.table
-        _STEPS.pack_into(self._table, _STEPS_AT, steps, 0, *self._step_places)
+        base.STEPS.pack_into(self._table, base.STEPS_AT, steps, 0, *self._step_places)
         self._state[:] = self.state.table if command & UPDATE else 0
         memory.twin("reals")[:] = self.reals
         memory.send(first, "table")
@@ -344,6 +342,7 @@ class Plan(base.Plan):
             self.table[getattr(Run, field)] = place
 
     def _reserve_output(self):
+        """Have room for outputs of the host."""
         out = self.kept.get("OUT")
         if type(out) is np.ndarray and ("OUT" not in self.memory or self.memory["OUT"].size < out.size):
             self.reserve("OUT", out.size)
