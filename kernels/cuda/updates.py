@@ -5,6 +5,7 @@ none. n are the numbers of a rule: three that `Rule.prepare` computed for this s
 """
 
 import functools
+import math
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from .toolchain import Launch, cuda, for_each_real, kernel
 
 FACTORS = 3  # numbers that `Rule.prepare` computes for a step
 _PREPARED = [rule.prepare(np.sqrt) for rule in RULES]
+# Of one step, with the same bits sooner
+_PREPARED_ONE = [rule.prepare(lambda x: math.sqrt(x) if x > 0 else np.sqrt(x)) for rule in RULES]
 
 
 def step_numbers(real, rule, rates, settings, steps):
@@ -124,7 +127,7 @@ def _around(real, decay, *settings):
 def _numbers(code, real, rate, decay, *settings):
     """All numbers of a rule for which they are the same in each step."""
     rounded, decay, last = _around(real, decay, *settings)
-    return decay, *map(real, _PREPARED[code](rate, rounded, 1)), *last
+    return decay, *map(real, _PREPARED_ONE[code](rate, rounded, 1)), *last
 
 
 def _update(code, operands, stream, rate, decay, *settings, step=None):
@@ -134,7 +137,7 @@ def _update(code, operands, stream, rate, decay, *settings, step=None):
         queue(launches, stream, *_numbers(code, real, rate, decay, *settings))
         return
     rounded, decay, last = _around(real, decay, *settings)
-    queue(launches, stream, decay, *map(real, _PREPARED[code](rate, rounded, step)), *last)
+    queue(launches, stream, decay, *map(real, _PREPARED_ONE[code](rate, rounded, step)), *last)
 
 
 @checked(changing=True)
