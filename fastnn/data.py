@@ -146,7 +146,10 @@ def check(
     y, weights = y if type(y) is np.ndarray else arrays.host(of_y, y, net.device), sample_weight
     if rows is not None:
         rows = validation.row_numbers(f"{prefix}rows", rows, count)
-    y, classes = _indices(net, of_y, y, classes, rows, count, loss)
+    if loss.targets == "numbers" or not labels.are_text(y):
+        classes = net.classes
+    else:
+        y, classes = _indices(net, of_y, y, classes, rows, count)
     y, are_labels = validation.targets(of_y, y, dtype, count, loss, net.targets)
     if weights is not None:
         of_weights = f"{prefix}sample_weight"
@@ -160,13 +163,11 @@ def _seen(array):
     return array.view() if type(array) is np.ndarray else array
 
 
-def _indices(net, name, y, classes, rows, count, loss):
-    """(targets with class indices in the place of text, the classes that they stand for, or None).
+def _indices(net, name, y, classes, rows, count):
+    """(class indices in the place of text, the classes that they stand for).
 
     Only `rows` count, where y has the `count` rows that it must have.
     """
-    if loss.targets == "numbers" or not labels.are_text(y):
-        return y, net.classes
     rows = rows if validation.has(y, "__len__") and len(y) == count else None
     if net.classes is not None:
         classes = net.classes

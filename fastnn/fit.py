@@ -100,9 +100,7 @@ class Steps:
         rate = schedule.rate if type(schedule) is schedules.Constant else None
         # a step is worth a short way; negative places are refused by the schedule, and the first one is the least
         if type(rate) is float and 0.0 <= rate < math.inf and len(places) and places[0] >= 0:
-            rates = np.empty(places.shape)
-            rates.fill(rate)
-            return rates
+            return np.array([rate]) if len(places) == 1 else np.full(places.shape, rate)  # of one in half the time
         rates = validation.numeric_array("learning_rate", schedule.rates(places), places.shape, np.float64)
         if rates.size and rates.min() < 0:
             raise must_be("learning_rate", "a schedule of one finite non-negative rate for each place", rates)
@@ -235,7 +233,7 @@ def partial_fit(net, X, y, sample_weight, steps):
             plans.bind(net, plan, rows)
             net.state.begin_epoch()
             _update_once(net, plan, steps, loss)
-    return float(loss[0])
+    return loss.item()
 
 
 def apply_gradient(net, gradient, steps):
@@ -258,12 +256,13 @@ def _update_once(net, plan, steps, loss=None):
     try:
         plans.run(plan)
     finally:
-        if plan.diverged:
+        diverged = plan.diverged
+        if diverged:
             plan.restore()
             state.forget()
             state.epoch = epoch
         plan.to_host()
-    if plan.diverged:
+    if diverged:
         raise DivergedError(0, None, History(1))
 
 
@@ -580,6 +579,7 @@ class Stream(Run):
     def __init__(self, net, plan, steps, history, hooks, measures, batches):
         self.batches, self.unfinished, self.samples = batches, None, 0
         self.on_gpu = arrays.on_gpu(batches.first.X)  # later batches go to the device of the first
+        plans.bind_batch(net, plan, batches.first, 0)  # what is compiled then has room for it
         super().__init__(net, plan, steps, history, hooks, measures)
         self.rows = None
 

@@ -244,8 +244,9 @@ def check_shape(name, shape, n_features):
 
 def matrix(name, value, dtype, n_features=None, finite=True):
     """A (m, n) array of samples in the net's dtype, with consecutive columns; copied only where it must be."""
-    if type(value) is np.ndarray and value.dtype == dtype and value.flags.c_contiguous and value.flags.aligned:
-        if value.ndim == 2 and value.shape[1] == n_features and len(value) > finite:  # a row may have any stride
+    if type(value) is np.ndarray and value.dtype == dtype and value.ndim == 2 and value.shape[1] == n_features:
+        flags = value.flags
+        if flags.c_contiguous and flags.aligned and len(value) > finite:  # a row may have any stride
             if finite:
                 _finite(name, value, value)
             return value  # a few rows at a time are worth a short way

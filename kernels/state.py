@@ -64,8 +64,9 @@ class TrainingState:
 
     def begin_epoch(self) -> None:
         """Leave an epoch that was broken off: the next step is the first of an epoch."""
-        self.table[State.POSITION] = 0
-        self.sums[:] = 0.0
+        if self.table.item(State.POSITION):  # else there are no sums; these first, for Ctrl-C may come in between
+            self.sums[:] = 0.0
+            self.table[State.POSITION] = 0
 
     @property
     def mean_loss(self) -> float:
@@ -104,9 +105,8 @@ class TrainingState:
 
     def end_epoch(self) -> None:
         """Count an epoch whose end nobody but the caller knows: that of a stream of batches."""
-        table = self.table
-        table[State.EPOCH], table[State.POSITION] = table.item(State.EPOCH) + 1, 0
-        self.sums[:] = 0.0
+        self.table[State.EPOCH] = self.table.item(State.EPOCH) + 1
+        self.begin_epoch()
 
     def keep(self, rule: Rule) -> None:
         """Keep moments for `rule`; they start at zero where it was another, or none."""

@@ -291,8 +291,9 @@ class Plan(base.Plan):
     def _make_room(self, steps):
         """Have a twin for all rows but large ones, which go to the device at once, and room for so many steps."""
         updates, rows = self.command & UPDATE, {}
-        places = max(steps, AT_ONCE) if updates and steps != 1 else steps
-        room = {"factors": FACTORS * places if updates else 1, "results": 2 * max(places, 1)}
+        one_by_one = steps == 1 or self["OPEN_EPOCH"]  # a stream
+        places = max(steps, 1 if one_by_one or not updates else AT_ONCE)
+        room = {"factors": FACTORS * places if updates else 1, "results": 2 * places}
         for name in ROWS:
             array = self.kept.get(name)
             if type(array) is not np.ndarray:
