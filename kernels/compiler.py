@@ -27,8 +27,8 @@ except (
 ):  # private names: without them inner kernels are optimised once more at every level, three times as long
     JITCodeLibrary = BaseFunction = None
 
-# Passes for closures, raises, context managers and array expressions, of which no kernel has any: a tenth of the time to
-# compile on a CPU, a sixth for a GPU. For a GPU, some branches on constants have no type and must be pruned.
+# Passes for closures, raises, context managers and array expressions, of which no kernel has any: a tenth of the time
+# to compile on a CPU, a sixth for a GPU. For a GPU, some branches on constants have no type and must be pruned.
 UNUSED_PASSES = frozenset(
     {
         "WithLifting",

@@ -40,7 +40,7 @@ from .losses import block_sum_of, queue_loss
 from .matmul import NO_OPERAND, PLAIN, Side, multiply
 from .own import key_of
 from .phases import operation_module
-from .primitives import atomic_add_release, global_at, load4, load_acquire, shared_memory, sqrt, store4, viewed
+from .primitives import add4, atomic_add_release, global_at, load4, load_acquire, shared_memory, sqrt, store4, viewed
 from .rng import first_of, half_bits, row_at, stream_key
 from .step import CLIP_TINY
 from .toolchain import cuda, device, for_each_real, kernel
@@ -114,18 +114,14 @@ def _sum_parts_of(real):
     """Four elements of a gradient in parts, `size` elements apart, added in order."""
 
     @device
-    def add(x, y):
-        return x[0] + y[0], x[1] + y[1], x[2] + y[2], x[3] + y[3]
-
-    @device
     def sum_parts(p, size, parts):
         g, k = load4(p), 1
         while k + 3 < parts:  # four on their way at a time
             at = p + k * size
             a, b, c, d = load4(at), load4(at + size), load4(at + 2 * size), load4(at + 3 * size)
-            g, k = add(add(add(add(g, a), b), c), d), k + 4
+            g, k = add4(add4(add4(add4(g, a), b), c), d), k + 4
         while k < parts:
-            g, k = add(g, load4(p + k * size)), k + 1
+            g, k = add4(g, load4(p + k * size)), k + 1
         return g
 
     return sum_parts

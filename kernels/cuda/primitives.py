@@ -121,6 +121,12 @@ else:
 
 
 @device
+def add4(x, y):
+    """The sums of two fours of numbers, as `load4` gives them."""
+    return x[0] + y[0], x[1] + y[1], x[2] + y[2], x[3] + y[3]
+
+
+@device
 def warp_sum(value):
     """Sum over the 32 lanes of a warp, the same bits in all of them; all must take part."""
     for mask in (16, 8, 4, 2, 1):
@@ -138,6 +144,7 @@ def warp_max(value):
 
 
 __all__ = [
+    "add4",
     "arrive",
     "arrive_and_expect",
     "atomic_add_release",

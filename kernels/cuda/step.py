@@ -39,6 +39,7 @@ from .loop_tiles import tiles_of
 from .losses import sample_loss_of
 from .phases import Step, delta_of, operation_module, padded_count, value_of
 from .primitives import (
+    add4,
     atomic_add_release,
     await_copies,
     copy1_async,
@@ -364,10 +365,6 @@ def exchange_of(real):
         return lanes
 
     @device
-    def added(sums, more):
-        return sums[0] + more[0], sums[1] + more[1], sums[2] + more[2], sums[3] + more[3]
-
-    @device
     def collect(exchange, size, lanes):
         """Sum the gradients of all blocks, in their order, to the place of the first; the first lanes do the update."""
         thread, blocks, by = cuda.grid(1), cuda.gridDim.x, 4 * quotient(cuda.gridsize(1), lanes)
@@ -377,12 +374,12 @@ def exchange_of(real):
             while k + 3 * lanes < blocks:  # four at a time: the reads of all are on their way
                 p, q = load4(at + k * size), load4(at + (k + lanes) * size)
                 r, s = load4(at + (k + 2 * lanes) * size), load4(at + (k + 3 * lanes) * size)
-                sums, k = added(added(sums, p), added(added(q, r), s)), k + 4 * lanes
+                sums, k = add4(add4(sums, p), add4(add4(q, r), s)), k + 4 * lanes
             while k < blocks:
-                sums, k = added(sums, load4(at + k * size)), k + lanes
+                sums, k = add4(sums, load4(at + k * size)), k + lanes
             while mask < lanes:
                 a, b, c, d = sums
-                sums = added(sums, (lane_of(a, mask), lane_of(b, mask), lane_of(c, mask), lane_of(d, mask)))
+                sums = add4(sums, (lane_of(a, mask), lane_of(b, mask), lane_of(c, mask), lane_of(d, mask)))
                 mask <<= 1
             if lane == 0 and i < size:
                 store4(at, sums[0], sums[1], sums[2], sums[3])
