@@ -43,7 +43,6 @@ SLOW_COPY, REMEMBERED = (
 )  # a copy of the parameters that takes longer, as of large tables, takes 1/10 of a chunk
 EPOCHS = 50  # where none are asked for
 AUTO = "auto"  # a batch_size that follows the number of rows
-_AT_ONCE = np.zeros(1)  # the place of a single step
 
 
 @dataclass(frozen=True)
@@ -248,7 +247,7 @@ def apply_gradient(net, gradient, steps):
 def _update_once(net, plan, steps, loss=None):
     """Carry out a bound plan for one step; where it diverges, the net is as before it, without optimizer state."""
     state = net.state
-    rates, epoch = steps.rates(_AT_ONCE), state.epoch
+    rates, epoch = steps.rates(np.zeros(1)), state.epoch
     steps.bind(plan)
     plan.bind_steps(rates, loss)
     plan.returns_state = True

@@ -270,16 +270,17 @@ def targets(name, value, dtype, rows, loss, outputs):
     kind, least = loss.targets, loss.least_target
     if kind == "classes" and type(value) is np.ndarray and value.dtype.kind in "iu" and outputs <= _EXACT:
         if value.ndim == 1 and len(value) == rows <= _CHECKED_ROWS:  # a step of a few rows is worth a short way
-            least_class, last_class = _range(value)
+            array = np.array(value, dtype, order="C")  # places in memory to compiled code: nobody else may change them
+            least_class, last_class = _range(array)
             if least_class >= 0 and last_class < outputs:
-                return np.array(value, dtype, order="C"), True
+                return array, True
     accepted = _accepted_targets(kind, least, outputs)
     given = _numeric(name, value, accepted)
     _same_length(name, given, rows)
     if given.ndim == 2 and given.shape[1] == 1:
         given = given[:, 0]
     columns = given.shape[1] if given.ndim == 2 else 1
-    labels = kind == "classes" and given.ndim == 1  # places in memory to compiled code: nobody else may change them
+    labels = kind == "classes" and given.ndim == 1
     if given.ndim > 2 or not (columns == outputs or labels):
         raise must_be(name, accepted, described(f"an array of shape {given.shape}"))
     array = _converted(name, given, dtype, copy=labels)
@@ -303,11 +304,11 @@ def targets(name, value, dtype, rows, loss, outputs):
     return array, labels
 
 
-def _range(integers):
-    """The least and the greatest of an array (m,): of few by Python, since a reduction of NumPy takes 3 us at least."""
-    if len(integers) > _FEW_LABELS:
-        return np.minimum.reduce(integers), np.maximum.reduce(integers)
-    numbers = integers.tolist()
+def _range(array):
+    """The least and the greatest of (m,): of few by Python, since a reduction of NumPy takes 3 us at least."""
+    if len(array) > _FEW_LABELS:
+        return np.minimum.reduce(array), np.maximum.reduce(array)
+    numbers = array.tolist()
     return min(numbers), max(numbers)
 
 

@@ -131,12 +131,12 @@ class TrainingState:
         if self._is_own:
             return False
         arrays = self.parameters, *self.moments
-        self._is_own = True  # those that come later are made here
-        if all(array.flags.owndata and array.flags.writeable for array in arrays):
-            return False
-        self.parameters, *moments = (array.copy() for array in arrays)
-        self.moments = tuple(moments)
-        return True
+        copies = not all(array.flags.owndata and array.flags.writeable for array in arrays)
+        if copies:
+            self.parameters, *moments = (array.copy() for array in arrays)
+            self.moments = tuple(moments)
+        self._is_own = True  # arrays that come later are made here
+        return copies
 
     def __getstate__(self) -> dict[str, Any]:
         # a rule is known by its name

@@ -52,6 +52,19 @@ def test_partial_fit_takes_up_every_setting_that_has_changed(dtype):
         assert losses[0] == losses[1] and state(kept) == state(anew), optimizer
 
 
+def test_a_schedule_may_change_the_places_that_it_gets():
+    class Own(fastnn.Schedule):
+        def rates(self, epochs):
+            seen.append(float(epochs[0]))
+            epochs += 1.0
+            return 0.1 * epochs
+
+    (net, *_), (X, y), seen, optimizer = pair(), data(), [], fastnn.SGD(Own())
+    for _ in range(3):
+        net.partial_fit(X, y, optimizer)
+    assert seen == [0.0, 0.0, 0.0]
+
+
 def test_partial_fit_takes_up_the_number_of_threads():
     net, X, y = pair((64, 64, 1), ("tanh", "linear"), "mse")[0], np.ones((4096, 64), np.float32), np.ones(4096)
     used = []

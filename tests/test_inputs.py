@@ -11,6 +11,7 @@ import pytest
 from nets import data, flat, pair
 
 import fastnn
+from fastnn import backends, validation
 
 pd = pytest.importorskip("pandas")
 
@@ -606,3 +607,18 @@ def test_a_sparse_matrix_is_refused_by_name():
     sparse = pytest.importorskip("scipy.sparse")
     with pytest.raises(TypeError, match=r"X must .+; got .*(csr|sparse)"):
         fit(X=sparse.csr_matrix(X))
+
+
+@pytest.mark.parametrize("rows", [8, 100])
+def test_class_indices_that_change_while_they_are_looked_at(rows, monkeypatch):
+    """What is looked at is what compiled code gets, whose memory a wrong index would leave."""
+    y, look = np.zeros(rows, np.int64), validation._range
+
+    def changed(array):
+        y[0] = 99
+        return look(array)
+
+    monkeypatch.setattr(validation, "_range", changed)
+    loss = backends.loss("cross_entropy")
+    array, labels = validation.targets("y", y, np.dtype("float32"), rows, loss, 3)
+    assert labels and y[0] == 99 and array.max() == 0.0
