@@ -65,21 +65,29 @@ def kernels():
 
 
 def nets():
-    """From what a user does with a net of two hidden layers of 16, by batches of 32, to a call of it."""
+    """From what a user does with a net of two hidden layers of 16, or of 512, by batches of 32, to a call of it."""
     import numpy as np
 
     import fastnn
 
     rng = np.random.default_rng(0)
     batches = [(rng.normal(size=(32, 16)).astype(np.float32), rng.integers(0, 10, 32)) for _ in range(2)]
-    layers = [fastnn.Dense(16, "relu"), fastnn.Dense(16, "relu"), fastnn.Dense(10, "softmax")]
-    net, adam = fastnn.Sequential(layers, device="cuda", seed=0).build(16), fastnn.Adam(1e-3)
-    turns = iter(range(1 << 40))
+    wide = [np.repeat(X, 32, axis=1) for X, _ in batches]
+    net, large = (
+        fastnn.Sequential(
+            [fastnn.Dense(units, "relu"), fastnn.Dense(units, "relu"), fastnn.Dense(10, "softmax")],
+            device="cuda",
+            seed=0,
+        ).build(units)
+        for units in (16, 512)
+    )
+    adam, turns = fastnn.Adam(1e-3), iter(range(1 << 40))
     batch = lambda: batches[next(turns) % 2]  # noqa: E731, never what is on the device already
     return {
         "predict": lambda: net.predict(batch()[0]),
         "partial_fit": lambda: net.partial_fit(*batch(), adam),
         "evaluate": lambda: net.evaluate(*batch()),
+        "predict, large": lambda: large.predict(wide[next(turns) % 2]),
         "100 batches of a stream": lambda: net.fit((batch() for _ in range(100)), None, adam, 1),
     }
 

@@ -234,9 +234,9 @@ class EarlyStopping(_Monitor):
             self.best, self.best_epoch, self.wait = value, run.history.epochs - 1, 0
             run.history.best_epoch = self.best_epoch
             if self.restore_best and self._weights is None:
-                self._weights = run.net.parameters.copy()
+                self._weights = run.net.state.parameters.copy()
             elif self.restore_best:
-                np.copyto(self._weights, run.net.parameters)
+                np.copyto(self._weights, run.net.state.parameters)
         else:
             self.wait += 1
             if self.wait >= self.patience:
@@ -250,9 +250,10 @@ class EarlyStopping(_Monitor):
         run : Run
             The fit.
         """
-        if self._weights is not None and not np.array_equal(run.net.parameters, self._weights):
-            run.net.state.forget()
-            np.copyto(run.net.parameters, self._weights)
+        state = run.net.state
+        if self._weights is not None and not np.array_equal(state.parameters, self._weights):
+            state.forget()
+            np.copyto(state.parameters, self._weights)
         self._weights = None
 
     def state(self) -> dict[str, Any]:

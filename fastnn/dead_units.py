@@ -61,7 +61,7 @@ def _answer(net, layers, rows):
     else:
         return False
     values = values.astype(net.dtype)
-    weights = iter(net.arrays)
+    weights = iter(net.array_views())
     with np.errstate(all="ignore"):
         for operation in net.program.evaluating.operations[: layers[-1][0]]:
             if operation.name == "standardize":

@@ -341,7 +341,7 @@ class Ensemble(Hinting):
         """
         lines, count, total = [f"{'share':>7}{'parameters':>14}  layers"], 0, self._weights.sum()
         for net, weight in self.pairs():
-            own = sum(array.size for array in net.arrays)
+            own = sum(array.size for array in net.array_views())
             lines.append(f"{weight / total:>7.1%}{own:>14,}  {', '.join(map(repr, net.layers))}")
             count += own
         about = f"{self.n_features} inputs, {self.outputs} outputs, loss {custom.named(self.loss)}, {self.dtype}"

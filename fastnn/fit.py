@@ -240,13 +240,15 @@ def apply_gradient(net, gradient, steps):
     with (guard := threading.Lock()):
         net.claim(guard)
         with plans.kept(net, backends.APPLY, 1, steps.threads) as plan:
-            plan.bind_gradient(gradient.copy())  # which l2 and clipping change
+            gradient = gradient.copy()  # which l2 and clipping change
+            gradient[net.program.gaps] = 0.0  # else a norm would count what is no gradient
+            plan.bind_gradient(gradient)
             _update_once(net, plan, steps)
 
 
 def _update_once(net, plan, steps, loss=None):
     """Carry out a bound plan for one step; where it diverges, the net is as before it, without optimizer state."""
-    state = net.state
+    state, (plan.mark, changed) = net.state, net.marks
     rates, epoch = steps.rates(np.zeros(1)), state.epoch
     steps.bind(plan)
     plan.bind_steps(rates, loss)
@@ -263,6 +265,7 @@ def _update_once(net, plan, steps, loss=None):
         plan.to_host()
     if diverged:
         raise DivergedError(0, None, History(1))
+    plan.hold(changed)
 
 
 def checked_rows(net, given, steps):
@@ -319,7 +322,7 @@ def prepare(net, rows, given, total=None):
     learned = None
     if net.standardize and net.standardization is None:
         learned = standardization.learn(rows, net.targets, net.scales_targets, given, total)
-    if net.parameters is None:
+    if net.n_features is None:
         net.build(rows.X.shape[1] if rows.encoding is None else rows.encoding)
     if rows.columns is not None and net.feature_names is None:
         net.feature_names = rows.columns

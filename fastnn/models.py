@@ -115,15 +115,18 @@ class Sequential(Hinting):
     _MACHINERY = frozenset(
         (
             "array_names",
+            "array_views",
             "bound_layers",
             "claim",
             "kept",
             "layers_with",
+            "marks",
             "program",
             "scales_targets",
             "state",
             "take",
             "targets",
+            "weights_mark",
         )
     )
 
@@ -152,6 +155,9 @@ class Sequential(Hinting):
         self._state = self._program = self._standardization = self._feature_names = None
         self._bound, self._classes = self._layers, None
         self.kept: dict[Any, Any] = {}  # what was made for the program, for later calls
+        # what stands for the parameters before the last training, and since; None where they may change unseen
+        self.marks: tuple[Any, Any] = (None, object())
+        self._given_out = False  # whether somebody has had views of the parameters
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self._FIXED and name in vars(self):
@@ -161,11 +167,12 @@ class Sequential(Hinting):
     def __getstate__(self):
         # a program holds addresses of this process, and is made again
         state = vars(self) | {"_program": self.n_features, "kept": {}}
-        state.pop("_claim", None)
-        return state
+        for name in ("_claim", "marks"):
+            state.pop(name, None)
+        return state | {"_given_out": False}
 
     def __setstate__(self, state):
-        vars(self).update(state)
+        vars(self).update(state, marks=(None, object()))
         if self._state is not None:
             self._program = self._make_program(self._program, self._standardization)
 
@@ -186,8 +193,17 @@ class Sequential(Hinting):
         while claim is not own:
             claim.check()
             claim = claim.successor.setdefault("claim", own)  # one only, whoever else asks now
-        vars(self)["_claim"] = own
+        vars(self).update(_claim=own, marks=(None if self._given_out else self.marks[1], object()))
         self._own_state()
+
+    @property
+    def weights_mark(self) -> Any:
+        """What stands for the parameters as they are: another object once they may be others; None where nobody knows.
+
+        Nobody does while the net is trained, nor once somebody has had views of the parameters.
+        """
+        claim = vars(self).get("_claim")
+        return None if self._given_out or claim is not None and claim.guard.locked() else self.marks[1]
 
     def _check_idle(self):
         """Refuse what cannot be done to a net that is being trained."""
@@ -315,12 +331,22 @@ class Sequential(Hinting):
         `parameter_slices` says where each array stands. What is assigned must be finite numbers of the same shape, and
         is copied; the optimizer goes on.
         """
-        return None if self._state is None else self._state.parameters
+        if self._state is None:
+            return None
+        self._given_out = True
+        return self._state.parameters
 
     @parameters.setter
     def parameters(self, values: ArrayLike) -> None:
         values = validation.numeric_array("parameters", values, self.state.parameters.shape, self.dtype)
-        self._own_state().parameters[...] = values
+        self._write([self._own_state().parameters], [values])
+
+    def _write(self, targets, values):
+        """Write to the parameters."""
+        self.marks = None, None  # Ctrl-C may come in between
+        for target, value in zip(targets, values, strict=True):
+            target[...] = value
+        self.marks = None, object()
 
     @property
     def parameter_slices(self) -> list[tuple[slice, ...]]:
@@ -331,6 +357,11 @@ class Sequential(Hinting):
     @property
     def arrays(self) -> list[Floats]:
         """W1, b1, W2, ...: views of the parameters."""
+        self._given_out = True
+        return self.array_views()
+
+    def array_views(self) -> list[Floats]:
+        """`arrays`, for those who only read them."""
         return [array for views in self.program.views(self.state.parameters) for array in views]
 
     @property
@@ -480,7 +511,7 @@ class Sequential(Hinting):
         list of array
             W1 (n_out, n_in), b1 (n_out,), W2, b2, ...
         """
-        return [array.copy() for array in self.arrays]
+        return [array.copy() for array in self.array_views()]
 
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
         """Replace the parameters; the optimizer starts afresh.
@@ -490,7 +521,7 @@ class Sequential(Hinting):
         weights : sequence of array
             As `get_weights` gives them.
         """
-        targets, names = self.arrays, self.array_names
+        targets, names = self.array_views(), self.array_names
         accepted = f"a list of the {len(targets)} arrays {', '.join(names)}"
         if not isinstance(weights, list | tuple):
             raise must_be("weights", accepted, weights, TypeError)
@@ -501,8 +532,7 @@ class Sequential(Hinting):
             for name, target, value in zip(names, targets, weights, strict=True)
         ]
         self._own_state().forget()
-        for target, value in zip(self.arrays, checked, strict=True):
-            target[...] = value
+        self._write(self.array_views(), checked)
 
     def fit(
         self,

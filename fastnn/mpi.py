@@ -191,7 +191,7 @@ class _Job:
         """Take the weights, the optimizer state and all that was learned of rank 0's net."""
         net, ranks = self.net, self.ranks
         ranks.must_be_same({"net": storage.describe(net) | {"n_features": None}})
-        other = ranks.of_rank_0(None if net.parameters is None else net)
+        other = ranks.of_rank_0(None if net.n_features is None else net)
         ranks.agree(lambda: self._take(other))
 
     def _take(self, other):

@@ -76,6 +76,8 @@ class kept:
         known, self._plan = self._store.pop(command, (None, None))
         if known != self._key:
             self._plan = make(*self._given)
+        if self._plan.device == "cuda":
+            self._plan.mark = net.weights_mark
         return self._plan
 
     def __exit__(self, error, *_):

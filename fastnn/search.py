@@ -226,7 +226,7 @@ class Field:
         """The parameters that a net of a candidate begins with on a fold, in an array of its own."""
         key = id(candidate.net), candidate.seed, fold if net.columns else 0
         if key not in self._drawn:
-            if len(self._drawn) * net.parameters.nbytes > _MOST_DRAWN:
+            if len(self._drawn) * net.state.parameters.nbytes > _MOST_DRAWN:
                 self._drawn.clear()
             self._drawn[key] = starting_values(net.bound_layers, net.program, candidate.seed, net.dtype)
         return self._drawn[key].copy()

@@ -53,7 +53,7 @@ def _side_by_side(nets, X, y, settings):
         for net, own in zip(nets, settings, strict=True):
             task, threads = _task(net, X, y, own, guard)
             tasks.append(task)
-            starts.append(net.parameters.copy())
+            starts.append(net.state.parameters.copy())
             counts.append(net.state.step)
         longest_first = sorted(tasks, key=lambda task: -task.epochs_left * task.plan["ROWS"])
         sweep = backends.make_sweep("cpu", longest_first, threads)

@@ -144,7 +144,7 @@ class Search:
         self._given, self._callbacks, self._bar = given, callbacks, bar
         self.precise, self.converged, self.ended = net.dtype == np.float64, False, False
         self._bind(rows, net.dtype)
-        self.theta, self._known = net.parameters.astype(np.float64), None
+        self.theta, self._known = net.state.parameters.astype(np.float64), None
         program = net.program
         self._fixed = [] if goal.biases else [part for part in program.slices if part not in program.penalized]
         history.device = self._evaluate.device

@@ -92,7 +92,7 @@ def arrays(net):
     learned = {} if net.standardization is None else net.standardization._asdict()
     if net.encoding is not None:
         learned |= {_OF_ENCODING + name: array for name, array in net.encoding.arrays().items()}
-    live = dict(zip(net.array_names, net.arrays, strict=True)) | learned
+    live = dict(zip(net.array_names, net.array_views(), strict=True)) | learned
     copies = {name: array.copy() for name, array in live.items()}
     return {name: validation.numeric_array(name, copy, copy.shape, copy.dtype) for name, copy in copies.items()}
 

@@ -20,7 +20,7 @@ def warn(net, rows):
     rows : Data
         To be trained on; those on a GPU are not looked at.
     """
-    if net.parameters is not None or net.standardize or net.columns is not None or type(rows.X) is not np.ndarray:
+    if net.n_features is not None or net.standardize or net.columns is not None or type(rows.X) is not np.ndarray:
         return
     count = min(len(rows), ROWS, max(4, MOST_NUMBERS // rows.X.shape[1]))
     places = np.linspace(0, len(rows) - 1, count).astype(np.int64)

@@ -51,6 +51,9 @@ class Plan:
 
     device: ClassVar[str]
     returns_state = False  # whether the host is going to read parameters and moments after each run
+    # What stands for the arrays of the host as they are, and is another object once they may be others; None where
+    # nobody knows. A device that keeps copies then need not compare them.
+    mark: Any = None
 
     def __init__(
         self, program: Program, parameters: Any, batch: int, command: int, state: TrainingState | None, extra: int = 0
@@ -255,6 +258,15 @@ class Plan:
     def restore(self) -> None:
         """Put back the parameters that `remember` kept."""
         raise NotImplementedError
+
+    def hold(self, mark: Any) -> None:
+        """Say that what the device has is what `mark` stands for from now on.
+
+        Parameters
+        ----------
+        mark : object
+            The `mark` of later runs before which nothing changes.
+        """
 
     def to_host(self) -> None:
         """Bring parameters and moments into the arrays of the state, where a device keeps copies of its own."""

@@ -383,6 +383,14 @@ class Program:
         """Where each range stands in the flat parameters."""
         return [slice(int(at), int(at + rows * columns)) for at, rows, columns, *_ in self.ranges]
 
+    @functools.cached_property
+    def gaps(self) -> NDArray[np.int64]:
+        """Places of the flat parameters that are in no range: they let each range begin at a multiple of four."""
+        between = np.ones(self.size, bool)
+        for part in self.slices:
+            between[part] = False
+        return np.flatnonzero(between)
+
     def share(self, share: int, shares: int) -> list[slice]:
         """Where the rows of each range stand in the flat parameters that are number `share` of `shares`."""
         found = []

@@ -58,6 +58,8 @@ def test_what_a_net_uploads_reads_and_waits_for(counted):
     # up: rows, targets, the numbers of the step, the table; down: table, loss, parameters and both moments
     assert found["partial_fit"] == {"launches": 1, "uploads": 1, "reads": 1, "waits": 1, "allocations": 0}
     assert found["evaluate"] == {"launches": 2, "uploads": 2, "reads": 2, "waits": 2, "allocations": 0}  # outputs, loss
+    # weights of 2 MB, too, only where they have changed; of the large net each layer is a launch
+    assert found["predict, large"] == {"launches": 4, "uploads": 1, "reads": 1, "waits": 1, "allocations": 0}
     stream = found["100 batches of a stream"]
     assert stream["launches"] == 100 and stream["uploads"] <= 106 and stream["reads"] <= 102  # no parameters in between
     assert stream["allocations"] <= 12  # of the plan

@@ -189,6 +189,69 @@ def test_steps_one_by_one_with_rows_of_every_kind(pinned, monkeypatch):
         assert_same_net(*both, what=str(i))
 
 
+@pytest.mark.parametrize("pinned", [None, 64], ids=["small", "large"])
+def test_weights_that_change_in_every_way_are_uploaded(pinned, monkeypatch):
+    """Nothing of them is compared where nobody can have changed them, as a mark of the net says."""
+    from fastnn.kernels.cuda import driver, memory
+
+    for module in (driver, memory) if pinned else ():
+        monkeypatch.setattr(module, "PINNED", pinned)
+    both = two_nets((3, 4, 2), ("tanh", "softmax"), "cross_entropy", "float64")
+    X, y = nets.data(12, 3, 2, "cross_entropy", "float64")
+
+    def in_a_callback(net):
+        class Halved(fastnn.Callback):
+            def epoch(self, run):
+                assert_near(run.net.predict(X), fresh(run.net).predict(X), "sum")
+                run.net.parameters = 0.5 * run.net.state.parameters
+                assert_near(run.net.predict(X), fresh(run.net).predict(X), "sum")
+
+        net.fit(X, y, "sgd", 2, batch_size=6, callbacks=[Halved()])
+
+    def fresh(net):
+        other = fastnn.Sequential(net.layers, dtype="float64").build(3)
+        other.set_weights(net.get_weights())
+        return other
+
+    def broken_off(net):
+        with pytest.raises(fastnn.DivergedError):
+            net.partial_fit(X, y, fastnn.SGD(1e308, weight_decay=1e10))
+
+    def by_the_cpu(net):
+        device, net.device = net.device, "cpu"
+        net.partial_fit(X, y, "sgd")
+        net.device = device
+
+    def by_a_view(net):
+        net.arrays[0][...] *= 0.7
+
+    ways = [
+        lambda net: net.partial_fit(X, y, "adam"),
+        lambda net: net.partial_fit(X, y, "adam"),
+        lambda net: net.fit(X, y, "sgd", 1, batch_size=6),
+        lambda net: net.apply_gradient(0.1 * np.ones_like(net.state.parameters), fastnn.SGD(0.1, clip_norm=0.1)),
+        lambda net: net.set_weights([0.9 * array for array in net.get_weights()]),
+        lambda net: net.partial_fit(X, y, "adam"),
+        lambda net: setattr(net, "parameters", 1.1 * net.state.parameters),
+        lambda net: net.fit(X, y, "sgd", 2, callbacks=[fastnn.EarlyStopping(1)]),
+        in_a_callback,
+        by_the_cpu,
+        lambda net: net.fit([(X[:6], y[:6]), (X[6:], y[6:])], None, "sgd", 1),
+        broken_off,
+        lambda net: net.partial_fit(X, y, "sgd"),
+        by_a_view,
+        lambda net: net.partial_fit(X, y, "sgd"),
+        by_a_view,
+    ]
+    for i, change in enumerate(ways):
+        for net in both:
+            change(net)
+        for _ in range(2):
+            assert_near(both[1].predict(X), both[0].predict(X), "training", what=str(i))
+            assert_close(both[1].evaluate(X, y)["loss"], both[0].evaluate(X, y)["loss"], "training", "float64")
+    assert_same_net(*both)
+
+
 @pytest.mark.parametrize("clip", [{}, {"clip_norm": 0.3}, {"clip_value": 0.01}], ids=str)
 def test_weights_dropout_penalty_clipping_and_validation(clip, dtype):
     widths, activations, loss, rows, batch = SIZES[0] if SIMULATED else LARGE_SIZES[1]

@@ -104,6 +104,55 @@ def test_the_device_may_be_changed_and_is_checked():
     assert fast.device == "cuda"
 
 
+def test_a_mark_stands_for_the_weights(tmp_path):
+    """A plan on a GPU uploads them only where it is another; where there is none they are compared, or uploaded."""
+    (net, *_), (X, y), marks = pair(), data(), []
+    net.save(tmp_path / "net.safetensors")
+    reads = {
+        "predict": lambda: net.predict(X),
+        "evaluate": lambda: net.evaluate(X, y),
+        "loss_and_gradient": lambda: net.loss_and_gradient(X, y),
+        "get_weights": net.get_weights,
+        "summary": net.summary,
+        "save": lambda: net.save(tmp_path / "net.safetensors"),
+        "objective": lambda: net.objective(X, y),
+        "freeze": net.freeze,
+        "copy": lambda: copy.deepcopy(net).partial_fit(X, y),
+        "pickle": lambda: pickle.loads(pickle.dumps(net)).partial_fit(X, y),
+    }
+    writes = {
+        "fit": lambda: net.fit(X, y, epochs=1),
+        "early stopping": lambda: net.fit(X, y, epochs=3, callbacks=[fastnn.EarlyStopping(1)]),
+        "stream": lambda: net.fit([(X, y)], epochs=1),
+        "partial_fit": lambda: net.partial_fit(X, y),
+        "apply_gradient": lambda: net.apply_gradient(net.loss_and_gradient(X, y)[1]),
+        "minimize": lambda: net.minimize(X, y, max_iter=2),
+        "set_weights": lambda: net.set_weights(net.get_weights()),
+        "parameters": lambda: setattr(net, "parameters", net.state.parameters.copy()),
+        "checkpoint": lambda: net.fit(X, y, epochs=2, resume=tmp_path / "run"),
+    }
+    twin = fastnn.Sequential(net.layers, net.loss, net.dtype, seed=net.seed)
+    twin.fit(X, y, epochs=1, callbacks=[fastnn.Checkpoint(tmp_path / "run")])
+    for name, write in writes.items():
+        before = net.weights_mark
+        for what, read in reads.items():
+            read()
+            assert net.weights_mark is before is not None, what
+        marks.append(before)
+        write()
+        assert net.weights_mark not in [None, *marks], name
+
+    class Looks(fastnn.Callback):
+        def chunk(self, run):
+            marks.append(run.net.weights_mark)
+
+    net.fit(X, y, epochs=1, callbacks=[Looks()])
+    assert marks[-1] is None and net.weights_mark is not None
+    assert net.arrays and net.weights_mark is None
+    net.partial_fit(X, y)
+    assert net.weights_mark is None
+
+
 def test_fit_builds_an_unbuilt_net():
     X, y = data()
     results = []

@@ -53,4 +53,4 @@ def minimize(estimator, X, targets, weights, scale, penalty):
         warnings.warn(
             f"{text}: raise max_iter, or scale the columns of X", ConvergenceWarning, stacklevel=users_level()
         )
-    return history.last("loss") if history.epochs else net.objective(X, targets, weights, l2)(net.parameters)[0]
+    return history.last("loss") if history.epochs else net.objective(X, targets, weights, l2)(net.state.parameters)[0]

@@ -113,7 +113,7 @@ def linear_outputs(net):
     *hidden, last = net.layers
     linear = Sequential([*hidden, Dense(last.units)], loss="mse", dtype=net.dtype, device=net.device)
     linear.build(net.n_features if net.columns is None else net.encoding)
-    linear.parameters = net.parameters
+    linear.parameters = net.state.parameters
     return linear.predict
 
 

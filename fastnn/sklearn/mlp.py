@@ -89,7 +89,7 @@ class _Watch(Callback):
         """Go on with the rate to which learning_rate="adaptive" has fallen."""
         self.run, run.rate_scale = run, self.estimator._rate_scale
         if self.estimator.early_stopping:
-            self.best = run.net.parameters.copy()
+            self.best = run.net.state.parameters.copy()
 
     def epoch(self, run):
         """Record an epoch, and end the fit or slow it down where nothing has improved for too long."""
@@ -119,7 +119,7 @@ class _Watch(Callback):
             if score > best:
                 estimator.best_validation_score_ = score
                 if self.best is not None:
-                    np.copyto(self.best, self.run.net.parameters)
+                    np.copyto(self.best, self.run.net.state.parameters)
             text += f", validation score {score:.6f}"
         if not estimator.early_stopping:
             stuck = estimator.loss_ > estimator.best_loss_ - estimator.tol
@@ -298,7 +298,7 @@ class _MLP(NetEstimator):
         """Take the net, and begin its record anew or go on with it."""
         self.net_, self.n_iter_ = net, 0
         if not partial:
-            if net.parameters is not None:
+            if net.n_features is not None:
                 net.state.forget()
             self._rate_scale = 1.0
         if not going_on:

@@ -73,7 +73,7 @@ class Plan(base.Plan):
         self._room, self._at = {}, {}  # elements of what is sent side by side; by field where the device keeps arrays
         self._twins = {}  # of rows, in their shape
         self._mirror({"parameters": parameters})
-        self._device_is_newer = False
+        self._device_is_newer, self._held = False, None  # the mark of what the device has
         self._remembered, self._remembers_here = None, False  # parameters on the host, and whether they stand there
         self._program_table, self.records = None, None
         self._ahead_of, self._ahead = None, None  # of which rate and which steps, and their factors
@@ -100,6 +100,7 @@ class Plan(base.Plan):
 
     def _mirror(self, arrays):
         """Name the arrays of the host that the device has copies of."""
+        self._held = None
         self._mirrored, self._sizes = arrays, tuple((name, array.size) for name, array in arrays.items())
 
     def bind_data(self, X, y=None, weights=None, labels=False, rows=None, shuffle=False):
@@ -153,15 +154,21 @@ class Plan(base.Plan):
     def restore(self):
         """Put back the parameters that `remember` kept."""
         self.parameters[...] = self._remembered if self._remembers_here else to_host(self.memory["remembered"])
-        self._device_is_newer = False
+        self._device_is_newer, self._held = False, None
 
     def to_device(self):
         """Bring parameters and moments to the device, if it has not newer ones."""
-        if not self._device_is_newer:
-            memory = self.memory
-            for name, array in self._mirrored.items():
-                if not memory.has(name, array):
-                    memory.upload(name, array, stays=True)
+        if self._device_is_newer or self._held is not None and self._held is self.mark:
+            return
+        memory = self.memory
+        for name, array in self._mirrored.items():
+            if not memory.has(name, array):
+                memory.upload(name, array, stays=True)
+        self._held = self.mark
+
+    def hold(self, mark):
+        """Say that what the device has is what `mark` stands for, as `kernels.plan.Plan.hold`."""
+        self._held = None if self._device_is_newer else mark
 
     def to_host(self):
         """Bring parameters and moments into the arrays of the state."""
@@ -224,7 +231,7 @@ class Plan(base.Plan):
         else:
             self.queue_blocks(1)
         if updates:
-            self._device_is_newer = True
+            self._device_is_newer, self._held = True, None
             for name in self._mirrored:
                 self.memory.written(name)
         made, status, results = steps, FINE, None
@@ -322,6 +329,7 @@ class Plan(base.Plan):
         if self.parameters.nbytes * len(self._mirrored) <= PINNED:
             sizes |= {name: (size, self.dtype) for name, size in self._sizes}
         memory.lay_out(**sizes)
+        self._held = None
         for name, size in self._sizes:
             self.reserve(name, size)
         table, memory.twin("counter")[:], size = memory.twin("table"), 0, self.table.size
