@@ -46,6 +46,7 @@ GIVEN = frozenset((*ROWS, "OUT"))  # those of arrays that are the user's
 # Steps for which a run of more than one, or of none, which only compiles, has room at once: for more of them all would
 # be laid out anew (an estimate)
 AT_ONCE = 1 << 14
+FEW_STEPS = 16  # of a graph without an update, whose launches are kept for the next run (an estimate)
 AHEAD = 64  # steps of one rate whose factors are computed together (an estimate)
 MOMENTS = ("FIRST_MOMENT", "SECOND_MOMENT")  # fields of the table, in the order of a rule's states
 
@@ -78,6 +79,7 @@ class Plan(base.Plan):
         self._program_table, self.records = None, None
         self._ahead_of, self._ahead = None, None  # of which rate and which steps, and their factors
         self._launched, self._launches = None, []  # of what, and the launch of it
+        self._queued, self._queued_of = [], None  # launches of a graph without an update, and what they were made of
         self._weightless, self._levels = 0, levels_of(program)  # rows of weight 0; rows of all tables
         self.gradient, self._has_gradient = None, False  # on the host; whether the device has room for one
 
@@ -449,12 +451,22 @@ class Plan(base.Plan):
         return self._launches
 
     def _queue_graph(self, steps):
-        """Queue steps as rows of launches; those of training from a recording."""
+        """Queue steps as rows of launches: those of training from a recording, those of the last run as they were."""
         if self.command & UPDATE:
             self._recorded().queue(steps)
             return
-        for step in range(steps):
-            queue_step(self, 0, step * self["BATCH"])
+        if steps > FEW_STEPS:
+            for step in range(steps):
+                queue_step(self, 0, step * self["BATCH"])
+            return
+        settings = self.reals[: Real.BATCH_WEIGHT].tobytes(), self.reals[Real.RATE :].tobytes()
+        known = self.memory.moves, self.table.tobytes(), *settings  # all that launches are made of
+        if known != self._queued_of:
+            launches = []
+            for step in range(steps):
+                queue_step(self, launches, step * self["BATCH"])
+            self._queued, self._queued_of = launches, known
+        queue(self._queued, 0)
 
     def _recorded(self):
         """The recording of a step, made anew where its launches have changed."""

@@ -32,6 +32,7 @@ class Memory(dict):
         self._blocks = {}  # what arrays that stand side by side are parts of
         self._same = {}  # what of a twin stands on the device, where nothing writes to it
         self._fetches = {}  # what `fetch` does for some sizes
+        self.moves = 0  # how often an array has been made, or let go of
         self._copying = False  # whether a twin must not be written to until the stream is done
 
     def reserve(self, name, size, dtype=None):
@@ -64,6 +65,7 @@ class Memory(dict):
 
     def forget(self, name):
         """Let go of an array."""
+        self.moves += 1
         self.written(name)
         for kept in (self, self._places, self._twins, self._blocks):
             kept.pop(name, None)
