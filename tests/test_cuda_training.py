@@ -146,11 +146,12 @@ def test_every_optimizer(name):
     assert_same_net(*both, what=name)
 
 
-@pytest.mark.parametrize("pinned", [None, 64], ids=["small", "large"])
-def test_steps_one_by_one_with_what_changes_in_between(pinned, monkeypatch):
+@pytest.mark.parametrize("pinned,loop", [(None, ""), (64, ""), (None, "graph")], ids=["small", "large", "graph"])
+def test_steps_one_by_one_with_what_changes_in_between(pinned, loop, monkeypatch):
     """Settings, rates, the number of rows, and the parameters themselves; arrays that go together, and one by one."""
     from fastnn.kernels.cuda import driver, memory
 
+    monkeypatch.setenv("FASTNN_CUDA_LOOP", loop)
     monkeypatch.setattr(driver, "AHEAD", 2)
     for module in (driver, memory) if pinned else ():
         monkeypatch.setattr(module, "PINNED", pinned)

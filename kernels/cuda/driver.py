@@ -63,7 +63,7 @@ class Plan(base.Plan):
 
     def __init__(self, program, parameters, batch, command, state=None, precision="float32", loop=None):
         super().__init__(program, parameters, batch, command, state, extra=Buffer.SIZE * len(program.widths))
-        self.precision, self.recording = precision, None
+        self.precision, self.recording, self._recorded_of = precision, None, None
         self.schedule = make_schedule(program, self.dtype, batch, command, loop, precision)
         self.structure = structure_of(program, command, None)
         self.table[Run.SIZE :] = self.schedule.buffers.ravel()
@@ -459,8 +459,7 @@ class Plan(base.Plan):
             for step in range(steps):
                 queue_step(self, 0, step * self["BATCH"])
             return
-        settings = self.reals[: Real.BATCH_WEIGHT].tobytes(), self.reals[Real.RATE :].tobytes()
-        known = self.memory.moves, self.table.tobytes(), *settings  # all that launches are made of
+        known = self._facts_of_launches()
         if known != self._queued_of:
             launches = []
             for step in range(steps):
@@ -470,11 +469,21 @@ class Plan(base.Plan):
 
     def _recorded(self):
         """The recording of a step, made anew where its launches have changed."""
-        launches = []
-        queue_step(self, launches)
-        if self.recording is None or self.recording.launches != launches:
-            self.recording = Recording(launches)
+        known = self._facts_of_launches()
+        if known != self._recorded_of:
+            launches = []
+            queue_step(self, launches)
+            if self.recording is None or self.recording.launches != launches:
+                self.recording = Recording(launches)
+            self._recorded_of = known
         return self.recording
+
+    def _facts_of_launches(self):
+        """All that launches of a graph are made of: kernels read the rest on the device."""
+        table = self.table.copy()
+        table[[Run.SEEN, Run.STEPS, Run.FINISHED]] = 0
+        settings = self.reals[: Real.BATCH_WEIGHT].tobytes(), self.reals[Real.RATE :].tobytes()
+        return self.memory.moves, self.structure, table.tobytes(), *settings
 
     def _finite(self):
         """Whether all parameters on the device are."""
