@@ -200,10 +200,12 @@ class Sequential(Hinting):
     def weights_mark(self) -> Any:
         """What stands for the parameters as they are: another object once they may be others; None where nobody knows.
 
-        Nobody does while the net is trained, nor once somebody has had views of the parameters.
+        Nobody does while the net is trained, once somebody has had views of the parameters, or where they stand in
+        memory of others.
         """
         claim = vars(self).get("_claim")
-        return None if self._given_out or claim is not None and claim.guard.locked() else self.marks[1]
+        unseen = self._given_out or not self.state.is_own or claim is not None and claim.guard.locked()
+        return None if unseen else self.marks[1]
 
     def _check_idle(self):
         """Refuse what cannot be done to a net that is being trained."""

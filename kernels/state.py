@@ -37,7 +37,7 @@ class TrainingState:
         self.table[State.SEED] = seed
         self.rule: Rule | None = None
         self.moments: tuple[NDArray[Any], ...] = ()
-        self._is_own = False  # known to be, see `own`
+        self._is_own = False  # known to be
 
     @property
     def step(self) -> int:
@@ -123,20 +123,24 @@ class TrainingState:
         self.parameters[...], self.table[...], self.sums[...] = other.parameters, other.table, other.sums
         self.rule, self.moments = other.rule, tuple(moment.copy() for moment in other.moments)
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it stands in memory of its own, in which nobody else writes; arrays that come later are made here."""
+        if not self._is_own:
+            arrays = self.parameters, *self.moments
+            self._is_own = all(array.flags.owndata and array.flags.writeable for array in arrays)
+        return self._is_own
+
     def own(self) -> bool:
         """Copy what stands in memory of others, as after unpickling from a shared buffer; gives whether anything did.
 
         A run needs it to have been called: it writes to these arrays.
         """
-        if self._is_own:
+        if self.is_own:
             return False
-        arrays = self.parameters, *self.moments
-        copies = not all(array.flags.owndata and array.flags.writeable for array in arrays)
-        if copies:
-            self.parameters, *moments = (array.copy() for array in arrays)
-            self.moments = tuple(moments)
-        self._is_own = True  # arrays that come later are made here
-        return copies
+        self.parameters, *moments = (array.copy() for array in (self.parameters, *self.moments))
+        self.moments = tuple(moments)
+        return True
 
     def __getstate__(self) -> dict[str, Any]:
         # a rule is known by its name

@@ -146,6 +146,11 @@ def test_a_mark_stands_for_the_weights(tmp_path):
         def chunk(self, run):
             marks.append(run.net.weights_mark)
 
+    buffers: list[pickle.PickleBuffer] = []
+    shared = pickle.loads(pickle.dumps(net, 5, buffer_callback=buffers.append), buffers=buffers)
+    assert shared.weights_mark is None
+    shared.partial_fit(X, y)
+    assert shared.weights_mark is not None
     net.fit(X, y, epochs=1, callbacks=[Looks()])
     assert marks[-1] is None and net.weights_mark is not None
     assert net.arrays and net.weights_mark is None
