@@ -65,8 +65,9 @@ def _standing(net):
     if net.n_features is None:
         return "not built: the first fit finds the number of inputs"
     epochs = net.state.epoch
-    starts = starting_values(net.bound_layers, net.program, net.seed, net.dtype)
-    if not epochs and np.array_equal(net.state.parameters, starts):
+    if not epochs and np.array_equal(
+        net.state.parameters, starting_values(net.bound_layers, net.program, net.seed, net.dtype)
+    ):
         return "not trained: the weights are those that it starts with"
     trained = f"trained for {epochs:,} epoch{'s' if epochs > 1 else ''}" if epochs else "trained"
     return f"{trained}: the next fit goes on from here, and after reset() from the start"

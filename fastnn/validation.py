@@ -12,7 +12,9 @@ from .errors import described, must_be, quoted, unknown_name
 
 _CHECKED_ROWS = 1 << 16  # elements checked at a time, so that a check of large data needs little memory
 _FEW = 1 << 13  # elements of which BLAS takes a dot product in this thread: it starts others from 10,000 on
-_FEW_LABELS = 64  # of which Python finds the greatest sooner than NumPy (an estimate)
+# Of which Python finds the greatest sooner than NumPy: on a Zen 3 EPYC `partial_fit` took 71, 74 and 86 us with 32, 64
+# and 128 rows, and by NumPy 78, 77 and 84
+_FEW_LABELS = 64
 _EXACT = 1 << 24  # up to which float32 has every integer
 
 _LIMIT = 1 << 63  # numbers of things are int64 to the kernels

@@ -105,7 +105,7 @@ class TrainingState:
 
     def end_epoch(self) -> None:
         """Count an epoch whose end nobody but the caller knows: that of a stream of batches."""
-        self.table[State.EPOCH] = self.table.item(State.EPOCH) + 1
+        self.epoch += 1
         self.begin_epoch()
 
     def keep(self, rule: Rule) -> None:

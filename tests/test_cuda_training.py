@@ -146,15 +146,22 @@ def test_every_optimizer(name):
     assert_same_net(*both, what=name)
 
 
+def limit_twins(nbytes, monkeypatch):
+    """Let larger arrays go to the device by themselves; None leaves the limit as it is."""
+    from fastnn.kernels.cuda import driver, memory
+
+    for module in (driver, memory) if nbytes else ():
+        monkeypatch.setattr(module, "PINNED", nbytes)
+
+
 @pytest.mark.parametrize("pinned,loop", [(None, ""), (64, ""), (None, "graph")], ids=["small", "large", "graph"])
 def test_steps_one_by_one_with_what_changes_in_between(pinned, loop, monkeypatch):
     """Settings, rates, the number of rows, and the parameters themselves; arrays that go together, and one by one."""
-    from fastnn.kernels.cuda import driver, memory
+    from fastnn.kernels.cuda import driver
 
     monkeypatch.setenv("FASTNN_CUDA_LOOP", loop)
     monkeypatch.setattr(driver, "AHEAD", 2)
-    for module in (driver, memory) if pinned else ():
-        monkeypatch.setattr(module, "PINNED", pinned)
+    limit_twins(pinned, monkeypatch)
     widths, activations, loss, _, _ = SIZES[0]
     both = two_nets(widths, activations, loss, "float64")
     X, y = nets.data(9, widths[0], widths[-1], loss, "float64")
@@ -172,10 +179,7 @@ def test_steps_one_by_one_with_what_changes_in_between(pinned, loop, monkeypatch
 @pytest.mark.parametrize("pinned", [None, 64], ids=["small", "large"])
 def test_steps_one_by_one_with_rows_of_every_kind(pinned, monkeypatch):
     """In one plan: on the host and on the GPU, class indices and one-hot rows, with weights and without."""
-    from fastnn.kernels.cuda import driver, memory
-
-    for module in (driver, memory) if pinned else ():
-        monkeypatch.setattr(module, "PINNED", pinned)
+    limit_twins(pinned, monkeypatch)
     both = two_nets((3, 4, 2), ("tanh", "softmax"), "cross_entropy", "float64")
     X, y = nets.data(8, 3, 2, "cross_entropy", "float64")
     for i, place in enumerate([0, 0, 1, 1, 0, 1, 0, 0, 1, 0, 0, 0]):
@@ -193,10 +197,7 @@ def test_steps_one_by_one_with_rows_of_every_kind(pinned, monkeypatch):
 @pytest.mark.parametrize("pinned", [None, 64], ids=["small", "large"])
 def test_weights_that_change_in_every_way_are_uploaded(pinned, monkeypatch):
     """Nothing of them is compared where nobody can have changed them, as a mark of the net says."""
-    from fastnn.kernels.cuda import driver, memory
-
-    for module in (driver, memory) if pinned else ():
-        monkeypatch.setattr(module, "PINNED", pinned)
+    limit_twins(pinned, monkeypatch)
     both = two_nets((3, 4, 2), ("tanh", "softmax"), "cross_entropy", "float64")
     X, y = nets.data(12, 3, 2, "cross_entropy", "float64")
 

@@ -84,7 +84,7 @@ class Plan(base.Plan):
         self.gradient, self._has_gradient = None, False  # on the host; whether the device has room for one
 
     def _place_of(self, name, array):
-        if type(array) is not np.ndarray and on_device(array):
+        if on_device(array):
             self._changed.discard(name)
             return address_of(array)
         self._changed.add(name)
@@ -111,7 +111,7 @@ class Plan(base.Plan):
         self._weightless = 0
         if weights is not None:
             self._weightless = np.count_nonzero((weights if rows is None else weights[rows]) == 0)
-        if type(X) is np.ndarray:
+        if not on_device(X):
             self.table[Run.X_STRIDE] = self.program.n_features  # of the copy
 
     def bind_gradient(self, gradient):
@@ -162,10 +162,8 @@ class Plan(base.Plan):
         """Bring parameters and moments to the device, if it has not newer ones."""
         if self._device_is_newer or self._held is not None and self._held is self.mark:
             return
-        memory = self.memory
         for name, array in self._mirrored.items():
-            if not memory.has(name, array):
-                memory.upload(name, array, stays=True)
+            self.memory.upload(name, array, stays=True)
         self._held = self.mark
 
     def hold(self, mark):
@@ -305,7 +303,7 @@ class Plan(base.Plan):
         room = {"factors": FACTORS * places if updates else 1, "results": 2 * places}
         for name in ROWS:
             array = self.kept.get(name)
-            if type(array) is not np.ndarray:
+            if array is None or on_device(array):
                 continue
             if array.nbytes <= PINNED:
                 rows[name], room[name] = array, array.size
@@ -348,14 +346,14 @@ class Plan(base.Plan):
 
     def _keep_at(self, field, name):
         """Write to the table where the device keeps an array, if one of the host is named."""
-        self._at[field] = place = self.memory.address(name)
-        if field not in GIVEN or type(self.kept.get(field)) is np.ndarray:
-            self.table[getattr(Run, field)] = place
+        self._at[field], given = self.memory.address(name), self.kept.get(field)
+        if field not in GIVEN or given is not None and not on_device(given):
+            self.table[getattr(Run, field)] = self._at[field]
 
     def _reserve_output(self):
         """Have room for outputs of the host."""
         out = self.kept.get("OUT")
-        if type(out) is np.ndarray and ("OUT" not in self.memory or self.memory["OUT"].size < out.size):
+        if out is not None and not on_device(out) and ("OUT" not in self.memory or self.memory["OUT"].size < out.size):
             self.reserve("OUT", out.size)
             self._keep_at("OUT", "OUT")
 

@@ -105,9 +105,11 @@ class Memory(dict):
         stays : bool
             Kernels only read it: nothing is copied where the device has the same numbers already.
         """
-        if self.has(name, array):
-            return
         size = array.size
+        same = self._same.get(name)
+        # NaN is the same as NaN
+        if same is not None and same.size == size and same.tobytes() == array.tobytes():
+            return
         memory = self.reserve(name, size, array.dtype)
         if array.nbytes > PINNED:
             self.written(name)
@@ -121,11 +123,6 @@ class Memory(dict):
         copy_to_device(self.address(name), address, array.nbytes)
         self._copying = True
         self._same[name] = twin[:size] if stays else None
-
-    def has(self, name, array):
-        """Whether the device is known to have the numbers of an array under a name; NaN is the same as NaN."""
-        same = self._same.get(name)
-        return same is not None and same.size == array.size and same.tobytes() == array.tobytes()
 
     def written(self, name):
         """Say that a kernel has written to an array: what was copied there is not what stands there."""
