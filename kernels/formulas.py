@@ -188,7 +188,9 @@ def _rule(name, states=(), settings=(), prepare=constant_rate):
     return decorate
 
 
-def operations_of(*, real, like, select, absolute, sqrt, exp, expm1, log1p, tanh, sigmoid, erf, jit) -> SimpleNamespace:
+def operations_of(
+    *, real, like, select, absolute, divide, sqrt, exp, expm1, log1p, tanh, sigmoid, erf, jit
+) -> SimpleNamespace:
     """What a backend provides for the formulas, with the constants that they share.
 
     Parameters
@@ -201,6 +203,8 @@ def operations_of(*, real, like, select, absolute, sqrt, exp, expm1, log1p, tanh
         One of two values, by a condition.
     absolute, sqrt, exp, expm1, log1p, tanh, sigmoid, erf : callable
         Elementary functions.
+    divide : callable
+        a / b, as update rules have it.
     jit : callable
         Decorator that compiles a formula.
 
@@ -209,8 +213,8 @@ def operations_of(*, real, like, select, absolute, sqrt, exp, expm1, log1p, tanh
     namespace
         All of these, and `zero`, `half`, `one`, `two`.
     """
-    functions = dict(real=real, like=like, select=select, absolute=absolute, sqrt=sqrt, exp=exp, expm1=expm1)
-    functions |= dict(log1p=log1p, tanh=tanh, sigmoid=sigmoid, erf=erf, jit=jit)
+    functions = dict(real=real, like=like, select=select, absolute=absolute, divide=divide, sqrt=sqrt, exp=exp)
+    functions |= dict(expm1=expm1, log1p=log1p, tanh=tanh, sigmoid=sigmoid, erf=erf, jit=jit)
     return SimpleNamespace(**functions, zero=real(0.0), half=real(0.5), one=real(1.0), two=real(2.0))
 
 
@@ -538,14 +542,14 @@ def _nesterov(o):
 
 @_rule("rmsprop", ("square", "velocity"), ("rho", "eps", "momentum"))
 def _rmsprop(o):
-    one, sqrt = o.one, o.sqrt
+    one, sqrt, divide = o.one, o.sqrt, o.divide
 
     def rmsprop(theta, grad, square, velocity, decay, n):
         """Tieleman and Hinton 2012, torch's placing of eps."""
         rate, rho, eps, keep = n[0], n[3], n[4], n[5]
         g = grad + decay * theta
         square = rho * square + (one - rho) * g * g
-        velocity = keep * velocity + g / (sqrt(square) + eps)
+        velocity = keep * velocity + divide(g, sqrt(square) + eps)
         return theta - rate * velocity, square, velocity
 
     return rmsprop
@@ -563,7 +567,7 @@ def _bias_corrections(sqrt):
 
 @_rule("adam", ("first", "second"), ("beta1", "beta2", "eps", "decoupled"), _bias_corrections)
 def _adam(o):
-    one, sqrt = o.one, o.sqrt
+    one, sqrt, divide = o.one, o.sqrt, o.divide
 
     def adam(theta, grad, first, second, decay, n):
         """Kingma and Ba 2015; shrink < 1 is AdamW's decay (Loshchilov and Hutter 2019)."""
@@ -571,7 +575,7 @@ def _adam(o):
         g = grad + decay * theta
         first = first + (one - beta1) * (g - first)
         second = beta2 * second + (one - beta2) * g * g
-        return shrink * theta - rate * first / (sqrt(second) * root_correction + eps), first, second
+        return shrink * theta - divide(rate * first, sqrt(second) * root_correction + eps), first, second
 
     return adam
 
@@ -587,14 +591,14 @@ def _falling_rate(sqrt):
 
 @_rule("adagrad", ("square",), ("eps", "rate_decay"), _falling_rate)
 def _adagrad(o):
-    sqrt = o.sqrt
+    sqrt, divide = o.sqrt, o.divide
 
     def adagrad(theta, grad, square, second, decay, n):
         """Duchi, Hazan and Singer 2011, torch's placing of eps."""
         rate, eps = n[0], n[3]
         g = grad + decay * theta
         square = square + g * g
-        return theta - rate * g / (sqrt(square) + eps), square, second
+        return theta - divide(rate * g, sqrt(square) + eps), square, second
 
     return adagrad
 

@@ -13,7 +13,7 @@ from ..annotations import DeviceArray, Stream
 from ..contract import SCRATCH
 from ..formulas import LEAKY_RELU, LINEAR, RELU, SOFTMAX
 from ..program import KINDS, Dense, Embedding
-from ..tables import ADDED, LOGITS, OUTPUT, Header, Op, Real, Run
+from ..tables import ADDED, LOGITS, OUTPUT, Buffer, Fields, Header, Op, Real, Run
 from .activations import (
     activation_backward,
     activation_forward,
@@ -26,8 +26,8 @@ from .activations import (
 from .launch import checked, plane, run
 from .loop_tiles import tiles_of
 from .matmul import NO_OPERAND, PLAIN, Side, multiply, side, space
-from .phases import Phases, delta_of, element_at, gradient_width_of, padded_count, pre_of, value_of
-from .primitives import exp, load4, quotient, store4
+from .phases import Phases, buffer_of, divided, element_at, gradient_width_of, inverse_of, padded_count
+from .primitives import exp, load4, quotient, store4, turn_by_turn
 from .tiling import ACTIVATE, SLOPE
 from .toolchain import device, for_each_real
 
@@ -36,14 +36,33 @@ KIND = KINDS.index(Dense)
 W_AT, B_AT, ACTIVATION = Dense.fields.W_AT, Dense.fields.B_AT, Dense.fields.ACTIVATION
 
 
+# What the loops keep of an operation. DOES: bits of what its phases do; of the product forward and that backward, the
+# items and by how many bits threads share the sum of one; GROUPS of four samples; the last four are those of `divided`
+Work = Fields(
+    "Work",
+    """
+    FIRST FIRST_BIAS DOES CODE
+    N_IN N_OUT LD GROUPS
+    X W_AT Z A
+    B_AT OF_GROUPS FORWARD_ITEMS FORWARD_FOLD
+    DELTA OUT Z_BEFORE WIDTH
+    BACKWARD_ITEMS BACKWARD_FOLD SAMPLES PADDED
+    TILES BIASES COLUMNS ROWS
+    OF_COLUMNS OF_ROWS OF_OUTPUTS NUMBER
+    CODE_BEFORE
+    """,
+)
+APPLIES, SOFTMAXES, SLOPES, SLOPES_BEFORE, IN_FOURS, BACKWARDS = 1, 2, 4, 8, 16, 32
+
+
 @for_each_real
 def loop_of(real, structure):
     """The phases of the loops."""
     activate, slope = activations_of(real, structure.activations)
     tiles = tiles_of(real)
-    sharing, tile_forward, tile_backward = tiles.sharing, tiles.tile_forward, tiles.tile_backward
-    row_of, tile_gradient, dealt = tiles.row_of, tiles.tile_gradient, tiles.dealt
-    first_row, rows_of, fours, tile_at = tiles.first_row, tiles.rows_of, tiles.fours, tiles.tile_at
+    fold_of, tile_forward, tile_backward = tiles.fold_of, tiles.tile_forward, tiles.tile_backward
+    tile_gradient, dealt, fours, tile_at = tiles.tile_gradient, tiles.dealt, tiles.fours, tiles.tile_at
+    first_row, rows_of = tiles.first_row, tiles.rows_of
     expands = Embedding.name in structure.kinds
     outputs, zero = structure.command & OUTPUT != 0, real(0.0)
     # activations worth no loop: they are written out for four numbers, for which float64 has too few registers
@@ -67,26 +86,72 @@ def loop_of(real, structure):
         return 0 <= number and number < program[Header.OPERATIONS] and op[Op.KIND] == KIND
 
     @device
-    def forward(step, op):
+    def tiles_of_dW(step, op):
+        return np.int32(step.parts * fours(op[Op.N_IN]) * fours(op[Op.N_OUT]))
+
+    @device
+    def biases(step, op):
+        return np.int32(step.parts * op[Op.N_OUT])
+
+    @device
+    def prepare(step, op, work):
+        n_in, n_out, padded = np.int32(op[Op.N_IN]), np.int32(op[Op.N_OUT]), np.int32(padded_count(step))
+        width, groups, does, before = gradient_width(step, op), np.int32(padded >> 2), 0, op + -Op.SIZE
+        if pointwise(op):
+            does |= APPLIES
+            if not dense_at(step, op + Op.SIZE, op[Op.NUMBER] + 1):
+                does |= SLOPES  # else the operation that follows applies them
+        if op[ACTIVATION] == SOFTMAX and activates(op):
+            does |= SOFTMAXES
+        if n_in > 0 and n_in & 3 == 0:
+            does |= IN_FOURS
+        if width > 0:
+            does |= BACKWARDS
+        if dense_at(step, before, op[Op.NUMBER] - 1):
+            work[Work.CODE_BEFORE] = np.int32(before[ACTIVATION])
+            if pointwise(before):
+                does |= SLOPES_BEFORE
+        work[Work.DOES], work[Work.CODE], work[Work.NUMBER] = np.int32(does), np.int32(op[ACTIVATION]), np.int32(op[Op.NUMBER])
+        work[Work.N_IN], work[Work.N_OUT], work[Work.WIDTH] = n_in, n_out, width
+        work[Work.LD], work[Work.GROUPS], work[Work.PADDED] = np.int32(step.table[Run.LD]), groups, padded
+        work[Work.W_AT], work[Work.B_AT] = np.int32(op[W_AT]), np.int32(op[B_AT])
+        given, made = buffer_of(step, op[Op.INPUT]), buffer_of(step, op[Op.OUTPUT])
+        work[Work.X], work[Work.Z_BEFORE] = np.int32(given[Buffer.VALUE]), np.int32(given[Buffer.PRE])
+        work[Work.A], work[Work.Z] = np.int32(made[Buffer.VALUE]), np.int32(made[Buffer.PRE])
+        work[Work.OUT], work[Work.DELTA] = np.int32(given[Buffer.DELTA]), np.int32(made[Buffer.DELTA])
+        forward_items, backward_items = np.int32(groups * fours(n_out)), np.int32(groups * fours(width))
+        work[Work.FORWARD_ITEMS], work[Work.BACKWARD_ITEMS] = forward_items, backward_items
+        work[Work.FORWARD_FOLD] = fold_of(step.threads, forward_items, n_in)
+        work[Work.BACKWARD_FOLD] = fold_of(step.threads, backward_items, n_out)
+        columns, rows = fours(n_in), fours(n_out)
+        work[Work.TILES], work[Work.BIASES] = tiles_of_dW(step, op), biases(step, op)
+        work[Work.COLUMNS], work[Work.ROWS] = columns, rows
+        work[Work.SAMPLES] = np.int32((quotient(step.count + step.parts - 1, step.parts) + 3) & ~3)  # of a part
+        work[Work.OF_GROUPS], work[Work.OF_OUTPUTS] = inverse_of(groups), inverse_of(n_out)
+        work[Work.OF_COLUMNS], work[Work.OF_ROWS] = inverse_of(columns), inverse_of(rows)
+
+    @device
+    def forward(step, op, work):
         """Z and, element by element, A."""
-        n_in, n_out, groups = np.int32(op[Op.N_IN]), np.int32(op[Op.N_OUT]), fours(step.count)
-        items = np.int32(groups * fours(n_out))
-        share = sharing(step.threads, items, n_in)
-        item, lane, shared = dealt(step.thread, share, items)
+        b_at, inverse, items, fold = load4(work + Work.B_AT)
+        item, lane, shared = dealt(step.thread, fold, items)
         if item >= items and not shared:
             return True
-        ld, alpha = np.int32(step.table[Run.LD]), step.reals[Real.ALPHAS + op[Op.NUMBER]]
-        W, b = step.parameters + op[W_AT], step.parameters + op[B_AT]
-        x, z, a = value_of(step, op[Op.INPUT]), pre_of(step, op[Op.OUTPUT]), value_of(step, op[Op.OUTPUT])
-        code, applied = op[ACTIVATION], pointwise(op)
+        n_in, n_out, ld, groups = load4(work + Work.N_IN)
+        x_at, w_at, z_at, a_at = load4(work + Work.X)
+        _, _, does, code = load4(work)
+        W, b, z, a = step.parameters + w_at, step.parameters + b_at, step.workspace + z_at, step.workspace + a_at
+        alpha, rows = step.reals[Real.ALPHAS + work[Work.NUMBER]], rows_of(lane, fold)
+        applied, in_fours = np.int32(does & APPLIES) != 0, np.int32(does & IN_FOURS) != 0
         while item < items or shared:
-            o, s = tile_at(item, items, groups)
-            sums = tile_forward(x + s, ld, W, n_in, o, n_out, lane, share)
+            o, s = tile_at(item, items, groups, inverse)
+            sums = tile_forward(step.workspace + (x_at + s), ld, W, n_in, in_fours, o, n_out, lane, fold)
             o, row = np.int32(o + first_row(lane)), np.int32(0)
-            rows = min(rows_of(lane, share), np.int32(n_out - o)) if item < items else row
-            while row < rows:
-                v0, v1, v2, v3 = row_of(sums, row)
-                bias, at, e = b[o + row], (o + row) * ld + s, 0
+            end = min(rows, np.int32(n_out - o)) if item < items else row
+            while row < end:
+                turn_by_turn()
+                v0, v1, v2, v3 = sums[0]
+                bias, at, e = b[o + row], np.int32((o + row) * ld + s), 0
                 v0, v1, v2, v3 = v0 + bias, v1 + bias, v2 + bias, v3 + bias
                 if expands:
                     if op[Op.FLAGS] & ADDED != 0:
@@ -103,16 +168,19 @@ def loop_of(real, structure):
                         a[at + e] = activate(code, alpha, z[at + e])
                         e += 1
                 row = np.int32(row + 1)
+                if row < end:
+                    sums = sums[1], sums[2], sums[3], sums[0]
             item, shared = np.int32(item + step.threads), False
         return True
 
     @device
-    def softmax(step, op):
+    def softmax(step, op, work):
         """A = softmax(Z) of a sample, in place, a thread a sample."""
-        if op[ACTIVATION] != SOFTMAX or not activates(op):
+        if np.int32(work[Work.DOES] & SOFTMAXES) == 0:
             return False
-        ld, n_out, a, s = step.table[Run.LD], op[Op.N_OUT], value_of(step, op[Op.OUTPUT]), step.thread
-        while s < padded_count(step):
+        n_out, ld, s = work[Work.N_OUT], work[Work.LD], step.thread
+        a = step.workspace + work[Work.A]
+        while s < work[Work.PADDED]:
             peak, mass = a[s], zero
             for j in range(1, n_out):
                 value = a[j * ld + s]
@@ -123,63 +191,62 @@ def loop_of(real, structure):
                 mass += value
             for j in range(n_out):
                 a[j * ld + s] = a[j * ld + s] / mass
-            s += step.threads
+            s = np.int32(s + step.threads)
         return True
 
     @device
-    def activation_gradient(step, op):
+    def activation_gradient(step, op, work):
         """dZ from dA, in place; where a layer of this kind follows, it has done so."""
-        code, alpha, item = op[ACTIVATION], step.reals[Real.ALPHAS + op[Op.NUMBER]], step.thread
-        if not pointwise(op) or dense_at(step, op + Op.SIZE, op[Op.NUMBER] + 1):
+        if np.int32(work[Work.DOES] & SLOPES) == 0:
             return False
-        delta, z, a = delta_of(step, op[Op.OUTPUT]), pre_of(step, op[Op.OUTPUT]), value_of(step, op[Op.OUTPUT])
-        while item < op[Op.N_OUT] * padded_count(step):
+        code, alpha, item = work[Work.CODE], step.reals[Real.ALPHAS + work[Work.NUMBER]], step.thread
+        delta, z, a = step.workspace + work[Work.DELTA], step.workspace + work[Work.Z], step.workspace + work[Work.A]
+        while item < work[Work.N_OUT] * work[Work.PADDED]:
             _, _, at = element_at(step, item)
             delta[at] = delta[at] * slope(code, alpha, z[at], a[at])
             item += step.threads
         return True
 
     @device
-    def softmax_gradient(step, op):
+    def softmax_gradient(step, op, work):
         """dZ = A * (dA - the sum of dA * A) of a sample, in place, a thread a sample."""
-        if op[ACTIVATION] != SOFTMAX or not activates(op):
+        if np.int32(work[Work.DOES] & SOFTMAXES) == 0:
             return False
-        ld, n_out, s = step.table[Run.LD], op[Op.N_OUT], step.thread
-        delta, a = delta_of(step, op[Op.OUTPUT]), value_of(step, op[Op.OUTPUT])
-        while s < padded_count(step):
+        n_out, ld, s = work[Work.N_OUT], work[Work.LD], step.thread
+        delta, a = step.workspace + work[Work.DELTA], step.workspace + work[Work.A]
+        while s < work[Work.PADDED]:
             mean = zero
             for j in range(n_out):
                 mean += delta[j * ld + s] * a[j * ld + s]
             for j in range(n_out):
                 delta[j * ld + s] = a[j * ld + s] * (delta[j * ld + s] - mean)
-            s += step.threads
+            s = np.int32(s + step.threads)
         return True
 
     @device
-    def input_gradient(step, op):
+    def input_gradient(step, op, work):
         """dX from dZ; where a layer of this kind came before, that with respect to its Z."""
-        features = gradient_width(step, op)
-        if features == 0:
+        if np.int32(work[Work.DOES] & BACKWARDS) == 0:
             return False
-        n_in, n_out, groups = np.int32(op[Op.N_IN]), np.int32(op[Op.N_OUT]), fours(step.count)
-        items = np.int32(groups * fours(features))
-        share = sharing(step.threads, items, n_out)
-        item, lane, shared = dealt(step.thread, share, items)
+        items, fold, _, _ = load4(work + Work.BACKWARD_ITEMS)
+        item, lane, shared = dealt(step.thread, fold, items)
         if item >= items and not shared:
             return True
-        ld, W, before = np.int32(step.table[Run.LD]), step.parameters + op[W_AT], op + -Op.SIZE
-        delta, out = delta_of(step, op[Op.OUTPUT]), delta_of(step, op[Op.INPUT])
-        code, alpha, applied = 0, zero, dense_at(step, before, op[Op.NUMBER] - 1)
-        if applied:
-            code, alpha, applied = before[ACTIVATION], step.reals[Real.ALPHAS + before[Op.NUMBER]], pointwise(before)
-        z, a = pre_of(step, op[Op.INPUT]), value_of(step, op[Op.INPUT])
+        n_in, n_out, ld, groups = load4(work + Work.N_IN)
+        x_at, w_at, _, _ = load4(work + Work.X)
+        delta_at, out_at, z_at, width = load4(work + Work.DELTA)
+        does, code = work[Work.DOES], work[Work.CODE_BEFORE]
+        W, inverse, rows = step.parameters + w_at, work[Work.OF_GROUPS], rows_of(lane, fold)
+        out, z, a = step.workspace + out_at, step.workspace + z_at, step.workspace + x_at
+        alpha, applied = step.reals[Real.ALPHAS - 1 + work[Work.NUMBER]], np.int32(does & SLOPES_BEFORE) != 0
         while item < items or shared:
-            i, s = tile_at(item, items, groups)
-            sums = tile_backward(delta + s, ld, W, n_in, i, n_out, lane, share)
+            i, s = tile_at(item, items, groups, inverse)
+            sums = tile_backward(step.workspace + (delta_at + s), ld, W, n_in, i, n_out, lane, fold)
             i, row = np.int32(i + first_row(lane)), np.int32(0)
-            rows = min(rows_of(lane, share), np.int32(features - i)) if item < items else row
-            while row < rows:
-                (v0, v1, v2, v3), at, e = row_of(sums, row), (i + row) * ld + s, 0
+            end = min(rows, np.int32(width - i)) if item < items else row
+            while row < end:
+                turn_by_turn()
+                (v0, v1, v2, v3), at, e = sums[0], np.int32((i + row) * ld + s), 0
                 if short:
                     if applied:
                         p, q = load4(z + at), load4(a + at)
@@ -192,49 +259,66 @@ def loop_of(real, structure):
                         out[at + e] = out[at + e] * slope(code, alpha, z[at + e], a[at + e])
                         e += 1
                 row = np.int32(row + 1)
+                if row < end:
+                    sums = sums[1], sums[2], sums[3], sums[0]
             item, shared = np.int32(item + step.threads), False
         return True
 
     @device
-    def gradient(step, op, before):
-        """dW and db; in parts of the samples, each a vector of its own: tiles of dW, then the elements of db.
+    def item_from(step, first):
+        """The first item of a thread, of those that are dealt out from thread `first` on."""
+        item = np.int32(step.thread - first)
+        return item if item >= 0 else np.int32(item + step.threads)
 
-        The threads that are free after the operation before go first.
-        """
-        n_in, n_out = np.int32(op[Op.N_IN]), np.int32(op[Op.N_OUT])
-        row_step, column_step = fours(n_out), fours(n_in)
-        tiles = np.int32(row_step * column_step)
-        of_dW = np.int32(step.parts * tiles)
-        items, item = np.int32(of_dW + step.parts * n_out), np.int32(step.thread - before)
-        item = item if item >= 0 else np.int32(item + step.threads)
-        if item >= items:
-            return before + items
-        ld, x, delta = np.int32(step.table[Run.LD]), value_of(step, op[Op.INPUT]), delta_of(step, op[Op.OUTPUT])
-        samples = (quotient(step.count + step.parts - 1, step.parts) + 3) & ~3  # of a part
-        while item < items:
-            in_dW = item < of_dW
-            own, of_part = (item, tiles) if in_dW else (np.int32(item - of_dW), n_out)
-            part = quotient(own, of_part)
-            tile, first = np.int32(own - part * of_part), part * samples
-            last = min(first + samples, padded_count(step))
-            out = step.gradients + part * step.size
-            if in_dW:
-                row = np.int32(quotient(tile, column_step))
-                column, dW = np.int32(tile - row * column_step), out + op[W_AT]
-                at, length = first, np.int32(last - first)
-                tile_gradient(x + at, delta + at, ld, n_in, n_out, row, row_step, column, column_step, length, dW)
-            else:
-                summed = zero
-                for s in range(first, last, 4):
-                    d0, d1, d2, d3 = load4(delta + (tile * ld + s))
-                    summed += (d0 + d1) + (d2 + d3)
-                out[op[B_AT] + tile] = summed
+    @device
+    def gradient_W(step, op, work):
+        """dW; in parts of the samples, each a vector of its own."""
+        tiles, _, columns, rows = load4(work + Work.TILES)
+        item = item_from(step, work[Work.FIRST])
+        if item >= tiles:
+            return
+        n_in, n_out, ld, _ = load4(work + Work.N_IN)
+        of_columns, of_rows, _, _ = load4(work + Work.OF_COLUMNS)
+        _, _, samples, padded = load4(work + Work.BACKWARD_ITEMS)
+        x, delta = step.workspace + work[Work.X], step.workspace + work[Work.DELTA]
+        dW = step.gradients + work[Work.W_AT]
+        while item < tiles:
+            turn_by_turn()
+            row, column = divided(item, columns, of_columns)
+            part, row = divided(row, rows, of_rows)
+            at = np.int32(part * samples)
+            length, out = min(samples, np.int32(padded - at)), dW + part * step.size
+            tile_gradient(x + at, delta + at, ld, n_in, n_out, row, rows, column, columns, length, out)
             item = np.int32(item + step.threads)
-        return before + items
 
+    @device
+    def gradient_b(step, op, work):
+        """db, likewise."""
+        _, items, _, _ = load4(work + Work.TILES)
+        item = item_from(step, work[Work.FIRST_BIAS])
+        if item >= items:
+            return
+        n_out, ld, of_outputs = work[Work.N_OUT], work[Work.LD], work[Work.OF_OUTPUTS]
+        _, _, samples, padded = load4(work + Work.BACKWARD_ITEMS)
+        delta, db = step.workspace + work[Work.DELTA], step.gradients + work[Work.B_AT]
+        while item < items:
+            turn_by_turn()
+            part, o = divided(item, n_out, of_outputs)
+            s, summed = np.int32(part * samples), zero
+            last = min(np.int32(s + samples), padded)
+            while s < last:
+                turn_by_turn()
+                d0, d1, d2, d3 = load4(delta + np.int32(o * ld + s))
+                summed += (d0 + d1) + (d2 + d3)
+                s = np.int32(s + 4)
+            db[part * step.size + o] = summed
+            item = np.int32(item + step.threads)
+
+    gradient = (tiles_of_dW, gradient_W), (biases, gradient_b)
     if SOFTMAX in structure.activations:
-        return Phases((forward, softmax), (activation_gradient, softmax_gradient, input_gradient), gradient)
-    return Phases((forward,), (activation_gradient, input_gradient), gradient)
+        backward = activation_gradient, softmax_gradient, input_gradient
+        return Phases((forward, softmax), backward, prepare, gradient)
+    return Phases((forward,), (activation_gradient, input_gradient), prepare, gradient)
 
 
 def queue_forward(step, op):

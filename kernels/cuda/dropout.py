@@ -52,12 +52,12 @@ def loop_of(real, structure):
             item += step.threads
 
     @device
-    def forward(step, op):
+    def forward(step, op, work):
         drop(step, op, op[Op.N_IN], value_of(step, op[Op.INPUT]), value_of(step, op[Op.OUTPUT]))
         return True
 
     @device
-    def backward(step, op):
+    def backward(step, op, work):
         features = gradient_width(step, op)
         if features == 0:
             return False

@@ -54,7 +54,7 @@ def loop_of(real, structure):
         )
 
     @device
-    def forward(step, op):
+    def forward(step, op, work):
         t, x = step.table, value_of(step, op[Op.INPUT])
         parameters, ld = global_at(t[Run.PARAMETERS], real), t[Run.LD]
         out, sums = value_of(step, op[Op.OUTPUT]), pre_of(step, op[ADDS_TO])
@@ -69,13 +69,16 @@ def loop_of(real, structure):
         return True
 
     @device
-    def gradient(step, op, before):
+    def gradient(step, op, work):
         """Arrange the samples, by the first warps."""
         thread = np.int64(step.thread)
         arrange(op, batch_of(step, op), thread >> 5, step.threads >> 5, thread & 31)
-        return before + 32 * op[CODES]
 
-    return Phases((forward,), (), gradient, rows_of(real, structure.rule, batch_of))
+    @device
+    def items(step, op):
+        return np.int32(32 * op[CODES])
+
+    return Phases((forward,), (), gradient=((items, gradient),), rows=rows_of(real, structure.rule, batch_of))
 
 
 @device

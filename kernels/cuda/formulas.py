@@ -3,12 +3,14 @@
 The elementary functions are those of libdevice: at most 2 ulp for exp, expm1, log1p, tanh and erf by NVIDIA's manual.
 """
 
+import operator
 from types import SimpleNamespace
 
+import numpy as np
 from numpy.typing import DTypeLike
 
 from ..formulas import ACTIVATIONS, LOSSES, RULES, made, operations_of
-from .primitives import erf, exp, expm1, log1p, sqrt, tanh
+from .primitives import erf, exp, expm1, log1p, ratio, root, sqrt, tanh
 from .toolchain import device, for_each_real
 
 
@@ -47,12 +49,14 @@ def formulas_of(real: DTypeLike) -> SimpleNamespace:
     def sigmoid(x):
         return one / (one + exp(-x))
 
+    single = real is np.float32
     operations = operations_of(
         real=real,
         like=like,
         select=_select,
         absolute=absolute,
-        sqrt=sqrt,
+        divide=ratio if single else operator.truediv,
+        sqrt=root if single else sqrt,
         exp=exp,
         expm1=expm1,
         log1p=log1p,

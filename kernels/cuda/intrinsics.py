@@ -164,14 +164,14 @@ def _copy(size, cache):
 copy1_async, copy4_async = _copy(4, "ca"), _copy(16, "cg")
 
 
-def _bare(text, attrs=()):
-    """An instruction without operands that also orders other accesses."""
+def _bare(text, attrs=(), memory=True):
+    """An instruction without operands that also orders other accesses, if it touches `memory`."""
 
     @intrinsic
     def operation(typingctx):
         def codegen(context, builder, sig, args):
             kind = ir.FunctionType(VOID, [])
-            builder.call(ir.InlineAsm(kind, text, "~{memory}", side_effect=True), [], attrs=attrs)
+            builder.call(ir.InlineAsm(kind, text, "~{memory}" if memory else "", side_effect=True), [], attrs=attrs)
             return context.get_dummy_value()
 
         return types.void(), codegen
@@ -179,6 +179,8 @@ def _bare(text, attrs=()):
     return operation
 
 
+# At the start of a loop's body: the assembler makes no copies of it for some turns at once
+turn_by_turn = _bare(r".pragma \22nounroll\22;", memory=False)  # LLVM's way to write quotation marks
 # Until all that this thread has queued is there: for this thread, and behind a barrier for all
 await_copies = _bare("cp.async.wait_all;")
 close_copies = _bare("cp.async.commit_group;")  # what was queued since the last such call is a group
@@ -216,13 +218,22 @@ def viewed(typingctx, pointer, dtype):
 
 @intrinsic
 def opaque(typingctx, value):
-    """The same integer, of which the compiler knows nothing: it makes no copy of a loop for each case of a choice."""
+    """The same integer or pointer, of which the compiler knows nothing.
+
+    So it makes no copies of a loop, for each case of a choice or for some turns at once, and keeps a pointer instead of
+    finding it anew.
+    """
+    pointer = isinstance(value, Pointer)
+    value = value if pointer or value == types.int32 else types.int64
+    kind, letter = (I32, "r") if value == types.int32 or pointer and value.space == SHARED else (I64, "l")
+    assembly = ir.InlineAsm(ir.FunctionType(kind, [kind]), f"mov.b{kind.width} $0, $1;", f"={letter},{letter}", True)
 
     def codegen(context, builder, sig, args):
-        kind = ir.FunctionType(I64, [I64])
-        return builder.call(ir.InlineAsm(kind, "mov.b64 $0, $1;", "=l,l", side_effect=True), args)
+        if not pointer:
+            return builder.call(assembly, args)
+        return builder.inttoptr(builder.call(assembly, [builder.ptrtoint(args[0], kind)]), args[0].type)
 
-    return types.int64(types.int64), codegen
+    return value(value), codegen
 
 
 @intrinsic
@@ -253,6 +264,22 @@ def _on_a_word(text, operands):
 
 atomic_add_release = _on_a_word("atom.add.release.gpu.u32 $0, [$1], $2;", 2)
 load_acquire = _on_a_word("ld.acquire.gpu.u32 $0, [$1];", 1)
+
+
+def _nearly(text):
+    """A function of a float32 number to within 1 or 2 ulp, in one instruction; what is subnormal counts as zero."""
+
+    @intrinsic
+    def operation(typingctx, x):
+        def codegen(context, builder, sig, args):
+            return builder.call(ir.InlineAsm(ir.FunctionType(SINGLE, [SINGLE]), f"{text} $0, $1;", "=f,f"), args)
+
+        return types.float32(types.float32), codegen
+
+    return operation
+
+
+near_reciprocal, near_reciprocal_root = _nearly("rcp.approx.ftz.f32"), _nearly("rsqrt.approx.ftz.f32")
 
 
 def _rounding(text, operands):

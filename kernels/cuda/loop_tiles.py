@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from .primitives import lane_of, load4, log2_of, quotient
+from .phases import divided
+from .primitives import lane_of, load4, log2_of, turn_by_turn
 from .toolchain import device, for_each_real
 
 
@@ -19,22 +20,23 @@ def tiles_of(real):
     wide = real is np.float32  # in float64 sums and operands take more registers than a thread of a grid has
 
     @device
-    def sharing(threads, items, terms):
-        """How many neighbouring threads share a sum, a power of two: as many as keep all busy, with 4 terms each."""
+    def fold_of(threads, items, terms):
+        """By how many bits neighbouring threads share a sum: as many as keep all busy, with 4 terms each."""
         most = min(log2_of(max(np.int32(terms >> 2), np.int32(1))), np.int32(5))
         fold = np.int32(log2_of(threads) - log2_of(max(items, np.int32(1))))
         fold = max(min(fold, most), np.int32(0))
-        return np.int32(1 << (fold - 1 if fold > 0 and np.int32(threads >> fold) < items else fold))
+        return np.int32(fold - 1 if fold > 0 and np.int32(threads >> fold) < items else fold)
 
     @device
-    def dealt(thread, share, items):
+    def dealt(thread, fold, items):
         """(a thread's item, its lane among those that share a sum, whether all lanes of its warp take part in one).
 
-        Threads that share sums have one item at most; those without exchange lanes with their warp all the same.
+        Lanes stand apart, so that neighbouring threads have neighbouring items. Threads that share sums have one item
+        at most; those without exchange lanes with their warp all the same.
         """
-        fold, first = log2_of(share), np.int32(thread & ~31)
-        shared = share > 1 and np.int32(first >> fold) < items
-        return np.int32(thread >> fold), np.int32(thread & (share - 1)), shared
+        own = np.int32(5 - fold)  # bits of the items of a warp
+        first, lane = np.int32((thread >> 5) << own), np.int32((thread & 31) >> own)
+        return np.int32(first + (thread & ((1 << own) - 1))), lane, fold > 0 and first < items
 
     @device
     def fours(n):
@@ -42,11 +44,10 @@ def tiles_of(real):
         return np.int32(np.int32(n + 3) >> 2)
 
     @device
-    def tile_at(item, items, groups):
+    def tile_at(item, items, groups, inverse):
         """(first row, first sample) of an item's tile, the last one's for those beyond the end."""
-        item = min(item, np.int32(items - 1))
-        tile = quotient(item, groups)
-        return np.int32(4 * tile), np.int32(4 * (item - tile * groups))
+        tile, group = divided(min(item, np.int32(items - 1)), groups, inverse)
+        return np.int32(4 * tile), np.int32(4 * group)
 
     @device
     def scaled_sum(sums, w, x):
@@ -60,9 +61,8 @@ def tiles_of(real):
         return scaled_sum(a, w[0], x), scaled_sum(b, w[1], x), scaled_sum(c, w[2], x), scaled_sum(d, w[3], x)
 
     @device
-    def half_sum(low, high, lane, mask):
+    def half_sum(low, high, upper, mask):
         """Four sums of two lanes: the lower lane gets those of `low`, the upper one those of `high`."""
-        upper = lane & mask != 0
         kept, sent = high if upper else low, low if upper else high
         return (
             kept[0] + lane_of(sent[0], mask),
@@ -72,17 +72,19 @@ def tiles_of(real):
         )
 
     @device
-    def own_rows(sums, lane, share):
+    def own_rows(sums, lane, fold):
         """The sums of all lanes that share them; a lane's own rows, from `first_row` on, come first."""
         a, b, c, d = sums
-        if share > 1:
-            a, b = half_sum(a, c, lane, 1), half_sum(b, d, lane, 1)
-        if share > 2:
-            a = half_sum(a, b, lane, 2)
-        mask = 4
-        while mask < share:
-            a = pair_sum(a[0], mask), pair_sum(a[1], mask), pair_sum(a[2], mask), pair_sum(a[3], mask)
-            mask <<= 1
+        if fold > 0:
+            mask, upper = np.int32(32 >> fold), np.int32(lane & 1) != 0
+            a, b = half_sum(a, c, upper, mask), half_sum(b, d, upper, mask)
+            if fold > 1:
+                mask = np.int32(2 * mask)
+                a, mask = half_sum(a, b, np.int32(lane & 2) != 0, mask), np.int32(2 * mask)
+                while mask < 32:
+                    turn_by_turn()
+                    a = pair_sum(a[0], mask), pair_sum(a[1], mask), pair_sum(a[2], mask), pair_sum(a[3], mask)
+                    mask = np.int32(2 * mask)
         return a, b, c, d
 
     @device
@@ -91,22 +93,22 @@ def tiles_of(real):
         return np.int32(((lane & 1) << 1) + ((lane >> 1) & 1))
 
     @device
-    def rows_of(lane, share):
+    def rows_of(lane, fold):
         """How many rows it gets."""
-        return np.int32(4 if share == 1 else 2 if share == 2 else 1 if lane < 4 else 0)
+        return np.int32(4 >> min(fold, np.int32(2)) if lane < 4 else 0)
 
     @device
-    def tile_forward(x, ld, W, n_in, o, n_out, lane, share):
+    def tile_forward(x, ld, W, n_in, fours, o, n_out, lane, fold):
         """Sums over the inputs of four outputs from `o` on and of four samples at x, as `own_rows` gives them to lanes.
 
-        x (n_in, ld). In float32, where n_in is a multiple of four, weights are read four at a time.
+        x (n_in, ld). In float32, with `fours`, where n_in is a multiple of four, weights are read four at a time.
         """
-        sums, last = (four, four, four, four), np.int32(n_out - 1)
+        sums, last, share = (four, four, four, four), np.int32(n_out - 1), np.int32(1 << fold)
         w0, w1 = W + o * n_in, W + min(np.int32(o + 1), last) * n_in
         w2, w3 = W + min(np.int32(o + 2), last) * n_in, W + min(np.int32(o + 3), last) * n_in
-        if wide and n_in & 3 == 0:
+        if wide and fours:  # each lane has terms
             i = np.int32(4 * lane)
-            while i < n_in:
+            while True:
                 p, q, r, s = load4(w0 + i), load4(w1 + i), load4(w2 + i), load4(w3 + i)
                 at = x + i * ld
                 sums = outer_sum(sums, (p[0], q[0], r[0], s[0]), load4(at))
@@ -114,20 +116,22 @@ def tiles_of(real):
                 sums = outer_sum(sums, (p[2], q[2], r[2], s[2]), load4(at + 2 * ld))
                 sums = outer_sum(sums, (p[3], q[3], r[3], s[3]), load4(at + 3 * ld))
                 i = np.int32(i + 4 * share)
+                if i >= n_in:
+                    break
         else:
             i = lane
             while i < n_in:
                 sums = outer_sum(sums, (w0[i], w1[i], w2[i], w3[i]), load4(x + i * ld))
                 i = np.int32(i + share)
-        return own_rows(sums, lane, share)
+        return own_rows(sums, lane, fold)
 
     @device
-    def tile_backward(delta, ld, W, n_in, i, n_out, lane, share):
+    def tile_backward(delta, ld, W, n_in, i, n_out, lane, fold):
         """Sums over the outputs of four inputs from `i` on and of four samples at delta, likewise.
 
         delta (n_out, ld).
         """
-        sums, last, o = (four, four, four, four), np.int32(n_in - 1), lane
+        sums, last, o, share = (four, four, four, four), np.int32(n_in - 1), lane, np.int32(1 << fold)
         if wide and n_in & 3 == 0:
             while np.int32(o + share) < n_out:  # two at a time: the reads of both are on their way
                 w, v = load4(W + (o * n_in + i)), load4(W + ((o + share) * n_in + i))
@@ -142,16 +146,11 @@ def tiles_of(real):
                 w = W + o * n_in
                 sums = outer_sum(sums, (w[i], w[i1], w[i2], w[i3]), load4(delta + o * ld))
                 o = np.int32(o + share)
-        return own_rows(sums, lane, share)
+        return own_rows(sums, lane, fold)
 
     @device
     def pair_sum(value, mask):
         return value + lane_of(value, mask)
-
-    @device
-    def row_of(sums, row):
-        a, b, c, d = sums
-        return a if row == 0 else b if row == 1 else c if row == 2 else d
 
     @device
     def dot4(summed, a, b):
@@ -163,47 +162,51 @@ def tiles_of(real):
     @device
     def store_row(out, column, step, columns, a, b, c, d):
         """Four elements of a row, `step` apart, those that are inside it."""
+        second = np.int32(column + step)
+        third = np.int32(second + step)
+        fourth = np.int32(third + step)
         out[column] = a
-        if column + step < columns:
-            out[column + step] = b
-        if column + 2 * step < columns:
-            out[column + 2 * step] = c
-        if column + 3 * step < columns:
-            out[column + 3 * step] = d
+        if second < columns:
+            out[second] = b
+        if third < columns:
+            out[third] = c
+        if fourth < columns:
+            out[fourth] = d
 
     @device
     def tile_gradient(x, delta, ld, n_in, n_out, row, row_step, column, column_step, samples, dW):
         """Elements of delta x^T, rows and columns in steps: neighbouring threads then read from different banks."""
-        o1, o2, o3 = np.int32(row + row_step), np.int32(row + 2 * row_step), np.int32(row + 3 * row_step)
-        i1, i2 = np.int32(column + column_step), np.int32(column + 2 * column_step)
-        i3, last_row, last_column = np.int32(column + 3 * column_step), np.int32(n_out - 1), np.int32(n_in - 1)
-        o1, o2, o3 = min(o1, last_row), min(o2, last_row), min(o3, last_row)
+        row1, i1, last_row, last_column = row + row_step, column + column_step, np.int32(n_out - 1), np.int32(n_in - 1)
+        row1, i1 = np.int32(row1), np.int32(i1)
+        row2, i2 = np.int32(row1 + row_step), np.int32(i1 + column_step)
+        row3, i3 = np.int32(row2 + row_step), np.int32(i2 + column_step)
+        o1, o2, o3 = min(row1, last_row), min(row2, last_row), min(row3, last_row)
         i1, i2, i3 = min(i1, last_column), min(i2, last_column), min(i3, last_column)
         a00 = a01 = a02 = a03 = a10 = a11 = a12 = a13 = zero
         a20 = a21 = a22 = a23 = a30 = a31 = a32 = a33 = zero
         s = np.int32(0)
         while s < samples:
-            x0, x1 = load4(x + (column * ld + s)), load4(x + (i1 * ld + s))
-            x2, x3 = load4(x + (i2 * ld + s)), load4(x + (i3 * ld + s))
-            d = load4(delta + (row * ld + s))
+            x0, x1 = load4(x + np.int32(column * ld + s)), load4(x + np.int32(i1 * ld + s))
+            x2, x3 = load4(x + np.int32(i2 * ld + s)), load4(x + np.int32(i3 * ld + s))
+            d = load4(delta + np.int32(row * ld + s))
             a00, a01, a02, a03 = dot4(a00, d, x0), dot4(a01, d, x1), dot4(a02, d, x2), dot4(a03, d, x3)
-            d = load4(delta + (o1 * ld + s))
+            d = load4(delta + np.int32(o1 * ld + s))
             a10, a11, a12, a13 = dot4(a10, d, x0), dot4(a11, d, x1), dot4(a12, d, x2), dot4(a13, d, x3)
-            d = load4(delta + (o2 * ld + s))
+            d = load4(delta + np.int32(o2 * ld + s))
             a20, a21, a22, a23 = dot4(a20, d, x0), dot4(a21, d, x1), dot4(a22, d, x2), dot4(a23, d, x3)
-            d = load4(delta + (o3 * ld + s))
+            d = load4(delta + np.int32(o3 * ld + s))
             a30, a31, a32, a33 = dot4(a30, d, x0), dot4(a31, d, x1), dot4(a32, d, x2), dot4(a33, d, x3)
             s = np.int32(s + 4)
-        store_row(dW + row * n_in, column, column_step, n_in, a00, a01, a02, a03)
-        if row + row_step < n_out:
-            store_row(dW + o1 * n_in, column, column_step, n_in, a10, a11, a12, a13)
-        if row + 2 * row_step < n_out:
-            store_row(dW + o2 * n_in, column, column_step, n_in, a20, a21, a22, a23)
-        if row + 3 * row_step < n_out:
-            store_row(dW + o3 * n_in, column, column_step, n_in, a30, a31, a32, a33)
+        store_row(dW + np.int32(row * n_in), column, column_step, n_in, a00, a01, a02, a03)
+        if row1 < n_out:
+            store_row(dW + np.int32(row1 * n_in), column, column_step, n_in, a10, a11, a12, a13)
+        if row2 < n_out:
+            store_row(dW + np.int32(row2 * n_in), column, column_step, n_in, a20, a21, a22, a23)
+        if row3 < n_out:
+            store_row(dW + np.int32(row3 * n_in), column, column_step, n_in, a30, a31, a32, a33)
 
     return SimpleNamespace(
-        sharing=sharing,
+        fold_of=fold_of,
         dealt=dealt,
         fours=fours,
         tile_at=tile_at,
@@ -211,6 +214,5 @@ def tiles_of(real):
         rows_of=rows_of,
         tile_forward=tile_forward,
         tile_backward=tile_backward,
-        row_of=row_of,
         tile_gradient=tile_gradient,
     )

@@ -8,6 +8,8 @@ to column in elements. Each block of `losses` sums all weights, and then its own
 blocks.
 """
 
+import operator
+
 import numpy as np
 
 from ..annotations import DeviceArray, Stream
@@ -15,7 +17,7 @@ from ..contract import writes
 from ..formulas import CROSS_ENTROPY, LOSSES
 from .launch import checked, run
 from .own import loss_of
-from .primitives import exp, global_at, lane_of, log, shared_memory, warp_sum
+from .primitives import exp, global_at, lane_of, log, ratio, shared_memory, turn_by_turn, warp_sum
 from .toolchain import cuda, device, for_each_real, kernel
 
 WARPS = 8  # of a block (an estimate)
@@ -26,21 +28,37 @@ RESULT = 2 + BLOCKS  # elements of what `loss_forward` writes: the loss, the sum
 @device
 def _group_sum(value, lanes):
     """Sum over neighbouring `lanes`, a power of two; the same bits in all of them."""
-    mask = lanes >> 1
+    mask = np.int32(lanes >> 1)
     while mask > 0:
+        turn_by_turn()
         value += lane_of(value, mask)
-        mask >>= 1
+        mask = np.int32(mask >> 1)
     return value
 
 
 @device
 def _group_max(value, lanes):
-    mask = lanes >> 1
+    mask = np.int32(lanes >> 1)
     while mask > 0:
+        turn_by_turn()
         other = lane_of(value, mask)
         value = value if value > other or value != value else other
-        mask >>= 1
+        mask = np.int32(mask >> 1)
     return value
+
+
+@device
+def _store_few(dz, cs_dz, j, lanes, outputs, a, b, c, d):
+    """Write those of four outputs of a lane that there are."""
+    j1 = np.int32(j + lanes)
+    j2, j3 = np.int32(j1 + lanes), np.int32(j1 + 2 * lanes)
+    dz[j * cs_dz] = a
+    if j1 < outputs:
+        dz[j1 * cs_dz] = b
+    if j2 < outputs:
+        dz[j2 * cs_dz] = c
+    if j3 < outputs:
+        dz[j3 * cs_dz] = d
 
 
 @for_each_real
@@ -53,6 +71,7 @@ def sample_loss_of(real, key):
     formula = loss_of(real, key) if key != CROSS_ENTROPY else None
     paired_up = not isinstance(key, tuple) and LOSSES[key].outputs_per_target == 2
     zero, one, lowest = real(0.0), real(1.0), real("-inf")
+    divide = ratio if real is np.float32 else operator.truediv
 
     @device
     def pointwise(param, outputs, z, cs_z, y, cs_y, labels, wanted, factor, dz, cs_dz, lane, lanes):
@@ -79,35 +98,84 @@ def sample_loss_of(real, key):
         return _group_sum(loss, lanes) * mean
 
     @device
+    def four(z, cs_z, j, lanes, outputs, filler):
+        """What z holds of output j and of the next three of a lane; `filler` for those of these beyond the end."""
+        j1 = np.int32(j + lanes)
+        j2, j3 = np.int32(j1 + lanes), np.int32(j1 + 2 * lanes)
+        a, b = z[j * cs_z], z[(j1 if j1 < outputs else j) * cs_z]
+        c, d = z[(j2 if j2 < outputs else j) * cs_z], z[(j3 if j3 < outputs else j) * cs_z]
+        return (
+            a,
+            b if j1 < outputs else filler,
+            c if j2 < outputs else filler,
+            d if j3 < outputs else filler,
+        )
+
+    @device
+    def larger(peak, value):
+        return value if value > peak or value != value else peak
+
+    @device
+    def against(score, target, value):
+        # 0 * inf must stay 0: an impossible class may have an infinite logit
+        return score if target == zero else score + target * value
+
+    @device
+    def share_of(j, its_class):
+        return one if j == its_class else zero
+
+    @device
     def cross_entropy(param, outputs, z, cs_z, y, cs_y, labels, wanted, factor, dz, cs_dz, lane, lanes):
-        """The sum over outputs of y * (logsumexp(z) - z)."""
-        peak, j = lowest, lane
+        """The sum over outputs of y * (logsumexp(z) - z), by four outputs of a lane at a time.
+
+        What is wanted of dz holds the exponentials first.
+        """
+        label, first, outputs, lanes = y[0], np.int32(lane), np.int32(outputs), np.int32(lanes)
+        peak, j, by = lowest, first, np.int32(4 * lanes)
         while j < outputs:
-            value = z[j * cs_z]
-            peak = value if value > peak or value != value else peak
-            j += lanes
+            turn_by_turn()
+            a, b, c, d = four(z, cs_z, j, lanes, outputs, lowest)
+            peak, j = larger(larger(larger(larger(peak, a), b), c), d), np.int32(j + by)
         peak = _group_max(peak, lanes)
-        mass, mass_y, score, label, j = zero, zero, zero, y[0], lane
+        mass, mass_y, score, its_class = zero, zero, zero, np.int32(-1)
+        if labels and zero <= label and label < real(outputs):
+            its_class = np.int32(label)
+            if real(its_class) == label:
+                mass_y, score = one, z[its_class * cs_z] - peak
+            else:
+                its_class = np.int32(-1)
+        j = first
         while j < outputs:
-            value = z[j * cs_z] - peak
-            mass += exp(value)
+            turn_by_turn()
+            a, b, c, d = four(z, cs_z, j, lanes, outputs, lowest)
+            a, b, c, d = a - peak, b - peak, c - peak, d - peak
             if not labels:
-                target = y[j * cs_y]
-                mass_y += target
-                # 0 * inf must stay 0: an impossible class may have an infinite logit
-                score = score if target == zero else score + target * value
-            j += lanes
+                p, q, r, s = four(y, cs_y, j, lanes, outputs, zero)
+                mass_y = (((mass_y + p) + q) + r) + s
+                score = against(against(against(against(score, p, a), q, b), r, c), s, d)
+            j1, j2, j3 = np.int32(j + lanes), np.int32(j + 2 * lanes), np.int32(j + 3 * lanes)
+            a, b, c, d = exp(a), exp(b), exp(c), exp(d)
+            b, c, d = b if j1 < outputs else zero, c if j2 < outputs else zero, d if j3 < outputs else zero
+            mass = (((mass + a) + b) + c) + d
+            if wanted:
+                _store_few(dz, cs_dz, j, lanes, outputs, a, b, c, d)
+            j = np.int32(j + by)
         mass = _group_sum(mass, lanes)
         if not labels:
             mass_y, score = _group_sum(mass_y, lanes), _group_sum(score, lanes)
-        elif zero <= label and label < real(outputs) and real(np.int64(label)) == label:
-            mass_y, score = one, z[np.int64(label) * cs_z] - peak
         if wanted:
-            share, j = mass_y / mass, lane
+            share, j = divide(mass_y, mass), first
             while j < outputs:
-                target = y[j * cs_y] if not labels else one if label == real(j) else zero
-                dz[j * cs_dz] = (exp(z[j * cs_z] - peak) * share - target) * factor
-                j += lanes
+                turn_by_turn()
+                a, b, c, d = four(dz, cs_dz, j, lanes, outputs, zero)
+                j1, j2, j3 = np.int32(j + lanes), np.int32(j + 2 * lanes), np.int32(j + 3 * lanes)
+                p, q = share_of(j, its_class), share_of(j1, its_class)
+                r, s = share_of(j2, its_class), share_of(j3, its_class)
+                if not labels:
+                    p, q, r, s = four(y, cs_y, j, lanes, outputs, zero)
+                a, b, c, d = a * share - p, b * share - q, c * share - r, d * share - s
+                _store_few(dz, cs_dz, j, lanes, outputs, a * factor, b * factor, c * factor, d * factor)
+                j = np.int32(j + by)
         return mass_y * log(mass) - score
 
     return cross_entropy if key == CROSS_ENTROPY else paired if paired_up else pointwise

@@ -55,17 +55,26 @@ class Rows(NamedTuple):
     update: Any
 
 
-class Phases(NamedTuple):
-    """Phases of a kind of operation; each takes (step, op) and says whether it wrote something.
+# Of each operation, in shared memory: numbers of 32 bits that stay while steps have as many samples. FIRST and the one
+# behind it: the threads that take the first items of the parts of its gradient. Those from OWN on are its kind's: where
+# its buffers stand, how its work is dealt. In fours, to be read by one access.
+WORK, FIRST, OWN = 36, 0, 2
+PARTS = 2  # of the gradient of an operation
 
-    `forward` and `backward` come in their order. `gradient(step, op, before)` also takes how many items of work the
-    operations before it had, whole rounds of all threads left out, and gives that and its own items together; None
-    where there are no parameters. `rows`: of an operation by touched rows.
+
+class Phases(NamedTuple):
+    """Phases of a kind of operation; each takes (step, op, work) and says whether it wrote something.
+
+    `forward` and `backward` come in their order; `work` points to the operation's WORK numbers, which `prepare(step,
+    op, work)` fills from OWN on. `gradient`: PARTS at most, which need not wait for one another, as pairs: how many
+    items of work a part has, by (step, op); and a function (step, op, work) that deals them out from thread
+    work[FIRST + part] on. `rows`: of an operation by touched rows.
     """
 
     forward: tuple[Any, ...]
     backward: tuple[Any, ...]
-    gradient: Any = None
+    prepare: Any = None
+    gradient: tuple[tuple[Any, Any], ...] = ()
     rows: Rows | None = None
 
 
@@ -89,6 +98,21 @@ class Step(NamedTuple):
     mask_key: int
     parts: int
     size: int
+
+
+@device
+def inverse_of(n):
+    """What `divided` takes for a divisor from 1 to 2^31 - 1; something for 0."""
+    return np.int32(min(quotient(np.int64(1) << 31, max(n, 1)), np.int64(0x7FFFFFFF)))
+
+
+@device
+def divided(a, n, inverse):
+    """(a // n, a % n) for a from 0 to 2^31 - 1: the product with the inverse is too small by one at most."""
+    whole = np.int32(np.uint64(np.uint32(a)) * np.uint64(np.uint32(inverse)) >> np.uint64(31))
+    below = np.int32(np.int32(n - 1 - a + whole * n) >> 31)  # -1 where it is
+    whole = np.int32(whole - below)
+    return whole, np.int32(a - whole * n)
 
 
 @device

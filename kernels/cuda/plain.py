@@ -131,6 +131,22 @@ def opaque(value):
     return value
 
 
+def turn_by_turn():
+    pass
+
+
+def near_reciprocal(x):
+    return np.float32(1) / x
+
+
+def near_reciprocal_root(x):
+    return np.float32(1) / np.sqrt(x)
+
+
+def fma(a, b, c):
+    return np.float32(np.longdouble(a) * np.longdouble(b) + np.longdouble(c))
+
+
 def quotient(a, b):
     return int(a) // int(b)
 

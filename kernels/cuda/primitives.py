@@ -22,6 +22,7 @@ if SIMULATED:
         erf,
         exp,
         expm1,
+        fma,
         global_at,
         init_barrier,
         lane_at,
@@ -33,6 +34,8 @@ if SIMULATED:
         log2_of,
         mma_bf16,
         mma_tf32,
+        near_reciprocal,
+        near_reciprocal_root,
         opaque,
         outer4,
         peers_of,
@@ -46,6 +49,7 @@ if SIMULATED:
         store_sums,
         tanh,
         tf32_of,
+        turn_by_turn,
         viewed,
         warp_barrier,
         wgmma_bf16,
@@ -75,6 +79,8 @@ else:
         load_acquire,
         mma_bf16,
         mma_tf32,
+        near_reciprocal,
+        near_reciprocal_root,
         opaque,
         outer4,
         publish_barriers,
@@ -84,10 +90,16 @@ else:
         store4,
         store_sums,
         tf32_of,
+        turn_by_turn,
         viewed,
         wgmma_bf16,
         wgmma_tf32,
     )
+
+    @device
+    def fma(a, b, c):
+        """a b + c, rounded once."""
+        return cuda.fma(a, b, c)
 
     @device
     def lane_of(value, mask):
@@ -118,6 +130,33 @@ else:
     def warp_barrier():
         """The lanes of a warp wait for one another, and see what each has written."""
         cuda.syncwarp(0xFFFFFFFF)
+
+
+@device
+def root(x):
+    """The square root of a float32 number, rounded to nearest, without a branch: some at once take little longer.
+
+    One step of Heron's method, by the remainder, from an approximation, as in the square root of CUDA's library, which
+    branches for numbers that are tiny, zero or infinite.
+    """
+    tiny = x < np.float32(2.0**-100)
+    scaled = x * np.float32(2.0**64) if tiny else x
+    inverse = near_reciprocal_root(scaled)
+    near = scaled * inverse
+    better = fma(fma(-near, near, scaled), np.float32(0.5) * inverse, near)
+    better = better * np.float32(2.0**-32) if tiny else better
+    return x if x == np.float32(0.0) or x == np.float32(np.inf) else better
+
+
+@device
+def ratio(a, b):
+    """a / b of float32 numbers without a branch, rounded to nearest where neither it nor 1 / b is subnormal."""
+    inverse = near_reciprocal(b)
+    near = a * inverse  # of a zero or an infinity it is all
+    better = fma(inverse, fma(-b, inverse, np.float32(1.0)), inverse)
+    first = a * better
+    better = fma(better, fma(-b, first, a), first)
+    return better if abs(b) >= np.float32(2.0**-126) and abs(b) <= np.float32(2.0**126) else near
 
 
 @device
@@ -172,12 +211,16 @@ __all__ = [
     "log2_of",
     "mma_bf16",
     "mma_tf32",
+    "near_reciprocal",
+    "near_reciprocal_root",
     "opaque",
     "outer4",
     "peers_of",
     "popc",
     "publish_barriers",
     "quotient",
+    "ratio",
+    "root",
     "shared_address",
     "shared_memory",
     "sqrt",
@@ -185,6 +228,7 @@ __all__ = [
     "store_sums",
     "tanh",
     "tf32_of",
+    "turn_by_turn",
     "viewed",
     "warp_barrier",
     "warp_max",

@@ -35,8 +35,8 @@ from .launch import line, processors
 from .losses import RESULT
 from .matmul import may_be_wgmma, parts_of, work_size
 from .own import key_of
-from .phases import Structure, operation_module
-from .step import SUMS, THREADS
+from .phases import WORK, Structure, operation_module
+from .step import SUMS, THREADS, WARPS
 from .toolchain import SIMULATED, cuda
 from .touched import ARRANGED, INDEX_BYTES
 
@@ -247,7 +247,7 @@ class _Places:
 
 def _loop(program, dtype, batch, command, loop, blocks, threads):
     place, ld = _Places(4), round_up(batch, 32) + 4  # neighbouring features begin in different banks
-    theta_at, sums_at = place(program.dense_size), place(SUMS * -(-blocks * threads // 32))
+    theta_at, sums_at = place(program.dense_size), place(SUMS * (-(-blocks * threads // 32) if loop == "grid" else WARPS))
     buffers = _buffers(program, command, lambda width: place(width * ld), lambda width: place(width * ld))
     parts = _parts(program, batch, loop, blocks * threads)
     grad_at = place(parts * program.dense_size if command & BACKWARD else 0)
@@ -276,16 +276,18 @@ def _parts(program, batch, loop, threads):
     """Parts of the gradient: as many as keep the threads busy; in a block each has one tile or bias at most."""
     tiles = sum(-(-b // 4) * (-(-a // 4) + 1) for a, b in program.trained)
     parts = int(max(1, min(batch // (16 if loop == "grid" else 8), threads // tiles, MAX_PARTS)))
-    each = [-(-b // 4) * -(-a // 4) + b for a, b in program.trained]  # of an operation, which begins with a warp
+    # of an operation; both begin with a warp
+    each = [items for a, b in program.trained for items in (-(-b // 4) * -(-a // 4), b)]
     while loop != "grid" and parts > 1 and sum(round_up(parts * items, 32) for items in each) > threads:
         parts -= 1
     return parts
 
 
 def _tables_size(program, dtype):
-    """Elements that the tables of a run, of its program and of its reals take, a multiple of 16 bytes."""
-    cells = Run.SIZE + Buffer.SIZE * len(program.widths) + State.SIZE + program.table.size
-    return round_up(cells * _elements_of_index(dtype) + Real.ALPHAS + len(program.operations), 4)
+    """Elements that the tables of a run, of its program, of its reals and of its work take, a multiple of 16 bytes."""
+    cells, operations = Run.SIZE + Buffer.SIZE * len(program.widths) + State.SIZE + program.table.size, len(program.operations)
+    tables = round_up(cells * _elements_of_index(dtype) + Real.ALPHAS + operations, 4)
+    return tables + WORK * np.dtype(np.int32).itemsize * (operations + 1) // np.dtype(dtype).itemsize
 
 
 def touched_features(program):

@@ -20,7 +20,7 @@ def loop_of(real, structure):
     gradient_width = gradient_width_of(structure)
 
     @device
-    def forward(step, op):
+    def forward(step, op, work):
         x, out, item = value_of(step, op[Op.INPUT]), value_of(step, op[Op.OUTPUT]), step.thread
         shifts = global_at(op[CONSTANTS], real)
         scales = shifts + op[Op.N_IN]
@@ -32,7 +32,7 @@ def loop_of(real, structure):
         return True
 
     @device
-    def backward(step, op):
+    def backward(step, op, work):
         if gradient_width(step, op) == 0:
             return False
         delta, out, item = delta_of(step, op[Op.OUTPUT]), delta_of(step, op[Op.INPUT]), step.thread

@@ -28,6 +28,8 @@ from ..tables import (
     LOSS,
     OUTPUT,
     UPDATE,
+    Buffer,
+    Fields,
     Header,
     Op,
     Range,
@@ -37,7 +39,19 @@ from ..tables import (
 )
 from .loop_tiles import tiles_of
 from .losses import sample_loss_of
-from .phases import Step, delta_of, operation_module, padded_count, value_of
+from .phases import (
+    FIRST,
+    PARTS,
+    WORK,
+    Step,
+    buffer_of,
+    delta_of,
+    divided,
+    inverse_of,
+    operation_module,
+    padded_count,
+    value_of,
+)
 from .primitives import (
     add4,
     atomic_add_release,
@@ -52,6 +66,7 @@ from .primitives import (
     shared_memory,
     sqrt,
     store4,
+    turn_by_turn,
     viewed,
     warp_sum,
 )
@@ -65,7 +80,7 @@ THREADS = 256
 # Blocks that a multiprocessor holds of many nets at once, by the bytes of an element: in float32 a thread then has 128
 # registers and spills none; in float64 it takes 248, with an Embedding 222 (sm_90)
 TOGETHER = {4: 2, 8: 1}
-SUMS = 4  # sums over all threads in a step, each with a place for each warp
+SUMS, WARPS = 4, THREADS >> 5  # sums over all threads in a step, each with a place for each warp of a block, or of the grid
 CLIP_TINY = 1e-6  # added to the norm of a gradient, as torch.nn.utils.clip_grad_norm_ has it
 
 
@@ -82,16 +97,13 @@ def grid_barrier(counter, turn):
     return turn
 
 
-class Ahead(NamedTuple):
-    """A step whose rows are found, if that is `wanted`: its place in its epoch, and what `Order` takes."""
+class Samples(NamedTuple):
+    """The samples of a step: the first one in its epoch, their number, the first and the number of the block's own."""
 
-    wanted: bool
-    position: int
-    epoch: int
-    shard: int
-    left_bits: int
-    right_bits: int
-    rows: Any
+    first: int
+    count: int
+    at: int
+    own: int
 
 
 class Order(NamedTuple):
@@ -120,12 +132,17 @@ def gather_of(real, whole_grid, copies):
         return row_at(t, order.key, order.first + min(s, count - 1), order.left_bits, order.right_bits)
 
     @device
-    def draw(t, order, count, thread, threads):
-        """Find the rows of a step, once each; the last one fills the last four samples."""
-        s = thread
-        while s < (count + 3) & ~3:
-            order.rows[s] = drawn(t, order, count, s)
-            s += threads
+    def draw(t, order, count):
+        """Find the rows of a step, once each, by the last threads, which often have no other work.
+
+        The last row fills the last four samples.
+        """
+        if not whole_grid:
+            s, end = np.int32(cuda.blockDim.x - 1 - cuda.threadIdx.x), np.int32((count + 3) & ~3)
+            while s < end:
+                turn_by_turn()
+                order.rows[s] = drawn(t, order, count, s)
+                s = np.int32(s + cuda.blockDim.x)
 
     @device
     def row_of(step, order, s):
@@ -133,20 +150,21 @@ def gather_of(real, whole_grid, copies):
         return drawn(step.table, order, step.count, s) if whole_grid else order.rows[s]
 
     @device
-    def gather(step, features, order):
+    def gather(step, features, of_features, order):
         """Copy the rows of the step to buffer 0, where they are after `await_rows` and a barrier."""
-        t, out = step.table, value_of(step, 0)
-        ld, stride = t[Run.LD], t[Run.X_STRIDE]
-        x, item = global_at(t[Run.X], real), step.thread
-        while item < padded_count(step) * features:
-            s = quotient(item, features)
-            i = item - s * features
-            to, source = out + (i * ld + s), x + (row_of(step, order, s) * stride + i)
+        t, out, item, end = step.table, value_of(step, 0), step.thread, np.int32(padded_count(step) * features)
+        if item >= end:
+            return
+        ld, stride, x = np.int32(t[Run.LD]), t[Run.X_STRIDE], global_at(t[Run.X], real)
+        while item < end:
+            turn_by_turn()
+            s, i = divided(item, features, of_features)
+            to, source = out + np.int32(i * ld + s), x + (row_of(step, order, s) * stride + i)
             if past_registers:
                 copy1_async(to, source, True)
             else:
                 to[0] = source[0]
-            item += step.threads
+            item = np.int32(item + step.threads)
 
     @device
     def await_rows():
@@ -178,40 +196,64 @@ def gather_of(real, whole_grid, copies):
     return draw, row_of, gather, await_rows, weigh, write_out
 
 
+# What the loss of a step needs, behind the work of the operations. FOLD: by how many bits threads share the outputs of a
+# sample. From JOBS on: the first part of a gradient that each warp of a block has work in, all parts counted, and
+# whether it is the only one.
+LossWork = Fields("LossWork", "FOLD N_OUT LD PADDED A DELTA COLUMNS LABELS JOBS")
+
+
 @for_each_real
 def loss_of_step(real, whole_grid, structure, row_of):
-    """A thread's share of the sum of w * loss; where a gradient is wanted, also that with respect to the outputs."""
+    """(prepare, loss) of a step.
+
+    prepare(step, last, work) fills the LossWork. loss gives a warp's share of the sum of w * loss, in its first lane;
+    where a gradient is wanted, also that with respect to the outputs. share: 1 / mass.
+    """
     loss_of, wanted = sample_loss_of(real, structure.loss), structure.command & BACKWARD != 0
-    zero, one, tiles = real(0.0), real(1.0), tiles_of(real)
-    sharing, dealt = tiles.sharing, tiles.dealt
+    zero, one, fold_of = real(0.0), real(1.0), tiles_of(real).fold_of
 
     @device
-    def loss(step, last, order, mass):
-        t, ld, n_out, columns = step.table, step.table[Run.LD], last[Op.N_OUT], step.table[Run.Y_COLUMNS]
-        a, delta, summed = value_of(step, last[Op.OUTPUT]), delta_of(step, last[Op.OUTPUT]), zero
-        y, weights = global_at(t[Run.Y], real), global_at(t[Run.WEIGHTS], real)
-        labels, param, padded = t[Run.LABELS] != 0, step.reals[Real.LOSS_PARAM], padded_count(step)
-        # one an output at most; in a grid of float64 the sums of lanes take more registers than a thread has
-        lanes = 1 if whole_grid else sharing(step.threads, padded, n_out << 2)
-        s, lane, shared = dealt(step.thread, lanes, padded)
-        end = padded
-        if lanes > 1:  # all lanes of a warp that has a sample take part, once
-            end = s + 1 if shared else s
-        while s < end:
-            inside, sample = s < step.count, min(s, step.count - 1)
+    def prepare(step, last, work):
+        t, padded, n_out, made = step.table, np.int32(padded_count(step)), np.int32(last[Op.N_OUT]), last[Op.OUTPUT]
+        # two outputs each; in a grid of float64 the sums of lanes take more registers than a thread has
+        fold = np.int32(0) if whole_grid else fold_of(step.threads, padded, np.int32(n_out << 1))
+        work[LossWork.FOLD], work[LossWork.N_OUT], work[LossWork.PADDED] = fold, n_out, padded
+        work[LossWork.LD], work[LossWork.A] = np.int32(t[Run.LD]), np.int32(buffer_of(step, made)[Buffer.VALUE])
+        work[LossWork.DELTA] = np.int32(buffer_of(step, made)[Buffer.DELTA])
+        work[LossWork.COLUMNS], work[LossWork.LABELS] = np.int32(t[Run.Y_COLUMNS]), np.int32(t[Run.LABELS])
+
+    @device
+    def loss(step, work, order, mass, share):
+        t, summed = step.table, zero
+        fold, n_out, ld, padded = load4(work)
+        a_at, delta_at, columns, labels = load4(work + LossWork.A)
+        # neighbouring lanes share a sample; all lanes of a warp that has one take part
+        lanes, s = np.int32(1 << fold), np.int32(step.thread >> fold)
+        lane = np.int32(step.thread & (lanes - 1))
+        if np.int32((step.thread & ~31) >> fold) >= padded:
+            return summed
+        shared = fold > 0
+        a, delta = step.workspace + a_at, step.workspace + delta_at
+        y, weights, weighs = global_at(t[Run.Y], real), global_at(t[Run.WEIGHTS], real), t[Run.WEIGHTS] != 0
+        param = step.reals[Real.LOSS_PARAM]
+        while s < padded or shared:
+            inside, sample = s < step.count, min(s, np.int32(step.count - 1))
             row = row_of(step, order, sample)
-            weight = weights[row] if t[Run.WEIGHTS] != 0 else one
-            target, d, factor, write = y + row * columns, delta + sample, weight / mass, wanted and inside
-            value = loss_of(param, n_out, a + sample, ld, target, 1, labels, write, factor, d, ld, lane, lanes)
+            weight = weights[row] if weighs else one
+            factor = weight / mass if weighs else share
+            target, d, write = y + row * columns, delta + sample, wanted and inside
+            value = loss_of(param, n_out, a + sample, ld, target, 1, labels != 0, write, factor, d, ld, lane, lanes)
             if inside and lane == 0:
                 summed += value * weight
             if wanted and not inside and s < padded:
-                for j in range(lane, n_out, lanes):
+                j = lane
+                while j < n_out:
                     delta[j * ld + s] = zero
-            s += step.threads
-        return summed
+                    j = np.int32(j + lanes)
+            s, shared = np.int32(s + step.threads), False
+        return warp_sum(summed)
 
-    return loss
+    return prepare, loss
 
 
 @for_each_real
@@ -227,9 +269,10 @@ def update_of(real, code):
     @device
     def own_of(step, part):
         """(place of a thread's first four in a range, the end of the range)."""
-        begin, by = part[Range.OFFSET], 4 * step.threads
-        rounds = quotient(begin - 4 * step.thread + by - 1, by) if begin > 4 * step.thread else 0
-        return 4 * step.thread + by * rounds, begin + part[Range.ROWS] * part[Range.COLUMNS]
+        begin, i, by = np.int32(part[Range.OFFSET]), np.int32(4 * step.thread), np.int32(4 * step.threads)
+        if begin > i:
+            i = np.int32(i + by * quotient(begin - i + by - 1, by))
+        return i, np.int32(begin + part[Range.ROWS] * part[Range.COLUMNS])
 
     @device
     def penalty(step, ranges, count):
@@ -278,17 +321,19 @@ def update_of(real, code):
     @device
     def update(step, ranges, count, parts, scale, numbers):
         """Update all parameters from the first `parts` of the gradient; of the last four some in vain."""
-        t, r = step.table, step.reals
+        t, r, index, s = step.table, step.reals, np.int32(0), step.reals + Real.SETTINGS
         first, second = global_at(t[Run.FIRST_MOMENT], real), global_at(t[Run.SECOND_MOMENT], real)
-        s = r + Real.SETTINGS
-        n = (numbers[0], numbers[1], numbers[2], s[0], s[1], s[2], s[3])
-        for index in range(count):
+        n, size = (numbers[0], numbers[1], numbers[2], s[0], s[1], s[2], s[3]), np.int32(step.size)
+        while index < count:
+            turn_by_turn()
             part = ranges + Range.SIZE * index
             decay = r[Real.WEIGHT_DECAY]
             if part[Range.DECAYS] != 0 and t[Run.CLIPS] == 0:  # else the gradient has it
                 decay += r[Real.L2]
             i, end = own_of(step, part)
             while i < end:
+                turn_by_turn()
+                k, at = np.int32(1), np.int32(size + i)
                 if in_fours:
                     m0 = m1 = m2 = m3 = v0 = v1 = v2 = v3 = zero
                     if states > 0:
@@ -298,9 +343,11 @@ def update_of(real, code):
                     p0, p1, p2, p3 = load4(step.parameters + i)
                     g0, g1, g2, g3 = load4(step.gradients + i)
                     g0, g1, g2, g3 = scale * g0, scale * g1, scale * g2, scale * g3
-                    for k in range(1, parts):
-                        h0, h1, h2, h3 = load4(step.gradients + (k * step.size + i))
+                    while k < parts:
+                        turn_by_turn()
+                        h0, h1, h2, h3 = load4(step.gradients + at)
                         g0, g1, g2, g3 = g0 + h0, g1 + h1, g2 + h2, g3 + h3
+                        k, at = np.int32(k + 1), np.int32(at + size)
                     p0, m0, v0 = rule(p0, g0, m0, v0, decay, n)
                     p1, m1, v1 = rule(p1, g1, m1, v1, decay, n)
                     p2, m2, v2 = rule(p2, g2, m2, v2, decay, n)
@@ -322,7 +369,8 @@ def update_of(real, code):
                             first[j] = m0
                         if states > 1:
                             second[j] = v0
-                i += 4 * step.threads
+                i = np.int32(i + 4 * step.threads)
+            index = np.int32(index + 1)
 
     return penalty, clip, update
 
@@ -390,10 +438,10 @@ def exchange_of(real):
 
 @for_each_real
 def phases_of(real, whole_grid, structure):
-    """(forward, backward, gradient, rows, wait): the phases of all kinds of operations that a program has.
+    """(forward, backward, gradient, items, prepare, rows, wait): the phases of all kinds of operations of a program.
 
-    forward and backward take (step, op, counter, turn), let all threads wait where something was written, and give the
-    next turn. rows: of the operation that has parameters by touched rows, None where there is none.
+    forward and backward take (step, op, work, counter, turn), let all threads wait where something was written, and
+    give the next turn. rows: of the operation that has parameters by touched rows, None where there is none.
     """
 
     @device
@@ -404,19 +452,23 @@ def phases_of(real, whole_grid, structure):
         return turn
 
     @device
-    def nothing(step, op, counter, turn):
+    def nothing(step, op, work, counter, turn):
         return turn
 
     @device
-    def no_gradient(step, op, before):
-        return before
+    def no_work(step, op, work):
+        pass
+
+    @device
+    def no_items(step, op):
+        return np.int32(0)
 
     def followed(phase, rest):
         @device
-        def row(step, op, counter, turn):
-            if phase(step, op):
+        def row(step, op, work, counter, turn):
+            if phase(step, op, work):
                 turn = wait(counter, turn)
-            return rest(step, op, counter, turn)
+            return rest(step, op, work, counter, turn)
 
         return row
 
@@ -427,28 +479,28 @@ def phases_of(real, whole_grid, structure):
         return made
 
     def chosen(kind, this, other):
+        if this is None or other is None:
+            return this or other
+
         @device
-        def run_kind(step, op, counter, turn):
-            return this(step, op, counter, turn) if opaque(op[Op.KIND]) == kind else other(step, op, counter, turn)
+        def of_kind(step, op, *more):
+            return this(step, op, *more) if opaque(op[Op.KIND]) == kind else other(step, op, *more)
 
-        return run_kind
+        return of_kind
 
-    def chosen_gradient(kind, this, other):
-        @device
-        def gradient_kind(step, op, before):
-            return this(step, op, before) if opaque(op[Op.KIND]) == kind else other(step, op, before)
-
-        return gradient_kind
-
-    forward, backward, gradient, rows = nothing, nothing, no_gradient, None
+    forward = backward = prepare = rows = None
+    gradient, items = [None] * PARTS, [None] * PARTS
     for kind, name in enumerate(each.name for each in KINDS):
         if name in structure.kinds:
             phases = operation_module(name).loop_of(real, structure)
             forward = chosen(kind, row_of(phases.forward), forward)
             backward = chosen(kind, row_of(phases.backward), backward)
-            gradient = chosen_gradient(kind, phases.gradient, gradient) if phases.gradient else gradient
+            for part in range(PARTS):
+                own = phases.gradient[part] if part < len(phases.gradient) else (no_items, no_work)
+                items[part], gradient[part] = chosen(kind, own[0], items[part]), chosen(kind, own[1], gradient[part])
+            prepare = chosen(kind, phases.prepare or no_work, prepare)
             rows = phases.rows or rows
-    return forward, backward, gradient, rows, wait
+    return forward, backward, gradient, items, prepare, rows, wait
 
 
 @for_each_real
@@ -460,10 +512,12 @@ def run_of(real, loop, structure, copies):
     whole_grid, shards = loop == "grid", loop == "shards"
     command, zero, one, tiny = structure.command, real(0.0), real(1.0), real(CLIP_TINY)
     draw, row_of, gather, await_rows, weigh, write_out = gather_of(real, whole_grid, copies)
-    forward, backward, gradient, of_rows, wait = phases_of(real, whole_grid, structure)
+    forward, backward, (first_gradient, second_gradient), (first_items, second_items), prepare, of_rows, wait = phases_of(
+        real, whole_grid, structure
+    )
     has_loss, has_backward, updates = command & LOSS != 0, command & BACKWARD != 0, command & UPDATE != 0
     has_output, has_input_gradient = command & OUTPUT != 0, command & INPUT_BACKWARD != 0
-    loss = loss_of_step(real, whole_grid, structure, row_of) if has_loss else None
+    prepare_loss, loss = loss_of_step(real, whole_grid, structure, row_of) if has_loss else (None, None)
     penalty, clip, update = update_of(real, structure.rule) if updates else (None, None, None)
     by_rows = of_rows is not None
     # the next samples are gathered beside the update; but rows of tables are updated by the codes of these
@@ -471,20 +525,29 @@ def run_of(real, loop, structure, copies):
     agreed, tell, lanes_for, collect = exchange_of(real)
 
     @device
+    def leave(value, sums, thread):
+        """A warp's share of a sum, of its first lane, to where `gathered` finds it behind a barrier."""
+        if thread & 31 == 0:
+            sums[thread >> 5] = value
+
+    @device
+    def gathered(sums, thread, threads):
+        """Sum of what all warps have left, the same bits in each thread."""
+        if not whole_grid:
+            (a, b, c, d), (e, f, g, h) = load4(sums), load4(sums + 4)
+            return ((a + e) + (c + g)) + ((b + f) + (d + h))
+        value, warp = zero, np.int32(thread & 31)
+        while warp < threads >> 5:
+            value += sums[warp]
+            warp = np.int32(warp + 32)
+        return warp_sum(value)
+
+    @device
     def total(value, sums, thread, threads, counter, turn):
         """Sum over all threads, the same bits in each; and the next turn."""
-        value, lane = warp_sum(value), thread & 31
-        if lane == 0:
-            sums[thread >> 5] = value
+        leave(warp_sum(value), sums, thread)
         turn = wait(counter, turn)
-        value, warp = zero, lane
-        if whole_grid:
-            while warp < threads >> 5:
-                value += sums[warp]
-                warp += 32
-        elif warp < threads >> 5:  # a block has 32 warps at most
-            value = sums[warp]
-        return warp_sum(value), turn
+        return gathered(sums, thread, threads), turn
 
     @device
     def held(source, length, shared):
@@ -549,25 +612,13 @@ def run_of(real, loop, structure, copies):
 
     @device
     def samples_of(t, position, shard):
-        """(first sample of a step in its epoch, their number, the first and the number of those of the block)."""
-        batch, at = t[Run.BATCH], 0
+        batch, at = t[Run.BATCH], np.int32(0)
         first = position * batch if t[Run.OPEN_EPOCH] == 0 else 0
-        count = min(batch, t[Run.ROWS] - first)
+        count = np.int32(min(batch, t[Run.ROWS] - first))
         if not shards:
-            return first, count, at, np.int32(count)
-        at = min(shard * cuda.blockIdx.x, count)
-        return first, count, at, np.int32(min(shard, count - at))
-
-    @device
-    def draw_rows(t, ahead):
-        """Find the rows of a step, by the last threads, which often have no other work."""
-        if not whole_grid and ahead.wanted:
-            (key, _), (first, _, at, own) = (
-                keys_of(t + t[Run.STATE], ahead.epoch),
-                samples_of(t, ahead.position, ahead.shard),
-            )
-            order = Order(first + at, key, ahead.left_bits, ahead.right_bits, ahead.rows)
-            draw(t, order, own, cuda.blockDim.x - 1 - cuda.threadIdx.x, cuda.blockDim.x)
+            return Samples(first, count, at, count)
+        at = min(np.int32(shard * cuda.blockIdx.x), count)
+        return Samples(first, count, at, min(np.int32(shard), np.int32(count - at)))
 
     @device
     def keys_of(state, epoch):
@@ -590,7 +641,7 @@ def run_of(real, loop, structure, copies):
         thread, threads, size = cuda.grid(1), quotient(cuda.gridsize(1), lanes), step.size
         item = quotient(thread, lanes) if thread & (lanes - 1) == 0 else size  # beyond the end
         t, r, count, seen, key = step.table, step.reals, step.count, step.seen, step.mask_key
-        return Step(t, r, master, scratch, step.workspace, item, threads, count, seen, key, 1, size)
+        return Step(t, r, master, scratch, step.workspace, np.int32(item), np.int32(threads), count, seen, key, np.int32(1), size)
 
     @device
     def combine(grad, whole, ranges, count, parts, size, thread, threads):
@@ -606,32 +657,74 @@ def run_of(real, loop, structure, copies):
                 i += threads
 
     @device
-    def forward_pass(step, operations, begin, end, counter, turn):
+    def prepare_all(step, operations, works, end):
+        """Fill the work of all operations, a thread each, for steps of as many samples.
+
+        A part of a gradient begins with a warp, so that no warp has items of two of them; large ones come first.
+        """
+        index, jobs = np.int32(cuda.threadIdx.x), works + (WORK * end + LossWork.JOBS)
+        if has_loss and index == end:
+            prepare_loss(step, operations + Op.SIZE * (end - 1), works + WORK * end)
+        first, job, warp = 0, np.int32(0), np.int32(0)
+        while has_backward and index == 0 and job < PARTS * end:
+            op, work = job, works
+            if job < end:
+                count = first_items(step, operations + Op.SIZE * job)
+                works[WORK * job + FIRST] = np.int32(first - quotient(first, step.threads) * step.threads)
+            else:
+                count = second_items(step, operations + Op.SIZE * (job - end))
+                works[WORK * (job - end) + FIRST + 1] = np.int32(first - quotient(first, step.threads) * step.threads)
+            first = (first + count + 31) & ~31
+            while not whole_grid and warp < WARPS and 32 * warp < first:
+                jobs[warp] = job
+                warp = np.int32(warp + 1)
+            job = np.int32(job + 1)
+        if not whole_grid and index == 0:
+            once = first <= step.threads and not by_rows
+            for other in range(WARPS):
+                if not once:
+                    jobs[other] = np.int32(0)
+                elif other >= warp:
+                    jobs[other] = np.int32(PARTS * end)
+            jobs[WARPS] = np.int32(once)
+        while index < end:
+            prepare(step, operations + Op.SIZE * index, works + WORK * index)
+            index = np.int32(index + cuda.blockDim.x)
+        cuda.syncthreads()
+
+    @device
+    def forward_pass(step, operations, works, begin, end, counter, turn):
         index = begin
         while index < end:
-            turn = forward(step, operations + Op.SIZE * index, counter, turn)
-            index += 1
+            turn_by_turn()
+            turn = forward(step, operations + Op.SIZE * index, works + WORK * index, counter, turn)
+            index = np.int32(index + 1)
         return turn
 
     @device
-    def backward_pass(step, operations, end, first, ahead, counter, turn):
-        """Deltas, then the parts of the gradient; beside these the last threads find the rows of the next step.
-
-        The gradient of each operation begins with a warp, so that no warp has tiles of two of them one after the other.
-        """
+    def backward_pass(step, operations, works, end, first, wanted, coming, count, counter, turn):
+        """Deltas, then the parts of the gradient; beside these the rows of the next step are found, if it is wanted."""
         index = end
         while index > 0:
-            index -= 1
-            turn = backward(step, operations + Op.SIZE * index, counter, turn)
+            turn_by_turn()
+            index = np.int32(index - 1)
+            turn = backward(step, operations + Op.SIZE * index, works + WORK * index, counter, turn)
         if has_input_gradient:
             write_out(step, delta_of(step, 0), operations[Op.N_IN], first)
-        before = np.int64(0)  # for a literal all gradients would be compiled once more
-        draw_rows(step.table, ahead)
-        while index < end:
-            before = (gradient(step, operations + Op.SIZE * index, before) + 31) & ~31
-            if before >= step.threads:
-                before -= quotient(before, step.threads) * step.threads
-            index += 1
+        if wanted:
+            draw(step.table, coming, count)
+        job, once = np.int32(0), np.int32(0)
+        if not whole_grid:
+            jobs = works + (WORK * end + LossWork.JOBS)
+            job, once = jobs[step.thread >> 5], jobs[WARPS]
+        while job < PARTS * end:
+            turn_by_turn()
+            if job < end:
+                first_gradient(step, operations + Op.SIZE * job, works + WORK * job)
+            else:
+                index = np.int32(job - end)
+                second_gradient(step, operations + Op.SIZE * index, works + WORK * index)
+            job = np.int32(PARTS * end if once != 0 else job + 1)
         return wait(counter, turn)
 
     @device
@@ -646,7 +739,7 @@ def run_of(real, loop, structure, copies):
                 of_rows.collect(step, op)
                 turn = wait(counter, turn)
         if clips != 0:
-            squares, parts = clip(step, ranges, count), 1
+            squares, parts = clip(step, ranges, count), np.int32(1)
             if clips & BY_NORM != 0:
                 if by_rows:
                     squares += of_rows.squares(step, op)
@@ -667,7 +760,7 @@ def run_of(real, loop, structure, copies):
 
     @kernel(THREADS, min_blocks_per_sm=together)
     def run(tables, length, tables_size, theta_at, grad_at, parts, sums_at, rows_at, shard, arrivals):
-        source, shared = global_at(tables, np.int64), shared_memory(real, 0)
+        source, shared = global_at(tables, np.int64), opaque(shared_memory(real, 0))
         thread, threads = np.int32(cuda.grid(1)), np.int32(cuda.gridsize(1))
         counter, turn, leads = global_at(arrivals, np.uint32), np.int64(0), thread == 0
         if not whole_grid:
@@ -678,13 +771,14 @@ def run_of(real, loop, structure, copies):
         master, scratch = global_at(t[Run.PARAMETERS], real), global_at(t[Run.SCRATCH], real)
         factors, out = global_at(t[Run.RATES], real), global_at(t[Run.LOSSES], real)
         program, state = t + t[Run.PROGRAM], t + t[Run.STATE]
-        operations, end = program + program[Header.OPERATIONS_AT], program[Header.OPERATIONS]
-        ranges, count_ranges = program + program[Header.RANGES_AT], program[Header.RANGES]
+        operations, end = program + program[Header.OPERATIONS_AT], np.int32(program[Header.OPERATIONS])
+        works, worked = viewed(shared + tables_size, np.int32) + -WORK * (end + 1), np.int32(-1)
+        ranges, count_ranges = program + program[Header.RANGES_AT], np.int32(program[Header.RANGES])
         features, size, whole_size = program[Header.FEATURES], program[Header.DENSE], program[Header.PARAMETERS]
         last, table_op = operations + Op.SIZE * (end - 1), operations
         workspace, theta = places(shared + tables_size, scratch, master, theta_at)
         told, lanes = scratch + size * cuda.gridDim.x, lanes_for(size) if shards else 1
-        grad, sums, warps = workspace + grad_at, workspace + sums_at, threads >> 5
+        grad, sums, warps = workspace + grad_at, opaque(workspace + sums_at), threads >> 5 if whole_grid else WARPS
         rows, batch, steps = t[Run.ROWS], t[Run.BATCH], t[Run.STEPS]
         epoch, position, finished, fine = state[State.EPOCH], state[State.POSITION], 0, True
         left_bits, right_bits = half_bits(rows)
@@ -694,29 +788,36 @@ def run_of(real, loop, structure, copies):
             head += 1
         if by_rows:  # its ranges come first: no operation before it has any
             table_op = operations + Op.SIZE * head
-            ranges, count_ranges = ranges + Range.SIZE * table_op[Op.RANGES], count_ranges - table_op[Op.RANGES]
+            ranges, count_ranges = ranges + Range.SIZE * table_op[Op.RANGES], np.int32(count_ranges - table_op[Op.RANGES])
         if not whole_grid:
             copy(master, theta, size, thread, threads)
+            clear(sums, SUMS * WARPS, thread, threads)
         if has_backward:
             clear(grad, parts * size, thread, threads)
             if r[Real.L2] == zero and count_ranges > 0:
-                count_ranges = 1
+                count_ranges = np.int32(1)
                 if cuda.threadIdx.x == 0:
                     one_range(ranges, size)
         key, mask_key = keys_of(state, epoch)
         # rows of a step, and of the next one
         kept, half = viewed(workspace + rows_at, np.int64), 0 if stays else (shard + 3) & ~3
-        draw_rows(t, Ahead(steps > 0, position, epoch, shard, left_bits, right_bits, kept))
+        samples, counted, share = samples_of(t, position, shard), np.int32(-1), zero
+        of_features, all_parts = inverse_of(features), np.int32(parts)
+        if steps > 0:
+            draw(t, Order(samples.first + samples.at, key, left_bits, right_bits, kept), samples.own)
         cuda.syncthreads()
         while finished < steps and fine:
-            (first, count, at, own), begin = samples_of(t, position, shard), head
+            (first, count, at, own), begin = samples, np.int32(head)
             seen = t[Run.SEEN] + first + at
-            step = Step(t, r, theta, grad, workspace, thread, threads, own, seen, mask_key, parts, size)
+            step = Step(t, r, theta, grad, workspace, thread, threads, own, seen, mask_key, all_parts, size)
+            if count != counted:  # all wait for one another before they use it
+                prepare_all(step, operations, works, end)
+                counted, share = count, one / real(count)
             order = Order(first + at, key, left_bits, right_bits, kept + half * (finished & 1))
             if finished == 0 or opaque(stays) == 0:
                 if not gathers_ahead or finished == 0:
-                    gather(step, features, order)
-                begin = 0
+                    gather(step, features, of_features, order)
+                begin = np.int32(0)
             await_rows()
             mass, value = real(count), zero
             if has_loss and t[Run.WEIGHTS] != 0:
@@ -726,45 +827,46 @@ def run_of(real, loop, structure, copies):
                     mass, turn = agreed(mass, told, counter, turn)
             else:
                 turn = wait(counter, turn)
-            after, its_epoch = next_of(t, position, epoch)
-            others, wanted = kept + half * (finished + 1 & 1), half > 0 and finished + 1 < steps
-            ahead = Ahead(wanted, after, its_epoch, shard, left_bits, right_bits, others)
-            if not has_backward:
-                draw_rows(t, ahead)
-            turn = forward_pass(step, operations, begin, end, counter, turn)
+            (after, its_epoch), wanted = next_of(t, position, epoch), half > 0 and finished + 1 < steps
+            next_key, next_mask_key = key, mask_key
+            if its_epoch != epoch:
+                next_key, next_mask_key = keys_of(state, its_epoch)
+            samples, others = samples_of(t, after, shard), kept + half * (finished + 1 & 1)
+            coming = Order(samples.first + samples.at, next_key, left_bits, right_bits, others)
+            if not has_backward and wanted:
+                draw(t, coming, samples.own)
+            turn = forward_pass(step, operations, works, begin, end, counter, turn)
             if has_output:
                 write_out(step, value_of(step, last[Op.OUTPUT]), last[Op.N_OUT], first)
             if has_loss:
-                value = loss(step, last, order, mass)
-                value, turn = total(value, sums + warps, thread, threads, counter, turn)
+                leave(loss(step, works + WORK * end, order, mass, share), sums + warps, thread)
+                turn = wait(counter, turn)
+                if has_backward:  # nobody needs the loss before it
+                    turn = backward_pass(
+                        step, operations, works, end, first, wanted, coming, samples.own, counter, turn
+                    )
+                value = gathered(sums + warps, thread, threads)
                 if shards:  # the loss of the others comes with their gradients
-                    turn = backward_pass(step, operations, end, first, ahead, counter, turn)
                     tell(step, scratch)
                     value, turn = agreed(value, told + cuda.gridDim.x, counter, turn)
-                value = value / mass
+                if leads:
+                    out[2 * finished] = value / mass
+                    out[2 * finished + 1] = mass
             if updates:  # alone, as the others: Numba then drops what is not wanted
                 if r[Real.L2] != zero:
                     extra = penalty(step, ranges, count_ranges)
                     if by_rows:
                         extra += of_rows.penalty(step)
                     extra, turn = total(extra, sums + 2 * warps, thread, threads, counter, turn)
-                    value += extra
-            if leads:
-                out[2 * finished] = value
-                out[2 * finished + 1] = mass
+                    value += extra  # which must be finite, too
+                    if leads:
+                        out[2 * finished] += extra
             changes = mass > zero  # a batch whose weights are all zero is no step
             if updates and changes:
                 fine = value - value == zero
-            if has_backward and not shards:
-                if changes and fine or not updates:
-                    turn = backward_pass(step, operations, end, first, ahead, counter, turn)
-                else:
-                    draw_rows(t, ahead)
-                    turn = wait(counter, turn)
             if gathers_ahead and fine and wanted:
-                _, _, _, own = samples_of(t, after, shard)
-                coming = Step(t, r, theta, grad, workspace, thread, threads, own, seen, mask_key, parts, size)
-                gather(coming, features, Order(first, key, left_bits, right_bits, others))
+                then = Step(t, r, theta, grad, workspace, thread, threads, samples.own, seen, mask_key, all_parts, size)
+                gather(then, features, of_features, coming)
             if updates:
                 if changes and fine:
                     numbers, own_sums = factors + FACTORS * finished, sums + 3 * warps
@@ -783,10 +885,8 @@ def run_of(real, loop, structure, copies):
                 elif shards:  # what was told is read before it is written anew
                     turn = grid_barrier(counter, turn)
             if fine:
-                finished, position = finished + 1, after
-                if its_epoch != epoch:
-                    epoch = its_epoch
-                    key, mask_key = keys_of(state, epoch)
+                finished, position, epoch = finished + 1, after, its_epoch
+                key, mask_key = next_key, next_mask_key
         if leads:
             source[Run.FINISHED] = finished
         if updates:
