@@ -98,18 +98,20 @@ def sample_loss_of(real, key):
         return _group_sum(loss, lanes) * mean
 
     @device
-    def four(z, cs_z, j, lanes, outputs, filler):
-        """What z holds of output j and of the next three of a lane; `filler` for those of these beyond the end."""
-        j1 = np.int32(j + lanes)
-        j2, j3 = np.int32(j1 + lanes), np.int32(j1 + 2 * lanes)
-        a, b = z[j * cs_z], z[(j1 if j1 < outputs else j) * cs_z]
-        c, d = z[(j2 if j2 < outputs else j) * cs_z], z[(j3 if j3 < outputs else j) * cs_z]
-        return (
-            a,
-            b if j1 < outputs else filler,
-            c if j2 < outputs else filler,
-            d if j3 < outputs else filler,
-        )
+    def four(z, cs_z, j, lanes, outputs):
+        """What z holds of output j and of the next three of a lane; the last one's for those beyond the end."""
+        last = np.int32(outputs - 1)
+        j1, j2, j3 = np.int32(j + lanes), np.int32(j + 2 * lanes), np.int32(j + 3 * lanes)
+        return z[j * cs_z], z[min(j1, last) * cs_z], z[min(j2, last) * cs_z], z[min(j3, last) * cs_z]
+
+    @device
+    def own_four(z, cs_z, j, lanes, outputs, filler):
+        """Likewise, `filler` for those beyond the end; nothing of other lanes is read."""
+        j1, j2, j3 = np.int32(j + lanes), np.int32(j + 2 * lanes), np.int32(j + 3 * lanes)
+        b = z[j1 * cs_z] if j1 < outputs else filler
+        c = z[j2 * cs_z] if j2 < outputs else filler
+        d = z[j3 * cs_z] if j3 < outputs else filler
+        return z[j * cs_z], b, c, d
 
     @device
     def larger(peak, value):
@@ -134,8 +136,8 @@ def sample_loss_of(real, key):
         peak, j, by = lowest, first, np.int32(4 * lanes)
         while j < outputs:
             turn_by_turn()
-            a, b, c, d = four(z, cs_z, j, lanes, outputs, lowest)
-            peak, j = larger(larger(larger(larger(peak, a), b), c), d), np.int32(j + by)
+            a, b, c, d = four(z, cs_z, j, lanes, outputs)
+            peak, j = larger(peak, larger(larger(a, b), larger(c, d))), np.int32(j + by)
         peak = _group_max(peak, lanes)
         mass, mass_y, score, its_class = zero, zero, zero, np.int32(-1)
         if labels and zero <= label and label < real(outputs):
@@ -147,10 +149,10 @@ def sample_loss_of(real, key):
         j = first
         while j < outputs:
             turn_by_turn()
-            a, b, c, d = four(z, cs_z, j, lanes, outputs, lowest)
+            a, b, c, d = four(z, cs_z, j, lanes, outputs)
             a, b, c, d = a - peak, b - peak, c - peak, d - peak
             if not labels:
-                p, q, r, s = four(y, cs_y, j, lanes, outputs, zero)
+                p, q, r, s = own_four(y, cs_y, j, lanes, outputs, zero)
                 mass_y = (((mass_y + p) + q) + r) + s
                 score = against(against(against(against(score, p, a), q, b), r, c), s, d)
             j1, j2, j3 = np.int32(j + lanes), np.int32(j + 2 * lanes), np.int32(j + 3 * lanes)
@@ -167,12 +169,12 @@ def sample_loss_of(real, key):
             share, j = divide(mass_y, mass), first
             while j < outputs:
                 turn_by_turn()
-                a, b, c, d = four(dz, cs_dz, j, lanes, outputs, zero)
+                a, b, c, d = own_four(dz, cs_dz, j, lanes, outputs, zero)
                 j1, j2, j3 = np.int32(j + lanes), np.int32(j + 2 * lanes), np.int32(j + 3 * lanes)
                 p, q = share_of(j, its_class), share_of(j1, its_class)
                 r, s = share_of(j2, its_class), share_of(j3, its_class)
                 if not labels:
-                    p, q, r, s = four(y, cs_y, j, lanes, outputs, zero)
+                    p, q, r, s = own_four(y, cs_y, j, lanes, outputs, zero)
                 a, b, c, d = a * share - p, b * share - q, c * share - r, d * share - s
                 _store_few(dz, cs_dz, j, lanes, outputs, a * factor, b * factor, c * factor, d * factor)
                 j = np.int32(j + by)

@@ -207,9 +207,8 @@ def _shards(program, dtype, batch, command):
     if command != TRAIN or program.embedding is not None or not program.dense_size:
         return None
     shard = round_up(max(SHARD, -(-batch // multiprocessors())), 4)
-    block, blocks = one_block(program, dtype, shard, command), -(-batch // shard)
-    scratch = blocks * (program.dense_size + TOLD)
-    return block._replace(loop="shards", shape=(blocks, block.shape[1]), shard=shard, scratch=scratch)
+    blocks, threads = -(-batch // shard), min(THREADS, round_up(_items(program, shard), 32))
+    return _loop(program, dtype, shard, command, "shards", blocks, threads)
 
 
 def one_block(program, dtype, batch, command):
@@ -249,17 +248,17 @@ def _loop(program, dtype, batch, command, loop, blocks, threads):
     place, ld = _Places(4), round_up(batch, 32) + 4  # neighbouring features begin in different banks
     theta_at, sums_at = place(program.dense_size), place(SUMS * (-(-blocks * threads // 32) if loop == "grid" else WARPS))
     buffers = _buffers(program, command, lambda width: place(width * ld), lambda width: place(width * ld))
-    parts = _parts(program, batch, loop, blocks * threads)
-    grad_at = place(parts * program.dense_size if command & BACKWARD else 0)
+    parts = _parts(program, batch, loop, blocks * threads) if loop != "shards" else 1
+    grad_at = place(parts * program.dense_size if command & BACKWARD and loop != "shards" else 0)
     # the rows of a step, and of the next one
-    rows_at = place(2 * round_up(batch, 4) * _elements_of_index(dtype) if loop == "block" else 0)
+    rows_at = place(2 * round_up(batch, 4) * _elements_of_index(dtype) if loop != "grid" else 0)
     groups_at = place(_groups(program, dtype, ld, command))
     return Schedule(
         loop,
         (blocks, int(threads)),
         place.end,
         buffers,
-        0 if loop == "block" else place.end,
+        {"block": 0, "shards": blocks * (program.dense_size + TOLD), "grid": place.end}[loop],
         _tables_size(program, dtype),
         ld,
         theta_at,

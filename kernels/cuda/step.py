@@ -3,8 +3,8 @@
 One block is enough for a net so small that all of a step fits in its shared memory: parameters, batch and gradient stay
 there from step to step, and a barrier takes some tens of cycles. Any number of such nets train in one launch, a block
 each, by tables of their own. For a larger batch each of many blocks does the same with a shard of it, and all
-parameters in its shared memory: then it adds its gradient to those of the others, in global memory and in their order,
-updates a part of the parameters, and reads all of them. A grid runs the phases on many multiprocessors, with the
+parameters in its shared memory, and its gradient in global memory: then it adds a part of all gradients, in the order of
+the blocks, updates that part of the parameters, and reads all of them. A grid runs the phases on many multiprocessors, with the
 workspace in global memory. The blocks of shards and of a grid, all of them resident, wait for one another at a counter.
 All loops copy the tables of the run to shared memory first, since each phase begins with a dozen fields of them. They
 allocate nothing, and leave a loss for each step on the device.
@@ -61,6 +61,7 @@ from .primitives import (
     lane_of,
     load4,
     load_acquire,
+    log2_of,
     opaque,
     quotient,
     shared_memory,
@@ -85,16 +86,38 @@ CLIP_TINY = 1e-6  # added to the norm of a gradient, as torch.nn.utils.clip_grad
 
 
 @device
-def grid_barrier(counter, turn):
-    """All threads of the grid wait for one another; gives the next turn."""
+def arrive_at(counter):
+    """The first half of a barrier of the grid: what this block has written is there for those who pass it."""
     cuda.syncthreads()
-    turn += cuda.gridDim.x
     if cuda.threadIdx.x == 0:
         atomic_add_release(counter, np.uint32(1))
+
+
+@device
+def pass_by(counter, turn):
+    """The second half: all blocks have arrived; gives the next turn."""
+    turn += cuda.gridDim.x
+    if cuda.threadIdx.x == 0:
         while load_acquire(counter, np.uint32(0)) < turn:
             pass
     cuda.syncthreads()
     return turn
+
+
+@device
+def grid_barrier(counter, turn):
+    """All threads of the grid wait for one another; gives the next turn."""
+    arrive_at(counter)
+    return pass_by(counter, turn)
+
+
+class Batches(NamedTuple):
+    """Those of an epoch: the position of the last one, rows from one to the next, samples of one and of the last."""
+
+    last: int
+    by: int
+    size: int
+    tail: int
 
 
 class Samples(NamedTuple):
@@ -381,59 +404,60 @@ def exchange_of(real):
     zero = real(0.0)
 
     @device
-    def agreed(value, told, counter, turn):
-        """The sum of a number of each block, the same bits in all; and the next turn."""
+    def tell(value, told):
+        """A number of this block, to where the others find it."""
         if cuda.threadIdx.x == 0:
             told[cuda.blockIdx.x] = value
-        turn = grid_barrier(counter, turn)
-        value, block = zero, cuda.threadIdx.x & 31
+
+    @device
+    def heard(told):
+        """The sum of what all blocks have told, the same bits in all."""
+        value, block = zero, np.int32(cuda.threadIdx.x & 31)
         while block < cuda.gridDim.x:
             value += told[block]
-            block += 32
-        return warp_sum(value), turn
+            block = np.int32(block + 32)
+        return warp_sum(value)
 
     @device
-    def tell(step, exchange):
-        """Bring the gradient of a block to where the others find it."""
-        own, i = exchange + cuda.blockIdx.x * step.size, 4 * step.thread
-        while i < step.size:
-            a, b, c, d = load4(step.gradients + i)
-            for k in range(1, step.parts):
-                p, q, r, s = load4(step.gradients + (k * step.size + i))
-                a, b, c, d = a + p, b + q, c + r, d + s
-            store4(own + i, a, b, c, d)
-            i += 4 * step.threads
+    def agreed(value, told, counter, turn):
+        """The sum of a number of each block, the same bits in all; and the next turn."""
+        tell(value, told)
+        turn = grid_barrier(counter, turn)
+        return heard(told), turn
 
     @device
-    def lanes_for(size):
-        """Lanes that sum four numbers of all blocks together: a power of two."""
-        most, lanes = min(quotient(cuda.gridsize(1), (size + 3) >> 2), cuda.gridDim.x, 32), 1
-        while 2 * lanes <= most:
-            lanes *= 2
-        return lanes
+    def fold_for(size):
+        """By how many bits lanes share the sum of four numbers of all blocks."""
+        most = min(quotient(cuda.gridsize(1), max((size + 3) >> 2, 1)), cuda.gridDim.x, 32)
+        return log2_of(max(np.int32(most), np.int32(1)))
 
     @device
-    def collect(exchange, size, lanes):
+    def collect(exchange, size, fold):
         """Sum the gradients of all blocks, in their order, to the place of the first; the first lanes do the update."""
-        thread, blocks, by = cuda.grid(1), cuda.gridDim.x, 4 * quotient(cuda.gridsize(1), lanes)
-        lane, i, first = thread & (lanes - 1), 4 * quotient(thread, lanes), 4 * quotient(thread & ~31, lanes)
-        while first < size:  # all lanes of a warp that has a number take part
-            at, sums, k, mask = exchange + i, (zero, zero, zero, zero), lane if i < size else blocks, 1
+        thread, blocks, lanes, end = np.int32(cuda.grid(1)), np.int32(cuda.gridDim.x), np.int32(1 << fold), np.int32(size)
+        by, step = np.int32(np.int32(cuda.gridsize(1)) >> fold << 2), lanes * size
+        lane, i, first = np.int32(thread & (lanes - 1)), np.int32(thread >> fold << 2), np.int32((thread & ~31) >> fold << 2)
+        while first < end:  # all lanes of a warp that has a number take part
+            turn_by_turn()
+            sums, k, mask = (zero, zero, zero, zero), lane if i < end else blocks, np.int32(1)
+            at = exchange + (lane * size + i)
             while k + 3 * lanes < blocks:  # four at a time: the reads of all are on their way
-                p, q = load4(at + k * size), load4(at + (k + lanes) * size)
-                r, s = load4(at + (k + 2 * lanes) * size), load4(at + (k + 3 * lanes) * size)
-                sums, k = add4(add4(sums, p), add4(add4(q, r), s)), k + 4 * lanes
+                turn_by_turn()
+                p, q, r, s = load4(at), load4(at + step), load4(at + 2 * step), load4(at + 3 * step)
+                sums, k, at = add4(add4(sums, p), add4(add4(q, r), s)), np.int32(k + 4 * lanes), at + 4 * step
             while k < blocks:
-                sums, k = add4(sums, load4(at + k * size)), k + lanes
+                turn_by_turn()
+                sums, k, at = add4(sums, load4(at)), np.int32(k + lanes), at + step
             while mask < lanes:
+                turn_by_turn()
                 a, b, c, d = sums
                 sums = add4(sums, (lane_of(a, mask), lane_of(b, mask), lane_of(c, mask), lane_of(d, mask)))
-                mask <<= 1
-            if lane == 0 and i < size:
-                store4(at, sums[0], sums[1], sums[2], sums[3])
-            i, first = i + by, first + by
+                mask = np.int32(2 * mask)
+            if lane == 0 and i < end:
+                store4(exchange + i, sums[0], sums[1], sums[2], sums[3])
+            i, first = np.int32(i + by), np.int32(first + by)
 
-    return agreed, tell, lanes_for, collect
+    return tell, heard, agreed, fold_for, collect
 
 
 @for_each_real
@@ -522,7 +546,7 @@ def run_of(real, loop, structure, copies):
     by_rows = of_rows is not None
     # the next samples are gathered beside the update; but rows of tables are updated by the codes of these
     gathers_ahead = updates and not whole_grid and not by_rows
-    agreed, tell, lanes_for, collect = exchange_of(real)
+    tell, heard, agreed, fold_for, collect = exchange_of(real)
 
     @device
     def leave(value, sums, thread):
@@ -575,6 +599,11 @@ def run_of(real, loop, structure, copies):
         return shared, shared + theta_at
 
     @device
+    def gradients_at(own, scratch, size):
+        """Where a block has its gradient: one of shards where the others find it."""
+        return scratch + cuda.blockIdx.x * size if shards else own
+
+    @device
     def one_range(ranges, size):
         """Make one range of all: then an update passes over them at once. What stands between the ranges is zero."""
         ranges[Range.OFFSET], ranges[Range.ROWS], ranges[Range.COLUMNS], ranges[Range.DECAYS] = 0, 1, size, 0
@@ -582,39 +611,46 @@ def run_of(real, loop, structure, copies):
     @device
     def clear(vector, size, thread, threads):
         """Zeros, a multiple of four."""
-        i = 4 * thread
-        while i < size:
+        i = np.int32(4 * thread)
+        while i < np.int32(size):
+            turn_by_turn()
             store4(vector + i, zero, zero, zero, zero)
-            i += 4 * threads
+            i = np.int32(i + 4 * threads)
 
     @device
     def copy(source, target, size, thread, threads):
         """Of a multiple of four; four reads of four are on their way at a time."""
-        i, by = 4 * thread, 4 * threads
-        while i + 3 * by < size:
-            a, b = load4(source + i), load4(source + (i + by))
-            c, d = load4(source + (i + 2 * by)), load4(source + (i + 3 * by))
+        i, by, end = np.int32(4 * thread), np.int32(4 * threads), np.int32(size)
+        while i + 3 * by < end:
+            turn_by_turn()
+            a, b = load4(source + i), load4(source + np.int32(i + by))
+            c, d = load4(source + np.int32(i + 2 * by)), load4(source + np.int32(i + 3 * by))
             store4(target + i, a[0], a[1], a[2], a[3])
-            store4(target + (i + by), b[0], b[1], b[2], b[3])
-            store4(target + (i + 2 * by), c[0], c[1], c[2], c[3])
-            store4(target + (i + 3 * by), d[0], d[1], d[2], d[3])
-            i += 4 * by
-        while i < size:
+            store4(target + np.int32(i + by), b[0], b[1], b[2], b[3])
+            store4(target + np.int32(i + 2 * by), c[0], c[1], c[2], c[3])
+            store4(target + np.int32(i + 3 * by), d[0], d[1], d[2], d[3])
+            i = np.int32(i + 4 * by)
+        while i < end:
+            turn_by_turn()
             a, b, c, d = load4(source + i)
             store4(target + i, a, b, c, d)
-            i += by
+            i = np.int32(i + by)
 
     @device
-    def next_of(t, position, epoch):
-        """(place in its epoch, its epoch) of the step after one."""
-        ends = t[Run.OPEN_EPOCH] == 0 and (position + 1) * t[Run.BATCH] >= t[Run.ROWS]
-        return (0, epoch + 1) if ends else (position + 1, epoch)
+    def batches_of(t):
+        """The `Batches` of an epoch; one that is open takes the same rows in each step, and does not end."""
+        rows, batch = t[Run.ROWS], t[Run.BATCH]
+        whole = np.int32(min(batch, rows))
+        if t[Run.OPEN_EPOCH] != 0:
+            return Batches(np.int32(0x7FFFFFFF), np.int64(0), whole, whole)
+        last = (rows - 1) // batch
+        return Batches(np.int32(last), batch, whole, np.int32(rows - last * batch))
 
     @device
-    def samples_of(t, position, shard):
-        batch, at = t[Run.BATCH], np.int32(0)
-        first = position * batch if t[Run.OPEN_EPOCH] == 0 else 0
-        count = np.int32(min(batch, t[Run.ROWS] - first))
+    def samples_of(batches, position, shard):
+        """The samples of the step at a position of the epoch."""
+        first, at = np.int64(position) * batches.by, np.int32(0)
+        count = batches.tail if position == batches.last else batches.size
         if not shards:
             return Samples(first, count, at, count)
         at = min(np.int32(shard * cuda.blockIdx.x), count)
@@ -636,10 +672,10 @@ def run_of(real, loop, structure, copies):
         return found
 
     @device
-    def share_of(step, master, scratch, lanes):
+    def share_of(step, master, scratch, fold):
         """The step as the update of shards sees it: each first lane of some has what it has collected."""
-        thread, threads, size = cuda.grid(1), quotient(cuda.gridsize(1), lanes), step.size
-        item = quotient(thread, lanes) if thread & (lanes - 1) == 0 else size  # beyond the end
+        thread, threads, size = np.int32(cuda.grid(1)), np.int32(cuda.gridsize(1)) >> fold, step.size
+        item = thread >> fold if thread & ((1 << fold) - 1) == 0 else size  # beyond the end
         t, r, count, seen, key = step.table, step.reals, step.count, step.seen, step.mask_key
         return Step(t, r, master, scratch, step.workspace, np.int32(item), np.int32(threads), count, seen, key, np.int32(1), size)
 
@@ -728,12 +764,12 @@ def run_of(real, loop, structure, copies):
         return wait(counter, turn)
 
     @device
-    def update_pass(step, op, ranges, count, numbers, sums, told, counter, turn):
+    def update_pass(step, op, ranges, count, numbers, clips, sums, told, counter, turn):
         """Clip the gradient and update the parameters; `op` is the operation by touched rows.
 
         Of parameters that each step updates, threads wait for one another after they have gathered the next samples.
         """
-        clips, scale, parts = opaque(step.table[Run.CLIPS]), one, step.parts
+        clips, scale, parts = opaque(clips), one, step.parts
         if by_rows:
             if step.reals[Real.L2] != zero:
                 of_rows.collect(step, op)
@@ -777,13 +813,16 @@ def run_of(real, loop, structure, copies):
         features, size, whole_size = program[Header.FEATURES], program[Header.DENSE], program[Header.PARAMETERS]
         last, table_op = operations + Op.SIZE * (end - 1), operations
         workspace, theta = places(shared + tables_size, scratch, master, theta_at)
-        told, lanes = scratch + size * cuda.gridDim.x, lanes_for(size) if shards else 1
-        grad, sums, warps = workspace + grad_at, opaque(workspace + sums_at), threads >> 5 if whole_grid else WARPS
-        rows, batch, steps = t[Run.ROWS], t[Run.BATCH], t[Run.STEPS]
-        epoch, position, finished, fine = state[State.EPOCH], state[State.POSITION], 0, True
-        left_bits, right_bits = half_bits(rows)
+        told, fold = scratch + size * cuda.gridDim.x, fold_for(size) if shards else np.int32(0)
+        grad = gradients_at(workspace + grad_at, scratch, size)
+        sums, warps = opaque(workspace + sums_at), threads >> 5 if whole_grid else WARPS
+        weighs, penalises = np.int32(t[Run.WEIGHTS] != 0), np.int32(r[Real.L2] != zero)
+        clips = np.int32(t[Run.CLIPS])
+        steps, batches, finished, fine = t[Run.STEPS], batches_of(t), np.int64(0), True
+        epoch, position = state[State.EPOCH], np.int32(state[State.POSITION])
+        left_bits, right_bits = half_bits(t[Run.ROWS])
         # a batch of all rows in their order is gathered only once, and stays as the first operations left it
-        stays, head = batch >= rows and t[Run.KEEPS_ROWS] != 0, 0
+        stays, head = t[Run.BATCH] >= t[Run.ROWS] and t[Run.KEEPS_ROWS] != 0, 0
         while operations[Op.SIZE * head + Op.RANGES] == 0:
             head += 1
         if by_rows:  # its ranges come first: no operation before it has any
@@ -801,7 +840,7 @@ def run_of(real, loop, structure, copies):
         key, mask_key = keys_of(state, epoch)
         # rows of a step, and of the next one
         kept, half = viewed(workspace + rows_at, np.int64), 0 if stays else (shard + 3) & ~3
-        samples, counted, share = samples_of(t, position, shard), np.int32(-1), zero
+        samples, counted, share = samples_of(batches, position, shard), np.int32(-1), zero
         of_features, all_parts = inverse_of(features), np.int32(parts)
         if steps > 0:
             draw(t, Order(samples.first + samples.at, key, left_bits, right_bits, kept), samples.own)
@@ -820,18 +859,19 @@ def run_of(real, loop, structure, copies):
                 begin = np.int32(0)
             await_rows()
             mass, value = real(count), zero
-            if has_loss and t[Run.WEIGHTS] != 0:
+            if has_loss and opaque(weighs) != 0:
                 mass = weigh(step, order)
                 mass, turn = total(mass, sums, thread, threads, counter, turn)
                 if shards:
                     mass, turn = agreed(mass, told, counter, turn)
             else:
                 turn = wait(counter, turn)
-            (after, its_epoch), wanted = next_of(t, position, epoch), half > 0 and finished + 1 < steps
-            next_key, next_mask_key = key, mask_key
-            if its_epoch != epoch:
+            wanted, others = half > 0 and finished + 1 < steps, kept + half * (finished + 1 & 1)
+            after, its_epoch, next_key, next_mask_key = np.int32(position + 1), epoch, key, mask_key
+            if position == batches.last:
+                after, its_epoch = np.int32(0), epoch + 1
                 next_key, next_mask_key = keys_of(state, its_epoch)
-            samples, others = samples_of(t, after, shard), kept + half * (finished + 1 & 1)
+            samples = samples_of(batches, after, shard)
             coming = Order(samples.first + samples.at, next_key, left_bits, right_bits, others)
             if not has_backward and wanted:
                 draw(t, coming, samples.own)
@@ -847,13 +887,21 @@ def run_of(real, loop, structure, copies):
                     )
                 value = gathered(sums + warps, thread, threads)
                 if shards:  # the loss of the others comes with their gradients
-                    tell(step, scratch)
-                    value, turn = agreed(value, told + cuda.gridDim.x, counter, turn)
+                    tell(value, told + cuda.gridDim.x)
+                    arrive_at(counter)
+            if gathers_ahead and wanted:
+                then = Step(t, r, theta, grad, workspace, thread, threads, samples.own, seen, mask_key, all_parts, size)
+                gather(then, features, of_features, coming)
+            if has_loss:
+                if shards:
+                    turn = pass_by(counter, turn)
+                    collect(scratch, size, fold)
+                    value = heard(told + cuda.gridDim.x)
                 if leads:
                     out[2 * finished] = value / mass
                     out[2 * finished + 1] = mass
             if updates:  # alone, as the others: Numba then drops what is not wanted
-                if r[Real.L2] != zero:
+                if opaque(penalises) != 0:
                     extra = penalty(step, ranges, count_ranges)
                     if by_rows:
                         extra += of_rows.penalty(step)
@@ -864,23 +912,19 @@ def run_of(real, loop, structure, copies):
             changes = mass > zero  # a batch whose weights are all zero is no step
             if updates and changes:
                 fine = value - value == zero
-            if gathers_ahead and fine and wanted:
-                then = Step(t, r, theta, grad, workspace, thread, threads, samples.own, seen, mask_key, all_parts, size)
-                gather(then, features, of_features, coming)
             if updates:
                 if changes and fine:
                     numbers, own_sums = factors + FACTORS * finished, sums + 3 * warps
                     squares = told + 2 * cuda.gridDim.x
                     if shards:
-                        collect(scratch, size, lanes)
-                        each = share_of(step, master, scratch, lanes)
+                        each = share_of(step, master, scratch, fold)
                         turn = update_pass(
-                            each, table_op, ranges, count_ranges, numbers, own_sums, squares, counter, turn
+                            each, table_op, ranges, count_ranges, numbers, clips, own_sums, squares, counter, turn
                         )
                         copy(master, theta, size, thread, threads)
                     else:
                         turn = update_pass(
-                            step, table_op, ranges, count_ranges, numbers, own_sums, squares, counter, turn
+                            step, table_op, ranges, count_ranges, numbers, clips, own_sums, squares, counter, turn
                         )
                 elif shards:  # what was told is read before it is written anew
                     turn = grid_barrier(counter, turn)
