@@ -34,9 +34,9 @@ class _Running(greenlet.greenlet):
 
 
 class _Thread(simulator.BlockThread):
-    """A thread that counts its meetings, those of a block and those of all."""
+    """A thread that counts its meetings, and how often it has come to one of all blocks, and has passed it."""
 
-    meetings = barriers = 0
+    meetings = arrivals = passed = 0
 
     def syncthreads(self):
         self._manager.meeting.exchange(self.thread_id)
@@ -72,16 +72,16 @@ class _Grid:
     def touch(self, thread, address, writes):
         """Fail if another thread wrote there, or reads what this one writes, since they last met."""
         accesses = self.seen.setdefault(address, {})
-        for (other, wrote), (meetings, barriers) in accesses.items():
+        for (other, wrote), (meetings, arrivals) in accesses.items():
             if other is thread or not (wrote or writes):
                 continue
             same = other._manager is thread._manager
-            if meetings >= thread.meetings if same else barriers >= thread.barriers:
+            if meetings >= thread.meetings if same else arrivals >= thread.passed:
                 there = [(tuple(each.blockIdx), tuple(each.threadIdx)) for each in (thread, other)]
                 raise AssertionError(f"a race: {there} after {thread.meetings} meetings, writes={writes}")
         if writes:
             accesses.clear()  # whoever was there has met this thread
-        accesses[thread, writes] = thread.meetings, thread.barriers
+        accesses[thread, writes] = thread.meetings, thread.arrivals
 
     def run(self):
         """Run all threads to their end, which the first that fails brings."""
@@ -177,14 +177,18 @@ def together(monkeypatch, meet=True):
             self._told(i, True)
             super().__setitem__(i, value)
 
-    of_the_host, barrier = threading.current_thread, step.grid_barrier
+    of_the_host, arrive, pass_by = threading.current_thread, step.arrive_at, step.pass_by
 
     def current_thread():
         return getattr(greenlet.getcurrent(), "thread", None) or of_the_host()
 
-    def counted(counter, turn):
-        turn = barrier(counter, turn)
-        threading.current_thread().barriers += 1
+    def arrived_at(counter):
+        arrive(counter)
+        threading.current_thread().arrivals += 1
+
+    def passed(counter, turn):
+        turn = pass_by(counter, turn)
+        threading.current_thread().passed += 1
         return turn
 
     arrived = graph.arrived_last
@@ -194,7 +198,8 @@ def together(monkeypatch, meet=True):
         thread._manager.launch.arrive(tuple(thread.blockIdx), last)
         return last
 
-    monkeypatch.setattr(step, "grid_barrier", counted)
+    monkeypatch.setattr(step, "arrive_at", arrived_at)
+    monkeypatch.setattr(step, "pass_by", passed)
     monkeypatch.setattr(graph, "arrived_last", told)
     monkeypatch.setattr(_Block, "meet", meet)
     monkeypatch.setattr(simulator, "BlockManager", _Block)
