@@ -74,7 +74,7 @@ OF_AN_ELEMENT, OF_A_TILE, OF_AN_OUTPUT, OF_A_ROW = 25, 60, 60, 270
 
 
 # When the loops, with their products, and those by wgmma were last written anew
-WRITTEN = dict.fromkeys(("block", "shards", "grid"), "2026-11-27T15:50")
+WRITTEN = dict.fromkeys(("block", "shards", "grid"), "2026-11-27T22:00")
 WRITTEN |= {"graph": "2026-11-27T15:50", "wgmma": "2026-11-27T06:00"}
 
 
@@ -183,12 +183,13 @@ def phases(plan):
         with_bias += places.parts * (-(-n_out // 4) * -(-n_in // 4) + n_out)
     if pointwise and not record[tables.Op.FLAGS] & tables.LOGITS:
         backward.insert(0, Phase("slope", n_out * padded))
-    lanes = 1 if whole_grid else tiles.sharing(threads, padded, program.outputs << 2)
+    lanes = _sharing(tiles, threads, padded, program.outputs << 1)
     outputs = program.outputs / lanes
     found.append(Phase("loss", padded * lanes, more=OF_AN_OUTPUT * outputs + OF_A_TILE + drawn, trips=3 * outputs))
     samples = padded / places.parts
     fmas = 16 * samples * gradients / with_bias
-    found += [*backward, Phase("gradient", with_bias, fmas, OF_A_TILE, 2 * samples, samples / 4)]
+    told = 4 * program.dense_size * (places.loop == "shards")  # to the other blocks
+    found += [*backward, Phase("gradient", with_bias, fmas, OF_A_TILE, 2 * samples, samples / 4, told, awaited=False)]
     return [*found, *_updates(plan)]
 
 
@@ -205,16 +206,21 @@ def _updates(plan):
         lanes *= 2
     each = blocks / lanes
     return [
-        Phase("tell", fours, 0, OF_AN_ELEMENT, parts, 1, 4 * size, meets=True, awaited=False),
+        Phase("await", 0, meets=True),
         Phase("collect", fours * lanes, 0, 8 * each + 8 * math.log2(lanes), each, each / 4, 4 * size * blocks, 0, True),
         Phase("update", fours * lanes, 0, more, 2, 1, size * (8 * states + 8), of_all=True, meets=True),
         Phase("copy", -(-fours // 4), 0, 2 * OF_AN_ELEMENT, 4, 0, 4 * size),
     ]
 
 
+def _sharing(tiles, threads, items, terms):
+    """Threads that share a sum."""
+    return 1 << tiles.fold_of(np.int32(threads), np.int32(items), np.int32(terms))
+
+
 def _product(name, threads, items, terms, tiles, unrolled, sloped=False):
     """A product in tiles of 4 x 4, whose sums some threads share; `unrolled`: terms of which the loads go together."""
-    share = tiles.sharing(threads, items, terms)
+    share = _sharing(tiles, threads, items, terms)
     each, levels = -(-terms // share), math.log2(share)
     # halves of the sums go to the other lane, twice, then a quarter of them to each; a shuffle takes all schedulers
     exchanged = (SCHEDULERS + 3) * (8 * (share > 1) + 4 * max(levels - 1, 0))

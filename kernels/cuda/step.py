@@ -233,13 +233,13 @@ def loss_of_step(real, whole_grid, structure, row_of):
     where a gradient is wanted, also that with respect to the outputs. share: 1 / mass.
     """
     loss_of, wanted = sample_loss_of(real, structure.loss), structure.command & BACKWARD != 0
-    zero, one, fold_of = real(0.0), real(1.0), tiles_of(real).fold_of
+    zero, one, fold_of, double = real(0.0), real(1.0), tiles_of(real).fold_of, real is np.float64
 
     @device
     def prepare(step, last, work):
         t, padded, n_out, made = step.table, np.int32(padded_count(step)), np.int32(last[Op.N_OUT]), last[Op.OUTPUT]
         # two outputs each; in a grid of float64 the sums of lanes take more registers than a thread has
-        fold = np.int32(0) if whole_grid else fold_of(step.threads, padded, np.int32(n_out << 1))
+        fold = np.int32(0) if whole_grid and double else fold_of(step.threads, padded, np.int32(n_out << 1))
         work[LossWork.FOLD], work[LossWork.N_OUT], work[LossWork.PADDED] = fold, n_out, padded
         work[LossWork.LD], work[LossWork.A] = np.int32(t[Run.LD]), np.int32(buffer_of(step, made)[Buffer.VALUE])
         work[LossWork.DELTA] = np.int32(buffer_of(step, made)[Buffer.DELTA])
