@@ -1,5 +1,5 @@
-/* A driver of CUDA that runs no kernel: memory of the device is that of the host, copies are memcpy, a launch returns at
- * once, and calls are counted by name. fake_driver.py builds and loads it. */
+/* A driver of CUDA without a GPU: memory of the device is that of the host, copies are memcpy, calls are counted by name,
+ * and a launch returns at once, or when whoever runs kernels is done. fake_driver.py builds and loads it. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdint.h>
@@ -48,6 +48,10 @@ static void leave(uint64_t from, size_t size) {
             for (long j = 0; j < runs[i].numbers; j++) ((float *)runs[i].results)[j] = 1.0f;
         }
 }
+
+/* Who runs the kernels, if anybody does. */
+static void (*launcher)(const void *, void *, void **);
+void fake_launcher(void *function) { launcher = function; }
 
 #define CALL(name, parameters, ...)                     \
     int name parameters {                               \
@@ -98,7 +102,8 @@ MADE(cuLibraryGetModule, (void **made, void *library))
 MADE(cuKernelGetFunction, (void **made, void *kernel))
 CALL(cuKernelGetAttribute, (int *value, int which, void *kernel, int number), *value = 64)
 CALL(cuFuncGetAttribute, (int *value, int which, void *function), *value = 64)
-CALL(cuLaunchKernelEx, (const void *config, void *function, void **arguments, void **extra), )
+CALL(cuLaunchKernelEx, (const void *config, void *function, void **arguments, void **extra),
+     if (launcher) launcher(config, function, arguments))
 CALL(cuStreamSynchronize, (void *stream), )
 CALL(cuStreamGetCtx, (void *stream, void **of), *of = device)
 CALL(cuStreamGetCtx_v2, (void *stream, void **of, void **green), *of = device; *green = 0)

@@ -111,7 +111,8 @@ def loop_of(real, structure):
             work[Work.CODE_BEFORE] = np.int32(before[ACTIVATION])
             if pointwise(before):
                 does |= SLOPES_BEFORE
-        work[Work.DOES], work[Work.CODE], work[Work.NUMBER] = np.int32(does), np.int32(op[ACTIVATION]), np.int32(op[Op.NUMBER])
+        work[Work.DOES], work[Work.CODE] = np.int32(does), np.int32(op[ACTIVATION])
+        work[Work.NUMBER] = np.int32(op[Op.NUMBER])
         work[Work.N_IN], work[Work.N_OUT], work[Work.WIDTH] = n_in, n_out, width
         work[Work.LD], work[Work.GROUPS], work[Work.PADDED] = np.int32(step.table[Run.LD]), groups, padded
         work[Work.W_AT], work[Work.B_AT] = np.int32(op[W_AT]), np.int32(op[B_AT])

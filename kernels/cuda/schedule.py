@@ -246,7 +246,8 @@ class _Places:
 
 def _loop(program, dtype, batch, command, loop, blocks, threads):
     place, ld = _Places(4), round_up(batch, 32) + 4  # neighbouring features begin in different banks
-    theta_at, sums_at = place(program.dense_size), place(SUMS * (-(-blocks * threads // 32) if loop == "grid" else WARPS))
+    warps = -(-blocks * threads // 32) if loop == "grid" else WARPS
+    theta_at, sums_at = place(program.dense_size), place(SUMS * warps)
     buffers = _buffers(program, command, lambda width: place(width * ld), lambda width: place(width * ld))
     parts = _parts(program, batch, loop, blocks * threads) if loop != "shards" else 1
     grad_at = place(parts * program.dense_size if command & BACKWARD and loop != "shards" else 0)
@@ -284,7 +285,8 @@ def _parts(program, batch, loop, threads):
 
 def _tables_size(program, dtype):
     """Elements that the tables of a run, of its program, of its reals and of its work take, a multiple of 16 bytes."""
-    cells, operations = Run.SIZE + Buffer.SIZE * len(program.widths) + State.SIZE + program.table.size, len(program.operations)
+    cells = Run.SIZE + Buffer.SIZE * len(program.widths) + State.SIZE + program.table.size
+    operations = len(program.operations)
     tables = round_up(cells * _elements_of_index(dtype) + Real.ALPHAS + operations, 4)
     return tables + WORK * np.dtype(np.int32).itemsize * (operations + 1) // np.dtype(dtype).itemsize
 

@@ -3,9 +3,10 @@
 One block is enough for a net so small that all of a step fits in its shared memory: parameters, batch and gradient stay
 there from step to step, and a barrier takes some tens of cycles. Any number of such nets train in one launch, a block
 each, by tables of their own. For a larger batch each of many blocks does the same with a shard of it, and all
-parameters in its shared memory, and its gradient in global memory: then it adds a part of all gradients, in the order of
-the blocks, updates that part of the parameters, and reads all of them. A grid runs the phases on many multiprocessors, with the
-workspace in global memory. The blocks of shards and of a grid, all of them resident, wait for one another at a counter.
+parameters in its shared memory; its gradient is in global memory. Then it adds a part of all gradients, in the order of
+the blocks, updates that part of the parameters, and reads all of them. A grid runs the phases on many multiprocessors,
+with the workspace in global memory. The blocks of shards and of a grid, all of them resident, wait for one another at a
+counter.
 All loops copy the tables of the run to shared memory first, since each phase begins with a dozen fields of them. They
 allocate nothing, and leave a loss for each step on the device.
 
@@ -81,7 +82,7 @@ THREADS = 256
 # Blocks that a multiprocessor holds of many nets at once, by the bytes of an element: in float32 a thread then has 128
 # registers and spills none; in float64 it takes 248, with an Embedding 222 (sm_90)
 TOGETHER = {4: 2, 8: 1}
-SUMS, WARPS = 4, THREADS >> 5  # sums over all threads in a step, each with a place for each warp of a block, or of the grid
+SUMS, WARPS = 4, THREADS >> 5  # sums over all threads in a step, each with a place for each warp
 CLIP_TINY = 1e-6  # added to the norm of a gradient, as torch.nn.utils.clip_grad_norm_ has it
 
 
@@ -219,9 +220,9 @@ def gather_of(real, whole_grid, copies):
     return draw, row_of, gather, await_rows, weigh, write_out
 
 
-# What the loss of a step needs, behind the work of the operations. FOLD: by how many bits threads share the outputs of a
-# sample. From JOBS on: the first part of a gradient that each warp of a block has work in, all parts counted, and
-# whether it is the only one.
+# What the loss of a step needs, behind the work of the operations. FOLD: by how many bits threads share a sample's
+# outputs. From JOBS on: in which part of a gradient each warp of a block has its first items, all parts counted, and
+# whether it has no others.
 LossWork = Fields("LossWork", "FOLD N_OUT LD PADDED A DELTA COLUMNS LABELS JOBS")
 
 
@@ -434,9 +435,10 @@ def exchange_of(real):
     @device
     def collect(exchange, size, fold):
         """Sum the gradients of all blocks, in their order, to the place of the first; the first lanes do the update."""
-        thread, blocks, lanes, end = np.int32(cuda.grid(1)), np.int32(cuda.gridDim.x), np.int32(1 << fold), np.int32(size)
-        by, step = np.int32(np.int32(cuda.gridsize(1)) >> fold << 2), lanes * size
-        lane, i, first = np.int32(thread & (lanes - 1)), np.int32(thread >> fold << 2), np.int32((thread & ~31) >> fold << 2)
+        thread, blocks = np.int32(cuda.grid(1)), np.int32(cuda.gridDim.x)
+        lanes, end = np.int32(1 << fold), np.int32(size)
+        by, step, lane = np.int32(cuda.gridsize(1) >> fold << 2), lanes * size, np.int32(thread & (lanes - 1))
+        i, first = np.int32(thread >> fold << 2), np.int32((thread & ~31) >> fold << 2)
         while first < end:  # all lanes of a warp that has a number take part
             turn_by_turn()
             sums, k, mask = (zero, zero, zero, zero), lane if i < end else blocks, np.int32(1)
@@ -536,9 +538,8 @@ def run_of(real, loop, structure, copies):
     whole_grid, shards = loop == "grid", loop == "shards"
     command, zero, one, tiny = structure.command, real(0.0), real(1.0), real(CLIP_TINY)
     draw, row_of, gather, await_rows, weigh, write_out = gather_of(real, whole_grid, copies)
-    forward, backward, (first_gradient, second_gradient), (first_items, second_items), prepare, of_rows, wait = phases_of(
-        real, whole_grid, structure
-    )
+    forward, backward, gradient, items, prepare, of_rows, wait = phases_of(real, whole_grid, structure)
+    (first_gradient, second_gradient), (first_items, second_items) = gradient, items
     has_loss, has_backward, updates = command & LOSS != 0, command & BACKWARD != 0, command & UPDATE != 0
     has_output, has_input_gradient = command & OUTPUT != 0, command & INPUT_BACKWARD != 0
     prepare_loss, loss = loss_of_step(real, whole_grid, structure, row_of) if has_loss else (None, None)
@@ -677,7 +678,8 @@ def run_of(real, loop, structure, copies):
         thread, threads, size = np.int32(cuda.grid(1)), np.int32(cuda.gridsize(1)) >> fold, step.size
         item = thread >> fold if thread & ((1 << fold) - 1) == 0 else size  # beyond the end
         t, r, count, seen, key = step.table, step.reals, step.count, step.seen, step.mask_key
-        return Step(t, r, master, scratch, step.workspace, np.int32(item), np.int32(threads), count, seen, key, np.int32(1), size)
+        item, threads, one_part = np.int32(item), np.int32(threads), np.int32(1)
+        return Step(t, r, master, scratch, step.workspace, item, threads, count, seen, key, one_part, size)
 
     @device
     def combine(grad, whole, ranges, count, parts, size, thread, threads):
@@ -693,36 +695,39 @@ def run_of(real, loop, structure, copies):
                 i += threads
 
     @device
-    def prepare_all(step, operations, works, end):
-        """Fill the work of all operations, a thread each, for steps of as many samples.
+    def deal_gradients(step, operations, works, end):
+        """Give each part of a gradient the thread that takes its first item, the first one of a warp; by one thread.
 
-        A part of a gradient begins with a warp, so that no warp has items of two of them; large ones come first.
+        The first parts of all operations come first. Where no thread has more than one item, a warp has those of one
+        part, and looks up which.
         """
-        index, jobs = np.int32(cuda.threadIdx.x), works + (WORK * end + LossWork.JOBS)
-        if has_loss and index == end:
-            prepare_loss(step, operations + Op.SIZE * (end - 1), works + WORK * end)
-        first, job, warp = 0, np.int32(0), np.int32(0)
-        while has_backward and index == 0 and job < PARTS * end:
-            op, work = job, works
-            if job < end:
-                count = first_items(step, operations + Op.SIZE * job)
-                works[WORK * job + FIRST] = np.int32(first - quotient(first, step.threads) * step.threads)
-            else:
-                count = second_items(step, operations + Op.SIZE * (job - end))
-                works[WORK * (job - end) + FIRST + 1] = np.int32(first - quotient(first, step.threads) * step.threads)
-            first = (first + count + 31) & ~31
+        first, job, warp, jobs = 0, np.int32(0), np.int32(0), works + (WORK * end + LossWork.JOBS)
+        while job < PARTS * end:
+            second = job >= end
+            index = np.int32(job - end if second else job)
+            op = operations + Op.SIZE * index
+            items = second_items(step, op) if second else first_items(step, op)
+            at = WORK * index + (FIRST + 1 if second else FIRST)
+            works[at] = np.int32(first - quotient(first, step.threads) * step.threads)
+            first = (first + items + 31) & ~31
             while not whole_grid and warp < WARPS and 32 * warp < first:
                 jobs[warp] = job
                 warp = np.int32(warp + 1)
             job = np.int32(job + 1)
-        if not whole_grid and index == 0:
-            once = first <= step.threads and not by_rows
-            for other in range(WARPS):
-                if not once:
-                    jobs[other] = np.int32(0)
-                elif other >= warp:
-                    jobs[other] = np.int32(PARTS * end)
-            jobs[WARPS] = np.int32(once)
+        once = first <= step.threads and not whole_grid and not by_rows
+        for other in range(WARPS):
+            if not once or other >= warp:
+                jobs[other] = np.int32(PARTS * end if once else 0)
+        jobs[WARPS] = np.int32(once)
+
+    @device
+    def prepare_all(step, operations, works, end):
+        """Fill the work of all operations, a thread each, for steps of as many samples."""
+        index = np.int32(cuda.threadIdx.x)
+        if has_loss and index == end:
+            prepare_loss(step, operations + Op.SIZE * (end - 1), works + WORK * end)
+        if has_backward and index == 0:
+            deal_gradients(step, operations, works, end)
         while index < end:
             prepare(step, operations + Op.SIZE * index, works + WORK * index)
             index = np.int32(index + cuda.blockDim.x)
@@ -749,10 +754,10 @@ def run_of(real, loop, structure, copies):
             write_out(step, delta_of(step, 0), operations[Op.N_IN], first)
         if wanted:
             draw(step.table, coming, count)
-        job, once = np.int32(0), np.int32(0)
+        jobs, job = works + (WORK * end + LossWork.JOBS), np.int32(0)
         if not whole_grid:
-            jobs = works + (WORK * end + LossWork.JOBS)
-            job, once = jobs[step.thread >> 5], jobs[WARPS]
+            job = jobs[step.thread >> 5]
+        once = jobs[WARPS] != 0
         while job < PARTS * end:
             turn_by_turn()
             if job < end:
@@ -760,7 +765,7 @@ def run_of(real, loop, structure, copies):
             else:
                 index = np.int32(job - end)
                 second_gradient(step, operations + Op.SIZE * index, works + WORK * index)
-            job = np.int32(PARTS * end if once != 0 else job + 1)
+            job = np.int32(PARTS * end if once else job + 1)
         return wait(counter, turn)
 
     @device
@@ -808,7 +813,7 @@ def run_of(real, loop, structure, copies):
         factors, out = global_at(t[Run.RATES], real), global_at(t[Run.LOSSES], real)
         program, state = t + t[Run.PROGRAM], t + t[Run.STATE]
         operations, end = program + program[Header.OPERATIONS_AT], np.int32(program[Header.OPERATIONS])
-        works, worked = viewed(shared + tables_size, np.int32) + -WORK * (end + 1), np.int32(-1)
+        works = viewed(shared + tables_size, np.int32) + -WORK * (end + 1)
         ranges, count_ranges = program + program[Header.RANGES_AT], np.int32(program[Header.RANGES])
         features, size, whole_size = program[Header.FEATURES], program[Header.DENSE], program[Header.PARAMETERS]
         last, table_op = operations + Op.SIZE * (end - 1), operations
@@ -827,7 +832,8 @@ def run_of(real, loop, structure, copies):
             head += 1
         if by_rows:  # its ranges come first: no operation before it has any
             table_op = operations + Op.SIZE * head
-            ranges, count_ranges = ranges + Range.SIZE * table_op[Op.RANGES], np.int32(count_ranges - table_op[Op.RANGES])
+            ranges = ranges + Range.SIZE * table_op[Op.RANGES]
+            count_ranges = np.int32(count_ranges - table_op[Op.RANGES])
         if not whole_grid:
             copy(master, theta, size, thread, threads)
             clear(sums, SUMS * WARPS, thread, threads)
