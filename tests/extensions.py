@@ -162,7 +162,7 @@ GAIN_CUDA = '''"""Each feature times a trained number."""
 from ..program import Gain
 from ..tables import Op
 from .launch import line, place, plane, run
-from .phases import Phases, delta_of, element_at, padded_count, value_of
+from .phases import FIRST, Phases, delta_of, element_at, first_item, padded_count, value_of
 from .primitives import global_at, quotient
 from .toolchain import cuda, device, for_each_real, kernel
 
@@ -184,16 +184,20 @@ def loop_of(real, structure):
         return True
 
     @device
-    def forward(step, op):
+    def forward(step, op, work):
         return scale(step, op, value_of(step, op[Op.INPUT]), value_of(step, op[Op.OUTPUT]))
 
     @device
-    def backward(step, op):
+    def backward(step, op, work):
         return scale(step, op, delta_of(step, op[Op.OUTPUT]), delta_of(step, op[Op.INPUT]))
 
     @device
-    def gradient(step, op, before):
-        n, item = op[Op.N_IN], step.thread
+    def items(step, op):
+        return step.parts * op[Op.N_IN]
+
+    @device
+    def gradient(step, op, work):
+        n, item = op[Op.N_IN], first_item(step, work[FIRST])
         samples = (quotient(step.count + step.parts - 1, step.parts) + 3) & ~3
         x, delta, ld = value_of(step, op[Op.INPUT]), delta_of(step, op[Op.OUTPUT]), element_at(step, padded_count(step))
         while item < step.parts * n:
@@ -203,9 +207,8 @@ def loop_of(real, structure):
                 summed += x[j * ld[2] + s] * delta[j * ld[2] + s]
             step.gradients[part * step.size + op[AT] + j] = summed
             item += step.threads
-        return before + step.parts * n
 
-    return Phases((forward,), (backward,), gradient)
+    return Phases((forward,), (backward,), gradient=((items, gradient),))
 
 
 @for_each_real

@@ -26,7 +26,7 @@ from .activations import (
 from .launch import checked, plane, run
 from .loop_tiles import tiles_of
 from .matmul import NO_OPERAND, PLAIN, Side, multiply, side, space
-from .phases import Phases, buffer_of, divided, element_at, gradient_width_of, inverse_of, padded_count
+from .phases import Phases, buffer_of, divided, element_at, first_item, gradient_width_of, inverse_of, padded_count
 from .primitives import exp, load4, quotient, store4, turn_by_turn
 from .tiling import ACTIVATE, SLOPE
 from .toolchain import device, for_each_real
@@ -266,16 +266,10 @@ def loop_of(real, structure):
         return True
 
     @device
-    def item_from(step, first):
-        """The first item of a thread, of those that are dealt out from thread `first` on."""
-        item = np.int32(step.thread - first)
-        return item if item >= 0 else np.int32(item + step.threads)
-
-    @device
     def gradient_W(step, op, work):
         """dW; in parts of the samples, each a vector of its own."""
         tiles, _, columns, rows = load4(work + Work.TILES)
-        item = item_from(step, work[Work.FIRST])
+        item = first_item(step, work[Work.FIRST])
         if item >= tiles:
             return
         n_in, n_out, ld, _ = load4(work + Work.N_IN)
@@ -296,7 +290,7 @@ def loop_of(real, structure):
     def gradient_b(step, op, work):
         """db, likewise."""
         _, items, _, _ = load4(work + Work.TILES)
-        item = item_from(step, work[Work.FIRST_BIAS])
+        item = first_item(step, work[Work.FIRST_BIAS])
         if item >= items:
             return
         n_out, ld, of_outputs = work[Work.N_OUT], work[Work.LD], work[Work.OF_OUTPUTS]

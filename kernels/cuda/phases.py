@@ -154,6 +154,13 @@ def element_at(step, item):
     return feature, sample, feature * step.table[Run.LD] + sample
 
 
+@device
+def first_item(step, first):
+    """The first item of a thread, of those that are dealt out from thread `first` on."""
+    item = np.int32(step.thread - first)
+    return item if item >= 0 else np.int32(item + step.threads)
+
+
 def gradient_width_of(structure):
     """`gradient_width(step, op)`: of how many features of its input, the first ones, the gradient is wanted."""
     wanted, expands = structure.command & INPUT_BACKWARD != 0, Embedding.name in structure.kinds
