@@ -28,7 +28,7 @@ CLOCK = 1.98e9
 class _Config(ctypes.Structure):
     """The first fields of CUlaunchConfig."""
 
-    _fields_ = [(name, ctypes.c_uint) for name in ("x", "y", "z", "threads", "threads_y", "threads_z", "shared")]
+    _fields_ = [(name, ctypes.c_uint) for name in ("x", "y", "z", "threads")]
 
 
 def run_kernels(driver, folder, kept=True):
@@ -73,7 +73,7 @@ def run_kernels(driver, folder, kept=True):
             for kind, argument in zip(kinds, arguments[: len(kinds)], strict=True):
                 size = 8 if kind is int else np.dtype(kind).itemsize
                 parameters += bytes(-len(parameters) % size) + ctypes.string_at(argument, size)
-            cycles = machines[path].launch(shape.x, shape.threads, shape.shared, bytes(parameters))
+            cycles = machines[path].launch(shape.x, shape.threads, bytes(parameters))
             runs.append((machines[path], cycles))
         except BaseException:  # C has called: nobody is there to catch it
             traceback.print_exc()

@@ -12,7 +12,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-from sass import LANES, MEMORY_FROM, PARAMETERS_AT, SHARED_FROM, TRUE, WORD, listing
+from sass import LANES, MEMORY_FROM, PARAMETERS_AT, TRUE, WORD, listing
+
+SHARED_BYTES = 228 << 10  # of a multiprocessor
 
 
 class Cycles:
@@ -46,9 +48,9 @@ class Multiprocessor:
 class Block:
     """A block: its shared memory, and its warps, of which those that wait at a barrier."""
 
-    def __init__(self, index, multiprocessor, shared_bytes):
+    def __init__(self, index, multiprocessor):
         self.index, self.multiprocessor, self.warps, self.waiting = index, multiprocessor, [], []
-        self.shared = np.zeros((SHARED_FROM + shared_bytes + 1024) // 4, WORD)
+        self.shared = np.zeros(SHARED_BYTES // 4, WORD)  # what the code names itself comes first, then the launch's
 
     def cached(self, addresses, past):
         """Which memory an access finds its numbers in: all of L1 is kept until a fence lets go of it."""
@@ -91,7 +93,7 @@ class Machine:
         self.code = listing(self.cubin)
         self.place = {instruction.at: n for n, instruction in enumerate(self.code)}
 
-    def launch(self, blocks, threads, shared_bytes, parameters, multiprocessors=132):
+    def launch(self, blocks, threads, parameters, multiprocessors=132):
         """Run blocks of threads, all of them resident, with the bytes of the parameters; gives the cycles it took."""
         constants = np.zeros((PARAMETERS_AT + len(parameters) + 7) // 4 + 2, WORD)
         constants[:6] = threads, 1, 1, blocks, 1, 1
@@ -99,7 +101,7 @@ class Machine:
         memory, chips = _memory(), [Multiprocessor() for _ in range(min(blocks, multiprocessors))]
         self.queue, self.order = [], 0
         for index in range(blocks):
-            block = Block(index, chips[index % len(chips)], shared_bytes)
+            block = Block(index, chips[index % len(chips)])
             block.warps = [Warp(block, n, threads, constants, memory) for n in range(-(-threads // LANES))]
             for warp in block.warps:
                 self._queue(warp, 0)

@@ -20,7 +20,6 @@ import numpy as np
 
 LANES, NONE, TRUE = 32, 255, 7  # RZ, and PT
 WORD, SINGLE, LONG, WIDE = np.uint32, np.float32, np.int64, np.uint64
-SHARED_FROM = 0x400  # shared memory of a block begins behind what the driver keeps
 MEMORY_FROM = 4096  # the first address that `memory` holds
 PARAMETERS_AT, SHAPE_AT = 0x210, 0  # in the bank of constants
 HEAD = re.compile(r"^\s+/\*([0-9a-f]{4,6})\*/\s+(.*?)\s*;?\s*/\* 0x[0-9a-f]{16} \*/")
@@ -380,6 +379,26 @@ def _(i):
         return (value, *[value != 0] * len(found))
 
     return [writes(i.operands[at]), *found], combine
+
+
+@computes("PRMT")
+def _(i):
+    """Bytes of two numbers, the second one above the first, chosen by four bits each; the fourth spreads its sign."""
+    low, chosen, high = map(bits, i.operands[1:4])
+
+    def one(a, ways, c):
+        found, value = c << 32 | a, 0
+        for k in range(4):
+            way = ways >> 4 * k & 15
+            byte = found >> 8 * (way & 7) & 255
+            value |= (byte if way < 8 else 255 * (byte >> 7)) << 8 * k
+        return value
+
+    def permuted(warp):
+        lanes = zip(low(warp).tolist(), chosen(warp).tolist(), high(warp).tolist(), strict=True)
+        return np.array([one(*each) for each in lanes], LONG)
+
+    return [writes(i.operands[0])], permuted
 
 
 @computes("PLOP3")

@@ -83,6 +83,7 @@ def test_comparisons_selections_and_tables_of_bits():
     assert done("SEL R1, R2, 0x7, !P3", r2=4, predicates=[3])[0][1] == 7
     assert done("LOP3.LUT R1, R2, R3, RZ, 0x3c, !PT", r2=12, r3=10)[0][1] == 12 ^ 10
     assert done("SHF.R.U64 R1, R2, 0x4, R3", r2=0x10, r3=0xF)[0][1] == 0xF0000001
+    assert done("PRMT R1, R2, 0x7610, R3", r2=0x44332211, r3=0x88776655)[0][1] == 0x88772211
     assert done("VIADDMNMX R1, R2, -R3, 0x5, PT", r2=1, r3=3)[0][1] == 0xFFFFFFFE  # the least of -2 and 5
     assert done("@!P3 MOV R1, 0x9", predicates=[3])[0][1] == 0
 

@@ -24,12 +24,12 @@ from .activations import (
     warps,
 )
 from .launch import checked, plane, run
-from .loop_tiles import tiles_of
+from .loop_tiles import ITEMS, SPREAD, SPREAD_FOLD, tiles_of
 from .matmul import NO_OPERAND, PLAIN, Side, multiply, side, space
 from .phases import Phases, buffer_of, divided, element_at, first_item, gradient_width_of, inverse_of, padded_count
 from .primitives import exp, load4, quotient, store4, turn_by_turn
 from .tiling import ACTIVATE, SLOPE
-from .toolchain import device, for_each_real
+from .toolchain import cuda, device, for_each_real
 
 IN_PLACE = False  # dW needs the inputs, and dZ after dX
 KIND = KINDS.index(Dense)
@@ -62,7 +62,8 @@ def loop_of(real, structure):
     tiles = tiles_of(real)
     fold_of, tile_forward, tile_backward = tiles.fold_of, tiles.tile_forward, tiles.tile_backward
     tile_gradient, dealt, fours, tile_at = tiles.tile_gradient, tiles.dealt, tiles.fours, tiles.tile_at
-    first_row, rows_of = tiles.first_row, tiles.rows_of
+    first_row, rows_of, own_rows, whole_grid = tiles.first_row, tiles.rows_of, tiles.own_rows, structure.loop == "grid"
+    spread, spread_item, warps_row = tiles.spread, tiles.spread_item, tiles.warps_row
     expands = Embedding.name in structure.kinds
     outputs, zero = structure.command & OUTPUT != 0, real(0.0)
     # activations worth no loop: they are written out for four numbers, for which float64 has too few registers
@@ -124,6 +125,11 @@ def loop_of(real, structure):
         work[Work.FORWARD_ITEMS], work[Work.BACKWARD_ITEMS] = forward_items, backward_items
         work[Work.FORWARD_FOLD] = fold_of(step.threads, forward_items, n_in)
         work[Work.BACKWARD_FOLD] = fold_of(step.threads, backward_items, n_out)
+        if whole_grid:
+            if spread(forward_items, n_in, cuda.gridDim.x):
+                work[Work.FORWARD_FOLD] = np.int32(-1)
+            if spread(backward_items, n_out, cuda.gridDim.x):
+                work[Work.BACKWARD_FOLD] = np.int32(-1)
         columns, rows = fours(n_in), fours(n_out)
         work[Work.TILES], work[Work.BIASES] = tiles_of_dW(step, op), biases(step, op)
         work[Work.COLUMNS], work[Work.ROWS] = columns, rows
@@ -132,11 +138,31 @@ def loop_of(real, structure):
         work[Work.OF_COLUMNS], work[Work.OF_ROWS] = inverse_of(columns), inverse_of(rows)
 
     @device
+    def shared_out(step, fold, items):
+        """How a thread takes part in sums: (item, lane, lanes of all, `fold` of a warp, whether ...)."""
+        if whole_grid:
+            if fold < 0:
+                item, lane = spread_item()
+                lanes, none = np.int32(SPREAD * (cuda.blockDim.x >> 5)), np.int32(ITEMS * cuda.blockIdx.x) >= items
+                return item, lane, lanes, np.int32(SPREAD_FOLD), True, True, none
+        item, lane, shared = dealt(step.thread, fold, items)
+        return item, lane, np.int32(1 << fold), fold, shared, False, item >= items and not shared
+
+    @device
+    def all_rows(sums, lane, fold, by_block):
+        """The sums of all lanes that share them, as `own_rows` has it; where warps share them, in the first one."""
+        a, b, c, d = own_rows(sums, lane, fold)
+        if whole_grid:
+            if by_block:
+                a = warps_row(a)
+        return a, b, c, d
+
+    @device
     def forward(step, op, work):
         """Z and, element by element, A."""
         b_at, inverse, items, fold = load4(work + Work.B_AT)
-        item, lane, shared = dealt(step.thread, fold, items)
-        if item >= items and not shared:
+        item, lane, share, fold, shared, by_block, none = shared_out(step, fold, items)
+        if none:
             return True
         n_in, n_out, ld, groups = load4(work + Work.N_IN)
         x_at, w_at, z_at, a_at = load4(work + Work.X)
@@ -146,7 +172,8 @@ def loop_of(real, structure):
         applied, in_fours = np.int32(does & APPLIES) != 0, np.int32(does & IN_FOURS) != 0
         while item < items or shared:
             o, s = tile_at(item, items, groups, inverse)
-            sums = tile_forward(step.workspace + (x_at + s), ld, W, n_in, in_fours, o, n_out, lane, fold)
+            sums = tile_forward(step.workspace + (x_at + s), ld, W, n_in, in_fours, o, n_out, lane, share)
+            sums = all_rows(sums, lane, fold, by_block)
             o, row = np.int32(o + first_row(lane)), np.int32(0)
             end = min(rows, np.int32(n_out - o)) if item < items else row
             while row < end:
@@ -230,8 +257,8 @@ def loop_of(real, structure):
         if np.int32(work[Work.DOES] & BACKWARDS) == 0:
             return False
         items, fold, _, _ = load4(work + Work.BACKWARD_ITEMS)
-        item, lane, shared = dealt(step.thread, fold, items)
-        if item >= items and not shared:
+        item, lane, share, fold, shared, by_block, none = shared_out(step, fold, items)
+        if none:
             return True
         n_in, n_out, ld, groups = load4(work + Work.N_IN)
         x_at, w_at, _, _ = load4(work + Work.X)
@@ -242,7 +269,8 @@ def loop_of(real, structure):
         alpha, applied = step.reals[Real.ALPHAS - 1 + work[Work.NUMBER]], np.int32(does & SLOPES_BEFORE) != 0
         while item < items or shared:
             i, s = tile_at(item, items, groups, inverse)
-            sums = tile_backward(step.workspace + (delta_at + s), ld, W, n_in, i, n_out, lane, fold)
+            sums = tile_backward(step.workspace + (delta_at + s), ld, W, n_in, i, n_out, lane, share)
+            sums = all_rows(sums, lane, fold, by_block)
             i, row = np.int32(i + first_row(lane)), np.int32(0)
             end = min(rows, np.int32(width - i)) if item < items else row
             while row < end:

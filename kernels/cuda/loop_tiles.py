@@ -8,8 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 
 from .phases import divided
-from .primitives import lane_of, load4, log2_of, turn_by_turn
-from .toolchain import device, for_each_real
+from .primitives import add4, lane_of, load4, log2_of, shared_memory, store4, turn_by_turn
+from .toolchain import cuda, device, for_each_real
+
+# A block of a grid whose warps share sums takes so many at a time, each by so many lanes of a warp. ROWS: elements of a
+# row of four for each thread of a block
+ITEMS, SPREAD_FOLD, ROWS = 4, 3, 4 * 256
+SPREAD = 1 << SPREAD_FOLD
 
 
 @for_each_real
@@ -88,6 +93,31 @@ def tiles_of(real):
         return a, b, c, d
 
     @device
+    def spread(items, terms, blocks):
+        """Whether each block of a grid takes ITEMS sums at once, its warps parts of each, with four terms a lane."""
+        return terms >= 4 * SPREAD * (cuda.blockDim.x >> 5) and items <= ITEMS * blocks
+
+    @device
+    def spread_item():
+        """(a thread's item, its lane among those of the block that share it): neighbouring threads have other items."""
+        thread = np.int32(cuda.threadIdx.x)
+        item = np.int32(ITEMS * cuda.blockIdx.x + (thread & (ITEMS - 1)))
+        return item, np.int32((thread >> 5) * SPREAD + ((thread & 31) >> (5 - SPREAD_FOLD)))
+
+    @device
+    def warps_row(row):
+        """The sum over all warps of a block of the rows that their lanes have, in the first warp."""
+        place, lane = shared_memory(real, ROWS), np.int32(4 * (cuda.threadIdx.x & 31))
+        store4(place + np.int32(4 * cuda.threadIdx.x), row[0], row[1], row[2], row[3])
+        cuda.syncthreads()
+        if cuda.threadIdx.x < 32:
+            at, end = np.int32(128), np.int32(4 * cuda.blockDim.x)
+            while at < end:
+                turn_by_turn()
+                row, at = add4(row, load4(place + (at + lane))), np.int32(at + 128)
+        return row
+
+    @device
     def first_row(lane):
         """The first row that a lane gets of a tile whose sums it shares."""
         return np.int32(((lane & 1) << 1) + ((lane >> 1) & 1))
@@ -98,12 +128,12 @@ def tiles_of(real):
         return np.int32(4 >> min(fold, np.int32(2)) if lane < 4 else 0)
 
     @device
-    def tile_forward(x, ld, W, n_in, fours, o, n_out, lane, fold):
-        """Sums over the inputs of four outputs from `o` on and of four samples at x, as `own_rows` gives them to lanes.
+    def tile_forward(x, ld, W, n_in, fours, o, n_out, lane, share):
+        """A lane's part of the sums over the inputs of four outputs from `o` on and of four samples at x.
 
         x (n_in, ld). In float32, with `fours`, where n_in is a multiple of four, weights are read four at a time.
         """
-        sums, last, share = (four, four, four, four), np.int32(n_out - 1), np.int32(1 << fold)
+        sums, last = (four, four, four, four), np.int32(n_out - 1)
         w0, w1 = W + o * n_in, W + min(np.int32(o + 1), last) * n_in
         w2, w3 = W + min(np.int32(o + 2), last) * n_in, W + min(np.int32(o + 3), last) * n_in
         if wide and fours:  # each lane has terms
@@ -123,15 +153,15 @@ def tiles_of(real):
             while i < n_in:
                 sums = outer_sum(sums, (w0[i], w1[i], w2[i], w3[i]), load4(x + i * ld))
                 i = np.int32(i + share)
-        return own_rows(sums, lane, fold)
+        return sums
 
     @device
-    def tile_backward(delta, ld, W, n_in, i, n_out, lane, fold):
-        """Sums over the outputs of four inputs from `i` on and of four samples at delta, likewise.
+    def tile_backward(delta, ld, W, n_in, i, n_out, lane, share):
+        """A lane's part of the sums over the outputs of four inputs from `i` on and of four samples at delta.
 
         delta (n_out, ld).
         """
-        sums, last, o, share = (four, four, four, four), np.int32(n_in - 1), lane, np.int32(1 << fold)
+        sums, last, o = (four, four, four, four), np.int32(n_in - 1), lane
         if wide and n_in & 3 == 0:
             while np.int32(o + share) < n_out:  # two at a time: the reads of both are on their way
                 w, v = load4(W + (o * n_in + i)), load4(W + ((o + share) * n_in + i))
@@ -146,7 +176,7 @@ def tiles_of(real):
                 w = W + o * n_in
                 sums = outer_sum(sums, (w[i], w[i1], w[i2], w[i3]), load4(delta + o * ld))
                 o = np.int32(o + share)
-        return own_rows(sums, lane, fold)
+        return sums
 
     @device
     def pair_sum(value, mask):
@@ -207,6 +237,10 @@ def tiles_of(real):
 
     return SimpleNamespace(
         fold_of=fold_of,
+        spread=spread,
+        spread_item=spread_item,
+        warps_row=warps_row,
+        own_rows=own_rows,
         dealt=dealt,
         fours=fours,
         tile_at=tile_at,

@@ -30,7 +30,7 @@ class Structure(NamedTuple):
     """What a program and a run use: kernels are specialised on it, never on widths.
 
     `kinds`: names of the operations. `activations`, `loss`: keys of `own.key_of`. `rule`: code of the update rule, None
-    where nothing is updated. `command`: as in `kernels.tables`.
+    where nothing is updated. `command`: as in `kernels.tables`. `loop`: the form of the loop, once it is chosen.
     """
 
     kinds: tuple[str, ...]
@@ -38,6 +38,7 @@ class Structure(NamedTuple):
     loss: Any
     rule: int | None
     command: int
+    loop: str = ""
 
 
 class Rows(NamedTuple):

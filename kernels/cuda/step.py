@@ -535,7 +535,7 @@ def run_of(real, loop, structure, copies):
 
     `copies`: for a GPU that copies past the registers.
     """
-    whole_grid, shards = loop == "grid", loop == "shards"
+    whole_grid, shards, structure = loop == "grid", loop == "shards", structure._replace(loop=loop)
     command, zero, one, tiny = structure.command, real(0.0), real(1.0), real(CLIP_TINY)
     draw, row_of, gather, await_rows, weigh, write_out = gather_of(real, whole_grid, copies)
     forward, backward, gradient, items, prepare, of_rows, wait = phases_of(real, whole_grid, structure)
