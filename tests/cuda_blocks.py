@@ -11,17 +11,17 @@ from tolerance import assert_close
 
 import fastnn
 from fastnn.kernels import tables
-from fastnn.kernels.cuda import driver, schedule, step
+from fastnn.kernels.cuda import driver, loop_tiles, schedule, step
 
 
 @pytest.fixture
 def blocks(monkeypatch):
-    """Gives the grid, or shards, a number of blocks, of one warp each."""
+    """Gives the grid, or shards, a number of blocks, of one warp each or of some."""
     grids.together(monkeypatch)
 
-    def give(number, loop="grid"):
+    def give(number, loop="grid", threads=32):
         monkeypatch.setenv("FASTNN_CUDA_LOOP", loop)
-        monkeypatch.setattr(schedule, "THREADS", 32)
+        monkeypatch.setattr(schedule, "THREADS", threads)
         monkeypatch.setattr(schedule, "multiprocessors", lambda: number)
 
     return give
@@ -88,6 +88,27 @@ def test_shards_of_all_rows_in_their_order(blocks):
         return net.fit(X, y, optimizer=fastnn.SGD(0.1), epochs=3, batch_size=None, shuffle=False)
 
     assert_alike(make, fit, "float64")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_warps_of_a_block_that_share_sums(dtype, blocks):
+    """Of the forward pass and of the backward pass; some products are too narrow or too many for it."""
+    blocks(3, threads=64)
+    X, y = data(10, 64, 3, dtype=dtype)
+    taken = []
+
+    def make(device):
+        return pair(widths=(64, 35, 64, 3), activations=("relu", "relu", "softmax"), dtype=dtype, device=device)[0]
+
+    def fit(net):
+        return net.fit(X, y, optimizer=fastnn.Adam(0.01), epochs=2, batch_size=4)
+
+    summed = loop_tiles.add4
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop_tiles, "add4", lambda a, b: taken.append(0) or summed(a, b))
+        assert_alike(make, fit, dtype)
+    # the second warp of so many blocks: of the first and the last product forward, of the one backward to the second
+    assert len(taken) == 32 * (3 + 1 + 3) * 6
 
 
 def test_passes_of_blocks_that_wait_for_one_another(blocks):
