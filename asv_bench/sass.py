@@ -611,7 +611,7 @@ def _(i):
     )
 
 
-@computes("VOTE")
+@computes("VOTE", "VOTEU")
 def _(i):
     voted = predicate(i.operands[2])
     powers = 1 << np.arange(LANES, dtype=LONG)

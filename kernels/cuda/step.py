@@ -7,8 +7,10 @@ parameters in its shared memory; its gradient is in global memory. Then it adds 
 the blocks, updates that part of the parameters, and reads all of them. A grid runs the phases on many multiprocessors,
 with the workspace in global memory. The blocks of shards and of a grid, all of them resident, wait for one another at a
 counter.
-All loops copy the tables of the run to shared memory first, since each phase begins with a dozen fields of them. They
-allocate nothing, and leave a loss for each step on the device.
+All loops copy the tables of the run to shared memory first. What the phases of an operation would find anew in each
+step, where its buffers stand and how its work is dealt, they find once for steps of as many samples (`phases.WORK`):
+a phase of a small net would else spend most of its time on it. They allocate nothing, and leave a loss for each step on
+the device.
 
 t is the table of `driver.Plan`, r the reals; x (features, LD) with the samples of a step side by side; `turn` counts
 what the counter must reach at the next barrier of a grid.
@@ -433,6 +435,16 @@ def exchange_of(real):
         return log2_of(max(np.int32(most), np.int32(1)))
 
     @device
+    def four_of(at, step):
+        """Four numbers of each of four blocks."""
+        return load4(at), load4(at + step), load4(at + 2 * step), load4(at + 3 * step)
+
+    @device
+    def plus4(sums, parts):
+        p, q, r, s = parts
+        return add4(add4(sums, p), add4(add4(q, r), s))
+
+    @device
     def collect(exchange, size, fold):
         """Sum the gradients of all blocks, in their order, to the place of the first; the first lanes do the update."""
         thread, blocks = np.int32(cuda.grid(1)), np.int32(cuda.gridDim.x)
@@ -443,10 +455,13 @@ def exchange_of(real):
             turn_by_turn()
             sums, k, mask = (zero, zero, zero, zero), lane if i < end else blocks, np.int32(1)
             at = exchange + (lane * size + i)
-            while k + 3 * lanes < blocks:  # four at a time: the reads of all are on their way
+            while k + 7 * lanes < blocks:  # eight, then four at a time: the reads of all are on their way
                 turn_by_turn()
-                p, q, r, s = load4(at), load4(at + step), load4(at + 2 * step), load4(at + 3 * step)
-                sums, k, at = add4(add4(sums, p), add4(add4(q, r), s)), np.int32(k + 4 * lanes), at + 4 * step
+                first4, second4 = four_of(at, step), four_of(at + 4 * step, step)
+                sums, k, at = plus4(plus4(sums, first4), second4), np.int32(k + 8 * lanes), at + 8 * step
+            while k + 3 * lanes < blocks:
+                turn_by_turn()
+                sums, k, at = plus4(sums, four_of(at, step)), np.int32(k + 4 * lanes), at + 4 * step
             while k < blocks:
                 turn_by_turn()
                 sums, k, at = add4(sums, load4(at)), np.int32(k + lanes), at + step
@@ -558,7 +573,7 @@ def run_of(real, loop, structure, copies):
     @device
     def gathered(sums, thread, threads):
         """Sum of what all warps have left, the same bits in each thread."""
-        if not whole_grid:
+        if not whole_grid:  # WARPS numbers, zero for warps that are not there
             (a, b, c, d), (e, f, g, h) = load4(sums), load4(sums + 4)
             return ((a + e) + (c + g)) + ((b + f) + (d + h))
         value, warp = zero, np.int32(thread & 31)
