@@ -51,8 +51,8 @@ WGMMA, BULK = 777.5 / 989, 8.2e12
 # back, behind one of each block that the counter takes in turn, two cycles each (estimates)
 BLOCK_BARRIER = 40
 GRID_BARRIER = 2 * BLOCK_BARRIER + 4 * L2_LATENCY + 2 * PROCESSORS
-# Cycles of an instruction for a thread whose next one waits for it, and instructions of a phase beside its items: a warp
-# begins 1,590, between 8 barriers, in a step of 2x16 by 32 in one block (cuda_cycles.py, 2026-11-27)
+# Cycles of an instruction for a thread whose next one waits for it, and instructions of a phase beside its items: of a
+# warp cuda_cycles.py counts 1,590, between 8 barriers, in a step of 2x16 by 32 in one block (2026-11-27)
 CHAINED, OF_A_PHASE = 4.5, 75
 # Seconds that a node with work takes beyond one with hardly any, until its first numbers are there and its last are
 # written (the same profile: 4.7 us for a product of 0.1 us, 3 for a kernel of one block that writes ten numbers)
@@ -476,8 +476,8 @@ the longest of the three. It adds barriers, and %.2f µs a node of a graph, on a
 1.98 GHz; the constants stand in the script with their sources. *Measured* is the race on such a card on %s, by the \
 same loop, with what a fit does once, in rounds of about 1 s, or an earlier one of that day for products. Where \
 *changed* says yes, the loop or its products have been written anew since, and the ratio says little. Where it says \
-no, the ratio says by how much the card is slower than the model. Of the loops of one launch `asv_bench/cuda_cycles.py` \
-says more, which runs their machine code.
+no, the ratio says by how much the card is slower than the model. Of the loops of one launch \
+`asv_bench/cuda_cycles.py` says more, which runs their machine code.
 """
 COLUMNS = ("row", "loop", "blocks x threads", "MFLOP", "MB of L2 and memory", "MB of shared memory", "block barriers")
 COLUMNS += ("grid barriers", "launches", "instructions an FMA", "predicted", "goal", "measured", "predicted / measured")
