@@ -64,6 +64,8 @@ def loop_of(real, structure):
     tile_gradient, dealt, fours, tile_at = tiles.tile_gradient, tiles.dealt, tiles.fours, tiles.tile_at
     first_row, rows_of, own_rows, whole_grid = tiles.first_row, tiles.rows_of, tiles.own_rows, structure.loop == "grid"
     spread, spread_item, warps_row = tiles.spread, tiles.spread_item, tiles.warps_row
+    tile_of_lanes, shared_gradient = tiles.tile_of_lanes, tiles.shared_gradient
+    lanes_share = whole_grid and real is np.float32  # the samples of a tile of dW; for float64 registers are too few
     expands = Embedding.name in structure.kinds
     outputs, zero = structure.command & OUTPUT != 0, real(0.0)
     # activations worth no loop: they are written out for four numbers, for which float64 has too few registers
@@ -88,7 +90,8 @@ def loop_of(real, structure):
 
     @device
     def tiles_of_dW(step, op):
-        return np.int32(step.parts * fours(op[Op.N_IN]) * fours(op[Op.N_OUT]))
+        tiles = np.int32(step.parts * fours(op[Op.N_IN]) * fours(op[Op.N_OUT]))
+        return np.int32(SPREAD * tiles) if lanes_share else tiles
 
     @device
     def biases(step, op):
@@ -131,7 +134,7 @@ def loop_of(real, structure):
             if spread(backward_items, n_out, cuda.gridDim.x):
                 work[Work.BACKWARD_FOLD] = np.int32(-1)
         columns, rows = fours(n_in), fours(n_out)
-        work[Work.TILES], work[Work.BIASES] = tiles_of_dW(step, op), biases(step, op)
+        work[Work.TILES], work[Work.BIASES] = np.int32(step.parts * rows * columns), biases(step, op)
         work[Work.COLUMNS], work[Work.ROWS] = columns, rows
         work[Work.SAMPLES] = np.int32((quotient(step.count + step.parts - 1, step.parts) + 3) & ~3)  # of a part
         work[Work.OF_GROUPS], work[Work.OF_OUTPUTS] = inverse_of(groups), inverse_of(n_out)
@@ -337,7 +340,27 @@ def loop_of(real, structure):
             db[part * step.size + o] = summed
             item = np.int32(item + step.threads)
 
-    gradient = (tiles_of_dW, gradient_W), (biases, gradient_b)
+    @device
+    def gradient_W_of_grid(step, op, work):
+        """dW, likewise, where lanes share the samples of a tile: they then read whole lines of global memory."""
+        tiles, _, columns, rows = load4(work + Work.TILES)
+        item = first_item(step, work[Work.FIRST])
+        n_in, n_out, ld, _ = load4(work + Work.N_IN)
+        of_columns, of_rows, _, _ = load4(work + Work.OF_COLUMNS)
+        _, _, samples, padded = load4(work + Work.BACKWARD_ITEMS)
+        x, delta = step.workspace + work[Work.X], step.workspace + work[Work.DELTA]
+        dW = step.gradients + work[Work.W_AT]
+        while np.int32(item & ~31) < SPREAD * tiles:  # all lanes of a warp that has a tile take part
+            turn_by_turn()
+            tile, lane = tile_of_lanes(item)
+            row, column = divided(min(tile, np.int32(tiles - 1)), columns, of_columns)
+            part, row = divided(row, rows, of_rows)
+            at = np.int32(part * samples)
+            last, out = min(np.int32(at + samples), padded), dW + part * step.size
+            shared_gradient(x, delta, ld, n_in, n_out, row, column, lane, at, last, tile < tiles, out)
+            item = np.int32(item + step.threads)
+
+    gradient = (tiles_of_dW, gradient_W_of_grid if lanes_share else gradient_W), (biases, gradient_b)
     if SOFTMAX in structure.activations:
         backward = activation_gradient, softmax_gradient, input_gradient
         return Phases((forward, softmax), backward, prepare, gradient)

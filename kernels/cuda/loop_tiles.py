@@ -204,21 +204,16 @@ def tiles_of(real):
             out[fourth] = d
 
     @device
-    def tile_gradient(x, delta, ld, n_in, n_out, row, row_step, column, column_step, samples, dW):
-        """Elements of delta x^T, rows and columns in steps: neighbouring threads then read from different banks."""
-        row1, i1, last_row, last_column = row + row_step, column + column_step, np.int32(n_out - 1), np.int32(n_in - 1)
-        row1, i1 = np.int32(row1), np.int32(i1)
-        row2, i2 = np.int32(row1 + row_step), np.int32(i1 + column_step)
-        row3, i3 = np.int32(row2 + row_step), np.int32(i2 + column_step)
-        o1, o2, o3 = min(row1, last_row), min(row2, last_row), min(row3, last_row)
-        i1, i2, i3 = min(i1, last_column), min(i2, last_column), min(i3, last_column)
+    def tile_products(x, delta, ld, rows, columns, s, end, step):
+        """The 4 x 4 elements of delta x^T, summed over fours of samples from `s` on, `step` apart."""
+        o0, o1, o2, o3 = rows
+        i0, i1, i2, i3 = columns
         a00 = a01 = a02 = a03 = a10 = a11 = a12 = a13 = zero
         a20 = a21 = a22 = a23 = a30 = a31 = a32 = a33 = zero
-        s = np.int32(0)
-        while s < samples:
-            x0, x1 = load4(x + np.int32(column * ld + s)), load4(x + np.int32(i1 * ld + s))
+        while s < end:
+            x0, x1 = load4(x + np.int32(i0 * ld + s)), load4(x + np.int32(i1 * ld + s))
             x2, x3 = load4(x + np.int32(i2 * ld + s)), load4(x + np.int32(i3 * ld + s))
-            d = load4(delta + np.int32(row * ld + s))
+            d = load4(delta + np.int32(o0 * ld + s))
             a00, a01, a02, a03 = dot4(a00, d, x0), dot4(a01, d, x1), dot4(a02, d, x2), dot4(a03, d, x3)
             d = load4(delta + np.int32(o1 * ld + s))
             a10, a11, a12, a13 = dot4(a10, d, x0), dot4(a11, d, x1), dot4(a12, d, x2), dot4(a13, d, x3)
@@ -226,14 +221,52 @@ def tiles_of(real):
             a20, a21, a22, a23 = dot4(a20, d, x0), dot4(a21, d, x1), dot4(a22, d, x2), dot4(a23, d, x3)
             d = load4(delta + np.int32(o3 * ld + s))
             a30, a31, a32, a33 = dot4(a30, d, x0), dot4(a31, d, x1), dot4(a32, d, x2), dot4(a33, d, x3)
-            s = np.int32(s + 4)
-        store_row(dW + np.int32(row * n_in), column, column_step, n_in, a00, a01, a02, a03)
-        if row1 < n_out:
-            store_row(dW + np.int32(row1 * n_in), column, column_step, n_in, a10, a11, a12, a13)
-        if row2 < n_out:
-            store_row(dW + np.int32(row2 * n_in), column, column_step, n_in, a20, a21, a22, a23)
-        if row3 < n_out:
-            store_row(dW + np.int32(row3 * n_in), column, column_step, n_in, a30, a31, a32, a33)
+            s = np.int32(s + step)
+        return (a00, a01, a02, a03), (a10, a11, a12, a13), (a20, a21, a22, a23), (a30, a31, a32, a33)
+
+    @device
+    def four_from(first, step, count):
+        """Four numbers, `step` apart, and the same, none beyond the last of `count`."""
+        a, last = np.int32(first), np.int32(count - 1)
+        b = np.int32(a + step)
+        c = np.int32(b + step)
+        d = np.int32(c + step)
+        return (a, b, c, d), (a, min(b, last), min(c, last), min(d, last))
+
+    @device
+    def tile_gradient(x, delta, ld, n_in, n_out, row, row_step, column, column_step, samples, dW):
+        """Elements of delta x^T, rows and columns in steps: neighbouring threads then read from different banks."""
+        (o0, o1, o2, o3), rows = four_from(row, row_step, n_out)
+        _, columns = four_from(column, column_step, n_in)
+        a, b, c, d = tile_products(x, delta, ld, rows, columns, np.int32(0), samples, np.int32(4))
+        store_row(dW + np.int32(o0 * n_in), column, column_step, n_in, a[0], a[1], a[2], a[3])
+        if o1 < n_out:
+            store_row(dW + np.int32(o1 * n_in), column, column_step, n_in, b[0], b[1], b[2], b[3])
+        if o2 < n_out:
+            store_row(dW + np.int32(o2 * n_in), column, column_step, n_in, c[0], c[1], c[2], c[3])
+        if o3 < n_out:
+            store_row(dW + np.int32(o3 * n_in), column, column_step, n_in, d[0], d[1], d[2], d[3])
+
+    @device
+    def tile_of_lanes(item):
+        """(tile, lane) of a thread, where SPREAD lanes share the samples of a tile: neighbours have other tiles."""
+        tile = np.int32((item >> 5) * ITEMS + (item & (ITEMS - 1)))
+        return tile, np.int32((item & 31) >> (5 - SPREAD_FOLD))
+
+    @device
+    def shared_gradient(x, delta, ld, n_in, n_out, row, column, lane, first, last, inside, dW):
+        """Four rows of four neighbouring elements of delta x^T, whose samples lanes share; each of four writes a row."""
+        _, rows = four_from(4 * row, 1, n_out)
+        _, columns = four_from(4 * column, 1, n_in)
+        first, by = np.int32(first + 4 * lane), np.int32(4 * SPREAD)
+        a, _, _, _ = own_rows(tile_products(x, delta, ld, rows, columns, first, last, by), lane, np.int32(SPREAD_FOLD))
+        o, i = np.int32(4 * row + first_row(lane)), np.int32(4 * column)
+        if inside and lane < 4 and o < n_out:
+            out = dW + np.int32(o * n_in)
+            if n_in & 3 == 0:
+                store4(out + i, a[0], a[1], a[2], a[3])
+            else:
+                store_row(out, i, np.int32(1), n_in, a[0], a[1], a[2], a[3])
 
     return SimpleNamespace(
         fold_of=fold_of,
@@ -249,4 +282,6 @@ def tiles_of(real):
         tile_forward=tile_forward,
         tile_backward=tile_backward,
         tile_gradient=tile_gradient,
+        tile_of_lanes=tile_of_lanes,
+        shared_gradient=shared_gradient,
     )

@@ -32,6 +32,7 @@ from ..tables import (
 )
 from .graph import pass_over
 from .launch import line, processors
+from .loop_tiles import SPREAD
 from .losses import RESULT
 from .matmul import may_be_wgmma, parts_of, work_size
 from .own import key_of
@@ -249,7 +250,7 @@ def _loop(program, dtype, batch, command, loop, blocks, threads):
     warps = -(-blocks * threads // 32) if loop == "grid" else WARPS
     theta_at, sums_at = place(program.dense_size), place(SUMS * warps)
     buffers = _buffers(program, command, lambda width: place(width * ld), lambda width: place(width * ld))
-    parts = _parts(program, batch, loop, blocks * threads) if loop != "shards" else 1
+    parts = _parts(program, batch, loop, blocks * threads, dtype) if loop != "shards" else 1
     grad_at = place(parts * program.dense_size if command & BACKWARD and loop != "shards" else 0)
     # the rows of a step, and of the next one
     rows_at = place(2 * round_up(batch, 4) * _elements_of_index(dtype) if loop != "grid" else 0)
@@ -272,10 +273,13 @@ def _loop(program, dtype, batch, command, loop, blocks, threads):
     )
 
 
-def _parts(program, batch, loop, threads):
+def _parts(program, batch, loop, threads, dtype):
     """Parts of the gradient: as many as keep the threads busy; in a block each has one tile or bias at most."""
-    tiles = sum(-(-b // 4) * (-(-a // 4) + 1) for a, b in program.trained)
-    parts = int(max(1, min(batch // (16 if loop == "grid" else 8), threads // tiles, MAX_PARTS)))
+    samples, lanes = 8, 1
+    if loop == "grid":  # in float32 lanes share the samples of a tile
+        samples, lanes = (4 * SPREAD, SPREAD) if np.dtype(dtype) == np.float32 else (16, 1)
+    tiles = sum(-(-b // 4) * (-(-a // 4) * lanes + 1) for a, b in program.trained)
+    parts = int(max(1, min(batch // samples, threads // tiles, MAX_PARTS)))
     # of an operation; both begin with a warp
     each = [items for a, b in program.trained for items in (-(-b // 4) * -(-a // 4), b)]
     while loop != "grid" and parts > 1 and sum(round_up(parts * items, 32) for items in each) > threads:
