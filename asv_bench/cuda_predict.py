@@ -25,7 +25,7 @@ from report import number, table
 from fastnn.kernels import formulas, tables
 from fastnn.kernels.cuda import driver, graph, hopper, schedule
 from fastnn.kernels.cuda.async_tile import TILES, depth_of
-from fastnn.kernels.cuda.loop_tiles import tiles_of
+from fastnn.kernels.cuda.loop_tiles import SPREAD, tiles_of
 from fastnn.kernels.cuda.matmul import Side, multiply, work_size
 from fastnn.kernels.cuda.toolchain import SIMULATED
 from fastnn.kernels.state import TrainingState
@@ -172,6 +172,7 @@ def phases(plan):
     more, far = OF_AN_ELEMENT + drawn, 8 * gathered
     found.append(Phase("gather", gathered, more=more, far=far, barriers=0, awaited=whole_grid))
     gradients, with_bias, backward, pointwise = 0, 0, [], False
+    together = SPREAD if whole_grid else 1  # lanes that share a tile of a gradient
     for operation, record in zip(program.operations, schedule.records_of(program), strict=True):
         n_in, n_out = int(record[tables.Op.N_IN]), int(record[tables.Op.N_OUT])
         found.append(_product("forward", threads, groups * -(-n_out // 4), n_in, tiles, 4))
@@ -179,14 +180,14 @@ def phases(plan):
         if width:  # with the slope of the layer before
             backward.insert(0, _product("input gradient", threads, groups * -(-width // 4), n_out, tiles, 2, pointwise))
         pointwise = operation.activation.code != formulas.LINEAR
-        gradients += places.parts * -(-n_out // 4) * -(-n_in // 4)
-        with_bias += places.parts * (-(-n_out // 4) * -(-n_in // 4) + n_out)
+        gradients += places.parts * -(-n_out // 4) * -(-n_in // 4) * together
+        with_bias += places.parts * (-(-n_out // 4) * -(-n_in // 4) * together + n_out)
     if pointwise and not record[tables.Op.FLAGS] & tables.LOGITS:
         backward.insert(0, Phase("slope", n_out * padded))
     lanes = _sharing(tiles, threads, padded, program.outputs << 1)
     outputs = program.outputs / lanes
     found.append(Phase("loss", padded * lanes, more=OF_AN_OUTPUT * outputs + OF_A_TILE + drawn, trips=3 * outputs))
-    samples = padded / places.parts
+    samples = padded / places.parts / together
     fmas = 16 * samples * gradients / with_bias
     told = 4 * program.dense_size * (places.loop == "shards")  # to the other blocks
     found += [*backward, Phase("gradient", with_bias, fmas, OF_A_TILE, 2 * samples, samples / 4, told, awaited=False)]

@@ -395,6 +395,8 @@ def test_the_work_of_a_step_picks_the_loop(monkeypatch):
     monkeypatch.setenv("FASTNN_CUDA_LOOP", "grid")
     with pytest.raises(ValueError, match="must be 'graph' for a net of 300 operations; got 'grid'"):
         plan_for(deep, 8)  # its tables do not fit into shared memory
+    with pytest.raises(ValueError, match="must be 'graph' for a workspace of .* numbers; got 'grid'"):
+        schedule.make_schedule(small.program, np.float32, 1 << 25, tables.TRAIN)
     monkeypatch.delenv("FASTNN_CUDA_LOOP")
     assert plan_for(deep, 8).schedule.loop == "graph"
     monkeypatch.setenv("FASTNN_CUDA_LOOP", "both")

@@ -255,7 +255,7 @@ def tiles_of(real):
 
     @device
     def shared_gradient(x, delta, ld, n_in, n_out, row, column, lane, first, last, inside, dW):
-        """Four rows of four neighbouring elements of delta x^T, whose samples lanes share; each of four writes a row."""
+        """Four rows of four neighbours of delta x^T, whose samples lanes share; four of the lanes write a row each."""
         _, rows = four_from(4 * row, 1, n_out)
         _, columns = four_from(4 * column, 1, n_in)
         first, by = np.int32(first + 4 * lane), np.int32(4 * SPREAD)

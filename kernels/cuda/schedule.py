@@ -190,12 +190,12 @@ def make_schedule(program, dtype, batch, command, loop=None, precision="float32"
     if not _holds_tables(program, dtype):
         operations = f"a net of {len(program.operations):,} operations"
         raise ValueError(f"FASTNN_CUDA_LOOP must be 'graph' for {operations}; got 'grid'")
-    widest = max(int(program.table[Header.WIDEST]), touched_features(program))
-    if batch * widest >= 1 << 32:  # of `quotient`
-        numbers = f"a batch of {batch * widest:,} numbers"
-        raise ValueError(f"FASTNN_CUDA_LOOP must be 'graph' for {numbers}; got 'grid'")
     blocks = min(multiprocessors(), -(-_items(program, batch) // THREADS))
-    return _loop(program, dtype, batch, command, "grid", blocks, THREADS)
+    grid = _loop(program, dtype, batch, command, "grid", blocks, THREADS)
+    numbers = max(grid.size, batch * touched_features(program))
+    if numbers >= 1 << 31:  # places and items have 32 bits
+        raise ValueError(f"FASTNN_CUDA_LOOP must be 'graph' for a workspace of {numbers:,} numbers; got 'grid'")
+    return grid
 
 
 def _holds_tables(program, dtype):
