@@ -613,9 +613,16 @@ def _(i):
 
 @computes("VOTE", "VOTEU")
 def _(i):
-    voted = predicate(i.operands[2])
+    """The lanes where a predicate holds, as bits, and whether it does in any, or in all."""
+    voted, (*registers, found) = predicate(i.operands[-1]), i.operands[:-1]
     powers = 1 << np.arange(LANES, dtype=LONG)
-    return [writes(i.operands[0])], lambda warp: np.full(LANES, powers[voted(warp) & warp.active].sum())
+
+    def vote(warp):
+        holds = voted(warp) & warp.active
+        agreed = holds.any() if i.has("ANY") else not (warp.active & ~holds).any()
+        return (*[np.full(LANES, powers[holds].sum())] * len(registers), np.full(LANES, agreed))
+
+    return [*map(writes, registers), writes_predicate(found)], vote
 
 
 @computes("CS2R")

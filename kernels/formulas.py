@@ -7,6 +7,7 @@ provides, so that one source runs on floats, on SIMD vectors and on GPUs. The lo
 To add an activation, a loss or a rule, add its function here, under its decorator. Its code is its place in the file.
 """
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -189,7 +190,7 @@ def _rule(name, states=(), settings=(), prepare=constant_rate):
 
 
 def operations_of(
-    *, real, like, select, absolute, divide, sqrt, exp, expm1, log1p, tanh, sigmoid, erf, jit
+    *, real, like, select, absolute, sqrt, exp, expm1, log1p, tanh, sigmoid, erf, jit, divide=operator.truediv
 ) -> SimpleNamespace:
     """What a backend provides for the formulas, with the constants that they share.
 
@@ -203,10 +204,10 @@ def operations_of(
         One of two values, by a condition.
     absolute, sqrt, exp, expm1, log1p, tanh, sigmoid, erf : callable
         Elementary functions.
-    divide : callable
-        a / b, as update rules have it.
     jit : callable
         Decorator that compiles a formula.
+    divide : callable, optional
+        a / b, as update rules have it.
 
     Returns
     -------

@@ -1,7 +1,5 @@
 """The formulas of `kernels.formulas` over SIMD vectors."""
 
-import operator
-
 from ..compiler import jit
 from ..formulas import made, operations_of
 from ..options import EXACT
@@ -13,7 +11,6 @@ OPERATIONS = operations_of(
     like=like,
     select=select,
     absolute=absolute,
-    divide=operator.truediv,
     sqrt=sqrt,
     exp=exp,
     expm1=expm1,

@@ -24,7 +24,7 @@ from .activations import (
     warps,
 )
 from .launch import checked, plane, run
-from .loop_tiles import ITEMS, SPREAD, SPREAD_FOLD, tiles_of
+from .loop_tiles import ITEMS, SPREAD, SPREAD_FOLD, of_a_grid, tiles_of
 from .matmul import NO_OPERAND, PLAIN, Side, multiply, side, space
 from .phases import Phases, buffer_of, divided, element_at, first_item, gradient_width_of, inverse_of, padded_count
 from .primitives import exp, load4, quotient, store4, turn_by_turn
@@ -63,8 +63,9 @@ def loop_of(real, structure):
     fold_of, tile_forward, tile_backward = tiles.fold_of, tiles.tile_forward, tiles.tile_backward
     tile_gradient, dealt, fours, tile_at = tiles.tile_gradient, tiles.dealt, tiles.fours, tiles.tile_at
     first_row, rows_of, own_rows, whole_grid = tiles.first_row, tiles.rows_of, tiles.own_rows, structure.loop == "grid"
-    spread, spread_item, warps_row = tiles.spread, tiles.spread_item, tiles.warps_row
-    tile_of_lanes, shared_gradient = tiles.tile_of_lanes, tiles.shared_gradient
+    grid = of_a_grid(real)
+    spread, spread_item, warps_row = grid.spread, grid.spread_item, grid.warps_row
+    tile_of_lanes, shared_gradient = grid.tile_of_lanes, grid.shared_gradient
     lanes_share = whole_grid and real is np.float32  # the samples of a tile of dW; for float64 registers are too few
     expands = Embedding.name in structure.kinds
     outputs, zero = structure.command & OUTPUT != 0, real(0.0)

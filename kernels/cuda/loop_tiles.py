@@ -93,31 +93,6 @@ def tiles_of(real):
         return a, b, c, d
 
     @device
-    def spread(items, terms, blocks):
-        """Whether each block of a grid takes ITEMS sums at once, its warps parts of each, with four terms a lane."""
-        return terms >= 4 * SPREAD * (cuda.blockDim.x >> 5) and items <= ITEMS * blocks
-
-    @device
-    def spread_item():
-        """(a thread's item, its lane among those of the block that share it): neighbouring threads have other items."""
-        thread = np.int32(cuda.threadIdx.x)
-        item = np.int32(ITEMS * cuda.blockIdx.x + (thread & (ITEMS - 1)))
-        return item, np.int32((thread >> 5) * SPREAD + ((thread & 31) >> (5 - SPREAD_FOLD)))
-
-    @device
-    def warps_row(row):
-        """The sum over all warps of a block of the rows that their lanes have, in the first warp."""
-        place, lane = shared_memory(real, ROWS), np.int32(4 * (cuda.threadIdx.x & 31))
-        store4(place + np.int32(4 * cuda.threadIdx.x), row[0], row[1], row[2], row[3])
-        cuda.syncthreads()
-        if cuda.threadIdx.x < 32:
-            at, end = np.int32(128), np.int32(4 * cuda.blockDim.x)
-            while at < end:
-                turn_by_turn()
-                row, at = add4(row, load4(place + (at + lane))), np.int32(at + 128)
-        return row
-
-    @device
     def first_row(lane):
         """The first row that a lane gets of a tile whose sums it shares."""
         return np.int32(((lane & 1) << 1) + ((lane >> 1) & 1))
@@ -247,6 +222,55 @@ def tiles_of(real):
         if o3 < n_out:
             store_row(dW + np.int32(o3 * n_in), column, column_step, n_in, d[0], d[1], d[2], d[3])
 
+    return SimpleNamespace(
+        fold_of=fold_of,
+        own_rows=own_rows,
+        dealt=dealt,
+        fours=fours,
+        tile_at=tile_at,
+        first_row=first_row,
+        rows_of=rows_of,
+        tile_forward=tile_forward,
+        tile_backward=tile_backward,
+        tile_gradient=tile_gradient,
+        tile_products=tile_products,
+        four_from=four_from,
+        store_row=store_row,
+    )
+
+
+@for_each_real
+def of_a_grid(real):
+    """How the warps of a block, and the lanes of a warp, share work, so that they read whole lines of global memory."""
+    tiles = tiles_of(real)
+    own_rows, first_row, tile_products = tiles.own_rows, tiles.first_row, tiles.tile_products
+    four_from, store_row = tiles.four_from, tiles.store_row
+
+    @device
+    def spread(items, terms, blocks):
+        """Whether each block of a grid takes ITEMS sums at once, its warps parts of each, with four terms a lane."""
+        return terms >= 4 * SPREAD * (cuda.blockDim.x >> 5) and items <= ITEMS * blocks
+
+    @device
+    def spread_item():
+        """(a thread's item, its lane among those of the block that share it): neighbouring threads have other items."""
+        thread = np.int32(cuda.threadIdx.x)
+        item = np.int32(ITEMS * cuda.blockIdx.x + (thread & (ITEMS - 1)))
+        return item, np.int32((thread >> 5) * SPREAD + ((thread & 31) >> (5 - SPREAD_FOLD)))
+
+    @device
+    def warps_row(row):
+        """The sum over all warps of a block of the rows that their lanes have, in the first warp."""
+        place, lane = shared_memory(real, ROWS), np.int32(4 * (cuda.threadIdx.x & 31))
+        store4(place + np.int32(4 * cuda.threadIdx.x), row[0], row[1], row[2], row[3])
+        cuda.syncthreads()
+        if cuda.threadIdx.x < 32:
+            at, end = np.int32(128), np.int32(4 * cuda.blockDim.x)
+            while at < end:
+                turn_by_turn()
+                row, at = add4(row, load4(place + (at + lane))), np.int32(at + 128)
+        return row
+
     @device
     def tile_of_lanes(item):
         """(tile, lane) of a thread, where SPREAD lanes share the samples of a tile: neighbours have other tiles."""
@@ -269,19 +293,9 @@ def tiles_of(real):
                 store_row(out, i, np.int32(1), n_in, a[0], a[1], a[2], a[3])
 
     return SimpleNamespace(
-        fold_of=fold_of,
         spread=spread,
         spread_item=spread_item,
         warps_row=warps_row,
-        own_rows=own_rows,
-        dealt=dealt,
-        fours=fours,
-        tile_at=tile_at,
-        first_row=first_row,
-        rows_of=rows_of,
-        tile_forward=tile_forward,
-        tile_backward=tile_backward,
-        tile_gradient=tile_gradient,
         tile_of_lanes=tile_of_lanes,
         shared_gradient=shared_gradient,
     )

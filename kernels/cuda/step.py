@@ -289,7 +289,8 @@ def update_of(real, code):
     `ranges` points to their records, `count` is their number. Threads take fours of parameters in their order, whatever
     the ranges; a range begins at a multiple of four.
     """
-    zero, half, rule, states = real(0.0), real(0.5), rule_of(real, code), len(RULES[code].states)
+    zero, half, one = real(0.0), real(0.5), real(1.0)
+    rule, states = rule_of(real, code), len(RULES[code].states)
     in_fours = real is np.float32  # as vectors; four of float64 take more registers than a thread has
 
     @device
@@ -345,11 +346,34 @@ def update_of(real, code):
                 vector[i + 2] = c
 
     @device
+    def numbers_of(step, numbers):
+        """What the rule gets: three numbers of this step, then its settings."""
+        s = step.reals + Real.SETTINGS
+        return numbers[0], numbers[1], numbers[2], s[0], s[1], s[2], s[3]
+
+    @device
+    def updated(step, i, parts, scale, decay, n, m, v):
+        """What replaces four parameters from the i-th on, and their moments."""
+        k, at = np.int32(1), np.int32(i + step.size)
+        p0, p1, p2, p3 = load4(step.parameters + i)
+        g0, g1, g2, g3 = load4(step.gradients + i)
+        g0, g1, g2, g3 = scale * g0, scale * g1, scale * g2, scale * g3
+        while k < parts:
+            turn_by_turn()
+            h0, h1, h2, h3 = load4(step.gradients + at)
+            g0, g1, g2, g3 = g0 + h0, g1 + h1, g2 + h2, g3 + h3
+            k, at = np.int32(k + 1), np.int32(at + step.size)
+        p0, m0, v0 = rule(p0, g0, m[0], v[0], decay, n)
+        p1, m1, v1 = rule(p1, g1, m[1], v[1], decay, n)
+        p2, m2, v2 = rule(p2, g2, m[2], v[2], decay, n)
+        p3, m3, v3 = rule(p3, g3, m[3], v[3], decay, n)
+        return (p0, p1, p2, p3), (m0, m1, m2, m3), (v0, v1, v2, v3)
+
+    @device
     def update(step, ranges, count, parts, scale, numbers):
         """Update all parameters from the first `parts` of the gradient; of the last four some in vain."""
-        t, r, index, s = step.table, step.reals, np.int32(0), step.reals + Real.SETTINGS
+        t, r, index, n = step.table, step.reals, np.int32(0), numbers_of(step, numbers)
         first, second = global_at(t[Run.FIRST_MOMENT], real), global_at(t[Run.SECOND_MOMENT], real)
-        n, size = (numbers[0], numbers[1], numbers[2], s[0], s[1], s[2], s[3]), np.int32(step.size)
         while index < count:
             turn_by_turn()
             part = ranges + Range.SIZE * index
@@ -359,30 +383,18 @@ def update_of(real, code):
             i, end = own_of(step, part)
             while i < end:
                 turn_by_turn()
-                k, at = np.int32(1), np.int32(size + i)
                 if in_fours:
-                    m0 = m1 = m2 = m3 = v0 = v1 = v2 = v3 = zero
+                    m = v = zero, zero, zero, zero
                     if states > 0:
-                        m0, m1, m2, m3 = load4(first + i)
+                        m = load4(first + i)
                     if states > 1:
-                        v0, v1, v2, v3 = load4(second + i)
-                    p0, p1, p2, p3 = load4(step.parameters + i)
-                    g0, g1, g2, g3 = load4(step.gradients + i)
-                    g0, g1, g2, g3 = scale * g0, scale * g1, scale * g2, scale * g3
-                    while k < parts:
-                        turn_by_turn()
-                        h0, h1, h2, h3 = load4(step.gradients + at)
-                        g0, g1, g2, g3 = g0 + h0, g1 + h1, g2 + h2, g3 + h3
-                        k, at = np.int32(k + 1), np.int32(at + size)
-                    p0, m0, v0 = rule(p0, g0, m0, v0, decay, n)
-                    p1, m1, v1 = rule(p1, g1, m1, v1, decay, n)
-                    p2, m2, v2 = rule(p2, g2, m2, v2, decay, n)
-                    p3, m3, v3 = rule(p3, g3, m3, v3, decay, n)
-                    store(step.parameters, i, end, p0, p1, p2, p3)
+                        v = load4(second + i)
+                    p, m, v = updated(step, i, parts, scale, decay, n, m, v)
+                    store(step.parameters, i, end, p[0], p[1], p[2], p[3])
                     if states > 0:
-                        store(first, i, end, m0, m1, m2, m3)
+                        store(first, i, end, m[0], m[1], m[2], m[3])
                     if states > 1:
-                        store(second, i, end, v0, v1, v2, v3)
+                        store(second, i, end, v[0], v[1], v[2], v[3])
                 else:
                     for j in range(i, min(i + 4, end)):
                         g = scale * step.gradients[j]
@@ -398,7 +410,36 @@ def update_of(real, code):
                 i = np.int32(i + 4 * step.threads)
             index = np.int32(index + 1)
 
-    return penalty, clip, update
+    @device
+    def moments(step):
+        """Those of a thread's four parameters, where it has no more: it then keeps them in its registers."""
+        t, i, m, v = step.table, np.int32(4 * step.thread), (zero, zero, zero, zero), (zero, zero, zero, zero)
+        if i < step.size:
+            if states > 0:
+                m = load4(global_at(t[Run.FIRST_MOMENT], real) + i)
+            if states > 1:
+                v = load4(global_at(t[Run.SECOND_MOMENT], real) + i)
+        return m, v
+
+    @device
+    def keep_moments(step, m, v):
+        t, i = step.table, np.int32(4 * step.thread)
+        if i < step.size:
+            if states > 0:
+                store4(global_at(t[Run.FIRST_MOMENT], real) + i, m[0], m[1], m[2], m[3])
+            if states > 1:
+                store4(global_at(t[Run.SECOND_MOMENT], real) + i, v[0], v[1], v[2], v[3])
+
+    @device
+    def update_own(step, parts, numbers, m, v):
+        """Update a thread's four parameters, which no l2 and no clipping concerns; gives their moments."""
+        i, n = np.int32(4 * step.thread), numbers_of(step, numbers)
+        if i < step.size:
+            p, m, v = updated(step, i, parts, one, step.reals[Real.WEIGHT_DECAY], n, m, v)
+            store4(step.parameters + i, p[0], p[1], p[2], p[3])
+        return m, v
+
+    return penalty, clip, update, moments, update_own, keep_moments
 
 
 @for_each_real
@@ -544,6 +585,29 @@ def phases_of(real, whole_grid, structure):
     return forward, backward, gradient, items, prepare, rows, wait
 
 
+@device
+def one_range(ranges, size):
+    """Make one range of all: then an update passes over them at once. What stands between the ranges is zero."""
+    ranges[Range.OFFSET], ranges[Range.ROWS], ranges[Range.COLUMNS], ranges[Range.DECAYS] = 0, 1, size, 0
+
+
+@device
+def batches_of(t):
+    """The `Batches` of an epoch; one that is open takes the same rows in each step, and does not end."""
+    rows, batch = t[Run.ROWS], t[Run.BATCH]
+    whole = np.int32(min(batch, rows))
+    if t[Run.OPEN_EPOCH] != 0:
+        return Batches(np.int32(0x7FFFFFFF), np.int64(0), whole, whole)
+    last = (rows - 1) // batch
+    return Batches(np.int32(last), batch, whole, np.int32(rows - last * batch))
+
+
+@device
+def keys_of(state, epoch):
+    """What an epoch draws the order of its rows from, and what its masks."""
+    return stream_key(state[State.SEED], SHUFFLE, epoch), stream_key(state[State.SEED], DROPOUT, epoch)
+
+
 @for_each_real
 def run_of(real, loop, structure, copies):
     """The kernel for one dtype of a loop, "block", "shards" or "grid", and of what a program and a run use.
@@ -558,10 +622,13 @@ def run_of(real, loop, structure, copies):
     has_loss, has_backward, updates = command & LOSS != 0, command & BACKWARD != 0, command & UPDATE != 0
     has_output, has_input_gradient = command & OUTPUT != 0, command & INPUT_BACKWARD != 0
     prepare_loss, loss = loss_of_step(real, whole_grid, structure, row_of) if has_loss else (None, None)
-    penalty, clip, update = update_of(real, structure.rule) if updates else (None, None, None)
+    of_update = update_of(real, structure.rule) if updates else [None] * 6
+    penalty, clip, update, moments, update_own, keep_moments = of_update
     by_rows = of_rows is not None
     # the next samples are gathered beside the update; but rows of tables are updated by the codes of these
     gathers_ahead = updates and not whole_grid and not by_rows
+    # a block whose threads have four parameters each at most keeps the moments in registers; float64 has too few
+    may_keep = updates and loop == "block" and not by_rows and real is np.float32
     tell, heard, agreed, fold_for, collect = exchange_of(real)
 
     @device
@@ -620,11 +687,6 @@ def run_of(real, loop, structure, copies):
         return scratch + cuda.blockIdx.x * size if shards else own
 
     @device
-    def one_range(ranges, size):
-        """Make one range of all: then an update passes over them at once. What stands between the ranges is zero."""
-        ranges[Range.OFFSET], ranges[Range.ROWS], ranges[Range.COLUMNS], ranges[Range.DECAYS] = 0, 1, size, 0
-
-    @device
     def clear(vector, size, thread, threads):
         """Zeros, a multiple of four."""
         i = np.int32(4 * thread)
@@ -653,16 +715,6 @@ def run_of(real, loop, structure, copies):
             i = np.int32(i + by)
 
     @device
-    def batches_of(t):
-        """The `Batches` of an epoch; one that is open takes the same rows in each step, and does not end."""
-        rows, batch = t[Run.ROWS], t[Run.BATCH]
-        whole = np.int32(min(batch, rows))
-        if t[Run.OPEN_EPOCH] != 0:
-            return Batches(np.int32(0x7FFFFFFF), np.int64(0), whole, whole)
-        last = (rows - 1) // batch
-        return Batches(np.int32(last), batch, whole, np.int32(rows - last * batch))
-
-    @device
     def samples_of(batches, position, shard):
         """The samples of the step at a position of the epoch."""
         first, at = np.int64(position) * batches.by, np.int32(0)
@@ -671,11 +723,6 @@ def run_of(real, loop, structure, copies):
             return Samples(first, count, at, count)
         at = min(np.int32(shard * cuda.blockIdx.x), count)
         return Samples(first, count, at, min(np.int32(shard), np.int32(count - at)))
-
-    @device
-    def keys_of(state, epoch):
-        """What an epoch draws the order of its rows from, and what its masks."""
-        return stream_key(state[State.SEED], SHUFFLE, epoch), stream_key(state[State.SEED], DROPOUT, epoch)
 
     @device
     def not_finite(values, size, thread, threads):
@@ -866,6 +913,12 @@ def run_of(real, loop, structure, copies):
         if steps > 0:
             draw(t, Order(samples.first + samples.at, key, left_bits, right_bits, kept), samples.own)
         cuda.syncthreads()
+        step = Step(t, r, theta, grad, workspace, thread, threads, samples.own, 0, mask_key, all_parts, size)
+        m = v = zero, zero, zero, zero
+        keeps = np.int32(penalises == 0 and clips == 0 and size <= 4 * threads)
+        if may_keep:
+            if keeps != 0:
+                m, v = moments(step)
         while finished < steps and fine:
             (first, count, at, own), begin = samples, np.int32(head)
             seen = t[Run.SEEN] + first + at
@@ -943,6 +996,8 @@ def run_of(real, loop, structure, copies):
                             each, table_op, ranges, count_ranges, numbers, clips, own_sums, squares, counter, turn
                         )
                         copy(master, theta, size, thread, threads)
+                    elif may_keep and opaque(keeps) != 0:
+                        m, v = update_own(step, all_parts, numbers, m, v)
                     else:
                         turn = update_pass(
                             step, table_op, ranges, count_ranges, numbers, clips, own_sums, squares, counter, turn
@@ -954,6 +1009,9 @@ def run_of(real, loop, structure, copies):
                 key, mask_key = next_key, next_mask_key
         if leads:
             source[Run.FINISHED] = finished
+        if may_keep:
+            if keeps != 0:
+                keep_moments(step, m, v)
         if updates:
             turn = wait(counter, turn)
             wrong = not_finite(theta, size, thread, threads)
