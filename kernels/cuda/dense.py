@@ -36,8 +36,10 @@ KIND = KINDS.index(Dense)
 W_AT, B_AT, ACTIVATION = Dense.fields.W_AT, Dense.fields.B_AT, Dense.fields.ACTIVATION
 
 
-# What the loops keep of an operation. DOES: bits of what its phases do; of the product forward and that backward, the
-# items and by how many bits threads share the sum of one; GROUPS of four samples; the last four are those of `divided`
+# What the loops keep of an operation. DOES: bits of what its phases do. Of the product forward and of the one backward,
+# the tiles and by how many bits threads share the sums of one (FOLD, -1 where the warps of a block do); GROUPS of four
+# samples; COLUMNS and ROWS of tiles of dW, of which there are TILES in all parts, each of so many SAMPLES. OF_: what
+# `divided` takes for a divisor. NUMBER: the operation's.
 Work = Fields(
     "Work",
     """
@@ -143,7 +145,11 @@ def loop_of(real, structure):
 
     @device
     def shared_out(step, fold, items):
-        """How a thread takes part in sums: (item, lane, lanes of all, `fold` of a warp, whether ...)."""
+        """How a thread takes part in sums.
+
+        (item, lane, lanes that share one, by how many bits those of a warp do, whether lanes beyond the items take
+        part, whether the warps of the block share sums, whether the thread has none).
+        """
         if whole_grid:
             if fold < 0:
                 item, lane = spread_item()
