@@ -49,18 +49,20 @@ def run_kernels(driver, folder, kept=True):
     from fastnn.kernels.cuda import toolchain
 
     runs, machines, known = [], {}, {}
-    loaded, get_cubin = toolchain._loaded, CUDACodeLibrary.get_cubin
+    loaded, get_cubin = toolchain.Launch.loaded, CUDACodeLibrary.get_cubin
 
     def kept_code(self, cc=None):
         code = get_cubin(self, cc)
         self.machine_code = bytes(code.code)
         return code
 
-    def load(kernel, kinds, shared, device):
-        made = loaded(kernel, kinds, shared, device)
-        path = Path(folder) / f"{len(known)}.cubin"
-        path.write_bytes(kernel.overloads[tuple(kernel.typeof_pyval(kind(0)) for kind in kinds)].library.machine_code)
-        known[int(made.handle)] = path, kinds
+    def load(each, device):
+        made = loaded(each, device)
+        if int(made.handle) not in known:
+            compiled = each.kernel.overloads[tuple(each.kernel.typeof_pyval(kind(0)) for kind in each.kinds)]
+            path = Path(folder) / f"{len(known)}.cubin"
+            path.write_bytes(compiled.library.machine_code)
+            known[int(made.handle)] = path, each.kinds
         return made
 
     def launch(config, function, arguments):
@@ -79,10 +81,10 @@ def run_kernels(driver, folder, kept=True):
             traceback.print_exc()
             os._exit(1)
 
-    CUDACodeLibrary.get_cubin, toolchain._loaded = kept_code, load
+    CUDACodeLibrary.get_cubin, toolchain.Launch.loaded = kept_code, load
     kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p))
-    run_kernels.callback = kind(launch)  # as long as the driver may call it
-    driver.fake_launcher(run_kernels.callback)
+    driver.runs_kernels = kind(launch)  # as long as the driver may call it
+    driver.fake_launcher(driver.runs_kernels)
     return runs
 
 

@@ -21,7 +21,7 @@ import numpy as np
 LANES, NONE, TRUE = 32, 255, 7  # RZ, and PT
 WORD, SINGLE, LONG, WIDE = np.uint32, np.float32, np.int64, np.uint64
 MEMORY_FROM = 4096  # the first address that `memory` holds
-PARAMETERS_AT, SHAPE_AT = 0x210, 0  # in the bank of constants
+PARAMETERS_AT = 0x210  # in the bank of constants, which the shape of the launch begins
 HEAD = re.compile(r"^\s+/\*([0-9a-f]{4,6})\*/\s+(.*?)\s*;?\s*/\* 0x[0-9a-f]{16} \*/")
 TAIL = re.compile(r"^\s+/\* (0x[0-9a-f]{16}) \*/")
 COMPARED = dict(LT=np.less, EQ=np.equal, LE=np.less_equal, GT=np.greater, NE=np.not_equal, GE=np.greater_equal)
@@ -512,7 +512,7 @@ def _compared(how, a, b):
     if how in ("NAN", "NUM"):
         return unordered if how == "NAN" else ~unordered
     found = COMPARED[how[:2]](a, b) & ~unordered
-    return found | unordered if how.endswith("U") and how != "EQU"[:2] and len(how) == 3 else found
+    return found | unordered if how[2:] == "U" else found
 
 
 @computes("FSETP", "FSET")

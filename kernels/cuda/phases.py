@@ -57,9 +57,9 @@ class Rows(NamedTuple):
 
 
 # Of each operation, in shared memory: numbers of 32 bits that stay while steps have as many samples. FIRST and the one
-# behind it: the threads that take the first items of the parts of its gradient. Those from OWN on are its kind's: where
-# its buffers stand, how its work is dealt. In fours, to be read by one access.
-WORK, FIRST, OWN = 36, 0, 2
+# behind it: the threads that take the first items of the parts of its gradient. The others are its kind's: where its
+# buffers stand, how its work is dealt. In fours, to be read by one access.
+WORK, FIRST = 36, 0
 PARTS = 2  # of the gradient of an operation
 
 
@@ -67,8 +67,8 @@ class Phases(NamedTuple):
     """Phases of a kind of operation; each takes (step, op, work) and says whether it wrote something.
 
     `forward` and `backward` come in their order; `work` points to the operation's WORK numbers, which `prepare(step,
-    op, work)` fills from OWN on. `gradient`: PARTS at most, which need not wait for one another, as pairs: how many
-    items of work a part has, by (step, op); and a function (step, op, work) that deals them out from thread
+    op, work)` fills, but for the first PARTS. `gradient`: PARTS at most, which need not wait for one another, as pairs:
+    how many items of work a part has, by (step, op); and a function (step, op, work) that deals them out from thread
     work[FIRST + part] on. `rows`: of an operation by touched rows.
     """
 
