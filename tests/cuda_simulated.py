@@ -19,7 +19,7 @@ from tolerance import assert_close
 
 from fastnn import kernels
 from fastnn.kernels import contract, cpu, cuda
-from fastnn.kernels.cuda import async_tile, launch, losses, plain, toolchain
+from fastnn.kernels.cuda import async_tile, launch, losses, phases, plain, primitives, toolchain
 
 products = importlib.import_module("fastnn.kernels.cuda.matmul")  # whose name in the package is a function
 assert toolchain.SIMULATED, "set NUMBA_ENABLE_CUDASIM=1"
@@ -34,6 +34,34 @@ def small_blocks(monkeypatch):
 
 def code(name):
     return getattr(kernels, name.upper())
+
+
+def test_roots_and_ratios_without_a_branch_are_rounded_to_nearest():
+    """From the smallest normal number to the largest, and of zeros and infinities, as IEEE 754 has them."""
+    single, rng = np.float32, np.random.default_rng(0)
+    numbers = [single(x) for x in 2.0 ** rng.uniform(-126, 127, 400)]
+    numbers += [single(x) for x in (0.0, np.inf, 1.0, 2.0**-126, 2.0**-101, 2.0**-100, 3.4028235e38)]
+    with np.errstate(all="ignore"):
+        for x in numbers:
+            assert primitives.root(x) == np.sqrt(x)
+        assert np.isnan(primitives.root(single(-1)))
+        for a, b in itertools.product([*numbers[:40], *numbers[400:404]], [*numbers[40:80], *numbers[400:404]]):
+            right, found = a / b, primitives.ratio(a, b)
+            if np.isnan(right):
+                assert np.isnan(found)
+            elif right in (0, np.inf) or 2.0**-126 <= right and 2.0**-126 <= b <= 2.0**126:
+                assert found == right
+
+
+def test_division_by_an_inverse_is_exact():
+    rng = np.random.default_rng(0)
+    divisors = [1, 2, 3, 7, 8, 255, 2**16 - 1, 2**16, 2**30 + 1, 2**31 - 1, *rng.integers(1, 2**31, 50).tolist()]
+    for n in divisors:
+        inverse = phases.inverse_of(np.int32(n))
+        near = [k * n + d for k in (0, 1, 2, (2**31 - 1) // n) for d in (-1, 0, 1)]
+        for a in [*near, *rng.integers(0, 2**31, 20).tolist(), 2**31 - 1]:
+            if 0 <= a < 2**31:
+                assert phases.divided(np.int32(a), np.int32(n), inverse) == divmod(a, n)
 
 
 @pytest.mark.parametrize("name", [*reference.ACTIVATIONS, "softmax"])

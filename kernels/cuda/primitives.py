@@ -150,13 +150,17 @@ def root(x):
 
 @device
 def ratio(a, b):
-    """a / b of float32 numbers without a branch, rounded to nearest where neither it nor 1 / b is subnormal."""
+    """a / b of float32 numbers without a branch: rounded to nearest where neither it nor 1 / b is subnormal.
+
+    Of a below 2^-100, whose remainders are subnormal, to 1 ulp.
+    """
     inverse = near_reciprocal(b)
-    near = a * inverse  # of a zero or an infinity it is all
+    near = a * inverse  # where one of the three is zero or infinite, it is all
     better = fma(inverse, fma(-b, inverse, np.float32(1.0)), inverse)
     first = a * better
     better = fma(better, fma(-b, first, a), first)
-    return better if abs(b) >= np.float32(2.0**-126) and abs(b) <= np.float32(2.0**126) else near
+    steps = abs(b) >= np.float32(2.0**-126) and abs(b) <= np.float32(2.0**126) and abs(near) < np.float32(np.inf)
+    return better if steps else near
 
 
 @device
