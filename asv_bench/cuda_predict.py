@@ -27,6 +27,7 @@ from fastnn.kernels.cuda import driver, graph, hopper, schedule
 from fastnn.kernels.cuda.async_tile import TILES, depth_of
 from fastnn.kernels.cuda.loop_tiles import SPREAD, tiles_of
 from fastnn.kernels.cuda.matmul import Side, multiply, work_size
+from fastnn.kernels.cuda.phases import AT_ONCE
 from fastnn.kernels.cuda.toolchain import SIMULATED
 from fastnn.kernels.state import TrainingState
 
@@ -85,7 +86,8 @@ class Phase(NamedTuple):
     item: `fmas` multiply-adds, `more` instructions beside them and theirs, `loads` of 16 bytes from the workspace,
     `trips` to it, one after another. `far`: bytes of the whole phase from and to the memory of the card, in one trip.
     `of_all`: all blocks of shards deal out the items, else each has so many, and such bytes, by itself; `meets`: all
-    blocks wait at the end. `awaited`: the bytes are read, so that each round waits for them.
+    blocks wait at the end. `awaited`: the bytes are read, so that each round waits for them. `beside`: done in
+    the time of the next phase, by threads that have no part in it.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Phase(NamedTuple):
     of_all: bool = False
     meets: bool = False
     awaited: bool = True
+    beside: bool = False
 
 
 class Row(NamedTuple):
@@ -168,20 +171,24 @@ def phases(plan):
         gathered = 0
     elif not whole_grid:
         found.append(Phase("rows", padded, more=OF_A_ROW, barriers=0))  # beside other work
-    # with the update of the step before, past the registers where the workspace is shared memory
+    # with the update of the step before, past the registers where the workspace is shared memory; in a grid beside its
+    # loss
     more, far = OF_AN_ELEMENT + drawn, 8 * gathered
-    found.append(Phase("gather", gathered, more=more, far=far, barriers=0, awaited=whole_grid))
+    found.append(Phase("gather", gathered, more=more, far=far, barriers=0, awaited=whole_grid, beside=whole_grid))
     gradients, with_bias, backward, pointwise = 0, 0, [], False
-    together = SPREAD if whole_grid else 1  # lanes that share a tile of a gradient
+    # threads that share a tile of a gradient, and a bias
+    together, of_a_bias = (_sharing(tiles, threads, program.dense_size >> 4, padded), SPREAD) if whole_grid else (1, 1)
     for operation, record in zip(program.operations, schedule.records_of(program), strict=True):
         n_in, n_out = int(record[tables.Op.N_IN]), int(record[tables.Op.N_OUT])
         found.append(_product("forward", threads, groups * -(-n_out // 4), n_in, tiles, 4))
         width = schedule.gradient_width_of(program, record, plan.command)
         if width:  # with the slope of the layer before
-            backward.insert(0, _product("input gradient", threads, groups * -(-width // 4), n_out, tiles, 2, pointwise))
+            terms = n_out << 2 if whole_grid else 2 * n_out - 1
+            items = groups * -(-width // 4)
+            backward.insert(0, _product("input gradient", threads, items, n_out, tiles, 2, pointwise, terms))
         pointwise = operation.activation.code != formulas.LINEAR
         gradients += places.parts * -(-n_out // 4) * -(-n_in // 4) * together
-        with_bias += places.parts * (-(-n_out // 4) * -(-n_in // 4) * together + n_out)
+        with_bias += places.parts * (-(-n_out // 4) * -(-n_in // 4) * together + n_out * of_a_bias)
     if pointwise and not record[tables.Op.FLAGS] & tables.LOGITS:
         backward.insert(0, Phase("slope", n_out * padded))
     lanes = _sharing(tiles, threads, padded, program.outputs << 1)
@@ -190,8 +197,13 @@ def phases(plan):
     samples = padded / places.parts / together
     fmas = 16 * samples * gradients / with_bias
     told = 4 * program.dense_size * (places.loop == "shards")  # to the other blocks
-    found += [*backward, Phase("gradient", with_bias, fmas, OF_A_TILE, 2 * samples, samples / 4, told, awaited=False)]
-    return [*found, *_updates(plan)]
+    gradient = Phase("gradient", with_bias, fmas, OF_A_TILE, 2 * samples, samples / 4, told, awaited=False)
+    if plan.structure.update == AT_ONCE:  # each thread of a tile updates its rows
+        states = len(formulas.RULES[plan.structure.rule].states)
+        moved, more = 8 * program.dense_size * (1 + states), OF_A_TILE + 40 * (1 + states) * max(4 // together, 1)
+        gradient = gradient._replace(name="gradient and update", far=moved, more=more, awaited=True)
+        return [*found, *backward, gradient]
+    return [*found, *backward, gradient, *_updates(plan)]
 
 
 def _updates(plan):
@@ -199,9 +211,8 @@ def _updates(plan):
     places, size = plan.schedule, plan.program.dense_size
     (blocks, threads), parts, states = places.shape, places.parts, len(formulas.RULES[plan.structure.rule].states)
     fours, more = -(-size // 4), 10 * 4 * (1 + states)
-    if places.loop != "shards":
-        moved = size * (8 * states + (4 * parts + 8) * (places.loop == "grid"))
-        return [Phase("update", fours, 0, more, parts + 1, 2, moved)]
+    if places.loop != "shards":  # moments stay in registers
+        return [Phase("update", fours, 0, more, parts + 1, 2)]
     most, lanes = min(blocks * threads // fours, blocks, 32), 1
     while 2 * lanes <= most:
         lanes *= 2
@@ -209,7 +220,7 @@ def _updates(plan):
     return [
         Phase("await", 0, meets=True),
         Phase("collect", fours * lanes, 0, 8 * each + 8 * math.log2(lanes), each, each / 4, 4 * size * blocks, 0, True),
-        Phase("update", fours * lanes, 0, more, 2, 1, size * (8 * states + 8), of_all=True, meets=True),
+        Phase("update", fours * lanes, 0, more, 2, 1, 8 * size, of_all=True, meets=True),
         Phase("copy", -(-fours // 4), 0, 2 * OF_AN_ELEMENT, 4, 0, 4 * size),
     ]
 
@@ -219,9 +230,12 @@ def _sharing(tiles, threads, items, terms):
     return 1 << tiles.fold_of(np.int32(threads), np.int32(items), np.int32(terms))
 
 
-def _product(name, threads, items, terms, tiles, unrolled, sloped=False):
-    """A product in tiles of 4 x 4, whose sums some threads share; `unrolled`: terms of which the loads go together."""
-    share = _sharing(tiles, threads, items, terms)
+def _product(name, threads, items, terms, tiles, unrolled, sloped=False, shared=None):
+    """A product in tiles of 4 x 4, whose sums some threads share, as many as if there were `shared` terms.
+
+    `unrolled`: terms of which the loads go together.
+    """
+    share = _sharing(tiles, threads, items, shared or terms)
     each, levels = -(-terms // share), math.log2(share)
     # halves of the sums go to the other lane, twice, then a quarter of them to each; a shuffle takes all schedulers
     exchanged = (SCHEDULERS + 3) * (8 * (share > 1) + 4 * max(levels - 1, 0))
@@ -251,7 +265,7 @@ def of_loop(plan):
     """A step of one block, of shards or of a grid."""
     (blocks, threads), loop = plan.schedule.shape, plan.schedule.loop
     whole_grid, steps, ratio = loop == "grid", phases(plan), ratios()[INNER[loop]]
-    cycles = sum(cycles_of(phase, plan, ratio) for phase in steps)
+    cycles = sum(cycles_of(phase, plan, ratio) for phase in steps if not phase.beside)
     met = sum(phase.barriers for phase in steps if whole_grid or phase.meets)
     times = [1 if whole_grid or phase.of_all else blocks for phase in steps]  # blocks that each do all of a phase
     near = sum(16 * p.loads * p.items * n for p, n in zip(steps, times, strict=True) if not p.of_all)

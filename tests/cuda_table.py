@@ -225,8 +225,8 @@ def matrices(dtype):
     copy_rows(X, order, X)
 
 
-def loop(name, command, net=None):
-    """The loop, which has more arguments than a call on arrays can show."""
+def loop(name, command, net=None, clips=False):
+    """The loop, which has more arguments than a call on arrays can show; `clips`: with l2 and clipping."""
 
     def kernel(dtype):
         from numba.cuda import types
@@ -236,8 +236,10 @@ def loop(name, command, net=None):
         every = program(8, 8, 8, 8, 2, activations=("relu", "gelu", "tanh", "softmax")) if net is None else net
         rule = kernels.ADAM if command == tables.TRAIN else None
         structure = schedule.structure_of(every, command, rule)
+        if rule is not None:
+            structure = structure._replace(update=schedule.update_of(every, dtype, name, clips))
         kernel = step.run_of(np.dtype(dtype).type, name, structure, True)
-        return [(kernel, (types.int64,) * 10, step.THREADS, schedule.SHARED_BYTES)]
+        return [(kernel, (types.int64,) * 11, step.THREADS, schedule.SHARED_BYTES)]
 
     return kernel
 
@@ -296,16 +298,22 @@ KERNELS = {
     "step by nesterov": (step("NESTEROV"), (64, 512), (128, 1024)),
     "step by rmsprop": (step("RMSPROP"), (64, 512), (128, 1024)),
     "columns": (columns, (80, 128), (80, 256)),
-    "loop of one block": (loop("block", tables.TRAIN), (128, 49152), (224, 49152)),
-    "loop of shards": (loop("shards", tables.TRAIN), (208, 49152), (240, 49152)),
+    # a multiprocessor holds two blocks of nets in float32, and one of all others, whose 256 threads may have all
+    # registers that there are: 255 each
+    "loop of one block": (loop("block", tables.TRAIN), (128, 49152), (255, 49152)),
+    "loop of shards": (loop("shards", tables.TRAIN), (255, 49152), (255, 49152)),
     # beside what the launch adds, rows that the warps of a block share
-    "loop of a grid": (loop("grid", tables.TRAIN), (208, 53248), (252, 57344)),
-    "loop of one block, outputs": (loop("block", tables.PREDICT), (128, 49152), (144, 49152)),
-    "loop of a grid, outputs": (loop("grid", tables.PREDICT), (128, 53248), (136, 57344)),
-    "loop of one block, gradients": (loop("block", tables.INPUT_GRADIENT), (128, 49152), (208, 49152)),
-    "loop of a grid, gradients": (loop("grid", tables.INPUT_GRADIENT), (168, 53248), (232, 57344)),
-    "loop of one block, columns": (loop("block", tables.TRAIN, columns_program()), (208, 49152), (248, 49152)),
-    "loop of a grid, columns": (loop("grid", tables.TRAIN, columns_program()), (224, 53248), (255, 57344)),
+    "loop of a grid": (loop("grid", tables.TRAIN), (255, 53248), (255, 57344)),
+    # in float64 those above are the same
+    "loop of one block, clipping": (loop("block", tables.TRAIN, clips=True), (128, 49152), None),
+    "loop of shards, clipping": (loop("shards", tables.TRAIN, clips=True), (255, 49152), None),
+    "loop of a grid, clipping": (loop("grid", tables.TRAIN, clips=True), (255, 53248), None),
+    "loop of one block, outputs": (loop("block", tables.PREDICT), (128, 49152), (255, 49152)),
+    "loop of a grid, outputs": (loop("grid", tables.PREDICT), (255, 53248), (255, 57344)),
+    "loop of one block, gradients": (loop("block", tables.INPUT_GRADIENT), (128, 49152), (255, 49152)),
+    "loop of a grid, gradients": (loop("grid", tables.INPUT_GRADIENT), (255, 53248), (255, 57344)),
+    "loop of one block, columns": (loop("block", tables.TRAIN, columns_program()), (255, 49152), (255, 49152)),
+    "loop of a grid, columns": (loop("grid", tables.TRAIN, columns_program()), (255, 53248), (255, 57344)),
 }
 # bytes: of a kernel that has the 128 registers with which two blocks fit, and of one to which the compiler gives 96
 SPILLED = {("product weight gradient, middle", "float32", (8, 0)): 16}

@@ -15,6 +15,7 @@ try:
     from numba.cuda.codegen import CUDACodeLibrary
     from numba.cuda.compiler import CUDACompiler
     from numba.cuda.core.compiler_lock import global_compiler_lock
+    from numba.cuda.core.postproc import PostProcessor
 except ImportError:
     CUDACodeLibrary = None
 
@@ -41,7 +42,7 @@ def compiling() -> Iterator[None]:
     if CUDACodeLibrary is None:
         yield
         return
-    with global_compiler_lock, quickly():
+    with global_compiler_lock, quickly(PostProcessor):
         written, define = CUDACodeLibrary.get_asm_str, CUDACompiler.define_pipelines
         CUDACompiler.define_pipelines = lambda compiler: _of_used_passes(compiler, define(compiler))
         if not getattr(config, "CUDA_ENABLE_NRT", False):  # whose names it finds in PTX alone

@@ -25,13 +25,25 @@ from .activations import (
 )
 from .launch import checked, plane, run
 from .loop_tiles import ITEMS, SPREAD, SPREAD_FOLD, of_a_grid, tiles_of
+from .loop_updates import at_once_of
 from .matmul import NO_OPERAND, PLAIN, Side, multiply, side, space
-from .phases import Phases, buffer_of, divided, element_at, first_item, gradient_width_of, inverse_of, padded_count
+from .phases import (
+    AT_ONCE,
+    Phases,
+    buffer_of,
+    divided,
+    element_at,
+    first_item,
+    gradient_width_of,
+    inverse_of,
+    padded_count,
+)
 from .primitives import exp, load4, quotient, store4, turn_by_turn
 from .tiling import ACTIVATE, SLOPE
 from .toolchain import cuda, device, for_each_real
 
 IN_PLACE = False  # dW needs the inputs, and dZ after dX
+UPDATES_AT_ONCE = True  # where the loop is to: parameters by who has made their gradient
 KIND = KINDS.index(Dense)
 W_AT, B_AT, ACTIVATION = Dense.fields.W_AT, Dense.fields.B_AT, Dense.fields.ACTIVATION
 
@@ -51,7 +63,7 @@ Work = Fields(
     BACKWARD_ITEMS BACKWARD_FOLD SAMPLES PADDED
     TILES BIASES COLUMNS ROWS
     OF_COLUMNS OF_ROWS OF_OUTPUTS NUMBER
-    CODE_BEFORE
+    CODE_BEFORE GRADIENT_FOLD
     """,
 )
 APPLIES, SOFTMAXES, SLOPES, SLOPES_BEFORE, IN_FOURS, BACKWARDS = 1, 2, 4, 8, 16, 32
@@ -67,7 +79,10 @@ def loop_of(real, structure):
     first_row, rows_of, own_rows, whole_grid = tiles.first_row, tiles.rows_of, tiles.own_rows, structure.loop == "grid"
     grid = of_a_grid(real)
     spread, spread_item, warps_row = grid.spread, grid.spread_item, grid.warps_row
-    tile_of_lanes, shared_gradient = grid.tile_of_lanes, grid.shared_gradient
+    rows_of_lanes, sum_of_lanes, put_row = grid.rows_of_lanes, grid.sum_of_lanes, grid.put_row
+    at_once = structure.update == AT_ONCE
+    by_rule = at_once_of(real, structure.rule) if at_once else [None] * 5
+    numbers_of, now_at, update_four, update_one, update_few = by_rule
     lanes_share = whole_grid and real is np.float32  # the samples of a tile of dW; for float64 registers are too few
     expands = Embedding.name in structure.kinds
     outputs, zero = structure.command & OUTPUT != 0, real(0.0)
@@ -92,13 +107,30 @@ def loop_of(real, structure):
         return 0 <= number and number < program[Header.OPERATIONS] and op[Op.KIND] == KIND
 
     @device
+    def gradient_fold(step):
+        """By how many bits threads share a tile of dW: in a grid of float32 as many as keep all busy."""
+        return fold_of(step.threads, np.int32(step.size >> 4), padded_count(step)) if lanes_share else np.int32(0)
+
+    @device
+    def patch_bits(rows):
+        """Bits of the tiles of a patch: four side by side, in up to four rows; so neighbours read the same samples."""
+        return np.int32(4 if rows > 2 else 3 if rows > 1 else 2)
+
+    @device
+    def patch_rows(rows):
+        """Rows of patches."""
+        return np.int32((rows + 3) >> 2)
+
+    @device
     def tiles_of_dW(step, op):
-        tiles = np.int32(step.parts * fours(op[Op.N_IN]) * fours(op[Op.N_OUT]))
-        return np.int32(SPREAD * tiles) if lanes_share else tiles
+        columns, rows = fours(op[Op.N_IN]), fours(op[Op.N_OUT])
+        if lanes_share:
+            return np.int32(np.int32(fours(columns) * patch_rows(rows)) << patch_bits(rows) << gradient_fold(step))
+        return np.int32(step.parts * columns * rows)
 
     @device
     def biases(step, op):
-        return np.int32(step.parts * op[Op.N_OUT])
+        return np.int32(np.int32(step.parts * op[Op.N_OUT]) << (SPREAD_FOLD if lanes_share else 0))
 
     @device
     def prepare(step, op, work):
@@ -130,15 +162,21 @@ def loop_of(real, structure):
         forward_items, backward_items = np.int32(groups * fours(n_out)), np.int32(groups * fours(width))
         work[Work.FORWARD_ITEMS], work[Work.BACKWARD_ITEMS] = forward_items, backward_items
         work[Work.FORWARD_FOLD] = fold_of(step.threads, forward_items, n_in)
-        work[Work.BACKWARD_FOLD] = fold_of(step.threads, backward_items, n_out)
+        # terms of a lane: about four, one of far ones
+        terms = np.int32(n_out << 2 if whole_grid else 2 * n_out - 1)
+        work[Work.BACKWARD_FOLD] = fold_of(step.threads, backward_items, terms)
         if whole_grid:
             if spread(forward_items, n_in, cuda.gridDim.x):
                 work[Work.FORWARD_FOLD] = np.int32(-1)
             if spread(backward_items, n_out, cuda.gridDim.x):
                 work[Work.BACKWARD_FOLD] = np.int32(-1)
         columns, rows = fours(n_in), fours(n_out)
-        work[Work.TILES], work[Work.BIASES] = np.int32(step.parts * rows * columns), biases(step, op)
-        work[Work.COLUMNS], work[Work.ROWS] = columns, rows
+        work[Work.TILES], work[Work.BIASES] = np.int32(step.parts * rows * columns), np.int32(step.parts * n_out)
+        work[Work.COLUMNS], work[Work.ROWS], work[Work.GRADIENT_FOLD] = columns, rows, gradient_fold(step)
+        if lanes_share:
+            patches, bits = np.int32(fours(columns) * patch_rows(rows)), patch_bits(rows)
+            work[Work.TILES], work[Work.COLUMNS], work[Work.ROWS] = np.int32(patches << bits), fours(columns), bits
+            columns = fours(columns)
         work[Work.SAMPLES] = np.int32((quotient(step.count + step.parts - 1, step.parts) + 3) & ~3)  # of a part
         work[Work.OF_GROUPS], work[Work.OF_OUTPUTS] = inverse_of(groups), inverse_of(n_out)
         work[Work.OF_COLUMNS], work[Work.OF_ROWS] = inverse_of(columns), inverse_of(rows)
@@ -182,14 +220,15 @@ def loop_of(real, structure):
         applied, in_fours = np.int32(does & APPLIES) != 0, np.int32(does & IN_FOURS) != 0
         while item < items or shared:
             o, s = tile_at(item, items, groups, inverse)
-            sums = tile_forward(step.workspace + (x_at + s), ld, W, n_in, in_fours, o, n_out, lane, share)
-            sums = all_rows(sums, lane, fold, by_block)
-            o, row = np.int32(o + first_row(lane)), np.int32(0)
+            x, first, row = step.workspace + (x_at + s), np.int32(o + first_row(lane)), np.int32(0)
+            bias = b[min(first, np.int32(n_out - 1))]  # there when the sums are
+            sums = tile_forward(x, ld, W, n_in, in_fours, o, n_out, lane, share)
+            sums, o = all_rows(sums, lane, fold, by_block), first
             end = min(rows, np.int32(n_out - o)) if item < items else row
             while row < end:
                 turn_by_turn()
                 v0, v1, v2, v3 = sums[0]
-                bias, at, e = b[o + row], np.int32((o + row) * ld + s), 0
+                at, e = np.int32((o + row) * ld + s), 0
                 v0, v1, v2, v3 = v0 + bias, v1 + bias, v2 + bias, v3 + bias
                 if expands:
                     if op[Op.FLAGS] & ADDED != 0:
@@ -207,7 +246,7 @@ def loop_of(real, structure):
                         e += 1
                 row = np.int32(row + 1)
                 if row < end:
-                    sums = sums[1], sums[2], sums[3], sums[0]
+                    sums, bias = (sums[1], sums[2], sums[3], sums[0]), b[o + row]
             item, shared = np.int32(item + step.threads), False
         return True
 
@@ -279,16 +318,20 @@ def loop_of(real, structure):
         alpha, applied = step.reals[Real.ALPHAS - 1 + work[Work.NUMBER]], np.int32(does & SLOPES_BEFORE) != 0
         while item < items or shared:
             i, s = tile_at(item, items, groups, inverse)
+            first, row = np.int32(i + first_row(lane)), np.int32(0)
+            p = q = zero, zero, zero, zero
+            if short:
+                if applied:  # there when the sums are
+                    at = np.int32(min(first, np.int32(width - 1)) * ld + s)
+                    p, q = load4(z + at), load4(a + at)
             sums = tile_backward(step.workspace + (delta_at + s), ld, W, n_in, i, n_out, lane, share)
-            sums = all_rows(sums, lane, fold, by_block)
-            i, row = np.int32(i + first_row(lane)), np.int32(0)
+            sums, i = all_rows(sums, lane, fold, by_block), first
             end = min(rows, np.int32(width - i)) if item < items else row
             while row < end:
                 turn_by_turn()
                 (v0, v1, v2, v3), at, e = sums[0], np.int32((i + row) * ld + s), 0
                 if short:
                     if applied:
-                        p, q = load4(z + at), load4(a + at)
                         v0, v1 = v0 * slope(code, alpha, p[0], q[0]), v1 * slope(code, alpha, p[1], q[1])
                         v2, v3 = v2 * slope(code, alpha, p[2], q[2]), v3 * slope(code, alpha, p[3], q[3])
                     store4(out + at, v0, v1, v2, v3)
@@ -300,6 +343,9 @@ def loop_of(real, structure):
                 row = np.int32(row + 1)
                 if row < end:
                     sums = sums[1], sums[2], sums[3], sums[0]
+                    if short:
+                        if applied:
+                            p, q = load4(z + np.int32(at + ld)), load4(a + np.int32(at + ld))
             item, shared = np.int32(item + step.threads), False
         return True
 
@@ -350,24 +396,58 @@ def loop_of(real, structure):
     @device
     def gradient_W_of_grid(step, op, work):
         """dW, likewise, where lanes share the samples of a tile: they then read whole lines of global memory."""
-        tiles, _, columns, rows = load4(work + Work.TILES)
-        item = first_item(step, work[Work.FIRST])
+        tiles, _, patches, bits = load4(work + Work.TILES)  # patches side by side, bits of the tiles of each
+        item, fold, of_patches = first_item(step, work[Work.FIRST]), work[Work.GRADIENT_FOLD], work[Work.OF_COLUMNS]
         n_in, n_out, ld, _ = load4(work + Work.N_IN)
-        of_columns, of_rows, _, _ = load4(work + Work.OF_COLUMNS)
-        _, _, samples, padded = load4(work + Work.BACKWARD_ITEMS)
         x, delta = step.workspace + work[Work.X], step.workspace + work[Work.DELTA]
-        dW = step.gradients + work[Work.W_AT]
-        while np.int32(item & ~31) < SPREAD * tiles:  # all lanes of a warp that has a tile take part
+        W_at, padded, in_fours = work[Work.W_AT], work[Work.PADDED], n_in & 3 == 0
+        numbers = numbers_of(step) if at_once else None
+        while np.int32(item & ~31) < np.int32(tiles << fold):  # all lanes of a warp that has a tile take part
             turn_by_turn()
-            tile, lane = tile_of_lanes(item)
-            row, column = divided(min(tile, np.int32(tiles - 1)), columns, of_columns)
-            part, row = divided(row, rows, of_rows)
-            at = np.int32(part * samples)
-            last, out = min(np.int32(at + samples), padded), dW + part * step.size
-            shared_gradient(x, delta, ld, n_in, n_out, row, column, lane, at, last, tile < tiles, out)
+            tile, lane, _ = dealt(item, fold, tiles)
+            row, column = divided(np.int32(tile >> bits), patches, of_patches)
+            row = np.int32(4 * ((row << (bits - 2)) + ((tile & ((1 << bits) - 1)) >> 2)))
+            o, i = np.int32(row + first_row(lane)), np.int32(4 * (4 * column + (tile & 3)))
+            at, its_rows = np.int32(W_at + o * n_in + i), min(rows_of(lane, fold), np.int32(n_out - o))
+            left = its_rows if tile < tiles and i < n_in else np.int32(0)
+            if at_once:
+                now = now_at(step, at, in_fours and left > 0)
+            g = rows_of_lanes(x, delta, ld, n_in, n_out, row, i, lane, fold, padded)
+            while left > 0:
+                turn_by_turn()
+                if not at_once:
+                    put_row(step.gradients + at, np.int32(n_in - i), in_fours, g[0])
+                elif in_fours:
+                    then = now_at(step, np.int32(at + n_in), left > 1)
+                    update_four(step, at, now, g[0], numbers)
+                    now = then
+                else:
+                    update_few(step, at, np.int32(n_in - i), g[0], numbers)
+                at, left, g = np.int32(at + n_in), np.int32(left - 1), (g[1], g[2], g[3], g[0])
             item = np.int32(item + step.threads)
 
-    gradient = (tiles_of_dW, gradient_W_of_grid if lanes_share else gradient_W), (biases, gradient_b)
+    @device
+    def gradient_b_of_grid(step, op, work):
+        """db, likewise."""
+        _, items, _, _ = load4(work + Work.TILES)
+        item = first_item(step, work[Work.FIRST_BIAS])
+        ld, padded = work[Work.LD], work[Work.PADDED]
+        delta, b_at = step.workspace + work[Work.DELTA], work[Work.B_AT]
+        numbers = numbers_of(step) if at_once else None
+        while np.int32(item & ~31) < np.int32(items << SPREAD_FOLD):
+            turn_by_turn()
+            o, lane, _ = dealt(item, np.int32(SPREAD_FOLD), items)
+            g = sum_of_lanes(delta + np.int32(min(o, np.int32(items - 1)) * ld), lane, padded)
+            if o < items and lane == 0:
+                if at_once:
+                    update_one(step, np.int32(b_at + o), g, numbers)
+                else:
+                    step.gradients[b_at + o] = g
+            item = np.int32(item + step.threads)
+
+    gradient = (tiles_of_dW, gradient_W), (biases, gradient_b)
+    if lanes_share:
+        gradient = (tiles_of_dW, gradient_W_of_grid), (biases, gradient_b_of_grid)
     if SOFTMAX in structure.activations:
         backward = activation_gradient, softmax_gradient, input_gradient
         return Phases((forward, softmax), backward, prepare, gradient)

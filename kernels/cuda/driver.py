@@ -35,7 +35,7 @@ from .launch import Recording, clear, copies_past_registers, copy_into, load, qu
 from .matrices import first_not_finite, warps_for
 from .memory import PINNED, Memory
 from .own import codes_of
-from .schedule import levels_of, make_schedule, records_of, structure_of, vectors_of
+from .schedule import levels_of, make_schedule, records_of, structure_of, update_of, vectors_of
 from .step import run_of
 from .toolchain import check
 from .updates import FACTORS, write_step_numbers
@@ -93,12 +93,17 @@ class Plan(base.Plan):
     def _bind_state(self, rule):
         self.to_host()
         self._has_gradient = False
-        if self.structure.rule != rule.code:
-            self.structure = self.structure._replace(rule=rule.code)
+        self.update_by(rule, self.table[Run.CLIPS] != 0 or self.reals[Real.L2] != 0)
         self._mirror({"parameters": self.parameters, **dict(zip(MOMENTS, self.state.moments, strict=False))})
         if all(name in self.memory for name in self._mirrored):
             return
         self._room = {}  # all is laid out anew, with these
+
+    def update_by(self, rule, clips):
+        """Choose the kernel for an update rule; `clips`: with l2 or clipping."""
+        chosen = update_of(self.program, self.dtype, self.schedule.loop, clips)
+        if (self.structure.rule, self.structure.update) != (rule.code, chosen):
+            self.structure = self.structure._replace(rule=rule.code, update=chosen)
 
     def _mirror(self, arrays):
         """Name the arrays of the host that the device has copies of."""
@@ -443,7 +448,8 @@ class Plan(base.Plan):
             shared = places.shared * self.dtype.itemsize
             kernel = run_of(self.dtype.type, places.loop, self.structure, copies_past_registers())
             blocks, threads = places.shape
-            numbers = places.theta_at, places.grad_at, places.parts, places.sums_at, places.rows_at, places.shard
+            numbers = places.theta_at, places.grad_at, places.parts, places.sums_at, places.rows_at
+            numbers += places.second_at, places.shard
             shape, length = (nets * blocks, threads), self.table.size + State.SIZE
             run(kernel, shape, self._launches, table, length, places.tables_size, *numbers, counter, shared=shared)
         return self._launches

@@ -19,7 +19,7 @@ from ..tables import EVALUATE, FINE, PREDICT, TRAIN, Real, Run, State, Sums
 from .driver import FEW_ROWS, MOMENTS, Plan, epoch_sums, interrupt_deferred, mean_loss, results_of
 from .launch import copy_into, to_host
 from .matrices import copy_rows
-from .schedule import fits, levels_of, one_block, shared_bytes, structure_of
+from .schedule import fits, levels_of, one_block, shared_bytes
 from .toolchain import check
 from .updates import step_numbers
 
@@ -88,7 +88,6 @@ class Group:
         self._must_fit(batch)
         nets, size = parameters.shape
         self.plan = Plan(program, parameters[0], batch, TRAIN, loop="block")
-        self.plan.structure = structure_of(program, TRAIN, rule.code)
         self.moments = tuple(np.zeros_like(parameters) for _ in rule.states)
         self.counters, self.sums = np.zeros((nets, State.SIZE), np.int64), np.zeros((nets, Sums.SIZE))
         self.counters[:, State.SEED] = seeds
@@ -232,6 +231,7 @@ class Group:
 
     def _execute(self, nets, rates):
         steps, plan = rates.shape[1], self.plan
+        plan.update_by(self.rule, bool(self.clips.any() or self.reals[:, Real.L2].any()))
         numbers, rows = self._numbers(nets, rates)
         plan.upload("factors", numbers.astype(plan.dtype).ravel())
         factors, stride = plan.address("factors"), steps * numbers.shape[-1] * plan.dtype.itemsize

@@ -242,9 +242,9 @@ def tiles_of(real):
 @for_each_real
 def of_a_grid(real):
     """How the warps of a block, and the lanes of a warp, share work, so that they read whole lines of global memory."""
-    tiles = tiles_of(real)
-    own_rows, first_row, tile_products = tiles.own_rows, tiles.first_row, tiles.tile_products
-    four_from, store_row = tiles.four_from, tiles.store_row
+    tiles, zero = tiles_of(real), real(0.0)
+    own_rows, tile_products, four_from = tiles.own_rows, tiles.tile_products, tiles.four_from
+    store_row = tiles.store_row
 
     @device
     def spread(items, terms, blocks):
@@ -272,30 +272,38 @@ def of_a_grid(real):
         return row
 
     @device
-    def tile_of_lanes(item):
-        """(tile, lane) of a thread, where SPREAD lanes share the samples of a tile: neighbours have other tiles."""
-        tile = np.int32((item >> 5) * ITEMS + (item & (ITEMS - 1)))
-        return tile, np.int32((item & 31) >> (5 - SPREAD_FOLD))
+    def rows_of_lanes(x, delta, ld, n_in, n_out, row, column, lane, fold, samples):
+        """A tile of delta x^T from a row and a column on, whose samples lanes share, as `own_rows` has it."""
+        _, rows = four_from(min(row, np.int32(n_out - 1)), 1, n_out)
+        _, columns = four_from(min(column, np.int32(n_in - 1)), 1, n_in)
+        return own_rows(tile_products(x, delta, ld, rows, columns, 4 * lane, samples, 4 << fold), lane, fold)
 
     @device
-    def shared_gradient(x, delta, ld, n_in, n_out, row, column, lane, first, last, inside, dW):
-        """Four rows of four neighbours of delta x^T, whose samples lanes share; four of the lanes write a row each."""
-        _, rows = four_from(4 * row, 1, n_out)
-        _, columns = four_from(4 * column, 1, n_in)
-        first, by = np.int32(first + 4 * lane), np.int32(4 * SPREAD)
-        a, _, _, _ = own_rows(tile_products(x, delta, ld, rows, columns, first, last, by), lane, np.int32(SPREAD_FOLD))
-        o, i = np.int32(4 * row + first_row(lane)), np.int32(4 * column)
-        if inside and lane < 4 and o < n_out:
-            out = dW + np.int32(o * n_in)
-            if n_in & 3 == 0:
-                store4(out + i, a[0], a[1], a[2], a[3])
-            else:
-                store_row(out, i, np.int32(1), n_in, a[0], a[1], a[2], a[3])
+    def put_row(out, count, fours, row):
+        """What there is of it: `count` numbers, four of them where rows are multiples of four."""
+        if fours:
+            store4(out, row[0], row[1], row[2], row[3])
+        else:
+            store_row(out, np.int32(0), np.int32(1), count, row[0], row[1], row[2], row[3])
+
+    @device
+    def sum_of_lanes(row, lane, samples):
+        """The sum over samples, which SPREAD lanes share, the same bits in all of them."""
+        s, summed, mask = np.int32(4 * lane), zero, np.int32(32 >> SPREAD_FOLD)
+        while s < samples:
+            turn_by_turn()
+            a, b, c, d = load4(row + s)
+            summed, s = summed + ((a + b) + (c + d)), np.int32(s + 4 * SPREAD)
+        while mask < 32:
+            turn_by_turn()
+            summed, mask = summed + lane_of(summed, mask), np.int32(2 * mask)
+        return summed
 
     return SimpleNamespace(
         spread=spread,
         spread_item=spread_item,
         warps_row=warps_row,
-        tile_of_lanes=tile_of_lanes,
-        shared_gradient=shared_gradient,
+        rows_of_lanes=rows_of_lanes,
+        sum_of_lanes=sum_of_lanes,
+        put_row=put_row,
     )

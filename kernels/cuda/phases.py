@@ -26,11 +26,16 @@ def operation_module(name):
     return import_module(f".{name}", __package__)
 
 
+# How the loops of one launch update, as `loop_updates` says
+PASSES, FOURS, AT_ONCE = "passes", "fours", "at once"
+
+
 class Structure(NamedTuple):
     """What a program and a run use: kernels are specialised on it, never on widths.
 
     `kinds`: names of the operations. `activations`, `loss`: keys of `own.key_of`. `rule`: code of the update rule, None
     where nothing is updated. `command`: as in `kernels.tables`. `loop`: the form of the loop, once it is chosen.
+    `update`: how it updates, PASSES, FOURS or AT_ONCE; "" where it does not.
     """
 
     kinds: tuple[str, ...]
@@ -39,6 +44,7 @@ class Structure(NamedTuple):
     rule: int | None
     command: int
     loop: str = ""
+    update: str = ""
 
 
 class Rows(NamedTuple):
@@ -46,8 +52,8 @@ class Rows(NamedTuple):
 
     Where l2 acts, those are all rows. `collect(step, op)` writes the gradient of touched rows to that of all
     parameters, where the others read it if l2 acts. `penalty(step)` gives a thread's share of what l2 adds to the loss,
-    `squares(step, op)` its share of the squares of the gradient, clipped by value; `update(step, op, scale, numbers)`
-    updates the rows.
+    `squares(step, op)` its share of the squares of the gradient, clipped by value; `update(step, op, scale)` updates
+    the rows.
     """
 
     collect: Any
@@ -84,7 +90,7 @@ class Step(NamedTuple):
 
     `seen`: place in the epoch of its first sample; `mask_key`: what dropout draws from in this epoch; `parts`: parts of
     the sum over the samples in `gradients`, each a vector of `size` elements. Neither `parameters` nor `gradients` have
-    the ranges of which a step touches only some rows.
+    the ranges of which a step touches only some rows. `factors`: what `Rule.prepare` computed for the step.
     """
 
     table: Any
@@ -99,6 +105,7 @@ class Step(NamedTuple):
     mask_key: int
     parts: int
     size: int
+    factors: Any
 
 
 @device

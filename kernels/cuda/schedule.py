@@ -32,11 +32,10 @@ from ..tables import (
 )
 from .graph import pass_over
 from .launch import line, processors
-from .loop_tiles import SPREAD
 from .losses import RESULT
 from .matmul import may_be_wgmma, parts_of, work_size
 from .own import key_of
-from .phases import WORK, Structure, operation_module
+from .phases import AT_ONCE, FOURS, PASSES, WORK, Structure, operation_module
 from .step import SUMS, THREADS, WARPS
 from .toolchain import SIMULATED, cuda
 from .touched import ARRANGED, INDEX_BYTES
@@ -72,6 +71,18 @@ def structure_of(program, command, rule):
     return Structure(kinds, activations, key_of(program.loss) if command & LOSS else None, rule, command)
 
 
+def update_of(program, dtype, loop, clips):
+    """How a loop updates, as `Structure.update` has it; `clips`: with l2 or clipping."""
+    if loop == "graph":
+        return ""
+    if clips or program.embedding is not None or np.dtype(dtype) != np.float32:
+        return PASSES
+    pairs = zip(program.operations, records_of(program), strict=True)
+    kinds = {operation.name for operation, record in pairs if record[Op.RANGES]}
+    at_once = loop == "grid" and all(getattr(operation_module(kind), "UPDATES_AT_ONCE", False) for kind in kinds)
+    return AT_ONCE if at_once else FOURS
+
+
 def records_of(program, table=None):
     """The records of the operations in a program's table, or in a copy of it."""
     table = program.table if table is None else table
@@ -105,7 +116,8 @@ class Schedule(NamedTuple):
     of `tables.Buffer`. `scratch`: elements of global memory that the loop takes. For all but the graph, `tables_size`
     elements of shared memory for the tables, before a workspace there, `ld` elements from feature to feature,
     `theta_at` the parameters, `sums_at` sums over all threads, `grad_at` the `parts` of the gradient, `shard` samples
-    that a block, or the grid, takes at a time; for one block and shards, `rows_at` row numbers. For the graph,
+    that a block, or the grid, takes at a time; for one block and shards, `rows_at` row numbers; for a grid, `second_at`
+    how far the buffers of every second step stand behind those of the others. For the graph,
     `picked_at` targets and weights, `result_at` what a loss writes, `penalties_at`, `squares_at` and `scale_at` what an
     update does, `work_at` the scratch of products. `groups_at`: samples by their codes.
     """
@@ -120,6 +132,7 @@ class Schedule(NamedTuple):
     theta_at: int = 0
     sums_at: int = 0
     rows_at: int = 0
+    second_at: int = 0
     shard: int = 0
     grad_at: int = 0
     parts: int = 1
@@ -248,13 +261,14 @@ class _Places:
 def _loop(program, dtype, batch, command, loop, blocks, threads):
     place, ld = _Places(4), round_up(batch, 32) + 4  # neighbouring features begin in different banks
     warps = -(-blocks * threads // 32) if loop == "grid" else WARPS
-    theta_at, sums_at = place(program.dense_size), place(SUMS * warps)
     buffers = _buffers(program, command, lambda width: place(width * ld), lambda width: place(width * ld))
+    groups_at = place(_groups(program, dtype, ld, command))
+    second_at = place(place.end) if loop == "grid" else 0
+    theta_at, sums_at = place(program.dense_size if loop != "grid" else 0), place(SUMS * warps)
     parts = _parts(program, batch, loop, blocks * threads, dtype) if loop != "shards" else 1
     grad_at = place(parts * program.dense_size if command & BACKWARD and loop != "shards" else 0)
     # the rows of a step, and of the next one
     rows_at = place(2 * round_up(batch, 4) * _elements_of_index(dtype) if loop != "grid" else 0)
-    groups_at = place(_groups(program, dtype, ld, command))
     return Schedule(
         loop,
         (blocks, int(threads)),
@@ -266,6 +280,7 @@ def _loop(program, dtype, batch, command, loop, blocks, threads):
         theta_at,
         sums_at,
         rows_at,
+        second_at,
         batch,
         grad_at,
         parts,
@@ -275,11 +290,10 @@ def _loop(program, dtype, batch, command, loop, blocks, threads):
 
 def _parts(program, batch, loop, threads, dtype):
     """Parts of the gradient: as many as keep the threads busy; in a block each has one tile or bias at most."""
-    samples, lanes = 8, 1
-    if loop == "grid":  # in float32 lanes share the samples of a tile
-        samples, lanes = (4 * SPREAD, SPREAD) if np.dtype(dtype) == np.float32 else (16, 1)
-    tiles = sum(-(-b // 4) * (-(-a // 4) * lanes + 1) for a, b in program.trained)
-    parts = int(max(1, min(batch // samples, threads // tiles, MAX_PARTS)))
+    if loop == "grid" and np.dtype(dtype) == np.float32:  # lanes share the samples of a tile
+        return 1
+    tiles = sum(-(-b // 4) * (-(-a // 4) + 1) for a, b in program.trained)
+    parts = int(max(1, min(batch // (16 if loop == "grid" else 8), threads // tiles, MAX_PARTS)))
     # of an operation; both begin with a warp
     each = [items for a, b in program.trained for items in (-(-b // 4) * -(-a // 4), b)]
     while loop != "grid" and parts > 1 and sum(round_up(parts * items, 32) for items in each) > threads:

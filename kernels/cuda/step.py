@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..formulas import RULES
 from ..program import KINDS
 from ..randomness import DROPOUT, SHUFFLE
 from ..tables import (
@@ -41,10 +40,14 @@ from ..tables import (
     State,
 )
 from .loop_tiles import tiles_of
+from .loop_updates import fours_of, passes_of
 from .losses import sample_loss_of
 from .phases import (
+    AT_ONCE,
     FIRST,
+    FOURS,
     PARTS,
+    PASSES,
     WORK,
     Step,
     buffer_of,
@@ -76,7 +79,7 @@ from .primitives import (
 )
 from .rng import half_bits, row_at, stream_key
 from .toolchain import cuda, device, for_each_real, kernel
-from .updates import FACTORS, rule_of
+from .updates import FACTORS
 
 # Of a block at most. An H100 (2026-11-27) took in one block, by 128, 256 and 512 threads, 14.7, 14.1 and 14.5 us a step
 # of 2x16 by 32; in the loops of shards and of a grid a thread takes more than half of the registers of 512
@@ -223,9 +226,9 @@ def gather_of(real, whole_grid, copies):
 
 
 # What the loss of a step needs, behind the work of the operations. FOLD: by how many bits threads share a sample's
-# outputs. From JOBS on: in which part of a gradient each warp of a block has its first items, all parts counted, and
-# whether it has no others.
-LossWork = Fields("LossWork", "FOLD N_OUT LD PADDED A DELTA COLUMNS LABELS JOBS")
+# outputs. WARPS: how many have a share of it. From JOBS on: in which part of a gradient each warp of a block has its
+# first items, all parts counted, and whether it has no others.
+LossWork = Fields("LossWork", "FOLD N_OUT LD PADDED A DELTA COLUMNS LABELS WARPS JOBS")
 
 
 @for_each_real
@@ -244,6 +247,7 @@ def loss_of_step(real, whole_grid, structure, row_of):
         # two outputs each; in a grid of float64 the sums of lanes take more registers than a thread has
         fold = np.int32(0) if whole_grid and double else fold_of(step.threads, padded, np.int32(n_out << 1))
         work[LossWork.FOLD], work[LossWork.N_OUT], work[LossWork.PADDED] = fold, n_out, padded
+        work[LossWork.WARPS] = min(np.int32(((padded << fold) + 31) >> 5), np.int32(step.threads >> 5))
         work[LossWork.LD], work[LossWork.A] = np.int32(t[Run.LD]), np.int32(buffer_of(step, made)[Buffer.VALUE])
         work[LossWork.DELTA] = np.int32(buffer_of(step, made)[Buffer.DELTA])
         work[LossWork.COLUMNS], work[LossWork.LABELS] = np.int32(t[Run.Y_COLUMNS]), np.int32(t[Run.LABELS])
@@ -280,166 +284,6 @@ def loss_of_step(real, whole_grid, structure, row_of):
         return warp_sum(summed)
 
     return prepare, loss
-
-
-@for_each_real
-def update_of(real, code):
-    """Penalty, clipping and update, over the ranges of the parameters that each step updates.
-
-    `ranges` points to their records, `count` is their number. Threads take fours of parameters in their order, whatever
-    the ranges; a range begins at a multiple of four.
-    """
-    zero, half, one = real(0.0), real(0.5), real(1.0)
-    rule, states = rule_of(real, code), len(RULES[code].states)
-    in_fours = real is np.float32  # as vectors; four of float64 take more registers than a thread has
-
-    @device
-    def own_of(step, part):
-        """(place of a thread's first four in a range, the end of the range)."""
-        begin, i, by = np.int32(part[Range.OFFSET]), np.int32(4 * step.thread), np.int32(4 * step.threads)
-        if begin > i:
-            i = np.int32(i + by * quotient(begin - i + by - 1, by))
-        return i, np.int32(begin + part[Range.ROWS] * part[Range.COLUMNS])
-
-    @device
-    def penalty(step, ranges, count):
-        """A thread's share of l2 / 2 times the sum of the squares of the parameters that l2 acts on."""
-        summed = zero
-        for index in range(count):
-            part = ranges + Range.SIZE * index
-            theta, i = step.parameters + part[Range.OFFSET], step.thread
-            while part[Range.DECAYS] != 0 and i < part[Range.ROWS] * part[Range.COLUMNS]:
-                summed += theta[i] * theta[i]
-                i += step.threads
-        return half * step.reals[Real.L2] * summed
-
-    @device
-    def clip(step, ranges, count):
-        """The whole gradient with what l2 adds, clipped by value, for its first part; gives a share of its squares."""
-        limit, squares = step.reals[Real.CLIP_VALUE], zero
-        for index in range(count):
-            part = ranges + Range.SIZE * index
-            l2, (i, end) = step.reals[Real.L2] if part[Range.DECAYS] != 0 else zero, own_of(step, part)
-            theta, grad = step.parameters, step.gradients
-            while i < end:
-                for j in range(i, min(i + 4, end)):
-                    g = zero
-                    for k in range(step.parts):
-                        g += grad[k * step.size + j]
-                    g += l2 * theta[j]
-                    g = limit if g > limit else -limit if g < -limit else g
-                    squares += g * g
-                    grad[j] = g
-                i += 4 * step.threads
-        return squares
-
-    @device
-    def store(vector, i, end, a, b, c, d):
-        """Four elements, those that are inside the range."""
-        if i + 4 <= end:
-            store4(vector + i, a, b, c, d)
-        else:
-            vector[i] = a
-            if i + 1 < end:
-                vector[i + 1] = b
-            if i + 2 < end:
-                vector[i + 2] = c
-
-    @device
-    def numbers_of(step, numbers):
-        """What the rule gets: three numbers of this step, then its settings."""
-        s = step.reals + Real.SETTINGS
-        return numbers[0], numbers[1], numbers[2], s[0], s[1], s[2], s[3]
-
-    @device
-    def updated(step, i, parts, scale, decay, n, m, v):
-        """What replaces four parameters from the i-th on, and their moments."""
-        k, at = np.int32(1), np.int32(i + step.size)
-        p0, p1, p2, p3 = load4(step.parameters + i)
-        g0, g1, g2, g3 = load4(step.gradients + i)
-        g0, g1, g2, g3 = scale * g0, scale * g1, scale * g2, scale * g3
-        while k < parts:
-            turn_by_turn()
-            h0, h1, h2, h3 = load4(step.gradients + at)
-            g0, g1, g2, g3 = g0 + h0, g1 + h1, g2 + h2, g3 + h3
-            k, at = np.int32(k + 1), np.int32(at + step.size)
-        p0, m0, v0 = rule(p0, g0, m[0], v[0], decay, n)
-        p1, m1, v1 = rule(p1, g1, m[1], v[1], decay, n)
-        p2, m2, v2 = rule(p2, g2, m[2], v[2], decay, n)
-        p3, m3, v3 = rule(p3, g3, m[3], v[3], decay, n)
-        return (p0, p1, p2, p3), (m0, m1, m2, m3), (v0, v1, v2, v3)
-
-    @device
-    def update(step, ranges, count, parts, scale, numbers):
-        """Update all parameters from the first `parts` of the gradient; of the last four some in vain."""
-        t, r, index, n = step.table, step.reals, np.int32(0), numbers_of(step, numbers)
-        first, second = global_at(t[Run.FIRST_MOMENT], real), global_at(t[Run.SECOND_MOMENT], real)
-        while index < count:
-            turn_by_turn()
-            part = ranges + Range.SIZE * index
-            decay = r[Real.WEIGHT_DECAY]
-            if part[Range.DECAYS] != 0 and t[Run.CLIPS] == 0:  # else the gradient has it
-                decay += r[Real.L2]
-            i, end = own_of(step, part)
-            while i < end:
-                turn_by_turn()
-                if in_fours:
-                    m = v = zero, zero, zero, zero
-                    if states > 0:
-                        m = load4(first + i)
-                    if states > 1:
-                        v = load4(second + i)
-                    p, m, v = updated(step, i, parts, scale, decay, n, m, v)
-                    store(step.parameters, i, end, p[0], p[1], p[2], p[3])
-                    if states > 0:
-                        store(first, i, end, m[0], m[1], m[2], m[3])
-                    if states > 1:
-                        store(second, i, end, v[0], v[1], v[2], v[3])
-                else:
-                    for j in range(i, min(i + 4, end)):
-                        g = scale * step.gradients[j]
-                        for k in range(1, parts):
-                            g += step.gradients[k * step.size + j]
-                        m0, v0 = first[j] if states > 0 else zero, second[j] if states > 1 else zero
-                        p0, m0, v0 = rule(step.parameters[j], g, m0, v0, decay, n)
-                        step.parameters[j] = p0
-                        if states > 0:
-                            first[j] = m0
-                        if states > 1:
-                            second[j] = v0
-                i = np.int32(i + 4 * step.threads)
-            index = np.int32(index + 1)
-
-    @device
-    def moments(step):
-        """Those of a thread's four parameters, where it has no more: it then keeps them in its registers."""
-        t, i, m, v = step.table, np.int32(4 * step.thread), (zero, zero, zero, zero), (zero, zero, zero, zero)
-        if i < step.size:
-            if states > 0:
-                m = load4(global_at(t[Run.FIRST_MOMENT], real) + i)
-            if states > 1:
-                v = load4(global_at(t[Run.SECOND_MOMENT], real) + i)
-        return m, v
-
-    @device
-    def keep_moments(step, m, v):
-        t, i = step.table, np.int32(4 * step.thread)
-        if i < step.size:
-            if states > 0:
-                store4(global_at(t[Run.FIRST_MOMENT], real) + i, m[0], m[1], m[2], m[3])
-            if states > 1:
-                store4(global_at(t[Run.SECOND_MOMENT], real) + i, v[0], v[1], v[2], v[3])
-
-    @device
-    def update_own(step, parts, numbers, m, v):
-        """Update a thread's four parameters, which no l2 and no clipping concerns; gives their moments."""
-        i, n = np.int32(4 * step.thread), numbers_of(step, numbers)
-        if i < step.size:
-            p, m, v = updated(step, i, parts, one, step.reals[Real.WEIGHT_DECAY], n, m, v)
-            store4(step.parameters + i, p[0], p[1], p[2], p[3])
-        return m, v
-
-    return penalty, clip, update, moments, update_own, keep_moments
 
 
 @for_each_real
@@ -622,13 +466,14 @@ def run_of(real, loop, structure, copies):
     has_loss, has_backward, updates = command & LOSS != 0, command & BACKWARD != 0, command & UPDATE != 0
     has_output, has_input_gradient = command & OUTPUT != 0, command & INPUT_BACKWARD != 0
     prepare_loss, loss = loss_of_step(real, whole_grid, structure, row_of) if has_loss else (None, None)
-    of_update = update_of(real, structure.rule) if updates else [None] * 6
-    penalty, clip, update, moments, update_own, keep_moments = of_update
-    by_rows = of_rows is not None
-    # the next samples are gathered beside the update; but rows of tables are updated by the codes of these
-    gathers_ahead = updates and not whole_grid and not by_rows
-    # a block whose threads have four parameters each at most keeps the moments in registers; float64 has too few
-    may_keep = updates and loop == "block" and not by_rows and real is np.float32
+    penalty, clip, update = passes_of(real, structure.rule) if updates else (None, None, None)
+    moments, update_fours, keep_moments = fours_of(real, structure.rule) if updates else (None, None, None)
+    by_rows, passes = of_rows is not None, structure.update == PASSES
+    in_fours, at_once = structure.update == FOURS, structure.update == AT_ONCE
+    # the next samples are gathered beside the update; but rows of tables are updated by the codes of these. In a grid,
+    # beside the loss, which leaves most threads without work: there the samples of every second step stand elsewhere
+    beside_loss, beside_update = whole_grid and has_loss, updates and not whole_grid and not by_rows
+    gathers_ahead = beside_loss or beside_update
     tell, heard, agreed, fold_for, collect = exchange_of(real)
 
     @device
@@ -638,23 +483,28 @@ def run_of(real, loop, structure, copies):
             sums[thread >> 5] = value
 
     @device
-    def gathered(sums, thread, threads):
-        """Sum of what all warps have left, the same bits in each thread."""
+    def lanes_share(sums, thread, warps):
+        """A lane's share of the sum of what so many warps have left; nobody waits for it yet."""
+        value, warp = zero, np.int32(thread & 31)
+        while warp < warps:
+            value += sums[warp]
+            warp = np.int32(warp + 32)
+        return value
+
+    @device
+    def gathered(sums, thread, warps):
+        """Sum of what so many warps have left, the same bits in each thread."""
         if not whole_grid:  # WARPS numbers, zero for warps that are not there
             (a, b, c, d), (e, f, g, h) = load4(sums), load4(sums + 4)
             return ((a + e) + (c + g)) + ((b + f) + (d + h))
-        value, warp = zero, np.int32(thread & 31)
-        while warp < threads >> 5:
-            value += sums[warp]
-            warp = np.int32(warp + 32)
-        return warp_sum(value)
+        return warp_sum(lanes_share(sums, thread, warps))
 
     @device
     def total(value, sums, thread, threads, counter, turn):
         """Sum over all threads, the same bits in each; and the next turn."""
         leave(warp_sum(value), sums, thread)
         turn = wait(counter, turn)
-        return gathered(sums, thread, threads), turn
+        return gathered(sums, thread, threads >> 5), turn
 
     @device
     def held(source, length, shared):
@@ -741,7 +591,16 @@ def run_of(real, loop, structure, copies):
         item = thread >> fold if thread & ((1 << fold) - 1) == 0 else size  # beyond the end
         t, r, count, seen, key = step.table, step.reals, step.count, step.seen, step.mask_key
         item, threads, one_part = np.int32(item), np.int32(threads), np.int32(1)
-        return Step(t, r, master, scratch, step.workspace, item, threads, count, seen, key, one_part, size)
+        workspace, factors = step.workspace, step.factors
+        return Step(t, r, master, scratch, workspace, item, threads, count, seen, key, one_part, size, factors)
+
+    @device
+    def turned(step, by):
+        """The step elsewhere in the workspace, its threads the other way round."""
+        t, r, theta, grad, workspace = step.table, step.reals, step.parameters, step.gradients, step.workspace + by
+        thread, threads, count = np.int32(step.threads - 1 - step.thread), step.threads, step.count
+        seen, key, parts, size = step.seen, step.mask_key, step.parts, step.size
+        return Step(t, r, theta, grad, workspace, thread, threads, count, seen, key, parts, size, step.factors)
 
     @device
     def combine(grad, whole, ranges, count, parts, size, thread, threads):
@@ -764,6 +623,7 @@ def run_of(real, loop, structure, copies):
         part, and looks up which.
         """
         first, job, warp, jobs = 0, np.int32(0), np.int32(0), works + (WORK * end + LossWork.JOBS)
+        ahead = cuda.blockIdx.x * cuda.blockDim.x if whole_grid else 0
         while job < PARTS * end:
             second = job >= end
             index = np.int32(job - end if second else job)
@@ -772,11 +632,11 @@ def run_of(real, loop, structure, copies):
             at = WORK * index + (FIRST + 1 if second else FIRST)
             works[at] = np.int32(first - quotient(first, step.threads) * step.threads)
             first = (first + items + 31) & ~31
-            while not whole_grid and warp < WARPS and 32 * warp < first:
+            while warp < WARPS and 32 * warp < first - ahead:
                 jobs[warp] = job
                 warp = np.int32(warp + 1)
             job = np.int32(job + 1)
-        once = first <= step.threads and not whole_grid and not by_rows
+        once = first <= step.threads and not by_rows
         for other in range(WARPS):
             if not once or other >= warp:
                 jobs[other] = np.int32(PARTS * end if once else 0)
@@ -786,6 +646,7 @@ def run_of(real, loop, structure, copies):
     def prepare_all(step, operations, works, end):
         """Fill the work of all operations, a thread each, for steps of as many samples."""
         index = np.int32(cuda.threadIdx.x)
+        cuda.syncthreads()  # the step before may still use it
         if has_loss and index == end:
             prepare_loss(step, operations + Op.SIZE * (end - 1), works + WORK * end)
         if has_backward and index == 0:
@@ -805,20 +666,20 @@ def run_of(real, loop, structure, copies):
         return turn
 
     @device
-    def backward_pass(step, operations, works, end, first, wanted, coming, count, counter, turn):
-        """Deltas, then the parts of the gradient; beside these the rows of the next step are found, if it is wanted."""
+    def backward_pass(step, operations, works, end, counter, turn):
+        """The gradients with respect to what the operations take."""
         index = end
         while index > 0:
             turn_by_turn()
             index = np.int32(index - 1)
             turn = backward(step, operations + Op.SIZE * index, works + WORK * index, counter, turn)
-        if has_input_gradient:
-            write_out(step, delta_of(step, 0), operations[Op.N_IN], first)
-        if wanted:
-            draw(step.table, coming, count)
-        jobs, job = works + (WORK * end + LossWork.JOBS), np.int32(0)
-        if not whole_grid:
-            job = jobs[step.thread >> 5]
+        return turn
+
+    @device
+    def gradient_pass(step, operations, works, end):
+        """The parts of the gradient, or the update of the parameters by it."""
+        jobs = works + (WORK * end + LossWork.JOBS)
+        job = jobs[cuda.threadIdx.x >> 5]
         once = jobs[WARPS] != 0
         while job < PARTS * end:
             turn_by_turn()
@@ -828,14 +689,10 @@ def run_of(real, loop, structure, copies):
                 index = np.int32(job - end)
                 second_gradient(step, operations + Op.SIZE * index, works + WORK * index)
             job = np.int32(PARTS * end if once else job + 1)
-        return wait(counter, turn)
 
     @device
-    def update_pass(step, op, ranges, count, numbers, clips, sums, told, counter, turn):
-        """Clip the gradient and update the parameters; `op` is the operation by touched rows.
-
-        Of parameters that each step updates, threads wait for one another after they have gathered the next samples.
-        """
+    def update_after_passes(step, op, ranges, count, clips, sums, told, counter, turn):
+        """Clip the gradient and update the parameters; `op` is the operation by touched rows."""
         clips, scale, parts = opaque(clips), one, step.parts
         if by_rows:
             if step.reals[Real.L2] != zero:
@@ -853,16 +710,16 @@ def run_of(real, loop, structure, copies):
                     squares, turn = total(squares, sums, step.thread, step.threads, counter, turn)
                 scale = min(one, step.reals[Real.CLIP_NORM] / (sqrt(squares) + tiny))
         # each thread updates what it clipped
-        update(step, ranges, count, parts, scale, numbers)
+        update(step, ranges, count, parts, scale, clips & BY_NORM != 0)
         if by_rows:
-            of_rows.update(step, op, scale, numbers)
+            of_rows.update(step, op, scale)
             turn = wait(counter, turn)  # the codes of the samples name the rows
-        return grid_barrier(counter, turn) if shards else turn
+        return turn
 
     together = 1 if loop != "block" or by_rows else TOGETHER[np.dtype(real).itemsize]
 
     @kernel(THREADS, min_blocks_per_sm=together)
-    def run(tables, length, tables_size, theta_at, grad_at, parts, sums_at, rows_at, shard, arrivals):
+    def run(tables, length, tables_size, theta_at, grad_at, parts, sums_at, rows_at, second_at, shard, arrivals):
         source, shared = global_at(tables, np.int64), opaque(shared_memory(real, 0))
         thread, threads = np.int32(cuda.grid(1)), np.int32(cuda.gridsize(1))
         counter, turn, leads = global_at(arrivals, np.uint32), np.int64(0), thread == 0
@@ -899,30 +756,31 @@ def run_of(real, loop, structure, copies):
         if not whole_grid:
             copy(master, theta, size, thread, threads)
             clear(sums, SUMS * WARPS, thread, threads)
-        if has_backward:
+        if has_backward and not at_once:
             clear(grad, parts * size, thread, threads)
-            if r[Real.L2] == zero and count_ranges > 0:
+            if passes and r[Real.L2] == zero and count_ranges > 0:
                 count_ranges = np.int32(1)
                 if cuda.threadIdx.x == 0:
                     one_range(ranges, size)
         key, mask_key = keys_of(state, epoch)
         # rows of a step, and of the next one
         kept, half = viewed(workspace + rows_at, np.int64), 0 if stays else (shard + 3) & ~3
+        second = 0 if stays else second_at  # from the workspace of a step to that of every second one
         samples, counted, share = samples_of(batches, position, shard), np.int32(-1), zero
         of_features, all_parts = inverse_of(features), np.int32(parts)
         if steps > 0:
             draw(t, Order(samples.first + samples.at, key, left_bits, right_bits, kept), samples.own)
         cuda.syncthreads()
-        step = Step(t, r, theta, grad, workspace, thread, threads, samples.own, 0, mask_key, all_parts, size)
+        step = Step(t, r, theta, grad, workspace, thread, threads, samples.own, 0, mask_key, all_parts, size, factors)
         m = v = zero, zero, zero, zero
-        keeps = np.int32(penalises == 0 and clips == 0 and size <= 4 * threads)
-        if may_keep:
-            if keeps != 0:
-                m, v = moments(step)
+        if in_fours:
+            m, v = moments(share_of(step, master, scratch, fold) if shards else step)
         while finished < steps and fine:
             (first, count, at, own), begin = samples, np.int32(head)
-            seen = t[Run.SEEN] + first + at
-            step = Step(t, r, theta, grad, workspace, thread, threads, own, seen, mask_key, all_parts, size)
+            seen, numbers, place = t[Run.SEEN] + first + at, factors + FACTORS * finished, workspace
+            if whole_grid:
+                place = place + second * (finished & 1)
+            step = Step(t, r, theta, grad, place, thread, threads, own, seen, mask_key, all_parts, size, numbers)
             if count != counted:  # all wait for one another before they use it
                 prepare_all(step, operations, works, end)
                 counted, share = count, one / real(count)
@@ -947,6 +805,9 @@ def run_of(real, loop, structure, copies):
                 next_key, next_mask_key = keys_of(state, its_epoch)
             samples = samples_of(batches, after, shard)
             coming = Order(samples.first + samples.at, next_key, left_bits, right_bits, others)
+            then = Step(
+                t, r, theta, grad, workspace, thread, threads, samples.own, seen, mask_key, all_parts, size, numbers
+            )
             if not has_backward and wanted:
                 draw(t, coming, samples.own)
             turn = forward_pass(step, operations, works, begin, end, counter, turn)
@@ -954,17 +815,29 @@ def run_of(real, loop, structure, copies):
                 write_out(step, value_of(step, last[Op.OUTPUT]), last[Op.N_OUT], first)
             if has_loss:
                 leave(loss(step, works + WORK * end, order, mass, share), sums + warps, thread)
+                if beside_loss and wanted:  # by the last threads, which have no part in the loss
+                    gather(turned(then, second * (finished + 1 & 1)), features, of_features, coming)
                 turn = wait(counter, turn)
+                left = (works + WORK * end)[LossWork.WARPS]
+                if at_once:
+                    value = lanes_share(sums + warps, thread, left)
                 if has_backward:  # nobody needs the loss before it
-                    turn = backward_pass(
-                        step, operations, works, end, first, wanted, coming, samples.own, counter, turn
-                    )
-                value = gathered(sums + warps, thread, threads)
+                    turn = backward_pass(step, operations, works, end, counter, turn)
+                    if has_input_gradient:
+                        write_out(step, delta_of(step, 0), operations[Op.N_IN], first)
+                    if wanted:
+                        draw(t, coming, samples.own)
+                value = warp_sum(value) if at_once else value
+                if has_backward:
+                    if not at_once or mass > zero and value - value == zero:
+                        gradient_pass(step, operations, works, end)
+                    if not at_once:
+                        turn = wait(counter, turn)
+                value = value if at_once else gathered(sums + warps, thread, left)
                 if shards:  # the loss of the others comes with their gradients
                     tell(value, told + cuda.gridDim.x)
                     arrive_at(counter)
-            if gathers_ahead and wanted:
-                then = Step(t, r, theta, grad, workspace, thread, threads, samples.own, seen, mask_key, all_parts, size)
+            if beside_update and wanted:
                 gather(then, features, of_features, coming)
             if has_loss:
                 if shards:
@@ -974,7 +847,7 @@ def run_of(real, loop, structure, copies):
                 if leads:
                     out[2 * finished] = value / mass
                     out[2 * finished + 1] = mass
-            if updates:  # alone, as the others: Numba then drops what is not wanted
+            if passes:
                 if opaque(penalises) != 0:
                     extra = penalty(step, ranges, count_ranges)
                     if by_rows:
@@ -986,22 +859,19 @@ def run_of(real, loop, structure, copies):
             changes = mass > zero  # a batch whose weights are all zero is no step
             if updates and changes:
                 fine = value - value == zero
-            if updates:
+            if passes or in_fours:
                 if changes and fine:
-                    numbers, own_sums = factors + FACTORS * finished, sums + 3 * warps
-                    squares = told + 2 * cuda.gridDim.x
-                    if shards:
-                        each = share_of(step, master, scratch, fold)
-                        turn = update_pass(
-                            each, table_op, ranges, count_ranges, numbers, clips, own_sums, squares, counter, turn
-                        )
-                        copy(master, theta, size, thread, threads)
-                    elif may_keep and opaque(keeps) != 0:
-                        m, v = update_own(step, all_parts, numbers, m, v)
+                    its = share_of(step, master, scratch, fold) if shards else step
+                    if in_fours:
+                        m, v = update_fours(its, m, v)
                     else:
-                        turn = update_pass(
-                            step, table_op, ranges, count_ranges, numbers, clips, own_sums, squares, counter, turn
+                        own_sums, squares = sums + 3 * warps, told + 2 * cuda.gridDim.x
+                        turn = update_after_passes(
+                            its, table_op, ranges, count_ranges, clips, own_sums, squares, counter, turn
                         )
+                    if shards:
+                        turn = grid_barrier(counter, turn)
+                        copy(master, theta, size, thread, threads)
                 elif shards:  # what was told is read before it is written anew
                     turn = grid_barrier(counter, turn)
             if fine:
@@ -1009,9 +879,8 @@ def run_of(real, loop, structure, copies):
                 key, mask_key = next_key, next_mask_key
         if leads:
             source[Run.FINISHED] = finished
-        if may_keep:
-            if keeps != 0:
-                keep_moments(step, m, v)
+        if in_fours:
+            keep_moments(share_of(step, master, scratch, fold) if shards else step, m, v)
         if updates:
             turn = wait(counter, turn)
             wrong = not_finite(theta, size, thread, threads)

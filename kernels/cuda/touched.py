@@ -272,8 +272,8 @@ def rows_of(real, code, batch_of):
         return summed
 
     @device
-    def update(step, op, scale, numbers):
-        item, r = step.thread, step.reals
+    def update(step, op, scale):
+        item, r, numbers = step.thread, step.reals, step.factors
         if r[Real.L2] != zero:
             whole, (first, end) = global_at(step.table[Run.GRADIENTS], real), all_rows(step)
             while first + item < end:
