@@ -11,7 +11,7 @@ from tolerance import assert_close
 
 import fastnn
 from fastnn.kernels import tables
-from fastnn.kernels.cuda import driver, loop_tiles, schedule, step
+from fastnn.kernels.cuda import driver, loop_tiles, phases, schedule, step
 
 
 @pytest.fixture
@@ -51,6 +51,25 @@ def test_blocks_that_wait_for_one_another(number, blocks):
     assert_alike(make, fit, "float64")
 
 
+@pytest.mark.parametrize("number", [2, 3])
+def test_updates_at_once(number, blocks):
+    """With weights, dropout, a short last batch, and widths that are no multiples of four, beside one that is."""
+    blocks(number)
+    X, y = data(67, 8, 3, dtype="float32")
+    w = np.linspace(0.5, 2.0, 67).astype("float32")
+
+    def make(device):
+        return pair(
+            widths=(8, 18, 3), activations=("silu", "softmax"), dtype="float32", device=device, drops=(0.1, 0.3)
+        )[0]
+
+    def fit(net):
+        assert schedule.update_of(net.program, "float32", "grid", clips=False) == phases.AT_ONCE
+        return net.fit(X, y, optimizer=fastnn.Adam(0.02), epochs=2, batch_size=50, sample_weight=w)
+
+    assert_alike(make, fit, "float32")
+
+
 @pytest.mark.parametrize(
     "number,dtype", [(2, "float64"), (3, "float32"), (3, "float64"), pytest.param(9, "float64", marks=pytest.mark.slow)]
 )
@@ -73,6 +92,23 @@ def test_shards(number, dtype, blocks):
         return net.fit(X, y, optimizer=optimizer, epochs=2, batch_size=50, sample_weight=w, l2=0.02, shuffle=shuffle)
 
     assert_alike(make, fit, dtype)
+
+
+def test_blocks_without_samples_help_to_update(blocks):
+    """Two of three have samples, of the short batch one."""
+    blocks(3, "shards")
+    X, y = data(19, 5, 3, dtype="float32")
+
+    def make(device):
+        return pair(widths=(5, 40, 3), activations=("tanh", "softmax"), dtype="float32", device=device)[0]
+
+    def fit(net):
+        if net.device == "cuda":
+            plan = driver.make_plan(net.program, net.parameters, 8, tables.TRAIN, net.state)
+            assert plan.schedule.shape == (3, 32) and plan.schedule.shard == 4
+        return net.fit(X, y, optimizer=fastnn.Adam(0.02), epochs=2, batch_size=8)
+
+    assert_alike(make, fit, "float32")
 
 
 def test_shards_of_all_rows_in_their_order(blocks):

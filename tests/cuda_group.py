@@ -87,9 +87,12 @@ def assert_same(group, i, losses, state, right):
     np.testing.assert_array_equal(losses[i], right, str(i))
 
 
-@pytest.mark.parametrize("count,dtype", [(5, "float64"), (1, "float32")])
+@pytest.mark.parametrize("count,dtype", [(5, "float64"), (2, "float32")])
 def test_each_net_has_the_bits_of_one_trained_alone(count, dtype):
-    """Rates, seeds, l2, decay, two kinds of clipping, dropout, weights, a short last batch, two runs."""
+    """Rates, seeds, l2, decay, two kinds of clipping, dropout, weights, a short last batch, two runs.
+
+    In float32 the kernel of a net that is not clipped has no passes over the gradient, but beside one that is.
+    """
     program = program_of()
     group, losses = group_of(program, count, dtype), np.full((count, 4), np.nan)
     rates = rates_of(count, EPOCH + 2)

@@ -20,7 +20,7 @@ import fastnn
 from fastnn import dead_units, plans
 from fastnn.data import check as checked_rows
 from fastnn.kernels import tables
-from fastnn.kernels.cuda import activations, driver, graph, launch, losses, schedule, toolchain
+from fastnn.kernels.cuda import activations, dense, driver, graph, launch, losses, phases, schedule, toolchain
 
 assert toolchain.SIMULATED, "set NUMBA_ENABLE_CUDASIM=1"
 
@@ -372,6 +372,24 @@ def test_no_function_of_the_user_meets_a_sample_that_is_none(loop):
 
 def plan_for(net, batch):
     return driver.make_plan(net.program, net.parameters, batch, tables.TRAIN, net.state)
+
+
+@pytest.mark.parametrize("loop", ["grid"], indirect=True)
+def test_what_is_trained_picks_the_update(loop, monkeypatch):
+    """At once only where every kind of operation with parameters does so; else by fours, in a grid, too."""
+    net = fastnn.Sequential([fastnn.Dense(9, "tanh"), fastnn.Dropout(0.2), fastnn.Dense(3, "softmax")]).build(6)
+    plain = {loop: schedule.update_of(net.program, "float32", loop, clips=False) for loop in schedule.LOOPS}
+    assert plain == {"block": phases.FOURS, "shards": phases.FOURS, "grid": phases.AT_ONCE, "graph": ""}
+    assert schedule.update_of(net.program, "float32", "grid", clips=True) == phases.PASSES
+    assert schedule.update_of(net.program, "float64", "grid", clips=False) == phases.PASSES
+    monkeypatch.setattr(dense, "UPDATES_AT_ONCE", False)
+    assert schedule.update_of(net.program, "float32", "grid", clips=False) == phases.FOURS
+    X, y = data(50, 6, 3, dtype="float32")
+    assert_alike(
+        lambda device: pair(widths=(6, 9, 3), activations=("tanh", "softmax"), dtype="float32", device=device)[0],
+        lambda net: net.fit(X, y, optimizer=fastnn.Adam(0.02), epochs=2, batch_size=20),
+        "float32",
+    )
 
 
 def test_the_work_of_a_step_picks_the_loop(monkeypatch):

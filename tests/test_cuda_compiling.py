@@ -64,11 +64,13 @@ def test_an_error_leaves_numba_as_it_was():
     from numba.core.types import BaseFunction
     from numba.cuda.codegen import CUDACodeLibrary
     from numba.cuda.compiler import CUDACompiler
+    from numba.cuda.core.postproc import PostProcessor
 
     from fastnn.kernels.cuda import compiling
 
     def private():
-        return BaseFunction.get_call_type, CUDACodeLibrary.get_asm_str, CUDACompiler.define_pipelines
+        passes = CUDACompiler.define_pipelines, PostProcessor.run
+        return BaseFunction.get_call_type, CUDACodeLibrary.get_asm_str, *passes
 
     before = private()
     with pytest.raises(ZeroDivisionError), compiling.compiling():

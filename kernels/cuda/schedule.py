@@ -221,7 +221,9 @@ def _shards(program, dtype, batch, command):
     if command != TRAIN or program.embedding is not None or not program.dense_size:
         return None
     shard = round_up(max(SHARD, -(-batch // multiprocessors())), 4)
-    blocks, threads = -(-batch // shard), min(THREADS, round_up(_items(program, shard), 32))
+    threads = min(THREADS, round_up(_items(program, shard), 32))
+    # blocks without samples help to sum and to update, four parameters a thread
+    blocks = max(-(-batch // shard), min(multiprocessors(), -(-program.dense_size // (4 * threads))))
     return _loop(program, dtype, shard, command, "shards", blocks, threads)
 
 

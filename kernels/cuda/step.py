@@ -5,8 +5,9 @@ there from step to step, and a barrier takes some tens of cycles. Any number of 
 each, by tables of their own. For a larger batch each of many blocks does the same with a shard of it, and all
 parameters in its shared memory; its gradient is in global memory. Then it adds a part of all gradients, in the order of
 the blocks, updates that part of the parameters, and reads all of them. A grid runs the phases on many multiprocessors,
-with the workspace in global memory. The blocks of shards and of a grid, all of them resident, wait for one another at a
-counter.
+with the workspace in global memory; threads that have no part in the loss gather the next samples meanwhile, and most
+often a thread updates what it has made the gradient of. The blocks of shards and of a grid, all of them resident, wait
+for one another at a counter.
 All loops copy the tables of the run to shared memory first. What the phases of an operation would find anew in each
 step, where its buffers stand and how its work is dealt, they find once for steps of as many samples (`phases.WORK`):
 a phase of a small net would else spend most of its time on it. They allocate nothing, and leave a loss for each step on
@@ -330,9 +331,9 @@ def exchange_of(real):
         return add4(add4(sums, p), add4(add4(q, r), s))
 
     @device
-    def collect(exchange, size, fold):
-        """Sum the gradients of all blocks, in their order, to the place of the first; the first lanes do the update."""
-        thread, blocks = np.int32(cuda.grid(1)), np.int32(cuda.gridDim.x)
+    def collect(exchange, size, blocks, fold):
+        """Sum the gradients of blocks, in their order, to the place of the first one; the first lanes do the update."""
+        thread = np.int32(cuda.grid(1))
         lanes, end = np.int32(1 << fold), np.int32(size)
         by, step, lane = np.int32(cuda.gridsize(1) >> fold << 2), lanes * size, np.int32(thread & (lanes - 1))
         i, first = np.int32(thread >> fold << 2), np.int32((thread & ~31) >> fold << 2)
@@ -743,6 +744,7 @@ def run_of(real, loop, structure, copies):
         weighs, penalises = np.int32(t[Run.WEIGHTS] != 0), np.int32(r[Real.L2] != zero)
         clips = np.int32(t[Run.CLIPS])
         steps, batches, finished, fine = t[Run.STEPS], batches_of(t), np.int64(0), True
+        sharing = np.int32(quotient(batches.size + shard - 1, max(shard, 1)))  # blocks that have samples
         epoch, position = state[State.EPOCH], np.int32(state[State.POSITION])
         left_bits, right_bits = half_bits(t[Run.ROWS])
         # a batch of all rows in their order is gathered only once, and stays as the first operations left it
@@ -842,7 +844,7 @@ def run_of(real, loop, structure, copies):
             if has_loss:
                 if shards:
                     turn = pass_by(counter, turn)
-                    collect(scratch, size, fold)
+                    collect(scratch, size, sharing, fold)
                     value = heard(told + cuda.gridDim.x)
                 if leads:
                     out[2 * finished] = value / mass
