@@ -64,8 +64,25 @@ def test_updates_at_once(number, blocks):
         )[0]
 
     def fit(net):
-        assert schedule.update_of(net.program, "float32", "grid", clips=False) == phases.AT_ONCE
+        assert schedule.update_of(net.program, "float32", "grid", 1, clips=False) == phases.AT_ONCE
         return net.fit(X, y, optimizer=fastnn.Adam(0.02), epochs=2, batch_size=50, sample_weight=w)
+
+    assert_alike(make, fit, "float32")
+
+
+def test_parts_of_a_long_batch(blocks):
+    """Where a grid has more threads than a small net's gradient takes."""
+    blocks(3)
+    X, y = data(300, 4, 3, dtype="float32")
+
+    def make(device):
+        return pair(widths=(4, 1), activations=("linear",), loss="mse", dtype="float32", device=device)[0]
+
+    def fit(net):
+        if net.device == "cuda":
+            plan = driver.make_plan(net.program, net.parameters, 256, tables.TRAIN, net.state)
+            assert plan.schedule.shape == (3, 32) and plan.schedule.parts == 2
+        return net.fit(X, (y == 1).astype("float32"), optimizer=fastnn.Adam(0.02), epochs=2, batch_size=256)
 
     assert_alike(make, fit, "float32")
 

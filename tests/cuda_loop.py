@@ -378,12 +378,13 @@ def plan_for(net, batch):
 def test_what_is_trained_picks_the_update(loop, monkeypatch):
     """At once only where every kind of operation with parameters does so; else by fours, in a grid, too."""
     net = fastnn.Sequential([fastnn.Dense(9, "tanh"), fastnn.Dropout(0.2), fastnn.Dense(3, "softmax")]).build(6)
-    plain = {loop: schedule.update_of(net.program, "float32", loop, clips=False) for loop in schedule.LOOPS}
+    plain = {loop: schedule.update_of(net.program, "float32", loop, 1, clips=False) for loop in schedule.LOOPS}
     assert plain == {"block": phases.FOURS, "shards": phases.FOURS, "grid": phases.AT_ONCE, "graph": ""}
-    assert schedule.update_of(net.program, "float32", "grid", clips=True) == phases.PASSES
-    assert schedule.update_of(net.program, "float64", "grid", clips=False) == phases.PASSES
+    assert schedule.update_of(net.program, "float32", "grid", 1, clips=True) == phases.PASSES
+    assert schedule.update_of(net.program, "float64", "grid", 1, clips=False) == phases.PASSES
+    assert schedule.update_of(net.program, "float32", "grid", 2, clips=False) == phases.FOURS
     monkeypatch.setattr(dense, "UPDATES_AT_ONCE", False)
-    assert schedule.update_of(net.program, "float32", "grid", clips=False) == phases.FOURS
+    assert schedule.update_of(net.program, "float32", "grid", 1, clips=False) == phases.FOURS
     X, y = data(50, 6, 3, dtype="float32")
     assert_alike(
         lambda device: pair(widths=(6, 9, 3), activations=("tanh", "softmax"), dtype="float32", device=device)[0],

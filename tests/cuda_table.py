@@ -237,7 +237,7 @@ def loop(name, command, net=None, clips=False):
         rule = kernels.ADAM if command == tables.TRAIN else None
         structure = schedule.structure_of(every, command, rule)
         if rule is not None:
-            structure = structure._replace(update=schedule.update_of(every, dtype, name, clips))
+            structure = structure._replace(update=schedule.update_of(every, dtype, name, 1, clips))
         kernel = step.run_of(np.dtype(dtype).type, name, structure, True)
         return [(kernel, (types.int64,) * 11, step.THREADS, schedule.SHARED_BYTES)]
 

@@ -50,8 +50,9 @@ W_AT, B_AT, ACTIVATION = Dense.fields.W_AT, Dense.fields.B_AT, Dense.fields.ACTI
 
 # What the loops keep of an operation. DOES: bits of what its phases do. Of the product forward and of the one backward,
 # the tiles and by how many bits threads share the sums of one (FOLD, -1 where the warps of a block do); GROUPS of four
-# samples; COLUMNS and ROWS of tiles of dW, of which there are TILES in all parts, each of so many SAMPLES. OF_: what
-# `divided` takes for a divisor. NUMBER: the operation's.
+# samples; COLUMNS and ROWS of tiles of dW, of which there are TILES in all parts, each of so many SAMPLES. In a grid of
+# float32 those are columns and rows of patches, each of tiles by PATCH bits, whose samples GRADIENT_FOLD bits of lanes
+# share. OF_: what `divided` takes for a divisor. NUMBER: the operation's.
 Work = Fields(
     "Work",
     """
@@ -63,7 +64,7 @@ Work = Fields(
     BACKWARD_ITEMS BACKWARD_FOLD SAMPLES PADDED
     TILES BIASES COLUMNS ROWS
     OF_COLUMNS OF_ROWS OF_OUTPUTS NUMBER
-    CODE_BEFORE GRADIENT_FOLD
+    CODE_BEFORE PATCH GRADIENT_FOLD
     """,
 )
 APPLIES, SOFTMAXES, SLOPES, SLOPES_BEFORE, IN_FOURS, BACKWARDS = 1, 2, 4, 8, 16, 32
@@ -107,9 +108,19 @@ def loop_of(real, structure):
         return 0 <= number and number < program[Header.OPERATIONS] and op[Op.KIND] == KIND
 
     @device
+    def samples_of(step):
+        """Samples of a part of the gradient."""
+        return np.int32((quotient(step.count + step.parts - 1, step.parts) + 3) & ~3)
+
+    @device
     def gradient_fold(step):
-        """By how many bits threads share a tile of dW: in a grid of float32 as many as keep all busy."""
-        return fold_of(step.threads, np.int32(step.size >> 4), padded_count(step)) if lanes_share else np.int32(0)
+        """By how many bits lanes share the samples of a tile of dW: as many as keep all threads busy."""
+        return fold_of(step.threads, np.int32(step.parts * (step.size >> 4)), samples_of(step))
+
+    @device
+    def bias_fold(samples):
+        """The same of a bias."""
+        return np.int32(SPREAD_FOLD if samples <= 16 * SPREAD else 5)
 
     @device
     def patch_bits(rows):
@@ -117,20 +128,17 @@ def loop_of(real, structure):
         return np.int32(4 if rows > 2 else 3 if rows > 1 else 2)
 
     @device
-    def patch_rows(rows):
-        """Rows of patches."""
-        return np.int32((rows + 3) >> 2)
-
-    @device
     def tiles_of_dW(step, op):
         columns, rows = fours(op[Op.N_IN]), fours(op[Op.N_OUT])
         if lanes_share:
-            return np.int32(np.int32(fours(columns) * patch_rows(rows)) << patch_bits(rows) << gradient_fold(step))
+            columns, rows, fold = fours(columns), fours(rows), np.int32(patch_bits(rows) + gradient_fold(step))
+            return np.int32(np.int32(step.parts * columns * rows) << fold)
         return np.int32(step.parts * columns * rows)
 
     @device
     def biases(step, op):
-        return np.int32(np.int32(step.parts * op[Op.N_OUT]) << (SPREAD_FOLD if lanes_share else 0))
+        items = np.int32(step.parts * op[Op.N_OUT])
+        return np.int32(items << bias_fold(samples_of(step))) if lanes_share else items
 
     @device
     def prepare(step, op, work):
@@ -172,12 +180,12 @@ def loop_of(real, structure):
                 work[Work.BACKWARD_FOLD] = np.int32(-1)
         columns, rows = fours(n_in), fours(n_out)
         work[Work.TILES], work[Work.BIASES] = np.int32(step.parts * rows * columns), np.int32(step.parts * n_out)
-        work[Work.COLUMNS], work[Work.ROWS], work[Work.GRADIENT_FOLD] = columns, rows, gradient_fold(step)
         if lanes_share:
-            patches, bits = np.int32(fours(columns) * patch_rows(rows)), patch_bits(rows)
-            work[Work.TILES], work[Work.COLUMNS], work[Work.ROWS] = np.int32(patches << bits), fours(columns), bits
-            columns = fours(columns)
-        work[Work.SAMPLES] = np.int32((quotient(step.count + step.parts - 1, step.parts) + 3) & ~3)  # of a part
+            bits, columns, rows = patch_bits(rows), fours(columns), fours(rows)
+            work[Work.PATCH], work[Work.GRADIENT_FOLD] = bits, gradient_fold(step)
+            work[Work.TILES] = np.int32(np.int32(step.parts * rows * columns) << bits)
+        work[Work.COLUMNS], work[Work.ROWS] = columns, rows
+        work[Work.SAMPLES] = samples_of(step)
         work[Work.OF_GROUPS], work[Work.OF_OUTPUTS] = inverse_of(groups), inverse_of(n_out)
         work[Work.OF_COLUMNS], work[Work.OF_ROWS] = inverse_of(columns), inverse_of(rows)
 
@@ -396,27 +404,33 @@ def loop_of(real, structure):
     @device
     def gradient_W_of_grid(step, op, work):
         """dW, likewise, where lanes share the samples of a tile: they then read whole lines of global memory."""
-        tiles, _, patches, bits = load4(work + Work.TILES)  # patches side by side, bits of the tiles of each
-        item, fold, of_patches = first_item(step, work[Work.FIRST]), work[Work.GRADIENT_FOLD], work[Work.OF_COLUMNS]
+        tiles, _, columns, rows = load4(work + Work.TILES)
+        item, bits, fold = first_item(step, work[Work.FIRST]), work[Work.PATCH], work[Work.GRADIENT_FOLD]
         n_in, n_out, ld, _ = load4(work + Work.N_IN)
+        of_columns, of_rows, _, _ = load4(work + Work.OF_COLUMNS)
+        _, _, samples, padded = load4(work + Work.BACKWARD_ITEMS)
         x, delta = step.workspace + work[Work.X], step.workspace + work[Work.DELTA]
-        W_at, padded, in_fours = work[Work.W_AT], work[Work.PADDED], n_in & 3 == 0
-        numbers = numbers_of(step) if at_once else None
+        W_at, in_fours, gradients, end = work[Work.W_AT], n_in & 3 == 0, step.gradients, padded
+        numbers, first = numbers_of(step) if at_once else None, np.int32(0)
         while np.int32(item & ~31) < np.int32(tiles << fold):  # all lanes of a warp that has a tile take part
             turn_by_turn()
             tile, lane, _ = dealt(item, fold, tiles)
-            row, column = divided(np.int32(tile >> bits), patches, of_patches)
+            row, column = divided(np.int32(tile >> bits), columns, of_columns)
+            if not at_once:  # else there is one part
+                part, row = divided(row, rows, of_rows)
+                first = np.int32(min(part, np.int32(step.parts - 1)) * samples)
+                gradients, end = step.gradients + part * step.size, min(np.int32(first + samples), padded)
             row = np.int32(4 * ((row << (bits - 2)) + ((tile & ((1 << bits) - 1)) >> 2)))
             o, i = np.int32(row + first_row(lane)), np.int32(4 * (4 * column + (tile & 3)))
             at, its_rows = np.int32(W_at + o * n_in + i), min(rows_of(lane, fold), np.int32(n_out - o))
             left = its_rows if tile < tiles and i < n_in else np.int32(0)
             if at_once:
                 now = now_at(step, at, in_fours and left > 0)
-            g = rows_of_lanes(x, delta, ld, n_in, n_out, row, i, lane, fold, padded)
+            g = rows_of_lanes(x, delta, ld, n_in, n_out, row, i, lane, fold, first, end)
             while left > 0:
                 turn_by_turn()
                 if not at_once:
-                    put_row(step.gradients + at, np.int32(n_in - i), in_fours, g[0])
+                    put_row(gradients + at, np.int32(n_in - i), in_fours, g[0])
                 elif in_fours:
                     then = now_at(step, np.int32(at + n_in), left > 1)
                     update_four(step, at, now, g[0], numbers)
@@ -431,18 +445,21 @@ def loop_of(real, structure):
         """db, likewise."""
         _, items, _, _ = load4(work + Work.TILES)
         item = first_item(step, work[Work.FIRST_BIAS])
-        ld, padded = work[Work.LD], work[Work.PADDED]
-        delta, b_at = step.workspace + work[Work.DELTA], work[Work.B_AT]
+        n_out, ld, of_outputs = work[Work.N_OUT], work[Work.LD], work[Work.OF_OUTPUTS]
+        _, _, samples, padded = load4(work + Work.BACKWARD_ITEMS)
+        delta, b_at, fold = step.workspace + work[Work.DELTA], work[Work.B_AT], bias_fold(samples)
         numbers = numbers_of(step) if at_once else None
-        while np.int32(item & ~31) < np.int32(items << SPREAD_FOLD):
+        while np.int32(item & ~31) < np.int32(items << fold):
             turn_by_turn()
-            o, lane, _ = dealt(item, np.int32(SPREAD_FOLD), items)
-            g = sum_of_lanes(delta + np.int32(min(o, np.int32(items - 1)) * ld), lane, padded)
-            if o < items and lane == 0:
+            bias, lane, _ = dealt(item, fold, items)
+            part, o = divided(min(bias, np.int32(items - 1)), n_out, of_outputs)
+            first = np.int32(part * samples)
+            g = sum_of_lanes(delta + np.int32(o * ld), lane, fold, first, min(np.int32(first + samples), padded))
+            if bias < items and lane == 0:
                 if at_once:
                     update_one(step, np.int32(b_at + o), g, numbers)
                 else:
-                    step.gradients[b_at + o] = g
+                    step.gradients[part * step.size + b_at + o] = g
             item = np.int32(item + step.threads)
 
     gradient = (tiles_of_dW, gradient_W), (biases, gradient_b)

@@ -101,7 +101,7 @@ class Plan(base.Plan):
 
     def update_by(self, rule, clips):
         """Choose the kernel for an update rule; `clips`: with l2 or clipping."""
-        chosen = update_of(self.program, self.dtype, self.schedule.loop, clips)
+        chosen = update_of(self.program, self.dtype, self.schedule.loop, self.schedule.parts, clips)
         if (self.structure.rule, self.structure.update) != (rule.code, chosen):
             self.structure = self.structure._replace(rule=rule.code, update=chosen)
 

@@ -272,11 +272,12 @@ def of_a_grid(real):
         return row
 
     @device
-    def rows_of_lanes(x, delta, ld, n_in, n_out, row, column, lane, fold, samples):
+    def rows_of_lanes(x, delta, ld, n_in, n_out, row, column, lane, fold, first, end):
         """A tile of delta x^T from a row and a column on, whose samples lanes share, as `own_rows` has it."""
         _, rows = four_from(min(row, np.int32(n_out - 1)), 1, n_out)
         _, columns = four_from(min(column, np.int32(n_in - 1)), 1, n_in)
-        return own_rows(tile_products(x, delta, ld, rows, columns, 4 * lane, samples, 4 << fold), lane, fold)
+        first, by = np.int32(first + 4 * lane), np.int32(4 << fold)
+        return own_rows(tile_products(x, delta, ld, rows, columns, first, end, by), lane, fold)
 
     @device
     def put_row(out, count, fours, row):
@@ -287,13 +288,13 @@ def of_a_grid(real):
             store_row(out, np.int32(0), np.int32(1), count, row[0], row[1], row[2], row[3])
 
     @device
-    def sum_of_lanes(row, lane, samples):
-        """The sum over samples, which SPREAD lanes share, the same bits in all of them."""
-        s, summed, mask = np.int32(4 * lane), zero, np.int32(32 >> SPREAD_FOLD)
-        while s < samples:
+    def sum_of_lanes(row, lane, fold, first, end):
+        """The sum over samples, which lanes share, the same bits in all of them."""
+        s, summed, mask = np.int32(first + 4 * lane), zero, np.int32(32 >> fold)
+        while s < end:
             turn_by_turn()
             a, b, c, d = load4(row + s)
-            summed, s = summed + ((a + b) + (c + d)), np.int32(s + 4 * SPREAD)
+            summed, s = summed + ((a + b) + (c + d)), np.int32(s + (4 << fold))
         while mask < 32:
             turn_by_turn()
             summed, mask = summed + lane_of(summed, mask), np.int32(2 * mask)

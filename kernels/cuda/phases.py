@@ -75,7 +75,8 @@ class Phases(NamedTuple):
     `forward` and `backward` come in their order; `work` points to the operation's WORK numbers, which `prepare(step,
     op, work)` fills, but for the first PARTS. `gradient`: PARTS at most, which need not wait for one another, as pairs:
     how many items of work a part has, by (step, op); and a function (step, op, work) that deals them out from thread
-    work[FIRST + part] on. `rows`: of an operation by touched rows.
+    work[FIRST + part] on. It writes to `step.gradients`; but where `Structure.update` is AT_ONCE it updates parameters:
+    an operation's file that can do so says UPDATES_AT_ONCE = True. `rows`: of an operation by touched rows.
     """
 
     forward: tuple[Any, ...]

@@ -71,7 +71,7 @@ def structure_of(program, command, rule):
     return Structure(kinds, activations, key_of(program.loss) if command & LOSS else None, rule, command)
 
 
-def update_of(program, dtype, loop, clips):
+def update_of(program, dtype, loop, parts, clips):
     """How a loop updates, as `Structure.update` has it; `clips`: with l2 or clipping."""
     if loop == "graph":
         return ""
@@ -79,8 +79,8 @@ def update_of(program, dtype, loop, clips):
         return PASSES
     pairs = zip(program.operations, records_of(program), strict=True)
     kinds = {operation.name for operation, record in pairs if record[Op.RANGES]}
-    at_once = loop == "grid" and all(getattr(operation_module(kind), "UPDATES_AT_ONCE", False) for kind in kinds)
-    return AT_ONCE if at_once else FOURS
+    at_once = all(getattr(operation_module(kind), "UPDATES_AT_ONCE", False) for kind in kinds)
+    return AT_ONCE if loop == "grid" and parts == 1 and at_once else FOURS
 
 
 def records_of(program, table=None):
@@ -292,10 +292,11 @@ def _loop(program, dtype, batch, command, loop, blocks, threads):
 
 def _parts(program, batch, loop, threads, dtype):
     """Parts of the gradient: as many as keep the threads busy; in a block each has one tile or bias at most."""
-    if loop == "grid" and np.dtype(dtype) == np.float32:  # lanes share the samples of a tile
-        return 1
-    tiles = sum(-(-b // 4) * (-(-a // 4) + 1) for a, b in program.trained)
-    parts = int(max(1, min(batch // (16 if loop == "grid" else 8), threads // tiles, MAX_PARTS)))
+    samples, lanes = (16 if loop == "grid" else 8), 1
+    if loop == "grid" and np.dtype(dtype) == np.float32:  # the lanes of a warp share the samples of a tile
+        samples, lanes = 4 * 32, 32
+    tiles = sum(-(-b // 4) * (-(-a // 4) * lanes + 1) for a, b in program.trained)
+    parts = int(max(1, min(batch // samples, threads // tiles, MAX_PARTS)))
     # of an operation; both begin with a warp
     each = [items for a, b in program.trained for items in (-(-b // 4) * -(-a // 4), b)]
     while loop != "grid" and parts > 1 and sum(round_up(parts * items, 32) for items in each) > threads:

@@ -873,7 +873,8 @@ def run_of(real, loop, structure, copies):
                         )
                     if shards:
                         turn = grid_barrier(counter, turn)
-                        copy(master, theta, size, thread, threads)
+                        if cuda.blockIdx.x < sharing:
+                            copy(master, theta, size, thread, threads)
                 elif shards:  # what was told is read before it is written anew
                     turn = grid_barrier(counter, turn)
             if fine:
