@@ -7,7 +7,7 @@ from ..annotations import DeviceArray, Stream
 from ..formulas import SOFTMAX
 from .launch import checked, place, plane, run
 from .own import activation_of, codes_of
-from .primitives import exp, global_at, opaque, warp_max, warp_sum
+from .primitives import exp, global_at, larger, opaque, warp_max, warp_sum
 from .toolchain import cuda, device, for_each_real, kernel
 
 WARPS = 4  # of a block whose warps take a row each (an estimate)
@@ -95,8 +95,7 @@ def softmax_of(real):
         if i < rows:
             peak, j = lowest, lane
             while j < columns:
-                value = p[i * rs_z + j * cs_z]
-                peak = value if value > peak or value != value else peak
+                peak = larger(peak, p[i * rs_z + j * cs_z])
                 j += 32
             peak = warp_max(peak)
             mass, j = zero, lane

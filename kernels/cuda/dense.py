@@ -38,7 +38,7 @@ from .phases import (
     inverse_of,
     padded_count,
 )
-from .primitives import exp, load4, quotient, store4, turn_by_turn
+from .primitives import exp, larger, load4, quotient, store4, turn_by_turn
 from .tiling import ACTIVATE, SLOPE
 from .toolchain import cuda, device, for_each_real
 
@@ -268,8 +268,7 @@ def loop_of(real, structure):
         while s < work[Work.PADDED]:
             peak, mass = a[s], zero
             for j in range(1, n_out):
-                value = a[j * ld + s]
-                peak = value if value > peak or value != value else peak
+                peak = larger(peak, a[j * ld + s])
             for j in range(n_out):
                 value = exp(a[j * ld + s] - peak)
                 a[j * ld + s] = value

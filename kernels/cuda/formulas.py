@@ -19,6 +19,11 @@ def _select(condition, a, b):
     return a if condition else b
 
 
+def divide_of(real):
+    """a / b: in float32 without a branch."""
+    return ratio if real is np.float32 else operator.truediv
+
+
 @for_each_real
 def formulas_of(real: DTypeLike) -> SimpleNamespace:
     """The formulas for one dtype, as functions that a kernel of your own can call.
@@ -49,14 +54,13 @@ def formulas_of(real: DTypeLike) -> SimpleNamespace:
     def sigmoid(x):
         return one / (one + exp(-x))
 
-    single = real is np.float32
     operations = operations_of(
         real=real,
         like=like,
         select=_select,
         absolute=absolute,
-        divide=ratio if single else operator.truediv,
-        sqrt=root if single else sqrt,
+        divide=divide_of(real),
+        sqrt=root if real is np.float32 else sqrt,
         exp=exp,
         expm1=expm1,
         log1p=log1p,

@@ -8,16 +8,15 @@ to column in elements. Each block of `losses` sums all weights, and then its own
 blocks.
 """
 
-import operator
-
 import numpy as np
 
 from ..annotations import DeviceArray, Stream
 from ..contract import writes
 from ..formulas import CROSS_ENTROPY, LOSSES
+from .formulas import divide_of
 from .launch import checked, run
 from .own import loss_of
-from .primitives import exp, global_at, lane_of, log, ratio, shared_memory, turn_by_turn, warp_sum
+from .primitives import exp, global_at, lane_of, larger, log, shared_memory, turn_by_turn, warp_sum
 from .toolchain import cuda, device, for_each_real, kernel
 
 WARPS = 8  # of a block (an estimate)
@@ -41,17 +40,21 @@ def _group_max(value, lanes):
     mask = np.int32(lanes >> 1)
     while mask > 0:
         turn_by_turn()
-        other = lane_of(value, mask)
-        value = value if value > other or value != value else other
+        value = larger(lane_of(value, mask), value)
         mask = np.int32(mask >> 1)
     return value
 
 
 @device
+def _next_three(j, lanes):
+    """The outputs of a lane that follow output j."""
+    return np.int32(j + lanes), np.int32(j + 2 * lanes), np.int32(j + 3 * lanes)
+
+
+@device
 def _store_few(dz, cs_dz, j, lanes, outputs, a, b, c, d):
     """Write those of four outputs of a lane that there are."""
-    j1 = np.int32(j + lanes)
-    j2, j3 = np.int32(j1 + lanes), np.int32(j1 + 2 * lanes)
+    j1, j2, j3 = _next_three(j, lanes)
     dz[j * cs_dz] = a
     if j1 < outputs:
         dz[j1 * cs_dz] = b
@@ -71,7 +74,7 @@ def sample_loss_of(real, key):
     formula = loss_of(real, key) if key != CROSS_ENTROPY else None
     paired_up = not isinstance(key, tuple) and LOSSES[key].outputs_per_target == 2
     zero, one, lowest = real(0.0), real(1.0), real("-inf")
-    divide = ratio if real is np.float32 else operator.truediv
+    divide = divide_of(real)
 
     @device
     def pointwise(param, outputs, z, cs_z, y, cs_y, labels, wanted, factor, dz, cs_dz, lane, lanes):
@@ -100,22 +103,17 @@ def sample_loss_of(real, key):
     @device
     def four(z, cs_z, j, lanes, outputs):
         """What z holds of output j and of the next three of a lane; the last one's for those beyond the end."""
-        last = np.int32(outputs - 1)
-        j1, j2, j3 = np.int32(j + lanes), np.int32(j + 2 * lanes), np.int32(j + 3 * lanes)
+        last, (j1, j2, j3) = np.int32(outputs - 1), _next_three(j, lanes)
         return z[j * cs_z], z[min(j1, last) * cs_z], z[min(j2, last) * cs_z], z[min(j3, last) * cs_z]
 
     @device
     def own_four(z, cs_z, j, lanes, outputs, filler):
         """Likewise, `filler` for those beyond the end; nothing of other lanes is read."""
-        j1, j2, j3 = np.int32(j + lanes), np.int32(j + 2 * lanes), np.int32(j + 3 * lanes)
+        j1, j2, j3 = _next_three(j, lanes)
         b = z[j1 * cs_z] if j1 < outputs else filler
         c = z[j2 * cs_z] if j2 < outputs else filler
         d = z[j3 * cs_z] if j3 < outputs else filler
         return z[j * cs_z], b, c, d
-
-    @device
-    def larger(peak, value):
-        return value if value > peak or value != value else peak
 
     @device
     def against(score, target, value):
@@ -155,7 +153,7 @@ def sample_loss_of(real, key):
                 p, q, r, s = own_four(y, cs_y, j, lanes, outputs, zero)
                 mass_y = (((mass_y + p) + q) + r) + s
                 score = against(against(against(against(score, p, a), q, b), r, c), s, d)
-            j1, j2, j3 = np.int32(j + lanes), np.int32(j + 2 * lanes), np.int32(j + 3 * lanes)
+            j1, j2, j3 = _next_three(j, lanes)
             a, b, c, d = exp(a), exp(b), exp(c), exp(d)
             b, c, d = b if j1 < outputs else zero, c if j2 < outputs else zero, d if j3 < outputs else zero
             mass = (((mass + a) + b) + c) + d
@@ -170,7 +168,7 @@ def sample_loss_of(real, key):
             while j < outputs:
                 turn_by_turn()
                 a, b, c, d = own_four(dz, cs_dz, j, lanes, outputs, zero)
-                j1, j2, j3 = np.int32(j + lanes), np.int32(j + 2 * lanes), np.int32(j + 3 * lanes)
+                j1, j2, j3 = _next_three(j, lanes)
                 p, q = share_of(j, its_class), share_of(j1, its_class)
                 r, s = share_of(j2, its_class), share_of(j3, its_class)
                 if not labels:

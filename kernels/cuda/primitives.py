@@ -170,6 +170,12 @@ def add4(x, y):
 
 
 @device
+def larger(a, b):
+    """The larger of two numbers, NaN if one is NaN."""
+    return b if b > a or b != b else a
+
+
+@device
 def warp_sum(value):
     """Sum over the 32 lanes of a warp, the same bits in all of them; all must take part."""
     for mask in (16, 8, 4, 2, 1):
@@ -181,8 +187,7 @@ def warp_sum(value):
 def warp_max(value):
     """Largest over the 32 lanes of a warp, NaN if one is NaN; all must take part."""
     for mask in (16, 8, 4, 2, 1):
-        other = lane_of(value, mask)
-        value = value if value > other or value != value else other
+        value = larger(lane_of(value, mask), value)
     return value
 
 
@@ -208,6 +213,7 @@ __all__ = [
     "init_barrier",
     "lane_at",
     "lane_of",
+    "larger",
     "load4",
     "load_acquire",
     "log",
