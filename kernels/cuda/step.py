@@ -760,7 +760,7 @@ def run_of(real, loop, structure, copies):
             clear(sums, SUMS * WARPS, thread, threads)
         if has_backward and not at_once:
             clear(grad, parts * size, thread, threads)
-            if passes and r[Real.L2] == zero and count_ranges > 0:
+            if not in_fours and r[Real.L2] == zero and count_ranges > 0:
                 count_ranges = np.int32(1)
                 if cuda.threadIdx.x == 0:
                     one_range(ranges, size)
@@ -829,13 +829,15 @@ def run_of(real, loop, structure, copies):
                         write_out(step, delta_of(step, 0), operations[Op.N_IN], first)
                     if wanted:
                         draw(t, coming, samples.own)
-                value = warp_sum(value) if at_once else value
-                if has_backward:
-                    if not at_once or mass > zero and value - value == zero:
+                if at_once:
+                    value = warp_sum(value)
+                    if mass > zero and value - value == zero:
                         gradient_pass(step, operations, works, end)
-                    if not at_once:
+                else:
+                    if has_backward:
+                        gradient_pass(step, operations, works, end)
                         turn = wait(counter, turn)
-                value = value if at_once else gathered(sums + warps, thread, left)
+                    value = gathered(sums + warps, thread, left)
                 if shards:  # the loss of the others comes with their gradients
                     tell(value, told + cuda.gridDim.x)
                     arrive_at(counter)
