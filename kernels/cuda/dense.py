@@ -51,7 +51,7 @@ W_AT, B_AT, ACTIVATION = Dense.fields.W_AT, Dense.fields.B_AT, Dense.fields.ACTI
 # What the loops keep of an operation. DOES: bits of what its phases do. Of the product forward and of the one backward,
 # the tiles and by how many bits threads share the sums of one (FOLD, -1 where the warps of a block do); GROUPS of four
 # samples; COLUMNS and ROWS of tiles of dW, of which there are TILES in all parts, each of so many SAMPLES. In a grid of
-# float32 those are columns and rows of patches, each of tiles by PATCH bits, whose samples GRADIENT_FOLD bits of lanes
+# float32 those are columns and rows of patches, each of tiles by PATCH bits, whose samples TILE_FOLD bits of lanes
 # share. OF_: what `divided` takes for a divisor. NUMBER: the operation's.
 Work = Fields(
     "Work",
@@ -64,10 +64,202 @@ Work = Fields(
     BACKWARD_ITEMS BACKWARD_FOLD SAMPLES PADDED
     TILES BIASES COLUMNS ROWS
     OF_COLUMNS OF_ROWS OF_OUTPUTS NUMBER
-    CODE_BEFORE PATCH GRADIENT_FOLD
+    CODE_BEFORE PATCH TILE_FOLD
     """,
 )
 APPLIES, SOFTMAXES, SLOPES, SLOPES_BEFORE, IN_FOURS, BACKWARDS = 1, 2, 4, 8, 16, 32
+
+
+@device
+def samples_of(step):
+    """Samples of a part of the gradient."""
+    return np.int32((quotient(step.count + step.parts - 1, step.parts) + 3) & ~3)
+
+
+@device
+def deal_tiles(step, op, work, tiles, columns, rows):
+    """Fill what both ways to compute a gradient need."""
+    work[Work.TILES], work[Work.BIASES] = np.int32(step.parts * tiles), np.int32(step.parts * op[Op.N_OUT])
+    work[Work.COLUMNS], work[Work.ROWS], work[Work.SAMPLES] = columns, rows, samples_of(step)
+    work[Work.OF_COLUMNS], work[Work.OF_ROWS] = inverse_of(columns), inverse_of(rows)
+    work[Work.OF_OUTPUTS] = inverse_of(op[Op.N_OUT])
+
+
+@for_each_real
+def gradients_of(real):
+    """(prepare, gradient) as `Phases` has them, of dW and db: a thread has a tile, or a bias."""
+    tiles, zero = tiles_of(real), real(0.0)
+    fours, tile_gradient = tiles.fours, tiles.tile_gradient
+
+    @device
+    def tiles_of_dW(step, op):
+        return np.int32(step.parts * fours(op[Op.N_IN]) * fours(op[Op.N_OUT]))
+
+    @device
+    def biases(step, op):
+        return np.int32(step.parts * op[Op.N_OUT])
+
+    @device
+    def prepare(step, op, work):
+        columns, rows = fours(op[Op.N_IN]), fours(op[Op.N_OUT])
+        deal_tiles(step, op, work, columns * rows, columns, rows)
+
+    @device
+    def gradient_W(step, op, work):
+        """dW; in parts of the samples, each a vector of its own."""
+        tiles, _, columns, rows = load4(work + Work.TILES)
+        item = first_item(step, work[Work.FIRST])
+        if item >= tiles:
+            return
+        n_in, n_out, ld, _ = load4(work + Work.N_IN)
+        of_columns, of_rows, _, _ = load4(work + Work.OF_COLUMNS)
+        _, _, samples, padded = load4(work + Work.BACKWARD_ITEMS)
+        x, delta = step.workspace + work[Work.X], step.workspace + work[Work.DELTA]
+        dW = step.gradients + work[Work.W_AT]
+        while item < tiles:
+            turn_by_turn()
+            row, column = divided(item, columns, of_columns)
+            part, row = divided(row, rows, of_rows)
+            at = np.int32(part * samples)
+            length, out = min(samples, np.int32(padded - at)), dW + part * step.size
+            tile_gradient(x + at, delta + at, ld, n_in, n_out, row, rows, column, columns, length, out)
+            item = np.int32(item + step.threads)
+
+    @device
+    def gradient_b(step, op, work):
+        """db, likewise."""
+        _, items, _, _ = load4(work + Work.TILES)
+        item = first_item(step, work[Work.FIRST_BIAS])
+        if item >= items:
+            return
+        n_out, ld, of_outputs = work[Work.N_OUT], work[Work.LD], work[Work.OF_OUTPUTS]
+        _, _, samples, padded = load4(work + Work.BACKWARD_ITEMS)
+        delta, db = step.workspace + work[Work.DELTA], step.gradients + work[Work.B_AT]
+        while item < items:
+            turn_by_turn()
+            part, o = divided(item, n_out, of_outputs)
+            s, summed = np.int32(part * samples), zero
+            last = min(np.int32(s + samples), padded)
+            while s < last:
+                turn_by_turn()
+                d0, d1, d2, d3 = load4(delta + np.int32(o * ld + s))
+                summed += (d0 + d1) + (d2 + d3)
+                s = np.int32(s + 4)
+            db[part * step.size + o] = summed
+            item = np.int32(item + step.threads)
+
+    return prepare, ((tiles_of_dW, gradient_W), (biases, gradient_b))
+
+
+@for_each_real
+def gradients_of_lanes(real, structure):
+    """The same, where lanes share the samples of a tile, or of a bias: so they read whole lines of global memory.
+
+    Four tiles side by side, in up to four rows, are a patch: neighbours read the same samples. Where the loop updates
+    at once, the parameters are updated.
+    """
+    tiles, grid, at_once = tiles_of(real), of_a_grid(real), structure.update == AT_ONCE
+    fold_of, dealt, fours, first_row, rows_of = tiles.fold_of, tiles.dealt, tiles.fours, tiles.first_row, tiles.rows_of
+    rows_of_lanes, sum_of_lanes, put_row = grid.rows_of_lanes, grid.sum_of_lanes, grid.put_row
+    by_rule = at_once_of(real, structure.rule) if at_once else [None] * 5
+    numbers_of, now_at, update_four, update_one, update_few = by_rule
+
+    @device
+    def tile_fold(step):
+        """By how many bits lanes share a tile: as many as keep all threads busy."""
+        return fold_of(step.threads, np.int32(step.parts * (step.size >> 4)), samples_of(step))
+
+    @device
+    def bias_fold(samples):
+        return np.int32(SPREAD_FOLD if samples <= 16 * SPREAD else 5)
+
+    @device
+    def patch_bits(rows):
+        """Bits of the tiles of a patch."""
+        return np.int32(4 if rows > 2 else 3 if rows > 1 else 2)
+
+    @device
+    def patched(op):
+        """(tiles in all patches, patches side by side, rows of patches)."""
+        columns, rows = fours(fours(op[Op.N_IN])), fours(op[Op.N_OUT])
+        return np.int32(np.int32(columns * fours(rows)) << patch_bits(rows)), columns, fours(rows)
+
+    @device
+    def tiles_of_dW(step, op):
+        return np.int32(np.int32(step.parts * patched(op)[0]) << tile_fold(step))
+
+    @device
+    def biases(step, op):
+        return np.int32(np.int32(step.parts * op[Op.N_OUT]) << bias_fold(samples_of(step)))
+
+    @device
+    def prepare(step, op, work):
+        tiles, columns, rows = patched(op)
+        deal_tiles(step, op, work, tiles, columns, rows)
+        work[Work.PATCH], work[Work.TILE_FOLD] = patch_bits(fours(op[Op.N_OUT])), tile_fold(step)
+
+    @device
+    def gradient_W(step, op, work):
+        """dW, or what it makes of W."""
+        tiles, _, columns, rows = load4(work + Work.TILES)
+        item, bits, fold = first_item(step, work[Work.FIRST]), work[Work.PATCH], work[Work.TILE_FOLD]
+        n_in, n_out, ld, _ = load4(work + Work.N_IN)
+        of_columns, of_rows, _, _ = load4(work + Work.OF_COLUMNS)
+        _, _, samples, padded = load4(work + Work.BACKWARD_ITEMS)
+        x, delta = step.workspace + work[Work.X], step.workspace + work[Work.DELTA]
+        W_at, in_fours, gradients, end = work[Work.W_AT], n_in & 3 == 0, step.gradients, padded
+        numbers, first = numbers_of(step) if at_once else None, np.int32(0)
+        while np.int32(item & ~31) < np.int32(tiles << fold):  # all lanes of a warp that has a tile take part
+            turn_by_turn()
+            tile, lane, _ = dealt(item, fold, tiles)
+            row, column = divided(np.int32(tile >> bits), columns, of_columns)
+            if not at_once:  # else there is one part
+                part, row = divided(row, rows, of_rows)
+                first = np.int32(min(part, np.int32(step.parts - 1)) * samples)
+                gradients, end = step.gradients + part * step.size, min(np.int32(first + samples), padded)
+            row = np.int32(4 * ((row << (bits - 2)) + ((tile & ((1 << bits) - 1)) >> 2)))
+            o, i = np.int32(row + first_row(lane)), np.int32(4 * (4 * column + (tile & 3)))
+            at, its_rows = np.int32(W_at + o * n_in + i), min(rows_of(lane, fold), np.int32(n_out - o))
+            left = its_rows if tile < tiles and i < n_in else np.int32(0)
+            if at_once:
+                now = now_at(step, at, in_fours and left > 0)
+            g = rows_of_lanes(x, delta, ld, n_in, n_out, row, i, lane, fold, first, end)
+            while left > 0:
+                turn_by_turn()
+                if not at_once:
+                    put_row(gradients + at, np.int32(n_in - i), in_fours, g[0])
+                elif in_fours:
+                    then = now_at(step, np.int32(at + n_in), left > 1)
+                    update_four(step, at, now, g[0], numbers)
+                    now = then
+                else:
+                    update_few(step, at, np.int32(n_in - i), g[0], numbers)
+                at, left, g = np.int32(at + n_in), np.int32(left - 1), (g[1], g[2], g[3], g[0])
+            item = np.int32(item + step.threads)
+
+    @device
+    def gradient_b(step, op, work):
+        """db, or what it makes of b."""
+        _, items, _, _ = load4(work + Work.TILES)
+        item = first_item(step, work[Work.FIRST_BIAS])
+        n_out, ld, of_outputs = work[Work.N_OUT], work[Work.LD], work[Work.OF_OUTPUTS]
+        _, _, samples, padded = load4(work + Work.BACKWARD_ITEMS)
+        delta, b_at, fold = step.workspace + work[Work.DELTA], work[Work.B_AT], bias_fold(samples)
+        numbers = numbers_of(step) if at_once else None
+        while np.int32(item & ~31) < np.int32(items << fold):
+            turn_by_turn()
+            bias, lane, _ = dealt(item, fold, items)
+            part, o = divided(min(bias, np.int32(items - 1)), n_out, of_outputs)
+            first = np.int32(part * samples)
+            g = sum_of_lanes(delta + np.int32(o * ld), lane, fold, first, min(np.int32(first + samples), padded))
+            if bias < items and lane == 0:
+                if at_once:
+                    update_one(step, np.int32(b_at + o), g, numbers)
+                else:
+                    step.gradients[part * step.size + b_at + o] = g
+            item = np.int32(item + step.threads)
+
+    return prepare, ((tiles_of_dW, gradient_W), (biases, gradient_b))
 
 
 @for_each_real
@@ -76,15 +268,13 @@ def loop_of(real, structure):
     activate, slope = activations_of(real, structure.activations)
     tiles = tiles_of(real)
     fold_of, tile_forward, tile_backward = tiles.fold_of, tiles.tile_forward, tiles.tile_backward
-    tile_gradient, dealt, fours, tile_at = tiles.tile_gradient, tiles.dealt, tiles.fours, tiles.tile_at
+    dealt, fours, tile_at = tiles.dealt, tiles.fours, tiles.tile_at
     first_row, rows_of, own_rows, whole_grid = tiles.first_row, tiles.rows_of, tiles.own_rows, structure.loop == "grid"
     grid = of_a_grid(real)
     spread, spread_item, warps_row = grid.spread, grid.spread_item, grid.warps_row
-    rows_of_lanes, sum_of_lanes, put_row = grid.rows_of_lanes, grid.sum_of_lanes, grid.put_row
-    at_once = structure.update == AT_ONCE
-    by_rule = at_once_of(real, structure.rule) if at_once else [None] * 5
-    numbers_of, now_at, update_four, update_one, update_few = by_rule
-    lanes_share = whole_grid and real is np.float32  # the samples of a tile of dW; for float64 registers are too few
+    # lanes share the samples of a tile of dW; for float64 a thread has too few registers
+    by_lanes = whole_grid and real is np.float32
+    prepare_gradient, gradient = gradients_of_lanes(real, structure) if by_lanes else gradients_of(real)
     expands = Embedding.name in structure.kinds
     outputs, zero = structure.command & OUTPUT != 0, real(0.0)
     # activations worth no loop: they are written out for four numbers, for which float64 has too few registers
@@ -106,39 +296,6 @@ def loop_of(real, structure):
         """Whether operation `number` is of this kind; `op` is its record."""
         program = step.table + step.table[Run.PROGRAM]
         return 0 <= number and number < program[Header.OPERATIONS] and op[Op.KIND] == KIND
-
-    @device
-    def samples_of(step):
-        """Samples of a part of the gradient."""
-        return np.int32((quotient(step.count + step.parts - 1, step.parts) + 3) & ~3)
-
-    @device
-    def gradient_fold(step):
-        """By how many bits lanes share the samples of a tile of dW: as many as keep all threads busy."""
-        return fold_of(step.threads, np.int32(step.parts * (step.size >> 4)), samples_of(step))
-
-    @device
-    def bias_fold(samples):
-        """The same of a bias."""
-        return np.int32(SPREAD_FOLD if samples <= 16 * SPREAD else 5)
-
-    @device
-    def patch_bits(rows):
-        """Bits of the tiles of a patch: four side by side, in up to four rows; so neighbours read the same samples."""
-        return np.int32(4 if rows > 2 else 3 if rows > 1 else 2)
-
-    @device
-    def tiles_of_dW(step, op):
-        columns, rows = fours(op[Op.N_IN]), fours(op[Op.N_OUT])
-        if lanes_share:
-            columns, rows, fold = fours(columns), fours(rows), np.int32(patch_bits(rows) + gradient_fold(step))
-            return np.int32(np.int32(step.parts * columns * rows) << fold)
-        return np.int32(step.parts * columns * rows)
-
-    @device
-    def biases(step, op):
-        items = np.int32(step.parts * op[Op.N_OUT])
-        return np.int32(items << bias_fold(samples_of(step))) if lanes_share else items
 
     @device
     def prepare(step, op, work):
@@ -178,16 +335,8 @@ def loop_of(real, structure):
                 work[Work.FORWARD_FOLD] = np.int32(-1)
             if spread(backward_items, n_out, cuda.gridDim.x):
                 work[Work.BACKWARD_FOLD] = np.int32(-1)
-        columns, rows = fours(n_in), fours(n_out)
-        work[Work.TILES], work[Work.BIASES] = np.int32(step.parts * rows * columns), np.int32(step.parts * n_out)
-        if lanes_share:
-            bits, columns, rows = patch_bits(rows), fours(columns), fours(rows)
-            work[Work.PATCH], work[Work.GRADIENT_FOLD] = bits, gradient_fold(step)
-            work[Work.TILES] = np.int32(np.int32(step.parts * rows * columns) << bits)
-        work[Work.COLUMNS], work[Work.ROWS] = columns, rows
-        work[Work.SAMPLES] = samples_of(step)
-        work[Work.OF_GROUPS], work[Work.OF_OUTPUTS] = inverse_of(groups), inverse_of(n_out)
-        work[Work.OF_COLUMNS], work[Work.OF_ROWS] = inverse_of(columns), inverse_of(rows)
+        work[Work.OF_GROUPS] = inverse_of(groups)
+        prepare_gradient(step, op, work)
 
     @device
     def shared_out(step, fold, items):
@@ -356,114 +505,6 @@ def loop_of(real, structure):
             item, shared = np.int32(item + step.threads), False
         return True
 
-    @device
-    def gradient_W(step, op, work):
-        """dW; in parts of the samples, each a vector of its own."""
-        tiles, _, columns, rows = load4(work + Work.TILES)
-        item = first_item(step, work[Work.FIRST])
-        if item >= tiles:
-            return
-        n_in, n_out, ld, _ = load4(work + Work.N_IN)
-        of_columns, of_rows, _, _ = load4(work + Work.OF_COLUMNS)
-        _, _, samples, padded = load4(work + Work.BACKWARD_ITEMS)
-        x, delta = step.workspace + work[Work.X], step.workspace + work[Work.DELTA]
-        dW = step.gradients + work[Work.W_AT]
-        while item < tiles:
-            turn_by_turn()
-            row, column = divided(item, columns, of_columns)
-            part, row = divided(row, rows, of_rows)
-            at = np.int32(part * samples)
-            length, out = min(samples, np.int32(padded - at)), dW + part * step.size
-            tile_gradient(x + at, delta + at, ld, n_in, n_out, row, rows, column, columns, length, out)
-            item = np.int32(item + step.threads)
-
-    @device
-    def gradient_b(step, op, work):
-        """db, likewise."""
-        _, items, _, _ = load4(work + Work.TILES)
-        item = first_item(step, work[Work.FIRST_BIAS])
-        if item >= items:
-            return
-        n_out, ld, of_outputs = work[Work.N_OUT], work[Work.LD], work[Work.OF_OUTPUTS]
-        _, _, samples, padded = load4(work + Work.BACKWARD_ITEMS)
-        delta, db = step.workspace + work[Work.DELTA], step.gradients + work[Work.B_AT]
-        while item < items:
-            turn_by_turn()
-            part, o = divided(item, n_out, of_outputs)
-            s, summed = np.int32(part * samples), zero
-            last = min(np.int32(s + samples), padded)
-            while s < last:
-                turn_by_turn()
-                d0, d1, d2, d3 = load4(delta + np.int32(o * ld + s))
-                summed += (d0 + d1) + (d2 + d3)
-                s = np.int32(s + 4)
-            db[part * step.size + o] = summed
-            item = np.int32(item + step.threads)
-
-    @device
-    def gradient_W_of_grid(step, op, work):
-        """dW, likewise, where lanes share the samples of a tile: they then read whole lines of global memory."""
-        tiles, _, columns, rows = load4(work + Work.TILES)
-        item, bits, fold = first_item(step, work[Work.FIRST]), work[Work.PATCH], work[Work.GRADIENT_FOLD]
-        n_in, n_out, ld, _ = load4(work + Work.N_IN)
-        of_columns, of_rows, _, _ = load4(work + Work.OF_COLUMNS)
-        _, _, samples, padded = load4(work + Work.BACKWARD_ITEMS)
-        x, delta = step.workspace + work[Work.X], step.workspace + work[Work.DELTA]
-        W_at, in_fours, gradients, end = work[Work.W_AT], n_in & 3 == 0, step.gradients, padded
-        numbers, first = numbers_of(step) if at_once else None, np.int32(0)
-        while np.int32(item & ~31) < np.int32(tiles << fold):  # all lanes of a warp that has a tile take part
-            turn_by_turn()
-            tile, lane, _ = dealt(item, fold, tiles)
-            row, column = divided(np.int32(tile >> bits), columns, of_columns)
-            if not at_once:  # else there is one part
-                part, row = divided(row, rows, of_rows)
-                first = np.int32(min(part, np.int32(step.parts - 1)) * samples)
-                gradients, end = step.gradients + part * step.size, min(np.int32(first + samples), padded)
-            row = np.int32(4 * ((row << (bits - 2)) + ((tile & ((1 << bits) - 1)) >> 2)))
-            o, i = np.int32(row + first_row(lane)), np.int32(4 * (4 * column + (tile & 3)))
-            at, its_rows = np.int32(W_at + o * n_in + i), min(rows_of(lane, fold), np.int32(n_out - o))
-            left = its_rows if tile < tiles and i < n_in else np.int32(0)
-            if at_once:
-                now = now_at(step, at, in_fours and left > 0)
-            g = rows_of_lanes(x, delta, ld, n_in, n_out, row, i, lane, fold, first, end)
-            while left > 0:
-                turn_by_turn()
-                if not at_once:
-                    put_row(gradients + at, np.int32(n_in - i), in_fours, g[0])
-                elif in_fours:
-                    then = now_at(step, np.int32(at + n_in), left > 1)
-                    update_four(step, at, now, g[0], numbers)
-                    now = then
-                else:
-                    update_few(step, at, np.int32(n_in - i), g[0], numbers)
-                at, left, g = np.int32(at + n_in), np.int32(left - 1), (g[1], g[2], g[3], g[0])
-            item = np.int32(item + step.threads)
-
-    @device
-    def gradient_b_of_grid(step, op, work):
-        """db, likewise."""
-        _, items, _, _ = load4(work + Work.TILES)
-        item = first_item(step, work[Work.FIRST_BIAS])
-        n_out, ld, of_outputs = work[Work.N_OUT], work[Work.LD], work[Work.OF_OUTPUTS]
-        _, _, samples, padded = load4(work + Work.BACKWARD_ITEMS)
-        delta, b_at, fold = step.workspace + work[Work.DELTA], work[Work.B_AT], bias_fold(samples)
-        numbers = numbers_of(step) if at_once else None
-        while np.int32(item & ~31) < np.int32(items << fold):
-            turn_by_turn()
-            bias, lane, _ = dealt(item, fold, items)
-            part, o = divided(min(bias, np.int32(items - 1)), n_out, of_outputs)
-            first = np.int32(part * samples)
-            g = sum_of_lanes(delta + np.int32(o * ld), lane, fold, first, min(np.int32(first + samples), padded))
-            if bias < items and lane == 0:
-                if at_once:
-                    update_one(step, np.int32(b_at + o), g, numbers)
-                else:
-                    step.gradients[part * step.size + b_at + o] = g
-            item = np.int32(item + step.threads)
-
-    gradient = (tiles_of_dW, gradient_W), (biases, gradient_b)
-    if lanes_share:
-        gradient = (tiles_of_dW, gradient_W_of_grid), (biases, gradient_b_of_grid)
     if SOFTMAX in structure.activations:
         backward = activation_gradient, softmax_gradient, input_gradient
         return Phases((forward, softmax), backward, prepare, gradient)

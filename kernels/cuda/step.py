@@ -430,6 +430,44 @@ def phases_of(real, whole_grid, structure):
     return forward, backward, gradient, items, prepare, rows, wait
 
 
+@for_each_real
+def sums_of(real, whole_grid, wait):
+    """(leave, lanes_share, gathered, total): sums over all threads, of what each warp leaves in a place of its own."""
+    zero = real(0.0)
+
+    @device
+    def leave(value, sums, thread):
+        """A warp's share of a sum, of its first lane, to where `gathered` finds it behind a barrier."""
+        if thread & 31 == 0:
+            sums[thread >> 5] = value
+
+    @device
+    def lanes_share(sums, thread, warps):
+        """A lane's share of the sum of what so many warps have left; nobody waits for it yet."""
+        value, warp = zero, np.int32(thread & 31)
+        while warp < warps:
+            value += sums[warp]
+            warp = np.int32(warp + 32)
+        return value
+
+    @device
+    def gathered(sums, thread, warps):
+        """Sum of what so many warps have left, the same bits in each thread."""
+        if not whole_grid:  # WARPS numbers, zero for warps that are not there
+            (a, b, c, d), (e, f, g, h) = load4(sums), load4(sums + 4)
+            return ((a + e) + (c + g)) + ((b + f) + (d + h))
+        return warp_sum(lanes_share(sums, thread, warps))
+
+    @device
+    def total(value, sums, thread, threads, counter, turn):
+        """Sum over all threads, the same bits in each; and the next turn."""
+        leave(warp_sum(value), sums, thread)
+        turn = wait(counter, turn)
+        return gathered(sums, thread, threads >> 5), turn
+
+    return leave, lanes_share, gathered, total
+
+
 @device
 def one_range(ranges, size):
     """Make one range of all: then an update passes over them at once. What stands between the ranges is zero."""
@@ -475,37 +513,8 @@ def run_of(real, loop, structure, copies):
     # beside the loss, which leaves most threads without work: there the samples of every second step stand elsewhere
     beside_loss, beside_update = whole_grid and has_loss, updates and not whole_grid and not by_rows
     gathers_ahead = beside_loss or beside_update
+    leave, lanes_share, gathered, total = sums_of(real, whole_grid, wait)
     tell, heard, agreed, fold_for, collect = exchange_of(real)
-
-    @device
-    def leave(value, sums, thread):
-        """A warp's share of a sum, of its first lane, to where `gathered` finds it behind a barrier."""
-        if thread & 31 == 0:
-            sums[thread >> 5] = value
-
-    @device
-    def lanes_share(sums, thread, warps):
-        """A lane's share of the sum of what so many warps have left; nobody waits for it yet."""
-        value, warp = zero, np.int32(thread & 31)
-        while warp < warps:
-            value += sums[warp]
-            warp = np.int32(warp + 32)
-        return value
-
-    @device
-    def gathered(sums, thread, warps):
-        """Sum of what so many warps have left, the same bits in each thread."""
-        if not whole_grid:  # WARPS numbers, zero for warps that are not there
-            (a, b, c, d), (e, f, g, h) = load4(sums), load4(sums + 4)
-            return ((a + e) + (c + g)) + ((b + f) + (d + h))
-        return warp_sum(lanes_share(sums, thread, warps))
-
-    @device
-    def total(value, sums, thread, threads, counter, turn):
-        """Sum over all threads, the same bits in each; and the next turn."""
-        leave(warp_sum(value), sums, thread)
-        turn = wait(counter, turn)
-        return gathered(sums, thread, threads >> 5), turn
 
     @device
     def held(source, length, shared):
