@@ -236,11 +236,11 @@ def _product(name, threads, items, terms, tiles, unrolled, sloped=False, shared=
     `unrolled`: terms of which the loads go together.
     """
     share = _sharing(tiles, threads, items, shared or terms)
-    each, levels = -(-terms // share), math.log2(share)
+    each, levels = terms / share, math.log2(share)
     # halves of the sums go to the other lane, twice, then a quarter of them to each; a shuffle takes all schedulers
     exchanged = (SCHEDULERS + 3) * (8 * (share > 1) + 4 * max(levels - 1, 0))
     more = OF_A_TILE + exchanged + sloped * OF_AN_ELEMENT * 16 / min(share, 4)
-    return Phase(name, items * share, 16 * each, more, 2 * each, each / unrolled + sloped)
+    return Phase(name, items * share, 16 * each, more, 2 * each, math.ceil(each / unrolled) + sloped)
 
 
 def cycles_of(phase, plan, ratio):
