@@ -171,6 +171,7 @@ def gradients_of_lanes(real, structure):
 
     @device
     def bias_fold(samples):
+        """The same of a bias: four trips to memory at most, or all lanes of a warp (an estimate)."""
         return np.int32(SPREAD_FOLD if samples <= 16 * SPREAD else 5)
 
     @device

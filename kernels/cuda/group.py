@@ -211,6 +211,7 @@ class Group:
             If an epoch that ends has no place there.
         """
         self.rates, self.losses = rates, losses
+        self.plan.update_by(self.rule, bool(self.clips.any() or self.reals[:, Real.L2].any()))
         ends = (self.counters[:, State.POSITION] + rates.shape[1]) // self._steps_per_epoch
         needed = int((self.counters[:, State.EPOCH] + ends)[self.active].max(initial=0))
         if needed > losses.shape[1]:
@@ -231,7 +232,6 @@ class Group:
 
     def _execute(self, nets, rates):
         steps, plan = rates.shape[1], self.plan
-        plan.update_by(self.rule, bool(self.clips.any() or self.reals[:, Real.L2].any()))
         numbers, rows = self._numbers(nets, rates)
         plan.upload("factors", numbers.astype(plan.dtype).ravel())
         factors, stride = plan.address("factors"), steps * numbers.shape[-1] * plan.dtype.itemsize
