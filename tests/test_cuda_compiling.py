@@ -60,6 +60,24 @@ def test_it_goes_without_the_private_names(monkeypatch):
         assert gc.isenabled()
 
 
+def test_the_passes_left_out_are_passes_of_numba():
+    from numba.cuda.compiler import CUDACompiler
+
+    from fastnn.kernels.cuda import compiling
+
+    names, define = [], CUDACompiler.define_pipelines
+
+    def named(compiler):
+        pipelines = define(compiler)
+        names.extend(each[0].__name__ for pipeline in pipelines for each in pipeline.passes)
+        return pipelines
+
+    with mock.patch.object(CUDACompiler, "define_pipelines", named):
+        made()
+    assert compiling.UNUSED_ON_GPU <= set(names)
+    assert len(compiling.UNUSED_PASSES - set(names)) < len(compiling.UNUSED_PASSES) / 2
+
+
 def test_an_error_leaves_numba_as_it_was():
     from numba.core.types import BaseFunction
     from numba.cuda.codegen import CUDACodeLibrary

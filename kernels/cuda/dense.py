@@ -82,7 +82,7 @@ def deal_tiles(step, op, work, tiles, columns, rows):
     work[Work.TILES], work[Work.BIASES] = np.int32(step.parts * tiles), np.int32(step.parts * op[Op.N_OUT])
     work[Work.COLUMNS], work[Work.ROWS], work[Work.SAMPLES] = columns, rows, samples_of(step)
     work[Work.OF_COLUMNS], work[Work.OF_ROWS] = inverse_of(columns), inverse_of(rows)
-    work[Work.OF_OUTPUTS] = inverse_of(op[Op.N_OUT])
+    work[Work.OF_OUTPUTS] = inverse_of(np.int32(op[Op.N_OUT]))
 
 
 @for_each_real
@@ -438,7 +438,7 @@ def loop_of(real, structure):
         while item < work[Work.N_OUT] * work[Work.PADDED]:
             _, _, at = element_at(step, item)
             delta[at] = delta[at] * slope(code, alpha, z[at], a[at])
-            item += step.threads
+            item = np.int32(item + step.threads)
         return True
 
     @device

@@ -49,7 +49,7 @@ def loop_of(real, structure):
         while item < features * padded_count(step):
             i, s, at = element_at(step, item)
             target[at] = dropped(key, threshold, step.seen + s, i, source[at])
-            item += step.threads
+            item = np.int32(item + step.threads)
 
     @device
     def forward(step, op, work):

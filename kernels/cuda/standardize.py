@@ -3,6 +3,8 @@
 In the loops buffers are (features, LD), in the graph (samples, features).
 """
 
+import numpy as np
+
 from ..program import Standardize
 from ..tables import Op
 from .launch import place, plane, run
@@ -28,7 +30,7 @@ def loop_of(real, structure):
         while item < op[Op.N_IN] * padded_count(step):
             i, _, at = element_at(step, item)
             out[at] = (x[at] - shifts[i]) * scales[i] + offsets[i]
-            item += step.threads
+            item = np.int32(item + step.threads)
         return True
 
     @device
@@ -40,7 +42,7 @@ def loop_of(real, structure):
         while item < op[Op.N_IN] * padded_count(step):
             i, _, at = element_at(step, item)
             out[at] = delta[at] * scales[i]
-            item += step.threads
+            item = np.int32(item + step.threads)
         return True
 
     return Phases((forward,), (backward,))

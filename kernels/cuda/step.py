@@ -209,7 +209,7 @@ def gather_of(real, whole_grid, copies):
         weights = global_at(t[Run.WEIGHTS], real)
         while s < step.count:
             summed += weights[row_of(step, order, s)]
-            s += step.threads
+            s = np.int32(s + step.threads)
         return summed
 
     @device
@@ -463,7 +463,7 @@ def sums_of(real, whole_grid, wait):
         """Sum over all threads, the same bits in each; and the next turn."""
         leave(warp_sum(value), sums, thread)
         turn = wait(counter, turn)
-        return gathered(sums, thread, threads >> 5), turn
+        return gathered(sums, thread, np.int32(threads >> 5)), turn
 
     return leave, lanes_share, gathered, total
 
@@ -744,7 +744,7 @@ def run_of(real, loop, structure, copies):
         operations, end = program + program[Header.OPERATIONS_AT], np.int32(program[Header.OPERATIONS])
         works = viewed(shared + tables_size, np.int32) + -WORK * (end + 1)
         ranges, count_ranges = program + program[Header.RANGES_AT], np.int32(program[Header.RANGES])
-        features, size, whole_size = program[Header.FEATURES], program[Header.DENSE], program[Header.PARAMETERS]
+        size, whole_size, all_parts = program[Header.DENSE], program[Header.PARAMETERS], np.int32(parts)
         last, table_op = operations + Op.SIZE * (end - 1), operations
         workspace, theta = places(shared + tables_size, scratch, master, theta_at)
         told, fold = scratch + size * cuda.gridDim.x, fold_for(size) if shards else np.int32(0)
@@ -778,7 +778,8 @@ def run_of(real, loop, structure, copies):
         kept, half = viewed(workspace + rows_at, np.int64), 0 if stays else (shard + 3) & ~3
         second = 0 if stays else second_at  # from the workspace of a step to that of every second one
         samples, counted, share = samples_of(batches, position, shard), np.int32(-1), zero
-        of_features, all_parts = inverse_of(features), np.int32(parts)
+        features = np.int32(program[Header.FEATURES])
+        of_features = inverse_of(features)
         if steps > 0:
             draw(t, Order(samples.first + samples.at, key, left_bits, right_bits, kept), samples.own)
         cuda.syncthreads()
