@@ -5,7 +5,7 @@ import gc
 import itertools
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -110,6 +110,14 @@ def _when_asked(run):
         code.variable_lifetime, code.generator_info = own.VariableLifetime(code.blocks), None
 
     return run_when_asked
+
+
+def without(unused: Collection[str], pipelines: Any) -> Any:
+    """The pipelines of a compiler of Numba, or of numba-cuda, less the passes of these names."""
+    for pipeline in pipelines:
+        pipeline.passes = [each for each in pipeline.passes if each[0].__name__ not in unused]
+        pipeline.finalize()
+    return pipelines
 
 
 @contextmanager
@@ -266,12 +274,7 @@ if JITCodeLibrary is not None:
             return super().compile_extra(func)
 
         def define_pipelines(self):
-            pipelines = super().define_pipelines()
-            for pipeline in pipelines:
-                unused = UNUSED_PASSES | UNUSED_ON_CPU
-                pipeline.passes = [each for each in pipeline.passes if each[0].__name__ not in unused]
-                pipeline.finalize()
-            return pipelines
+            return without(UNUSED_PASSES | UNUSED_ON_CPU, super().define_pipelines())
 
     class _PublicLibrary(JITCodeLibrary):
         """Code of a public kernel: loops are neither vectorised nor unrolled, which the kernels do themselves.

@@ -74,8 +74,8 @@ def test_the_passes_left_out_are_passes_of_numba():
 
     with mock.patch.object(CUDACompiler, "define_pipelines", named):
         made()
-    assert compiling.UNUSED_ON_GPU <= set(names)
-    assert len(compiling.UNUSED_PASSES - set(names)) < len(compiling.UNUSED_PASSES) / 2
+    left_out = compiling.UNUSED_PASSES | compiling.UNUSED_ON_GPU
+    assert left_out - set(names) <= {"DumpParforDiagnostics"}  # which Numba has for the CPU alone
 
 
 def test_an_error_leaves_numba_as_it_was():

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..compiler import UNUSED_PASSES, quickly
+from ..compiler import UNUSED_PASSES, quickly, without
 
 try:
     from numba.cuda import config
@@ -58,9 +58,5 @@ def compiling() -> Iterator[None]:
 
 
 def _of_used_passes(compiler, pipelines):
-    if compiler.state.func_id.modname.startswith(__name__.rpartition(".cuda.")[0]):
-        unused = UNUSED_PASSES | UNUSED_ON_GPU
-        for pipeline in pipelines:
-            pipeline.passes = [each for each in pipeline.passes if each[0].__name__ not in unused]
-            pipeline.finalize()
-    return pipelines
+    own = compiler.state.func_id.modname.startswith(__name__.rpartition(".cuda.")[0])
+    return without(UNUSED_PASSES | UNUSED_ON_GPU, pipelines) if own else pipelines
